@@ -1,0 +1,245 @@
+"""The contract of a task: what a plugin provides, and what the engine may rely on.
+
+A task is one class in one file: data, model, loss, metrics, presets and search spaces. The engine owns the loop, the
+seeding, the optimizer and the device; a task never sees them. Contract tests over every registered task hold it to
+what is written here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from tasks.space import Space
+
+Batch: TypeAlias = tuple[Tensor, ...]
+
+
+class TaskError(Exception):
+    """The user asked for something the task cannot do (no such data set, no image column): one line, shown as it is."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that `Task.evaluate` returns.
+
+    Args:
+        name: quantity without its split ("loss", "accuracy"); curves are called `val_loss`, `test_accuracy`.
+        direction: whether smaller or larger is better.
+        unit: unit of the value ("nats", "%"); empty for a pure number.
+        percent: shown times 100 with a % sign.
+    """
+
+    name: str
+    direction: Literal["min", "max"]
+    unit: str = ""
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A preset's value with its provenance."""
+
+    value: Any
+    kind: Literal["stated", "assumed"]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.why}"
+
+
+def stated(value: Any, where: str) -> Sourced:
+    """A value that the source states, and where ("Table 5")."""
+    return Sourced(value, "stated", where)
+
+
+def assumed(value: Any, why: str) -> Sourced:
+    """A value chosen here because the source is silent, and why."""
+    return Sourced(value, "assumed", why)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration of a task.
+
+    Args:
+        settings: values by name, of the task's `Config` and of the training settings (`epochs`, `batch_size`, `schedule`, ...)
+            alike: the names are disjoint. What is not named keeps its default.
+        optimizers: settings by optimizer name; "*" holds for every optimizer that has a setting of that name.
+        summary: one line for listings.
+    """
+
+    settings: Mapping[str, Sourced]
+    optimizers: Mapping[str, Mapping[str, Sourced]] = field(default_factory=dict)
+    summary: str = ""
+
+
+class TaskConfig(BaseModel):
+    """Settings of a task. Subclasses add fields with bounds and a description; both become command-line options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dataset: str = Field("", description="data set: a name the task knows, or a local folder")
+    split_seed: int = Field(0, ge=0, description="seed of the train/validation split (the same for every run seed)")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Tensors that share their first dimension: one row per sample.
+
+    Args:
+        tensors: what `take` gathers into a batch, each (n, ...).
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return self.tensors[0].shape[0]
+
+    def to(self, device: torch.device) -> Split:
+        return Split(tuple(t.to(device) for t in self.tensors))
+
+    def take(self, index: Tensor) -> Batch:
+        """The rows at `index`, an int64 tensor (B,) on the same device."""
+        return tuple(t.index_select(0, index) for t in self.tensors)
+
+    def chunks(self, size: int) -> list[Batch]:
+        """The whole split in order, as views of at most `size` rows each: for evaluation."""
+        return [tuple(parts) for parts in zip(*(t.split(size) for t in self.tensors), strict=True)]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training, validation and test data.
+
+    Args:
+        train: sampled by the engine in an order that depends on (seed, epoch) only.
+        val: chooses weights and settings.
+        test: measured once, with the weights of the best validation loss.
+        dataset: short name for tables ("digits", "cifar10", a folder's name).
+        about: one phrase for people ("embedded, 1,797 images 8x8").
+        info: what the model must know of the data (`classes`, `vocabulary`, ...).
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    dataset: str
+    about: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Splits:
+        return Splits(
+            self.train.to(device), self.val.to(device), self.test.to(device), self.dataset, self.about, self.info
+        )
+
+    def fingerprint(self) -> str:
+        """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content."""
+        digest = hashlib.blake2b(digest_size=8)
+        for split in (self.train, self.val, self.test):
+            for tensor in split.tensors:
+                tensor = tensor.detach().cpu().contiguous()
+                digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+                digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+        return digest.hexdigest()
+
+
+C = TypeVar("C", bound=TaskConfig)
+
+
+class Task(ABC, Generic[C]):
+    """One thing to train, built from a validated config.
+
+    The engine calls, in this order: `data` once; `model` once, after seeding the global random generator; then per
+    step `train_batch` and `loss`, per epoch `evaluate` on the validation split, and once on the test split. Data and
+    model are moved to the device by the engine. Everything random in `loss` (dropout, noise) uses the global
+    generator, which the engine seeds per epoch; `train_batch` uses only the generator it is given, so that data order and augmentation are
+    the same for every optimizer.
+
+    Args:
+        config: an instance of the class's `Config`.
+        data_dir: where downloads are kept and looked for; `None` for the user's cache folder.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    #: The first metric is the objective: its validation value selects weights and guides sweeps.
+    metrics: ClassVar[tuple[Metric, ...]]
+    Config: ClassVar[type[TaskConfig]] = TaskConfig
+    #: "smoke", "quick" (the default), "paper", "released" and any others.
+    presets: ClassVar[Mapping[str, Preset]]
+    #: Search spaces by optimizer name; "*" holds for the optimizers that are not named.
+    space: ClassVar[Mapping[str, Space]] = {}
+    #: A training or validation loss above this counts as diverged.
+    ceiling: ClassVar[float] = float("inf")
+    #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
+    no_closure: ClassVar[str] = ""
+
+    def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
+        self.config = config
+        self.data_dir = data_dir
+
+    @abstractmethod
+    def data(self, generator: torch.Generator) -> Splits:
+        """Load the data on the CPU. `generator` is seeded from `split_seed` alone.
+
+        Raises:
+            TaskError: the data set is not there, or not what the task needs.
+        """
+
+    @abstractmethod
+    def model(self, data: Splits) -> nn.Module:
+        """A freshly initialised model, from the global random generator."""
+
+    def train_batch(self, split: Split, index: Tensor, generator: torch.Generator) -> Batch:
+        """Gather, and where the task wants it augment, the training samples at `index` (B,), on the device.
+
+        Args:
+            generator: on the data's device, seeded from (seed, epoch).
+        """
+        return split.take(index)
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The scalar to minimise for one batch, differentiable. No host synchronisation."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Exactly the declared metrics over a whole split.
+
+        Called under `no_grad` with the model in eval mode and the global generator seeded with a constant; weighted exactly
+        by samples (or tokens), with a single host synchronisation at the end.
+        """
+
+    def artifacts(self, model: nn.Module, *, epoch: int, last: bool) -> dict[str, bytes]:
+        """Files to keep with the run after an epoch ("samples.png"), by name. Same conditions as `evaluate`."""
+        return {}
+
+
+def mean_over(
+    split: Split, size: int, measure: Callable[[Batch], tuple[Tensor, ...]], weight: Callable[[Batch], int] = lambda b: len(b[0])
+) -> list[float]:
+    """Weighted means of per-batch means over a whole split, with one host synchronisation.
+
+    Args:
+        size: samples per batch.
+        measure: scalars of one batch, each a mean over that batch.
+        weight: what one batch's means count for: samples by default.
+
+    Returns:
+        One mean per scalar that `measure` returns, accumulated in float64.
+    """
+    batches = split.chunks(size)
+    weights = [weight(batch) for batch in batches]
+    rows = torch.stack([torch.stack([value.double() for value in measure(batch)]) for batch in batches])
+    column = torch.tensor(weights, dtype=torch.float64, device=rows.device).unsqueeze(1)
+    means: Sequence[float] = ((rows * column).sum(0) / column.sum()).tolist()
+    return list(means)

@@ -1,0 +1,27 @@
+"""Errors that the user can act on: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VrError(Exception):
+    """A known failure. The message is one line; `exit_code` is the process's.
+
+    Exit codes: 1 the run failed or diverged, 2 usage, 130 interrupted.
+    """
+
+    exit_code = 1
+
+
+class UsageError(VrError):
+    """The request cannot be carried out as written; nothing was recorded."""
+
+    exit_code = 2
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the known name most like `name`, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
+    return f"; did you mean {match[0]}?" if match else ""
