@@ -1,0 +1,105 @@
+"""Which tasks there are. A task that cannot be imported is listed with its error and never breaks the others."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for that
+    from tasks.base import Task
+
+ENTRY_POINT_GROUP = "vrcli.tasks"
+
+_BUILT_IN = {
+    "cnn": "tasks.cnn:Cnn",
+    "transformer": "tasks.transformer:Transformer",
+    "gflownet": "tasks.gflownet:GFlowNet",
+    "diffusion": "tasks.diffusion:Diffusion",
+}
+
+
+class UnknownTask(Exception):
+    """No task of that name, or the task cannot be imported. One line, with the nearest name."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One line of `vr tasks list`.
+
+    Args:
+        target: "module:Class".
+        origin: "vr", or the distribution that provides the entry point.
+        task: the class, or None where it is unavailable.
+        error: why it is unavailable, in one line.
+    """
+
+    name: str
+    target: str
+    origin: str
+    task: type[Task[Any]] | None
+    error: str = ""
+
+
+@cache
+def targets() -> Mapping[str, tuple[str, str]]:
+    """(target, origin) by task name; imports no task.
+
+    Raises:
+        ValueError: an installed package registers a name that is taken.
+    """
+    found = {name: (target, "vr") for name, target in _BUILT_IN.items()}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        origin = entry.dist.name if entry.dist else "entry point"
+        if entry.name in found and found[entry.name] != (entry.value, origin):
+            raise ValueError(f"two tasks are called {entry.name!r}: {found[entry.name][0]} and {entry.value} ({origin})")
+        found[entry.name] = (entry.value, origin)
+    return found
+
+
+def names() -> list[str]:
+    """Every registered task's name, built-in ones first; imports none of them."""
+    return list(targets())
+
+
+def load(name: str) -> type[Task[Any]]:
+    """The task class called `name`, or at "package.module:Class".
+
+    Raises:
+        UnknownTask: no such task, or its module cannot be imported.
+    """
+    if ":" in name:
+        return _import(name, name)
+    if name not in targets():
+        match = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+        hint = f"did you mean {match[0]}?" if match else f"tasks: {', '.join(names())}"
+        raise UnknownTask(f"no task is called {name!r}; {hint} (vr tasks list)")
+    return _import(name, targets()[name][0])
+
+
+def _import(name: str, target: str) -> type[Task[Any]]:
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a plugin's import raises must not break the others
+        raise UnknownTask(f"task {name!r} is unavailable: {type(error).__name__}: {error}") from error
+    from tasks.base import Task
+
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UnknownTask(f"task {name!r} is unavailable: {target} is not a tasks.base.Task")
+    return found
+
+
+def catalogue() -> list[Listing]:
+    """Every registered task, imported; those that fail carry their error."""
+    rows = []
+    for name, (target, origin) in targets().items():
+        try:
+            rows.append(Listing(name, target, origin, load(name)))
+        except UnknownTask as error:
+            rows.append(Listing(name, target, origin, None, str(error).partition("unavailable: ")[2]))
+    return rows
