@@ -1,0 +1,75 @@
+"""What the engine tells its listener while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first event.
+
+    Args:
+        parameters: number of trainable scalars.
+    """
+
+    parameters: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A block of per-step values, flushed from the device together.
+
+    Args:
+        steps: step numbers, counted from 1.
+        values: by metric, one per step: `train_loss`, `lr_effective`, `grad_norm`, the optimizer's telemetry.
+        epoch: the epoch that the block's last step belongs to, counted from 1.
+        train_s: seconds of training so far, evaluation not counted.
+        samples: training samples seen so far.
+    """
+
+    steps: Sequence[int]
+    values: Mapping[str, Sequence[float]]
+    epoch: int
+    train_s: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Eval:
+    """The end of an epoch: one value per metric (`epoch_train_loss`, `val_loss`, ..., `wall_s`)."""
+
+    epoch: int
+    step: int
+    values: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file to keep with the run."""
+
+    name: str
+    data: bytes
+    step: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last event.
+
+    Args:
+        results: flat figures of the run; what was never measured is absent.
+        reason: why it ended where that is not the number of epochs ("loss not finite at step 118, lr 0.08").
+    """
+
+    status: Literal["completed", "diverged", "interrupted"]
+    results: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+Event: TypeAlias = Started | Steps | Eval | Artifact | Ended
