@@ -71,8 +71,8 @@ class Preset:
     """A named configuration of a task.
 
     Args:
-        settings: values by name, of the task's `Config` and of the training settings (`epochs`, `batch_size`, `schedule`, ...)
-            alike: the names are disjoint. What is not named keeps its default.
+        settings: values by name, of the task's `Config` and of the training settings (`epochs`, `batch_size`,
+            `schedule`, ...) alike: the names are disjoint. What is not named keeps its default.
         optimizers: settings by optimizer name; "*" holds for every optimizer that has a setting of that name.
         summary: one line for listings.
     """
@@ -161,8 +161,8 @@ class Task(ABC, Generic[C]):
     The engine calls, in this order: `data` once; `model` once, after seeding the global random generator; then per
     step `train_batch` and `loss`, per epoch `evaluate` on the validation split, and once on the test split. Data and
     model are moved to the device by the engine. Everything random in `loss` (dropout, noise) uses the global
-    generator, which the engine seeds per epoch; `train_batch` uses only the generator it is given, so that data order and augmentation are
-    the same for every optimizer.
+    generator, which the engine seeds from (seed, step) before every evaluation of the loss; `train_batch` uses only
+    the generator it is given. So data order, augmentation and noise are the same for every optimizer.
 
     Args:
         config: an instance of the class's `Config`.
@@ -215,8 +215,8 @@ class Task(ABC, Generic[C]):
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Exactly the declared metrics over a whole split.
 
-        Called under `no_grad` with the model in eval mode and the global generator seeded with a constant; weighted exactly
-        by samples (or tokens), with a single host synchronisation at the end.
+        Called under `no_grad` with the model in eval mode and the global generator seeded with a constant; weighted
+        exactly by samples (or tokens), with a single host synchronisation at the end.
         """
 
     def artifacts(self, model: nn.Module, *, epoch: int, last: bool) -> dict[str, bytes]:
@@ -225,7 +225,10 @@ class Task(ABC, Generic[C]):
 
 
 def mean_over(
-    split: Split, size: int, measure: Callable[[Batch], tuple[Tensor, ...]], weight: Callable[[Batch], int] = lambda b: len(b[0])
+    split: Split,
+    size: int,
+    measure: Callable[[Batch], tuple[Tensor, ...]],
+    weight: Callable[[Batch], int] = lambda b: len(b[0]),
 ) -> list[float]:
     """Weighted means of per-batch means over a whole split, with one host synchronisation.
 

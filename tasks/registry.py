@@ -56,7 +56,8 @@ def targets() -> Mapping[str, tuple[str, str]]:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         origin = entry.dist.name if entry.dist else "entry point"
         if entry.name in found and found[entry.name] != (entry.value, origin):
-            raise ValueError(f"two tasks are called {entry.name!r}: {found[entry.name][0]} and {entry.value} ({origin})")
+            taken = found[entry.name][0]
+            raise ValueError(f"two tasks are called {entry.name!r}: {taken} and {entry.value} ({origin})")
         found[entry.name] = (entry.value, origin)
     return found
 

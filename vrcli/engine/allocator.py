@@ -1,7 +1,7 @@
 """glibc's allocator, told to keep freed memory.
 
-By default glibc returns every large tensor to the kernel and faults its pages in again at the next step. Keeping them made training steps of the
-built-in tasks faster without any change of results; `vr bench task` shows by how much on a given machine.
+By default glibc returns every large tensor to the kernel and faults its pages in again at the next step. Keeping them
+makes training steps on a CPU faster without any change of results.
 """
 
 from __future__ import annotations

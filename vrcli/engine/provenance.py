@@ -65,7 +65,7 @@ def cpu_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """"NVIDIA H200" for a CUDA device; its type otherwise."""
+    """ "NVIDIA H200" for a CUDA device; its type otherwise."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

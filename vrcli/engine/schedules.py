@@ -13,8 +13,8 @@ Schedule = Callable[[float, int], float]
 def make(training: Training, steps_per_epoch: int, total_steps: int) -> Schedule | None:
     """The learning rate at a step (counted from 0) for a given maximal rate; None where it is constant.
 
-    `warmup-cosine`: linear from `warmup_factor` to 1 over `warmup_epochs`, then a half cosine to `eta_min` at the last step. A warm-up
-    longer than the run is cut to its length.
+    `warmup-cosine`: linear from `warmup_factor` to 1 over `warmup_epochs`, then a half cosine to `eta_min` at the last
+    step. A warm-up longer than the run is cut to its length.
     """
     if training.schedule == "constant":
         return None

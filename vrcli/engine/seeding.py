@@ -1,4 +1,4 @@
-"""Where every random number of a run comes from: streams that depend on the seed and a purpose, never on the optimizer."""
+"""Every random number of a run: streams that depend on the seed and a purpose, never on the optimizer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu"
 class GlobalNoise:
     """Seeds the global generators of the CPU and of one device, as dropout and sampled noise use them.
 
-    `torch.manual_seed` reaches every backend and formats a stack trace for each one that is not initialised, which costs more than a
-    small step; this touches the two generators in use.
+    `torch.manual_seed` reaches every backend and formats a stack trace for each one that is not initialised, which is
+    slow enough to show in small steps; this touches the generators in use.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,0 +1,297 @@
+"""The training loop: one for every task and every optimizer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tasks.base import Batch, Split
+from vrcli.engine import schedules
+from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
+from vrcli.engine.prepare import Prepared, peak_memory_bytes
+from vrcli.engine.recorder import Recorder
+from vrcli.engine.seeding import GlobalNoise, derive, generator
+
+#: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
+_EVALUATION_SEED = 20250519
+
+
+def train(prepared: Prepared, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train to the end of the run's budget, yielding events as they happen.
+
+    The listener runs between steps, on the training thread. Ctrl-C inside a step, or a true `should_stop`, ends the run
+    as interrupted, after a last block with everything measured so far.
+
+    Yields:
+        `Started`, then `Steps`, `Eval` and `Artifact` in order, and `Ended` as the last.
+    """
+    yield from _Loop(prepared, should_stop).run()
+
+
+class _Stop(Exception):
+    """Leaves the loop; carries how the run ended."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+@dataclass
+class _Best:
+    """The best epoch so far, and its weights on the device."""
+
+    loss: float = math.inf
+    epoch: int = 0
+    step: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Loop:
+    def __init__(self, prepared: Prepared, should_stop: Callable[[], bool]) -> None:
+        self.p = prepared
+        self.training = prepared.spec.training
+        self.should_stop = should_stop
+        self.objective = f"val_{prepared.task.metrics[0].name}"
+        self.parameters = [p for p in prepared.model.parameters() if p.requires_grad]
+        self.recorder = Recorder()
+        self.noise = GlobalNoise(prepared.device)
+        self.noise_seed = derive(prepared.spec.seed, "noise")
+        self.needs_closure = "closure" in prepared.capabilities
+        self.create_graph = "create_graph" in prepared.capabilities
+        self.telemetry = getattr(prepared.optimizer, "telemetry", None)
+        self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
+        batch, n = self.training.batch_size, len(prepared.data.train)
+        self.steps_per_epoch = math.ceil(n / batch)
+        planned = self.training.epochs * self.steps_per_epoch
+        self.total_steps = min(planned, self.training.max_steps or planned)
+        self.schedule = schedules.make(self.training, self.steps_per_epoch, self.total_steps)
+        self.step, self.epoch, self.samples = 0, 0, 0
+        self.train_s, self.optimizer_s = 0.0, 0.0
+        self.best = _Best()
+        self.last: dict[str, float] = {}
+
+    # -- the outline --------------------------------------------------------------------------------------------------
+
+    def run(self) -> Iterator[Event]:
+        self.started = time.perf_counter()
+        yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps)
+        status, reason = "completed", ""
+        try:
+            for epoch in range(1, self.training.epochs + 1):
+                self.epoch = epoch
+                yield from self.train_epoch()
+                yield from self.end_epoch()
+                if self.step >= self.total_steps:
+                    break
+        except _Stop as stop:
+            status, reason = stop.status, stop.reason
+        except KeyboardInterrupt:
+            status, reason = "interrupted", "interrupted"
+            yield from self.flush(check=False)
+        if status == "completed" and self.best.weights:
+            self.measure_test()
+        yield Ended(status, self.results(), reason)  # type: ignore[arg-type]  # _Stop carries only these
+
+    def train_epoch(self) -> Iterator[Event]:
+        self.set_mode(train=True)
+        data, spec = self.p.data.train, self.p.spec
+        order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
+        augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
+        clock = time.perf_counter()
+        for index in order.split(self.training.batch_size):
+            batch = self.p.task.train_batch(data, index, augment)
+            self.one_step(batch, len(index))
+            last = self.step >= self.total_steps
+            if self.recorder.due or last or self.should_stop():
+                now = time.perf_counter()
+                self.train_s, clock = self.train_s + now - clock, now
+                yield from self.flush()
+                clock = time.perf_counter()
+                if self.should_stop():
+                    raise _Stop("interrupted", "interrupted")
+            if last:
+                break
+        # Reading the block waits for the device, so the clock stops after it.
+        pending = list(self.flush_events())
+        self.train_s += time.perf_counter() - clock
+        yield from pending
+        self.check(pending)
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def one_step(self, batch: Batch, samples: int) -> None:
+        if self.schedule is not None:
+            for group, lr in zip(self.p.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = self.schedule(lr, self.step)
+        lr = self.p.optimizer.param_groups[0]["lr"]
+        if self.needs_closure:
+            loss, norm = self.closure_step(batch)
+        else:
+            loss, norm = self.backward(batch)
+            before = time.perf_counter()
+            self.p.optimizer.step()
+            self.optimizer_s += time.perf_counter() - before
+        self.step += 1
+        self.samples += samples
+        values: dict[str, Tensor | float] = {"train_loss": loss, "lr_effective": float(lr), "grad_norm": norm}
+        if self.telemetry is not None:
+            # The optimizer writes its telemetry in place at the next step: keep copies.
+            values.update({name: value.clone() for name, value in self.telemetry().items()})
+        self.recorder.put(values, samples)
+
+    def backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and gradients of one batch under the step's own noise: (loss, gradient norm before clipping)."""
+        self.noise.seed(self.noise_seed + self.step)
+        if not self.training.accumulate_gradients:
+            self.p.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            loss = self.p.task.loss(self.p.model, batch)
+        loss.backward(create_graph=self.create_graph)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.training.grad_clip is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.grad_clip)
+        else:
+            norm = torch.nn.utils.get_total_norm(gradients)
+        return loss.detach(), norm.detach()
+
+    def closure_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A step of an optimizer that evaluates the batch itself; the first evaluation is the one recorded."""
+        first: list[tuple[Tensor, Tensor]] = []
+
+        def closure() -> Tensor:
+            with torch.enable_grad():
+                found = self.backward(batch)
+            if not first:
+                first.append(found)
+            return found[0]
+
+        if "backward_first" in self.p.capabilities:
+            closure()
+        before = time.perf_counter()
+        self.p.optimizer.step(closure)
+        self.optimizer_s += time.perf_counter() - before
+        return first[0]
+
+    def autocast(self) -> torch.autocast:
+        dtype = self.p.autocast
+        return torch.autocast(self.p.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+    # -- blocks and divergence ----------------------------------------------------------------------------------------
+
+    def flush_events(self) -> Iterator[Steps]:
+        steps, values = self.recorder.flush()
+        if steps:
+            yield Steps(steps, values, self.epoch, self.train_s, self.samples)
+
+    def flush(self, *, check: bool = True) -> Iterator[Event]:
+        blocks = list(self.flush_events())
+        yield from blocks
+        if check:
+            self.check(blocks)
+
+    def check(self, blocks: list[Steps]) -> None:
+        """Ends the run at the first step whose loss is not finite or above the task's ceiling."""
+        ceiling = self.p.task.ceiling
+        for block in blocks:
+            for i, loss in enumerate(block.values["train_loss"]):
+                if not loss <= ceiling or not math.isfinite(loss):
+                    what = "loss not finite" if not math.isfinite(loss) else f"loss {loss:g} above {ceiling:g}"
+                    lr = block.values["lr_effective"][i]
+                    raise _Stop("diverged", f"{what} at step {block.steps[i]}, lr {lr:.3g}")
+
+    # -- the end of an epoch ------------------------------------------------------------------------------------------
+
+    def end_epoch(self) -> Iterator[Event]:
+        self.set_mode(train=False)
+        measured = self.evaluate(self.p.data.val)
+        loss = measured[self.p.task.metrics[0].name]
+        self.last = {
+            "epoch": self.epoch,
+            "epoch_train_loss": self.recorder.epoch_loss(),
+            **{f"val_{name}": value for name, value in measured.items()},
+            "wall_s": time.perf_counter() - self.started,
+        }
+        if self.training.stop_accuracy is not None:
+            train = self.evaluate(self.p.data.train)
+            self.last.update({f"train_{name}": value for name, value in train.items() if name == "accuracy"})
+        best = loss < self.best.loss
+        if best:
+            self.keep_weights(loss, measured)
+        yield Eval(self.epoch, self.step, self.last, best)
+        last = self.step >= self.total_steps
+        with torch.no_grad():
+            self.noise.seed(_EVALUATION_SEED)
+            files = self.p.task.artifacts(self.p.model, epoch=self.epoch, last=last)
+        for name, data in files.items():
+            yield Artifact(name, data, self.step)
+        if not math.isfinite(loss) or loss > self.p.task.ceiling:
+            raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
+        self.stop_early()
+
+    def stop_early(self) -> None:
+        t, accuracy = self.training, self.last.get("train_accuracy")
+        if t.stop_loss is not None and self.last["epoch_train_loss"] < t.stop_loss:
+            raise _Stop("completed", f"training loss below {t.stop_loss:g} after epoch {self.epoch}")
+        if t.stop_accuracy is not None and accuracy is not None and accuracy >= t.stop_accuracy:
+            raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after epoch {self.epoch}")
+        if t.patience is not None and self.epoch - self.best.epoch >= t.patience:
+            raise _Stop("completed", f"no better validation loss for {t.patience} epochs")
+        if self.should_stop():
+            raise _Stop("interrupted", "interrupted")
+
+    def evaluate(self, split: Split) -> dict[str, float]:
+        with torch.no_grad(), self.autocast():
+            self.noise.seed(_EVALUATION_SEED)
+            return self.p.task.evaluate(self.p.model, split)
+
+    def set_mode(self, *, train: bool) -> None:
+        self.p.model.train(train)
+        if "train_eval" in self.p.capabilities:
+            # Schedule-free methods keep two sets of weights and swap them.
+            (self.p.optimizer.train if train else self.p.optimizer.eval)()  # type: ignore[attr-defined]
+
+    def keep_weights(self, loss: float, measured: Mapping[str, float]) -> None:
+        state = self.p.model.state_dict()
+        if not self.best.weights:
+            self.best.weights = {name: tensor.clone() for name, tensor in state.items()}
+        else:
+            for name, tensor in state.items():
+                self.best.weights[name].copy_(tensor)
+        self.best.loss, self.best.epoch, self.best.step, self.best.values = loss, self.epoch, self.step, measured
+
+    def measure_test(self) -> None:
+        self.set_mode(train=False)
+        self.p.model.load_state_dict(self.best.weights)
+        self.test = self.evaluate(self.p.data.test)
+
+    test: Mapping[str, float] = {}
+
+    def results(self) -> dict[str, float]:
+        found: dict[str, float] = {
+            "steps": self.step,
+            "epochs": self.last.get("epoch", 0),
+            "wall_s": time.perf_counter() - self.started,
+            "train_s": self.train_s,
+            "parameters": sum(p.numel() for p in self.parameters),
+            "peak_memory_bytes": peak_memory_bytes(self.p.device),
+        }
+        if self.train_s > 0 and self.step:
+            found["samples_per_s"] = self.samples / self.train_s
+            found["step_ms"] = 1000 * self.train_s / self.step
+            if self.p.device.type == "cpu":  # elsewhere the call returns before the work is done
+                found["optimizer_ms"] = 1000 * self.optimizer_s / self.step
+        if self.last:
+            found["final_train_loss"] = self.last["epoch_train_loss"]
+            found[f"final_{self.objective}"] = self.last[self.objective]
+        if self.best.epoch:
+            found[f"best_{self.objective}"] = self.best.loss
+            found["best_epoch"], found["best_step"] = self.best.epoch, self.best.step
+            found.update({f"val_{name}": value for name, value in self.best.values.items()})
+        found.update({f"test_{name}": value for name, value in self.test.items()})
+        return found

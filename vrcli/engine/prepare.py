@@ -1,0 +1,148 @@
+"""From a spec to things in memory: device, data, model and optimizer. What cannot be had is refused here."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tasks.base import Splits, Task
+from vrcli.engine.seeding import derive, generator
+from vrcli.errors import UsageError
+from vrcli.optim import registry
+from vrcli.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start. `spec` names the data set and its fingerprint."""
+
+    spec: RunSpec
+    task: Task[Any]
+    data: Splits
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    capabilities: frozenset[str]
+    device: torch.device
+    autocast: torch.dtype | None
+
+
+def pick_device(name: str) -> str:
+    """The device behind --device: "auto" takes CUDA, then Apple's GPU, then the CPU.
+
+    Raises:
+        UsageError: the device is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    kind, _, index = name.partition(":")
+    if kind not in there or (index and not index.isdigit()):
+        raise UsageError(f"--device must be auto, cpu, cuda or mps, got {name}")
+    if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
+        have = ", ".join(k for k, ok in there.items() if ok)
+        raise UsageError(f"--device {name} is not there; this machine has {have}")
+    return name
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where asked for, or where "auto" finds hardware for it; None for fp32."""
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+        if device.type == "cpu" and _cpu_has_bf16():
+            return torch.bfloat16
+    return None
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class DataCache:
+    """The splits of the last data set, so that the runs of one process load it once."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._splits: Splits | None = None
+        self._fingerprint = ""
+
+    def get(self, key: object, load: Callable[[], Splits]) -> tuple[Splits, str]:
+        if self._splits is None or key != self._key:
+            self._splits = load()
+            self._key, self._fingerprint = key, self._splits.fingerprint()
+        return self._splits, self._fingerprint
+
+
+def prepare(
+    spec: RunSpec,
+    task_class: type[Task[Any]],
+    *,
+    data_dir: Path | None = None,
+    cache: DataCache | None = None,
+    notice: Callable[[str], object] = lambda text: None,
+) -> Prepared:
+    """Load the data, then build the model from the run's seed, then the optimizer.
+
+    Args:
+        cache: shared between runs of one process.
+        notice: told, in one line, about anything that was changed on the user's behalf.
+
+    Raises:
+        UsageError, TaskError: the request cannot be carried out.
+    """
+    torch.set_num_threads(spec.threads)
+    device = torch.device(spec.device)
+    _deterministic(device)
+    task = task_class(task_class.Config(**spec.task_settings), data_dir=data_dir)
+
+    def load() -> Splits:
+        return task.data(generator(task.config.split_seed, "split")).to(device)
+
+    key = (spec.task, task.config, data_dir, spec.device)
+    data, fingerprint = (cache or DataCache()).get(key, load)
+    if spec.training.batch_size > len(data.train):
+        notice(
+            f"--batch-size {spec.training.batch_size} is more than the {len(data.train)} training samples; using those"
+        )
+        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"batch_size": len(data.train)})})
+    spec = spec.model_copy(update={"dataset": data.dataset, "dataset_fingerprint": fingerprint})
+
+    torch.manual_seed(derive(spec.seed, "model"))
+    model = task.model(data).to(device)
+    row = registry.find(spec.optimizer)
+    if "closure" in row.capabilities and task.no_closure:
+        raise UsageError(f"--opt {spec.optimizer} needs a closure, which {spec.task} cannot give: {task.no_closure}")
+    if "closure" in row.capabilities and spec.training.accumulate_gradients:
+        raise UsageError(f"--opt {spec.optimizer} needs a closure, which --accumulate-gradients cannot give")
+    optimizer = registry.build(spec.optimizer, model, spec.optimizer_settings)
+    autocast = autocast_dtype(spec.training.precision, device)
+    return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
+
+
+def _deterministic(device: torch.device) -> None:
+    # The CPU's kernels used here give the same bits as they are; CUDA has faster ones that do not.
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.backends.cudnn.benchmark = False
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Largest memory so far: allocated on a CUDA device, or resident for the whole process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
