@@ -1,0 +1,25 @@
+"""Optimizers by name (`vrcli.optim.registry`), and the ones defined here: `from vrcli.optim import VRAdam`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vrcli.optim.muon import Muon as Muon
+    from vrcli.optim.vradam import VRAdam as VRAdam
+    from vrcli.optim.vrmomentum import VRMomentum as VRMomentum
+
+_MODULES = {"Muon": "muon", "VRAdam": "vradam", "VRMomentum": "vrmomentum"}
+__all__ = ["Muon", "VRAdam", "VRMomentum"]
+
+
+def __getattr__(name: str) -> Any:
+    """Classes on first use: the registry lists names without importing torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,160 @@
+"""Which optimizers there are, their settings, and how one is built over a model.
+
+Listing and finding read data only: torch is imported when settings or an optimizer are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from vrcli.errors import UsageError, nearest
+from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
+    from torch import nn
+
+__all__ = [
+    "CAPABILITIES",
+    "Row",
+    "build",
+    "catalogue",
+    "check_settings",
+    "find",
+    "load",
+    "names",
+    "settings_model",
+    "validate",
+]
+
+ENTRY_POINT_GROUP = "vrcli.optimizers"
+
+
+@cache
+def _rows() -> Mapping[str, Row]:
+    """Every row by name.
+
+    Raises:
+        UsageError: two optimizers have the same name.
+    """
+    rows: dict[str, Row] = {}
+    for row in (*VR_ROWS, *TORCH_ROWS, *_entry_point_rows()):
+        other = rows.setdefault(row.name, row)
+        if other is not row and other.target != row.target:
+            one, two = (f"{r.target} ({r.origin})" for r in (other, row))
+            raise UsageError(f"two optimizers are called {row.name!r}: {one} and {two}")
+    return rows
+
+
+def _entry_point_rows() -> list[Row]:
+    return [
+        Row(entry.name, entry.value, f"from {origin}", origin)
+        for entry in entry_points(group=ENTRY_POINT_GROUP)
+        for origin in [entry.dist.name if entry.dist else "entry point"]
+    ]
+
+
+def catalogue() -> list[Row]:
+    """Every registered optimizer, this package's own first. Imports none of them."""
+    return list(_rows().values())
+
+
+def names() -> list[str]:
+    """The names in `catalogue`, in its order."""
+    return list(_rows())
+
+
+def find(name: str) -> Row:
+    """The row called `name`, or a row for the class at "package.module:Class".
+
+    Raises:
+        UsageError: no such name; the nearest one is in the message.
+    """
+    if ":" in name:
+        return Row(name, name, "a class given by its path", name.partition(":")[0].partition(".")[0])
+    row = _rows().get(name)
+    if row is None:
+        raise UsageError(f"no optimizer is called {name!r}{nearest(name, _rows())} (vr opts list)")
+    return row
+
+
+def load(row: Row) -> type[torch.optim.Optimizer]:
+    """Import the row's class.
+
+    Raises:
+        UsageError: it refuses, cannot be imported, or is no `torch.optim.Optimizer`.
+    """
+    if row.refusal:
+        raise UsageError(f"{row.name} cannot be used: {row.refusal}")
+    import torch
+
+    found = _import(row.name, row.target)
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise UsageError(f"{row.target} is not a torch.optim.Optimizer class")
+    return found
+
+
+def _import(name: str, target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a third party's module raises, the user sees one line
+        raise UsageError(f"optimizer {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+@cache
+def settings_model(name: str) -> type[BaseModel]:
+    """The optimizer's hyperparameters with defaults, bounds and descriptions, from its constructor's signature.
+
+    Raises:
+        UsageError: no such optimizer, or one that cannot be used.
+    """
+    from vrcli.optim.settings import model_of
+
+    row = find(name)
+    return model_of(load(row), name=row.name, defaults=row.defaults)
+
+
+def validate(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Every hyperparameter of the optimizer, `settings` over its defaults.
+
+    Raises:
+        UsageError: an unknown setting (with the nearest), or a bad value (naming the setting).
+    """
+    from vrcli.optim.settings import validated
+
+    return validated(name, settings_model(name), settings)
+
+
+def build(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters of `model`.
+
+    Raises:
+        UsageError: as `validate`; or the constructor refuses the combination of values; or nothing is trainable.
+    """
+    row = find(name)
+    optimizer = load(row)
+    values = validate(name, settings)
+    if row.groups:
+        parameters = _import(row.name, row.groups)(model)
+    else:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError(f"{name}: the model has no trainable parameter")
+    try:
+        return optimizer(parameters, **values)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise UsageError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As `validate`, and the constructor accepts the values together (Nesterov needs momentum, say)."""
+    from torch import nn
+
+    build(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), settings)
+    return validate(name, settings)
