@@ -114,9 +114,7 @@ def prepare(
     key = (spec.task, task.config, data_dir, spec.device)
     data, fingerprint = (cache or DataCache()).get(key, load)
     if spec.training.batch_size > len(data.train):
-        notice(
-            f"--batch-size {spec.training.batch_size} is more than the {len(data.train)} training samples; using those"
-        )
+        notice(f"--batch-size {spec.training.batch_size} is above the {len(data.train)} training samples; taking those")
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"batch_size": len(data.train)})})
     spec = spec.model_copy(update={"dataset": data.dataset, "dataset_fingerprint": fingerprint})
 

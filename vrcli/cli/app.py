@@ -1,0 +1,100 @@
+"""The `vr` command: which words there are, and how errors leave the process.
+
+Nothing heavy is imported here: a command's module is small, and imports torch, sqlalchemy and the like inside its
+functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from vrcli import __version__
+from vrcli.cli import bench, db, opts, report, run, runs, tasks
+from vrcli.errors import VrError
+
+app = typer.Typer(
+    name="vr",
+    help="Is optimizer A better than optimizer B on this task, and by how much?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start here:  vr run cnn --opt vradam --beta3 1.0   then   vr report",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"vr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+app.command("run", cls=run.RunCommand)(run.run)
+app.command("report")(report.report)
+app.add_typer(runs.app, name="runs")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(opts.app, name="opts")
+app.add_typer(db.app, name="db")
+app.add_typer(bench.app, name="bench")
+
+# The base classes of the errors that the parser raises, by way of one that typer exports.
+_ParserError: Any = typer.BadParameter.__mro__[2]
+
+
+def main() -> None:
+    """Entry point of `vr` and `python -m vrcli`: known errors become one line and an exit code."""
+    debug = "--debug" in sys.argv or os.environ.get("VR_DEBUG", "") not in ("", "0")
+    try:
+        code = app(standalone_mode=False, prog_name="vr")
+    except (KeyboardInterrupt, typer.Abort):
+        _exit("interrupted", 130)
+    except _ParserError as error:
+        _exit(_parser_line(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader went away (`vr runs list | head`); writing at exit would raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        known = _exit_code(error)
+        if debug or known is None:
+            raise
+        _exit(str(error), known)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error that is made for users, None for any other."""
+    if isinstance(error, VrError):
+        return error.exit_code
+    # Errors of the packages below, which do not know this one; their classes carry the code or mean bad usage.
+    kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+    if kinds & {("db.store", "StoreError"), ("db.errors", "StoreError")}:
+        return int(getattr(error, "exit_code", 2))
+    if kinds & {("tasks.base", "TaskError"), ("tasks.registry", "UnknownTask")}:
+        return 2
+    return None
+
+
+def _parser_line(error: Any) -> str:
+    """The parser's message in one line, with the nearest option where it knows one."""
+    message = str(error.format_message()).replace("\n", " ").strip()
+    if not message and error.ctx is not None:  # a group without a command: show what there is
+        print(error.ctx.get_help())
+        return f"{error.ctx.command_path} needs a command"
+    return message[0].lower() + message[1:] if message else "usage"
+
+
+def _exit(line: str, code: int) -> None:
+    print(f"vr: {line}", file=sys.stderr)
+    sys.exit(code)

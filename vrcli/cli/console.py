@@ -1,0 +1,199 @@
+"""What a person sees: a run's progress on stderr, its outcome on stdout, the same facts with and without a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from db.records import RunRecord
+    from tasks.base import Metric
+    from vrcli.engine.events import Event
+    from vrcli.engine.prepare import Prepared
+
+WIDTH = 100
+
+
+def out() -> Console:
+    """The console for results. Not a terminal: no colour, no wrapping to a terminal's width."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """The console for progress and notices."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else WIDTH)
+
+
+def say(text: str = "", *, style: str | None = None, to: Console | None = None) -> None:
+    """Print text as it is: square brackets in it are no markup."""
+    (to or out()).print(text, style=style, markup=False)
+
+
+def notice(text: str) -> None:
+    """One line to stderr about something done on the user's behalf."""
+    say(f"note: {text}", to=err(), style="yellow")
+
+
+def short(value: Any) -> str:
+    """A setting's value in few characters."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple | list):
+        return ",".join(short(v) for v in value)
+    return str(value)
+
+
+def settings_line(settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """The optimizer's settings that say something: lr, and what the preset or the user set."""
+    shown = {n: v for n, v in settings.items() if n == "lr" or origins.get(n, "default") != "default"}
+    return " ".join(f"{name}={short(value)}" for name, value in shown.items() if value is not None)
+
+
+def metric_value(metric: Metric | None, value: float | None) -> str:
+    """A metric for people: four decimals, or per cent."""
+    if value is None:
+        return "-"
+    if metric is not None and metric.percent:
+        return f"{100 * value:.1f}%"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+
+
+def seconds(value: float) -> str:
+    """A duration: "4.3 s", "2:05 min", "1:02:03 h"."""
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
+
+
+class RunDisplay:
+    """Watches one run: a header, a line per epoch, and on a terminal a bar with the step, rate and time left."""
+
+    def __init__(self, origins: Mapping[str, str], *, quiet: bool, summary: bool = True) -> None:
+        self.origins, self.quiet, self.summary = origins, quiet, summary
+        self.console = err()
+        self.bar: Any = None
+
+    # -- the runner's calls -------------------------------------------------------------------------------------------
+
+    def begin(self, record: RunRecord, prepared: Prepared) -> None:
+        self.prepared, self.spec = prepared, prepared.spec
+        self.metrics = list(prepared.task.metrics)
+        self.lr: float | None = None
+        self.rate = 0.0
+        if self.quiet:
+            return
+        for line in self.header():
+            say(line, to=self.console)
+        say(to=self.console)
+        say(self.columns(), to=self.console, style="bold")
+        if self.console.is_terminal:
+            self._start_bar()
+
+    def event(self, event: Event) -> None:
+        from vrcli.engine.events import Ended, Eval, Started, Steps
+
+        if isinstance(event, Started):
+            self.total = event.total_steps
+            if self.bar is not None:
+                self.bar.update(self.job, total=event.total_steps)
+        elif isinstance(event, Steps):
+            self.lr = event.values["lr_effective"][-1]
+            self.rate = event.samples / event.train_s if event.train_s > 0 else 0.0
+            if self.bar is not None:
+                text = f"loss {event.values['train_loss'][-1]:.4f}   {self.rate:,.0f} samples/s"
+                self.bar.update(self.job, completed=event.steps[-1], text=text)
+        elif isinstance(event, Eval):
+            if not self.quiet:
+                say(self.row(event), to=self.bar.console if self.bar else self.console)
+        elif isinstance(event, Ended) and self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def end(self, record: RunRecord) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        if self.summary:
+            for line in outcome(record, self.metrics, hints=not self.quiet):
+                say(line)
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    def header(self) -> list[str]:
+        spec, task = self.spec, self.prepared.task
+        about = f" ({self.prepared.data.about})" if self.prepared.data.about else ""
+        precision = "" if spec.training.precision == "fp32" else f", {spec.training.precision}"
+        threads = f", {spec.threads} thread{'s' * (spec.threads != 1)}" if spec.device == "cpu" else ""
+        parts = [
+            spec.task,
+            f"{spec.dataset}{about}",
+            f"preset {spec.preset}",
+            f"{spec.optimizer} {settings_line(spec.optimizer_settings, self.origins)}",
+            f"seed {spec.seed}",
+            f"{spec.device}{threads}{precision}",
+        ]
+        lines = [" · ".join(parts)]
+        if spec.preset == "quick" and "paper" in task.presets:
+            lines.append(f"  the paper's setting is --preset paper ({task.presets['paper'].summary})")
+        return lines
+
+    def columns(self) -> str:
+        names = [f"val {m.name}" for m in self.metrics[:2]]
+        return (
+            f"{'epoch':>9}{'train loss':>13}" + "".join(f"{n:>14}" for n in names) + f"{'lr eff':>11}{'samples/s':>12}"
+        )
+
+    def row(self, event: Any) -> str:
+        values = event.values
+        epoch = f"{event.epoch}/{self.spec.training.epochs}"
+        cells = [metric_value(m, values[f"val_{m.name}"]) for m in self.metrics[:2]]
+        lr = "-" if self.lr is None else f"{self.lr:.1e}"
+        train = metric_value(None, values["epoch_train_loss"])
+        return f"{epoch:>9}{train:>13}" + "".join(f"{c:>14}" for c in cells) + f"{lr:>11}{self.rate:>12,.0f}"
+
+    def _start_bar(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("   step {task.completed}/{task.total}"), BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"), TimeRemainingColumn(), TextColumn("left"),
+            console=self.console, transient=True, refresh_per_second=5,
+        )  # fmt: skip
+        self.job = self.bar.add_task("", total=None, text="")
+        self.bar.start()
+
+
+def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> list[str]:
+    """The lines that close a run: what it reached, or how it ended, and what to type next."""
+    r = record.results
+    label = f"run {record.id} · {record.name}"
+    best_key = f"best_val_{metrics[0].name}"
+    best = ""
+    if best_key in r:
+        best = f"best val {metrics[0].name} {r[best_key]:.4f} (epoch {r['best_epoch']:.0f})"
+    if record.status == "completed":
+        parts = [best]
+        parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics[:2] if f"test_{m.name}" in r]
+        parts.append(seconds(r["wall_s"]))
+        if "samples_per_s" in r:
+            parts.append(f"{r['samples_per_s']:,.0f} samples/s")
+        lines = [f"{label}   " + "   ".join(p for p in parts if p)]
+    else:
+        reason = f" ({record.error})" if record.error and record.error != record.status else ""
+        lines = [f"{label}   {record.status}{reason}" + (f"   before: {best}" if best else "")]
+    if hints:
+        lines.append(f"  vr runs show {record.id}      curves and settings")
+    return lines

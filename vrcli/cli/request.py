@@ -1,0 +1,125 @@
+"""What a command that trains was asked for, and how a request becomes specs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+    from vrcli.spec import Resolved
+
+# Options that several commands share.
+TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
+DB = typer.Option("vr.db", "--db", envvar="VR_DB", help="database file, or an SQLAlchemy URL")
+FORMAT = typer.Option("text", "--format", help="text or json")
+PRESET = typer.Option(None, "--preset", help="named configuration of the task [default: quick]", show_default=False)
+SEED = typer.Option(None, "--seed", help="seed of weights, data order and noise [default: 0]", show_default=False)
+DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or mps [default: auto]", show_default=False)
+THREADS = typer.Option(None, "--threads", min=1, help="CPU threads [default: as torch chooses]", show_default=False)
+CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
+DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
+TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
+QUIET = typer.Option(False, "--quiet", "-q", help="print the last line only")
+DEBUG = typer.Option(False, "--debug", help="show tracebacks")
+MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
+
+_OWN_KEYS = ("task", "opt", "preset", "seed", "seeds", "device", "threads", "tag")
+
+
+def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> None:
+    """Refuse an output format that the command does not have."""
+    if given not in accepted:
+        raise UsageError(f"--format {given} is not one of {', '.join(accepted)}{nearest(given, accepted)}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training request: what came as flags, completed from the configuration file."""
+
+    task: str
+    optimizer: str
+    preset: str
+    seeds: list[int]
+    device: str
+    threads: int | None
+    tag: str | None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self) -> tuple[type[Task[Any]], list[Resolved]]:
+        """The task's class and one resolved spec per seed."""
+        import torch
+
+        from vrcli.cli.settings import load_task
+        from vrcli.engine.prepare import pick_device
+        from vrcli.engine.provenance import versions
+        from vrcli.spec import resolve
+
+        task = load_task(self.task)
+        device, threads = pick_device(self.device), self.threads or torch.get_num_threads()
+        specs = [
+            resolve(task, self.optimizer, preset=self.preset, config=self.config, flags=self.flags, seed=seed,
+                    device=device, threads=threads, versions=versions())
+            for seed in self.seeds
+        ]  # fmt: skip
+        return task, specs
+
+
+def request(
+    task: str | None,
+    *,
+    opt: str | None,
+    preset: str | None,
+    seed: int | None,
+    seeds: int | None,
+    device: str | None,
+    threads: int | None,
+    tag: str | None,
+    config: Path | None,
+    flags: Mapping[str, Any],
+) -> Request:
+    """Complete the flags from the configuration file, then from the defaults.
+
+    Raises:
+        UsageError: no task, or a value that is not accepted.
+    """
+    from vrcli.cli.settings import DEFAULT_OPTIMIZER
+    from vrcli.spec import load_config
+
+    body = load_config(str(config)) if config is not None else {}
+    own = {key: body.pop(key) for key in _OWN_KEYS if key in body}
+
+    def pick(key: str, flag: Any, default: Any, kind: type) -> Any:
+        value = flag if flag is not None else own.get(key, default)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise UsageError(f"--config {config}: {key} must be {kind.__name__}, got {value!r}")
+        return value
+
+    name = pick("task", task, None, str)
+    if name is None:
+        from tasks.registry import names
+
+        raise UsageError(f"which task? One of {', '.join(names())}: vr run cnn")
+    first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)
+    if first < 0:
+        raise UsageError(f"--seed must be >= 0, got {first}")
+    if count < 1:
+        raise UsageError(f"--seeds must be >= 1, got {count}")
+    return Request(
+        task=name,
+        optimizer=pick("opt", opt, DEFAULT_OPTIMIZER, str),
+        preset=pick("preset", preset, "quick", str),
+        seeds=list(range(first, first + count)),
+        device=pick("device", device, "auto", str),
+        threads=pick("threads", threads, None, int),
+        tag=pick("tag", tag, None, str),
+        config=body,
+        flags=flags,
+    )

@@ -1,0 +1,239 @@
+"""`vr runs`: what was run, and one run in full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+    from db.store import Store
+    from tasks.base import Metric
+
+app = typer.Typer(help="List and show stored runs.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_runs(
+    task: str | None = typer.Option(None, "--task", help="only this task"),
+    opt: str | None = typer.Option(None, "--opt", help="only this optimizer"),
+    status: str | None = typer.Option(None, "--status", help="running, completed, diverged, failed or interrupted"),
+    tag: str | None = typer.Option(None, "--tag", help="only runs with this tag"),
+    group: str | None = typer.Option(None, "--group", help="only runs of this group"),
+    limit: int = typer.Option(50, "--limit", "-n", min=1, help="at most this many, newest first"),
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """List stored runs, newest first. Under settings stands what differs between them."""
+    req.check_format(format)
+    from vrcli.cli.console import say
+    from vrcli.cli.grid import grid
+    from vrcli.cli.run import as_json
+
+    with open_existing(database) as store:
+        found = store.runs(task=task, optimizer=opt, status=status, tag=tag, group=group, limit=limit)
+    if format == "json":
+        print(json.dumps([as_json(record) for record in found]))
+        return
+    if not found:
+        say("no runs yet, or none that match; start with: vr run cnn --opt vradam")
+        return
+    columns = ["id", "when", "task", "dataset", "optimizer", "settings", "seed", "status", "best val", "test", "time"]
+    for line in grid(columns, list_rows(found), right=["id", "seed", "best val", "test", "time"]):
+        say(line)
+
+
+def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
+    """The lines of `vr runs list`."""
+    from vrcli.cli.console import seconds
+    from vrcli.report.runs_table import ago, differing_settings
+
+    rows = []
+    for record, settings in zip(found, differing_settings(found), strict=True):
+        r = record.results
+        best = next((value for name, value in r.items() if name.startswith("best_val_")), None)
+        test = r.get("test_loss")
+        rows.append({
+            "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
+            "optimizer": record.optimizer, "settings": settings, "seed": record.seed, "status": record.status,
+            "best val": "-" if best is None else f"{best:.4f}", "test": "-" if test is None else f"{test:.4f}",
+            "time": seconds(r["wall_s"]) if "wall_s" in r else "-",
+        })  # fmt: skip
+    return rows
+
+
+@app.command("show")
+def show(
+    ref: str = typer.Argument(help="id or name of a run"),
+    metric: list[str] = typer.Option([], "--metric", help="curves to plot [default: training and validation loss]"),
+    samples: Path | None = typer.Option(None, "--samples", help="write the run's newest picture to this file"),
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
+    req.check_format(format)
+    from vrcli.cli.console import notice, say
+    from vrcli.cli.run import as_json
+
+    with open_existing(database) as store:
+        record = store.run(int(ref) if ref.isdigit() else ref)
+        known = store.metrics(record.id)
+        for name in metric:
+            if name not in known:
+                from vrcli.errors import nearest
+
+                hint = nearest(name, known) or f"; it has {', '.join(known)}"
+                raise UsageError(f"--metric {name} is no curve of run {record.id}{hint}")
+        if samples is not None:
+            notice(f"wrote {write_picture(store, record, samples)}")
+        if format == "json":
+            curves = store.curves([record.id], metric or None)
+            body = {
+                n: {"steps": list(c.steps), "values": [json_number(v) for v in c.values]}
+                for (_, n), c in curves.items()
+            }
+            print(json.dumps({**as_json(record), "provenance": record.provenance, "curves": body}))
+            return
+        for line in show_lines(store, record, metric):
+            say(line)
+
+
+def json_number(value: float) -> float | str:
+    """A number, or its name where JSON has none ("nan", "inf")."""
+    import math
+
+    return value if math.isfinite(value) else str(value)
+
+
+def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
+    """Everything `vr runs show` prints."""
+    from vrcli.cli.console import outcome, short
+    from vrcli.report.text_plot import plot
+
+    lines = [
+        " · ".join(filter(None, [record.task, record.dataset, record.preset, record.optimizer, f"seed {record.seed}"]))
+    ]
+    lines += outcome(record, task_metrics(record.task), hints=False)
+    lines += ["", "settings"]
+    spec = record.spec
+    for section in ("task_settings", "training", "optimizer_settings"):
+        values = {k: v for k, v in spec[section].items() if v is not None and v != ""}
+        lines.append(f"  {section.split('_')[0]:10} " + "  ".join(f"{k}={short(v)}" for k, v in values.items()))
+    lines += ["", "provenance", *provenance_lines(record)]
+    wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.metrics(record.id)]
+    curves = {name: curve for (_, name), curve in store.curves([record.id], wanted).items()}
+    if curves:
+        lines += [
+            "",
+            *plot({n: (list(c.steps), list(c.values)) for n, c in curves.items()}, x_label="step").splitlines(),
+        ]
+    for artifact in store.artifacts(record.id):
+        lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step})")
+        if artifact.name.endswith(".txt"):
+            lines += store.artifact(record.id, artifact.name).decode().splitlines()
+    lines += ["", "repeat it with", f"  {command_of(record)}"]
+    return lines
+
+
+def provenance_lines(record: RunRecord) -> list[str]:
+    """Machine, versions, repository and data of a run."""
+    p = record.provenance
+    libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
+    git = p.get("git")
+    state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "no repository"
+    return [
+        f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
+        f"  machine    {p.get('device')}, {p.get('cpu')}, {p.get('threads')} threads",
+        f"  versions   vr {p.get('vr')}  python {p.get('python')}  {libraries}",
+        f"  code       {state} in {p.get('directory')}",
+        f"  data       {record.dataset} {record.dataset_fingerprint}",
+        f"  spec       {record.spec_id}",
+    ]
+
+
+def task_metrics(name: str) -> list[Metric]:
+    """The task's metrics, or just the loss where the task is no longer installed."""
+    from tasks.base import Metric
+    from tasks.registry import UnknownTask, load
+
+    try:
+        return list(load(name).metrics)
+    except UnknownTask:
+        return [Metric("loss", "min")]
+
+
+def command_of(record: RunRecord) -> str:
+    """The `vr run` command with the settings that differ from its preset's."""
+    import shlex
+
+    from tasks.registry import UnknownTask, load
+    from vrcli.errors import VrError
+    from vrcli.spec import resolve, settings_of
+
+    spec = record.spec
+    words = ["vr", "run", record.task, "--opt", record.optimizer]
+    words += ["--preset", record.preset or "quick", "--seed", str(record.seed)]
+    words += ["--device", spec["device"], "--threads", str(spec["threads"])]
+    given = {"task": spec["task_settings"], "training": spec["training"], "optimizer": spec["optimizer_settings"]}
+    try:
+        task = load(record.task)
+        base = resolve(task, record.optimizer, preset=record.preset or "quick").spec
+        settings = settings_of(task, record.optimizer)
+    except (UnknownTask, VrError):  # no longer installed: the stored command line is all there is
+        return shlex.join(["vr", *record.provenance.get("argv", [])[1:]])
+    usual = {
+        "task": base.task_settings,
+        "training": base.training.model_dump(mode="json"),
+        "optimizer": _through_json(base.optimizer_settings),
+    }
+    for name, setting in settings.by_name.items():
+        value = given[setting.section].get(setting.key)
+        if value == usual[setting.section].get(setting.key):
+            continue
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+            words += [flag, text]
+    return shlex.join(words)
+
+
+def _through_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from JSON: tuples are lists."""
+    back: dict[str, Any] = json.loads(json.dumps(settings))
+    return back
+
+
+def write_picture(store: Store, record: RunRecord, path: Path) -> Path:
+    """Write the run's newest picture.
+
+    Raises:
+        UsageError: the run has none, or the file cannot be written.
+    """
+    pictures = [a for a in store.artifacts(record.id) if a.media_type.startswith("image/")]
+    if not pictures:
+        raise UsageError(f"--samples: run {record.id} ({record.task}) has no pictures")
+    newest = max(pictures, key=lambda a: a.step or 0)
+    try:
+        path.write_bytes(store.artifact(record.id, newest.name))
+    except OSError as error:
+        raise UsageError(f"--samples {path}: {error.strerror}") from None
+    return path
+
+
+def open_existing(database: str) -> Store:
+    """The database for reading; a missing file says how to make one."""
+    from db.store import Store
+
+    if "://" not in database and not Path(database).exists():
+        raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
+    return Store.open(database, mode="read")

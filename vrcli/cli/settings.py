@@ -1,0 +1,232 @@
+"""Commands whose options depend on the task and the optimizer they name.
+
+The options are made from the models that validate the settings, so `--help`, shell completion and error messages
+follow from the task's and the optimizer's own declarations.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand
+
+from vrcli.errors import UsageError, VrError
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+    from vrcli.spec import Setting, Settings
+
+#: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
+META = "vr.settings"
+DEFAULT_OPTIMIZER = "vradam"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line, and the configuration file it names, chose before any setting is parsed."""
+
+    task: str | None
+    optimizers: Sequence[str]
+    preset: str | None
+
+
+class SettingsCommand(TyperCommand):
+    """A command `vr X TASK --opt NAME` that also takes every setting of that task and that optimizer.
+
+    Subclasses say with `with_optimizer` whether one optimizer's hyperparameters are options too.
+    """
+
+    with_optimizer = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._static = list(self.params)
+        self.rich_markup_mode = "rich"  # panels by origin; rich is imported only when help is shown
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        self.params = list(self._static)
+        try:
+            choice = scan(args)
+            if choice.task is not None:
+                self.params += self._dynamic(choice)
+        except (VrError, ValueError, ImportError):
+            if not extra.get("resilient_parsing"):  # while completing, a half-typed name is no error
+                raise
+        return super().make_context(info_name, args, parent, **extra)
+
+    def _dynamic(self, choice: Choice) -> list[Any]:
+        from vrcli.spec import preset_settings, settings_of
+
+        task = load_task(choice.task or "")
+        optimizer = choice.optimizers[0] if choice.optimizers else DEFAULT_OPTIMIZER
+        settings = settings_of(task, optimizer)
+        preset = choice.preset or "quick"
+        shown = preset_settings(task, optimizer, preset, settings) if preset in task.presets else {}
+        self._unknown: Callable[[str], UsageError] = settings.unknown
+        return options(settings, shown, with_optimizer=self.with_optimizer)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter.__mro__[1] as error:  # the parser's usage errors
+            option = getattr(error, "option_name", None)
+            if type(error).__name__ == "NoSuchOption" and option and len(self.params) > len(self._static):
+                static = [o for p in self._static for o in p.opts if o.startswith("--")]
+                raise _with_static(self._unknown(option.lstrip("-")), option, static) from None
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        static = {param.name for param in self._static}
+        given = {name: ctx.params.pop(name) for name in list(ctx.params) if name not in static}
+        ctx.meta[META] = {name.removeprefix(_PREFIX): value for name, value in given.items() if value is not None}
+        return super().invoke(ctx)
+
+
+# Parameter names of the settings, apart from the command's own ("lr" may not clash with a Python keyword either).
+_PREFIX = "setting_"
+
+
+def _with_static(error: UsageError, option: str, static: Sequence[str]) -> UsageError:
+    """The same refusal, but naming one of the command's own options where that is nearer."""
+    import difflib
+
+    close = difflib.get_close_matches(option, static, n=1, cutoff=0.8)
+    if not close:
+        return error
+    return UsageError(str(error).split(";")[0].split(" (")[0] + f"; did you mean {close[0]}?")
+
+
+def scan(args: Sequence[str]) -> Choice:
+    """Task, optimizers and preset of a command line that is not parsed yet."""
+    from tasks.registry import names
+
+    found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": []}
+    positional: list[str] = []
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in found:
+            found[flag].append(value if equals else next(words, ""))
+        elif not word.startswith("-"):
+            positional.append(word)
+    task = next((w for w in positional if w in names() or ":" in w), None)
+    if task is None and args and not args[0].startswith("-"):
+        task = args[0]
+    optimizers, preset = found["--opt"], found["--preset"][-1] if found["--preset"] else None
+    if found["--config"]:
+        from vrcli.spec import load_config
+
+        config = load_config(found["--config"][-1])
+        task = task or config.get("task")
+        optimizers = optimizers or ([config["opt"]] if "opt" in config else [])
+        preset = preset or config.get("preset")
+    return Choice(task, optimizers, preset)
+
+
+def load_task(name: str) -> type[Task[Any]]:
+    """The task class, as the registry finds it; unknown names are refused with the nearest one."""
+    from tasks.registry import load
+
+    return load(name)
+
+
+def options(settings: Settings, preset: Mapping[str, Any], *, with_optimizer: bool) -> list[Any]:
+    """One command-line option per setting, as the parser's parameter objects.
+
+    Args:
+        preset: the preset's values with their provenance, shown as defaults.
+    """
+    parameters = []
+    for setting in settings.by_name.values():
+        if setting.section == "optimizer" and not with_optimizer:
+            continue
+        parameters.append(_parameter(setting, settings, preset))
+    if with_optimizer and "betas" in settings.by_name:
+        parameters += _beta_parameters(settings)
+
+    # A function of that signature, for typer to read: the public way to make its parameters.
+    def shape(**given: Any) -> None: ...
+
+    shape.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    shape.__annotations__ = {p.name: p.annotation for p in parameters}
+    holder = typer.Typer(add_completion=False)
+    holder.command()(shape)
+    params: list[Any] = typer.main.get_command(holder).params
+    return [p for p in params if p.name.startswith(_PREFIX)]
+
+
+def _parameter(setting: Setting, settings: Settings, preset: Mapping[str, Any]) -> inspect.Parameter:
+    info = setting.info
+    sourced = preset.get(setting.name)
+    default = info.get_default(call_default_factory=True) if sourced is None else sourced.value
+    panel = {
+        "task": f"Settings of {settings.task}",
+        "training": "Training",
+        "optimizer": f"Settings of {settings.optimizer}",
+    }[setting.section]
+    flag = setting.flag
+    boolean = bool in _kinds(info.annotation)
+    choices = _choices(info.annotation)
+    option = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if boolean else flag,
+        help=info.description or "",
+        show_default=_shown(default),
+        metavar=None if boolean else "|".join(choices) or _metavar(info.annotation),
+        rich_help_panel=panel,
+        autocompletion=(lambda: choices) if choices else None,
+    )
+    annotation: Any = bool | None if boolean else str | None
+    name = _PREFIX + setting.name
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_unset(option), annotation=annotation)
+
+
+def _unset(option: Any) -> Any:
+    """The option with None as its value where it is not given, whatever default its help shows."""
+    option.default = None
+    return option
+
+
+def _beta_parameters(settings: Settings) -> list[inspect.Parameter]:
+    count = len(settings.by_name["betas"].info.default)
+    made = []
+    for i in range(1, count + 1):
+        if f"beta{i}" in settings.by_name:
+            continue
+        option = typer.Option(
+            f"--beta{i}",
+            help=f"entry {i} of --betas",
+            metavar="FLOAT",
+            rich_help_panel=f"Settings of {settings.optimizer}",
+        )
+        name = f"{_PREFIX}beta{i}"
+        kind = inspect.Parameter.KEYWORD_ONLY
+        made.append(inspect.Parameter(name, kind, default=_unset(option), annotation=str | None))
+    return made
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
+
+
+def _choices(annotation: Any) -> list[str]:
+    parts = [annotation, *get_args(annotation)]
+    return [str(c) for part in parts if get_origin(part) is Literal for c in get_args(part)]
+
+
+def _metavar(annotation: Any) -> str:
+    kinds = _kinds(annotation)
+    if float in kinds and get_origin(annotation) is tuple:
+        return "FLOAT,FLOAT"
+    return next((word for kind, word in ((float, "FLOAT"), (int, "INT")) if kind in kinds), "TEXT")
+
+
+def _shown(default: Any) -> Any:
+    if default is None or default == "":
+        return False
+    if isinstance(default, tuple | list):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,96 @@
+"""`vr tasks`: what can be trained, and where every number of a preset comes from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import request as req
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+
+app = typer.Typer(help="List and show tasks.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_tasks(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
+    """List the tasks; one that cannot be imported is listed with its error."""
+    req.check_format(format)
+    from tasks.registry import catalogue
+    from vrcli.cli.console import say
+    from vrcli.cli.grid import grid
+
+    rows: list[dict[str, Any]] = []
+    for row in catalogue():
+        presets = list(row.task.presets) if row.task else []
+        summary = row.task.summary if row.task else f"unavailable: {row.error}"
+        rows.append({"task": row.name, "from": row.origin, "presets": presets, "summary": summary})
+    if format == "json":
+        print(json.dumps(rows))
+        return
+    for line in grid(["task", "presets", "from", "summary"], [{**r, "presets": " ".join(r["presets"])} for r in rows]):
+        say(line)
+
+
+@app.command("show")
+def show(
+    name: str = typer.Argument(help="task"),
+    preset: str = typer.Option("quick", "--preset", help="which preset's values"),
+    opt: str | None = typer.Option(None, "--opt", help="also the settings of this optimizer", show_default=False),
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Show a preset: every setting, its value, and where the value comes from."""
+    req.check_format(format)
+    from tasks.registry import load
+    from vrcli.cli.console import say
+    from vrcli.cli.grid import grid
+
+    task = load(name)
+    rows = preset_rows(task, preset, opt)
+    spaces = {o: {n: str(d) for n, d in space.items()} for o, space in task.space.items()}
+    if format == "json":
+        print(json.dumps({"task": name, "preset": preset, "settings": rows, "space": spaces}))
+        return
+    say(f"{name} · {task.summary}", style="bold")
+    chosen = task.presets[preset].summary
+    others = ", ".join(p for p in task.presets if p != preset)
+    say(f"preset {preset}{f' ({chosen})' if chosen else ''}; others: {others}")
+    say()
+    for line in grid(["setting", "value", "where from"], rows):
+        say(line)
+    if spaces:
+        say()
+        say("search space", style="bold")
+        for optimizer, space in spaces.items():
+            label = "others" if optimizer == "*" else optimizer
+            say(f"  {label:12} " + "   ".join(f"{n} {d}" for n, d in space.items()))
+
+
+def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> list[dict[str, str]]:
+    """One row per setting of the task and the loop, and of the optimizers that the preset names, or of the one asked."""
+    from vrcli.cli.console import short
+    from vrcli.cli.settings import DEFAULT_OPTIMIZER
+    from vrcli.spec import preset_settings, resolve, settings_of
+
+    base = optimizer or DEFAULT_OPTIMIZER
+    resolved = resolve(task, base, preset=preset)
+    settings = settings_of(task, base)
+    config = {**resolved.spec.task_settings, **resolved.spec.training.model_dump()}
+    rows = [
+        {"setting": n, "value": short(config[n]), "where from": resolved.origins[n]}
+        for n, s in settings.by_name.items() if s.section != "optimizer"
+    ]  # fmt: skip
+    named = [optimizer] if optimizer else [name for name in task.presets[preset].optimizers if name != "*"]
+    for name in named:
+        own = settings_of(task, name)
+        sourced = preset_settings(task, name, preset, own)
+        hyper = resolve(task, name, preset=preset).spec.optimizer_settings
+        for key, setting in own.by_name.items():
+            if setting.section == "optimizer" and (optimizer or key in sourced):
+                origin = str(sourced[key]) if key in sourced else "default"
+                rows.append({"setting": f"{name}.{key}", "value": short(hyper[setting.key]), "where from": origin})
+    return rows

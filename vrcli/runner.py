@@ -1,0 +1,141 @@
+"""One run, from its spec to its finished row: the engine's events go to the store and to whoever watches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from db.store import Store
+
+from db.records import RunRecord
+from tasks.base import Task
+from vrcli.engine import provenance
+from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
+from vrcli.engine.loop import train
+from vrcli.engine.prepare import DataCache, Prepared, prepare
+from vrcli.errors import VrError
+from vrcli.spec import RunSpec
+
+_MEDIA_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8"}
+
+
+class RunFailed(VrError):
+    """Training raised an error; the run's row says so and keeps what was recorded."""
+
+
+class Watcher(Protocol):
+    """Sees a run as it happens."""
+
+    def begin(self, record: RunRecord, prepared: Prepared) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+    def end(self, record: RunRecord) -> None: ...
+
+
+class Silent:
+    """Watches nothing."""
+
+    def begin(self, record: RunRecord, prepared: Prepared) -> None:
+        pass
+
+    def event(self, event: Event) -> None:
+        pass
+
+    def end(self, record: RunRecord) -> None:
+        pass
+
+
+def execute(
+    spec: RunSpec,
+    task_class: type[Task[Any]],
+    store: Store,
+    *,
+    watcher: Watcher | None = None,
+    data_dir: Path | None = None,
+    cache: DataCache | None = None,
+    malloc_tuned: bool = False,
+    notice: Callable[[str], object] = lambda text: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    **links: Any,
+) -> RunRecord:
+    """Run `spec` and store it.
+
+    The row is written once data, model and optimizer exist, so a request that cannot be carried out leaves none. From
+    then on every ending, also an error or Ctrl-C, closes the row.
+
+    Args:
+        links: what the run belongs to (`tag`, `group`, ...), as `Store.begin_run` takes them.
+
+    Raises:
+        UsageError, TaskError: the request cannot be carried out; nothing was recorded.
+        RunFailed: training raised an error.
+    """
+    watcher = watcher or Silent()
+    prepared = prepare(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
+    spec = prepared.spec
+    origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
+    record = store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, **links)
+    try:
+        watcher.begin(record, prepared)
+        for event in train(prepared, should_stop=should_stop):
+            ended = _store(store, record.id, event)
+            if ended is not None:
+                record = ended
+            watcher.event(event)
+    except KeyboardInterrupt:
+        record = store.finish_run(record.id, "interrupted", error="interrupted")
+    except Exception as error:
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        store.finish_run(record.id, "failed", error=line)
+        raise RunFailed(f"run {record.id} failed: {line}") from error
+    watcher.end(record)
+    return record
+
+
+def _store(store: Store, run_id: int, event: Event) -> RunRecord | None:
+    """Write one event; the run's closed row where it was the last."""
+    match event:
+        case Steps():
+            store.add_points(run_id, {name: (event.steps, values) for name, values in event.values.items()})
+        case Eval():
+            store.add_points(run_id, {name: ([event.step], [value]) for name, value in event.values.items()})
+        case Artifact():
+            media_type = _MEDIA_TYPES.get(Path(event.name).suffix, "application/octet-stream")
+            store.add_artifact(run_id, event.name, event.data, media_type=media_type, step=event.step)
+        case Ended():
+            error = event.reason if event.status != "completed" else None
+            return store.finish_run(run_id, event.status, results=event.results, error=error)
+        case Started():
+            pass
+    return None
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """While inside, the first Ctrl-C or SIGTERM asks for an orderly end; a second one interrupts at once.
+
+    Yields:
+        Whether a stop was asked for.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
