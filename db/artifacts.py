@@ -1,0 +1,64 @@
+"""Artifacts: files kept with a run, such as a grid of samples or a checkpoint."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+
+from db import schema
+from db.errors import StoreError
+from db.records import ArtifactRecord
+from db.runs import Runs
+
+
+class Artifacts(Runs):
+    """The part of the store about artifacts."""
+
+    def add_artifact(
+        self, run_id: int, name: str, data: bytes, *, media_type: str, step: int | None = None
+    ) -> ArtifactRecord:
+        """Keep a file with a run that is running; one of the same name and step is replaced.
+
+        Args:
+            media_type: such as image/png.
+            step: the step it belongs to, None for the whole run.
+        """
+        table = schema.artifacts
+        row: dict[str, Any] = {"run_id": run_id, "name": name, "step": step, "media_type": media_type}
+        row |= {"size": len(data), "created_at": datetime.now(UTC)}
+        same = (table.c.run_id == run_id) & (table.c.name == name) & table.c.step.is_not_distinct_from(step)
+        with self._writing() as connection:
+            self._touch(connection, run_id)
+            connection.execute(delete(table).where(same))
+            connection.execute(insert(table).values(data=bytes(data), **row))
+        return ArtifactRecord(**row)
+
+    def artifacts(self, run_id: int) -> list[ArtifactRecord]:
+        """What is kept with a run, by name and step, without the bytes."""
+        table = schema.artifacts
+        columns = (table.c[name] for name in ("run_id", "name", "step", "media_type", "size", "created_at"))
+        query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.name, table.c.id)
+        with self._reading() as connection:
+            return [ArtifactRecord(*row) for row in connection.execute(query)]
+
+    def artifact(self, run_id: int, name: str, *, step: int | None = None) -> bytes:
+        """The bytes of an artifact.
+
+        Args:
+            step: the one of this step; None: the one of the whole run, else the one of the latest step.
+        """
+        table = schema.artifacts
+        query = select(table.c.data).where(table.c.run_id == run_id, table.c.name == name)
+        if step is not None:
+            query = query.where(table.c.step == step)
+        query = query.order_by(table.c.step.is_not(None), table.c.step.desc()).limit(1)
+        with self._reading() as connection:
+            data = connection.scalar(query)
+        if data is None:
+            known = ", ".join(dict.fromkeys(record.name for record in self.artifacts(run_id))) or "none"
+            raise StoreError(
+                f"run {run_id} has no artifact {name}{f' of step {step}' if step else ''}; it has: {known}"
+            )
+        return bytes(data)

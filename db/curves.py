@@ -1,0 +1,104 @@
+"""Curves: many points, written fast and read fast."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from math import isfinite
+from typing import Any
+
+from sqlalchemy import Connection
+
+from db.connection import fetch
+from db.errors import StoreError
+from db.records import Curve
+from db.runs import Runs, many
+
+_SQLITE_INSERT = """
+INSERT INTO points (run_id, metric_id, step, value, kind) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run_id, metric_id, step) DO UPDATE SET value = excluded.value, kind = excluded.kind"""
+_POSTGRES_INSERT = """
+INSERT INTO points (run_id, metric_id, step, value, kind)
+SELECT * FROM unnest(%s::integer[], %s::integer[], %s::bigint[], %s::float8[], %s::text[])
+ON CONFLICT (run_id, metric_id, step) DO UPDATE SET value = excluded.value, kind = excluded.kind"""
+
+
+class Curves(Runs):
+    """The part of the store about curves."""
+
+    def add_points(self, run_id: int, points: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+        """Append to the curves of a run that is running, in one transaction, and set its heartbeat.
+
+        A step that is there already is replaced: a resumed run writes again what it had recorded after its
+        checkpoint.
+
+        Args:
+            points: (steps, values) by metric, any sequences of numbers of equal length.
+        """
+        columns = {metric: _columns(metric, *series) for metric, series in points.items()}
+        with self._writing() as connection:
+            self._touch(connection, run_id)
+            ids = self._metric_ids(connection, columns)
+            rows: list[tuple[int, int, int, float | None, str | None]] = []
+            for metric, (steps, values) in sorted(columns.items(), key=lambda item: ids[item[0]]):
+                id = ids[metric]
+                rows += [
+                    (run_id, id, step, value, None) if isfinite(value) else (run_id, id, step, None, str(value))
+                    for step, value in zip(steps, values, strict=True)
+                ]
+            self._insert_points(connection, rows)
+
+    def curves(
+        self, run_ids: Iterable[int] | int, metrics: Iterable[str] | str | None = None
+    ) -> dict[tuple[int, str], Curve]:
+        """Whole curves by (run id, metric); a metric that a run does not have is left out.
+
+        Args:
+            metrics: all of them where None.
+        """
+        sql = "SELECT step, value, kind FROM points WHERE run_id = ? AND metric_id = ? ORDER BY step"
+        wanted = None if metrics is None else set(many(metrics))
+        found: dict[tuple[int, str], Curve] = {}
+        with self._reading() as connection:
+            names = dict(fetch(connection, "SELECT id, name FROM metrics ORDER BY id", ()))
+            for run_id in dict.fromkeys(many(run_ids)):
+                for metric_id, name in names.items():
+                    if wanted is not None and name not in wanted:
+                        continue
+                    if rows := fetch(connection, sql, (run_id, metric_id)):
+                        steps, values, kinds = zip(*rows, strict=True)
+                        found[run_id, name] = Curve(run_id, name, array("q", steps), _values(values, kinds))
+        return found
+
+    def metrics(self, run_id: int) -> list[str]:
+        """The names of a run's curves, in the order in which they first came up."""
+        sql = """SELECT name FROM metrics WHERE EXISTS
+                 (SELECT 1 FROM points WHERE run_id = ? AND metric_id = metrics.id) ORDER BY id"""
+        with self._reading() as connection:
+            return [name for (name,) in fetch(connection, sql, (run_id,))]
+
+    def _insert_points(self, connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
+        with closing(connection.connection.cursor()) as cursor:
+            if self._is_sqlite:
+                cursor.executemany(_SQLITE_INSERT, rows)
+            else:
+                cursor.execute(_POSTGRES_INSERT, [list(column) for column in zip(*rows, strict=True)])
+
+
+def _columns(metric: str, steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    """Python's own numbers, which is all that the drivers take."""
+    listed = [series.tolist() if hasattr(series, "tolist") else series for series in (steps, values)]
+    columns = [int(step) for step in listed[0]], [float(value) for value in listed[1]]
+    if len(columns[0]) != len(columns[1]):
+        raise StoreError(f"{metric} has {len(columns[0])} steps but {len(columns[1])} values")
+    return columns
+
+
+def _values(values: Sequence[Any], kinds: Sequence[str | None]) -> array[float]:
+    try:
+        return array("d", values)
+    except TypeError:  # a None among them: not all are ordinary numbers
+        return array("d", [float(kind) if kind else value for value, kind in zip(values, kinds, strict=True)])

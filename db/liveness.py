@@ -1,0 +1,78 @@
+"""Is the process that writes a run still alive?
+
+A pid alone does not say: pids are used again, and are another's on another host or in another container. A process is
+known by host, pid and a token "boot/namespace/start": the kernel's boot id, the pid namespace and the start time in
+ticks since boot. Unlike a start time in seconds the token does not move when the clock is set.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+# A process that cannot be looked at (another host, another container) is given up after so long a silence.
+UNSEEN_SILENCE = timedelta(hours=6)
+# The same host name under another boot id: rebooted most likely, but two machines may share a name and a database.
+REBOOTED_SILENCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Process:
+    """The identity of a process."""
+
+    host: str
+    pid: int
+    token: str
+
+
+@cache
+def _here() -> tuple[str, str]:
+    """Boot id and pid namespace of this process; empty where the system has none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return boot, os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return "", ""
+
+
+def _start(pid: int) -> str | None:
+    """When the process with this pid began, as text; None where there is none, or only its zombie."""
+    try:
+        # The command name in the second field may hold spaces and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
+    except psutil.Error:
+        return None
+
+
+def current() -> Process:
+    """The identity of this process."""
+    pid = os.getpid()
+    return Process(socket.gethostname(), pid, "/".join((*_here(), _start(pid) or "")))
+
+
+def is_dead(process: Process, heartbeat_at: datetime, now: datetime) -> bool:
+    """True only where the process is known to be gone, or has been silent for hours where it cannot be looked at."""
+    silence = now - heartbeat_at
+    boot, _, rest = process.token.partition("/")
+    namespace, _, start = rest.partition("/")
+    here_boot, here_namespace = _here()
+    if process.host != socket.gethostname():
+        return silence > UNSEEN_SILENCE
+    if boot != here_boot:
+        return silence > REBOOTED_SILENCE
+    if namespace != here_namespace:
+        return silence > UNSEEN_SILENCE
+    return _start(process.pid) != start

@@ -1,0 +1,120 @@
+"""The values that leave the store: frozen, free of SQLAlchemy and of numpy."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
+FINISHED = RUN_STATUSES[1:]
+
+
+def split_value(value: float) -> tuple[float | None, str | None]:
+    """A number as its two columns: (value, None), or (None, "nan" | "inf" | "-inf") where SQL has no such number."""
+    if math.isfinite(value):
+        return value, None
+    return None, str(value)
+
+
+def join_value(value: float | None, kind: str | None) -> float:
+    """The number behind the two columns of `split_value`."""
+    return float(kind) if value is None and kind is not None else float(value)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One training of one task with one optimizer and one seed.
+
+    Args:
+        uuid: identity across databases; `id` and `name` are this database's.
+        name: two words, unique in the database.
+        status: one of RUN_STATUSES.
+        spec_id: hash of the complete configuration.
+        group: what the runs of one command share.
+        heartbeat_at: when the run last wrote anything.
+        finished_at: None while running.
+        process: what tells this process from a later one with the same pid, see `db.liveness`.
+        error: why the run failed or diverged, in one line.
+        spec_json: the complete configuration as JSON, read as `spec`.
+        provenance_json: versions, machine and command line as JSON, read as `provenance`.
+        results: the figures of the finished run by name.
+    """
+
+    id: int
+    uuid: str
+    name: str
+    status: str
+    task: str
+    preset: str | None
+    dataset: str | None
+    dataset_fingerprint: str | None
+    optimizer: str
+    seed: int | None
+    spec_id: str
+    tag: str | None
+    group: str | None
+    created_at: datetime
+    heartbeat_at: datetime
+    finished_at: datetime | None
+    host: str
+    pid: int
+    process: str
+    error: str | None
+    spec_json: str
+    provenance_json: str
+    results: Mapping[str, float]
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The complete configuration; decoded when first asked for, which keeps long lists fast."""
+        decoded: dict[str, Any] = json.loads(self.spec_json)
+        return decoded
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, machine, command line and repository state."""
+        decoded: dict[str, Any] = json.loads(self.provenance_json)
+        return decoded
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The values of one metric of one run in order of its steps.
+
+    Both arrays support the buffer protocol: `numpy.asarray(curve.values)` copies nothing.
+
+    Args:
+        steps: int64, strictly increasing.
+        values: float64; NaN and infinities as recorded.
+    """
+
+    run_id: int
+    metric: str
+    steps: array[int]
+    values: array[float]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """A file kept with a run, without its bytes.
+
+    Args:
+        step: the step it belongs to, None for the whole run.
+        size: in bytes.
+    """
+
+    run_id: int
+    name: str
+    step: int | None
+    media_type: str
+    size: int
+    created_at: datetime

@@ -1,0 +1,280 @@
+"""Runs: beginning, finishing and finding them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from db import liveness, names, schema
+from db.connection import Database, fetch
+from db.errors import StoreError
+from db.records import FINISHED, RunRecord, join_value, split_value
+
+# In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
+_COLUMNS = tuple(
+    schema.runs.c[name]
+    for name in (
+        *("id", "uuid", "name", "status", "task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed"),
+        *(
+            "spec_id",
+            "tag",
+            "run_group",
+            "created_at",
+            "heartbeat_at",
+            "finished_at",
+            "host",
+            "pid",
+            "process",
+            "error",
+        ),
+        *("spec", "provenance"),
+    )
+)
+_MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
+_SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
+
+
+def as_json(what: str, value: Mapping[str, Any]) -> str:
+    """JSON that SQL can read, too: no NaN in it."""
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{what} cannot be stored as JSON: {error}") from None
+
+
+def many(value: Any) -> list[Any]:
+    """One value or several as a list; a string is one value."""
+    return [value] if isinstance(value, (str, int)) else list(value)
+
+
+class Runs(Database):
+    """The part of the store about runs and their results."""
+
+    def begin_run(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        spec_id: str,
+        provenance: Mapping[str, Any],
+        tag: str | None = None,
+        group: str | None = None,
+    ) -> RunRecord:
+        """Record that this process begins a run.
+
+        Args:
+            spec: the complete configuration. Its task, preset, dataset, dataset_fingerprint, optimizer and seed
+                can be searched for.
+            spec_id: the hash of spec.
+            provenance: versions, machine, command line.
+            group: what the runs of one command share.
+
+        Returns:
+            The new run, with its number and name.
+        """
+        process, now = liveness.current(), datetime.now(UTC)
+        row = {
+            **{name: spec.get(name) for name in _SPEC_COLUMNS},
+            "uuid": uuid4().hex,
+            "status": "running",
+            "spec_id": spec_id,
+            "tag": tag,
+            "run_group": group,
+            "created_at": now,
+            "heartbeat_at": now,
+            "host": process.host,
+            "pid": process.pid,
+            "process": process.token,
+            "spec": as_json("the configuration", spec),
+            "provenance": as_json("the provenance", provenance),
+        }
+        with self._writing() as connection:
+            return self._one(connection, insert_named(connection, schema.runs, row))
+
+    def heartbeat(self, run_id: int) -> None:
+        """Say that the run's process is alive."""
+        with self._writing() as connection:
+            self._touch(connection, run_id)
+
+    def finish_run(
+        self, run_id: int, status: str, *, results: Mapping[str, float] | None = None, error: str | None = None
+    ) -> RunRecord:
+        """End a run; nothing of it can be changed afterwards.
+
+        Args:
+            status: completed, diverged, failed or interrupted.
+            results: the run's figures by name.
+            error: why it failed or diverged, in one line.
+        """
+        if status not in FINISHED:
+            raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(FINISHED)}")
+        with self._writing() as connection:
+            self._touch(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error)
+            if results:
+                ids = self._metric_ids(connection, results)
+                values = [(ids[name], *split_value(float(value))) for name, value in results.items()]
+                rows = [{"run_id": run_id, "metric_id": id, "value": v, "kind": kind} for id, v, kind in values]
+                connection.execute(insert(schema.results), rows)
+            return self._one(connection, run_id)
+
+    def delete_run(self, run_id: int) -> None:
+        """Remove a run with its curves, results and artifacts; one that is still running is refused."""
+        with self._writing() as connection:
+            run = self._one(connection, run_id)
+            if run.status == "running" and not _is_dead(run, datetime.now(UTC)):
+                raise StoreError(f"run {run_id} is still running (pid {run.pid} on {run.host})")
+            connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
+
+    def mark_interrupted(self) -> list[int]:
+        """Mark the running runs whose process is gone as interrupted, and say which."""
+        now = datetime.now(UTC)
+        running = select(*_COLUMNS).where(schema.runs.c.status == "running")
+        with self._reading() as connection:
+            dead = [run.id for run in _records(connection.execute(running).all(), {}) if _is_dead(run, now)]
+        if not dead:
+            return []
+        with self._writing() as connection:
+            # Looked at again: since the reading they may have ended, or been resumed by another process.
+            again = _records(connection.execute(running.where(schema.runs.c.id.in_(dead))).all(), {})
+            dead = [run.id for run in again if _is_dead(run, now)]
+            connection.execute(
+                update(schema.runs)
+                .where(schema.runs.c.id.in_(dead))
+                .values(status="interrupted", finished_at=schema.runs.c.heartbeat_at, error="its process was killed")
+            )
+        return dead
+
+    def runs(
+        self,
+        *,
+        ids: Iterable[int] | int | None = None,
+        task: str | Iterable[str] | None = None,
+        preset: str | Iterable[str] | None = None,
+        dataset: str | Iterable[str] | None = None,
+        optimizer: str | Iterable[str] | None = None,
+        status: str | Iterable[str] | None = None,
+        tag: str | Iterable[str] | None = None,
+        group: str | Iterable[str] | None = None,
+        spec_id: str | Iterable[str] | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord]:
+        """Runs with their results, the newest first; curves are never read for it.
+
+        Args:
+            since: begun at this time or later; without a zone it is local time.
+            limit: at most so many.
+        """
+        wanted = {"id": ids, "task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
+        wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id}
+        query: Select[Any] = select(*_COLUMNS).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id.desc())
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(schema.runs.c[name].in_(many(value)))
+        if since is not None:
+            query = query.where(schema.runs.c.created_at >= since)
+        if limit is not None:
+            query = query.limit(limit)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+            return _records(rows, self._results(connection, [row[0] for row in rows]))
+
+    def run(self, ref: int | str) -> RunRecord:
+        """The run of this number or name.
+
+        Raises:
+            StoreError: there is none; the nearest name or the range of numbers is in the message.
+        """
+        with self._reading() as connection:
+            return self._one(connection, self._run_id(connection, ref))
+
+    def _run_id(self, connection: Connection, ref: int | str) -> int:
+        if isinstance(ref, int) or ref.isdecimal():
+            return int(ref)
+        found = connection.scalar(select(schema.runs.c.id).where(schema.runs.c.name == ref))
+        if found is not None:
+            return int(found)
+        near = difflib.get_close_matches(ref, connection.scalars(select(schema.runs.c.name)), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise StoreError(f"{self.label} has no run {ref}{hint}")
+
+    def _one(self, connection: Connection, run_id: int) -> RunRecord:
+        rows = connection.execute(select(*_COLUMNS).where(schema.runs.c.id == run_id)).all()
+        if not rows:
+            raise self._no_run(connection, run_id)
+        return _records(rows, self._results(connection, [run_id]))[0]
+
+    def _no_run(self, connection: Connection, run_id: int) -> StoreError:
+        ids = connection.scalars(select(schema.runs.c.id).order_by(schema.runs.c.id)).all()
+        known = f"its runs are {ids[0]} to {ids[-1]}" if ids else "it has no runs yet"
+        return StoreError(f"{self.label} has no run {run_id}; {known}")
+
+    def _touch(self, connection: Connection, run_id: int, **changes: Any) -> None:
+        """Set the heartbeat and other columns of a run that is running; refuse any other."""
+        running = (schema.runs.c.id == run_id) & (schema.runs.c.status == "running")
+        if connection.execute(
+            update(schema.runs).where(running).values(heartbeat_at=datetime.now(UTC), **changes)
+        ).rowcount:
+            return
+        status = connection.scalar(select(schema.runs.c.status).where(schema.runs.c.id == run_id))
+        if status is None:
+            raise self._no_run(connection, run_id)
+        raise StoreError(f"run {run_id} is {status}; a run that has ended cannot be changed")
+
+    def _results(self, connection: Connection, run_ids: Sequence[int]) -> Mapping[int, dict[str, float]]:
+        """Results by run: one query, whatever the number of runs."""
+        names = dict(fetch(connection, "SELECT id, name FROM metrics", ()))
+        found: dict[int, dict[str, float]] = defaultdict(dict)
+        if not run_ids:
+            return found
+        sql = "SELECT run_id, metric_id, value, kind FROM results WHERE run_id "
+        if len(run_ids) <= _MOST_PARAMETERS:
+            rows = fetch(connection, f"{sql} IN ({', '.join('?' * len(run_ids))})", run_ids)
+        else:
+            rows = fetch(connection, f"{sql} BETWEEN ? AND ?", (min(run_ids), max(run_ids)))
+        for run_id, metric_id, value, kind in rows:
+            found[run_id][names[metric_id]] = value if kind is None else join_value(value, kind)
+        return found
+
+    def _metric_ids(self, connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
+        """The small ids of metric names; new names get one."""
+        table, names_ = schema.metrics, list(wanted)
+        query = select(table.c.name, table.c.id).where(table.c.name.in_(names_))
+        ids: dict[str, int] = dict(connection.execute(query).tuples().all())
+        missing = [name for name in names_ if name not in ids]
+        for name in missing:
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(table).values(name=name))
+            except IntegrityError:  # another writer was quicker
+                continue
+        return dict(connection.execute(query).tuples().all()) if missing else ids
+
+
+def _is_dead(run: RunRecord, now: datetime) -> bool:
+    return liveness.is_dead(liveness.Process(run.host, run.pid, run.process), run.heartbeat_at, now)
+
+
+def insert_named(connection: Connection, table: Any, row: Mapping[str, Any]) -> int:
+    """Insert a row under a two-word name that no other has, and return its id."""
+    attempt = 0
+    while True:
+        name = names.propose(attempt)
+        try:
+            with connection.begin_nested():
+                return int(connection.scalars(insert(table).returning(table.c.id), {"name": name, **row}).one())
+        except IntegrityError:
+            if connection.scalar(select(table.c.id).where(table.c.name == name)) is None:
+                raise
+            attempt += 1
+
+
+def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, float]]) -> list[RunRecord]:
+    return [RunRecord(*row, results.get(row[0], {})) for row in rows]

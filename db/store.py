@@ -1,0 +1,60 @@
+"""The store: all that the rest of vr knows of databases.
+
+    with Store.open("vr.db") as store:
+        run = store.begin_run(spec, spec_id=spec_id, provenance=provenance)
+        store.add_points(run.id, {"train_loss": ([1, 2, 3], [0.9, 0.7, 0.6])})
+        store.finish_run(run.id, "completed", results={"best_val_loss": 0.6})
+
+A store may be shared by threads, but not carried across a fork: a child process opens its own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, Self
+
+from sqlalchemy.exc import DBAPIError
+
+from db import versions
+from db.artifacts import Artifacts
+from db.connection import Location, one_line
+from db.curves import Curves
+from db.errors import StoreError
+
+__all__ = ["Store", "StoreError"]
+
+
+class Store(Curves, Artifacts):
+    """An open database of runs."""
+
+    @classmethod
+    def open(cls, where: str | os.PathLike[str], *, mode: Literal["create", "write", "read"] = "create") -> Self:
+        """Open a database; in mode create also one that is not there yet.
+
+        Args:
+            where: the path of an SQLite file, or an SQLAlchemy URL of SQLite or PostgreSQL.
+            mode: read never writes; write and create first mark runs whose process is gone as interrupted.
+
+        Raises:
+            StoreError: what is there cannot be used; it was not touched.
+        """
+        location = Location(where)
+        location.check_file(mode)
+        engine = location.engine(read_only=mode == "read")
+        try:
+            with engine.connect() as connection:
+                found = versions.revision(connection, location.label)
+            if found is None:
+                if mode != "create":
+                    raise StoreError(f"{location.label} is an empty database; `vr run` fills it")
+                versions.create(engine, location.label)
+            store = cls(location, engine, read_only=mode == "read")
+            if mode != "read":
+                store.mark_interrupted()
+            return store
+        except DBAPIError as error:
+            engine.dispose()
+            raise StoreError(f"{location.label} cannot be opened: {one_line(error.orig or error)}") from error
+        except BaseException:
+            engine.dispose()
+            raise
