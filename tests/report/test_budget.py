@@ -1,0 +1,87 @@
+"""Best of k against draws, times to target against the Kaplan-Meier definition."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from vrcli.report.budget import best_of_k, expected_best, steps_to_target
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_expected_best_equals_the_mean_over_all_draws(k: int, direction: str) -> None:
+    values = np.random.default_rng(0).standard_normal(5).tolist()
+    best = min if direction == "min" else max
+    draws = [best(draw) for draw in itertools.product(values, repeat=k)]
+    assert expected_best(values, k, direction=direction) == pytest.approx(np.mean(draws))
+
+
+def test_the_curve_of_all_draws() -> None:
+    values = [0.5, 0.3, math.nan, 0.9, 0.1]
+    found = best_of_k(values)
+    worst = [math.inf if math.isnan(v) else v for v in values]
+    for index in range(4):
+        draws = [min(draw) for draw in itertools.product(worst, repeat=index + 1)]
+        assert found.median[index] == np.quantile(draws, 0.5, method="inverted_cdf")
+        assert found.all_diverged[index] == pytest.approx(np.isinf(draws).mean())
+    assert np.isinf(found.expected).all()
+    assert (found.n, found.diverged, len(found.k)) == (5, 1, 5)
+
+
+def test_the_curve_falls_and_stops_at_the_trials_there_are() -> None:
+    values = np.random.default_rng(1).lognormal(size=20)
+    found = best_of_k(values.tolist(), most=50)
+    assert found.k.tolist() == list(range(1, 21))
+    assert (np.diff(found.expected) < 0).all()
+    assert found.expected[0] == pytest.approx(values.mean())
+    assert found.expected[-1] > values.min()
+    assert found.median[0] == np.quantile(values, 0.5, method="inverted_cdf")
+    rising = best_of_k((-values).tolist(), direction="max")
+    assert rising.expected == pytest.approx(-found.expected)
+    assert rising.median == pytest.approx(-found.median)
+
+
+def test_no_trials_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        best_of_k([])
+    with pytest.raises(ValueError, match="k >= 1"):
+        expected_best([1.0], 0)
+
+
+def curve(hit: float | None, end: float = 10.0) -> tuple[list[float], list[float]]:
+    steps = np.arange(1.0, end + 1)
+    return steps.tolist(), [0.0 if hit is not None and s >= hit else 1.0 for s in steps]
+
+
+def test_first_crossing_and_its_absence() -> None:
+    found = steps_to_target([curve(3), curve(None), curve(7), ([1, 2, 3], [math.nan, 0.2, 0.1])], 0.5)
+    assert found.when == (3.0, None, 7.0, 2.0)
+    assert (found.n, found.reached) == (4, 3)
+    assert found.last == (10.0, 10.0, 10.0, 3.0)
+    assert found.median == 3.0
+    rising = steps_to_target([([1, 2, 3], [0.1, 0.6, 0.9])], 0.6, direction="max")
+    assert rising.when == (2.0,)
+
+
+def test_misses_are_censored_not_averaged() -> None:
+    # Kaplan-Meier: S(2) = 4/5; the run that ends at 3 leaves; S(4) = 4/5 x 2/3 = 8/15; S(6) = 8/15 x 1/2 < 1/2
+    found = steps_to_target([curve(2), curve(None, 3), curve(4), curve(6), curve(None, 9)], 0.5)
+    assert found.median == 6.0
+    assert str(found) == "6 (median, reached by 3 of 5)"
+
+
+def test_less_than_half_reached_has_no_median() -> None:
+    found = steps_to_target([curve(2), curve(None), curve(None)], 0.5)
+    assert found.median is None
+    assert str(found) == "reached by 1 of 3"
+    assert steps_to_target([], 0.5).median is None
+
+
+def test_a_diverged_run_never_gets_there() -> None:
+    runs = [curve(5), curve(None, 2), curve(None, 2)]
+    assert steps_to_target(runs, 0.5).median == 5.0  # two that stopped early say nothing about step 5
+    assert steps_to_target(runs, 0.5, diverged=[False, True, True]).median is None

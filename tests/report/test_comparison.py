@@ -1,0 +1,192 @@
+"""Comparisons: what is claimed, on what ground, and that the error rates are those stated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vrcli.report.comparison import compare, compare_all
+from vrcli.report.statistics import t_interval
+
+RNG = np.random.default_rng(1)
+A = 0.0634 + 0.002 * RNG.standard_normal(10)
+B = A + 0.0037 + 0.003 * RNG.standard_normal(10)
+
+
+def test_a_clear_paired_difference() -> None:
+    found = compare("vradam", A.tolist(), "adamw", B.tolist(), paired=True)
+    reference = stats.ttest_rel(A, B)
+    assert found.difference == pytest.approx((A - B).mean())
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.interval == pytest.approx(tuple(reference.confidence_interval()))
+    assert found.better == "vradam"
+    assert found.wins == (A < B).sum()
+    assert found.losses == (A > B).sum()
+    assert found.effect_size == pytest.approx((A - B).mean() / (A - B).std(ddof=1))
+    assert found.verdict().startswith("vradam is better than adamw by 0.00")
+    assert "paired over 10 seeds" in found.verdict()
+    assert found.line().startswith("vradam \u2212 adamw: \u22120.00")
+
+
+def test_larger_is_better_turns_the_verdict_not_the_numbers() -> None:
+    low = compare("a", A.tolist(), "b", B.tolist(), paired=True)
+    high = compare("a", A.tolist(), "b", B.tolist(), paired=True, direction="max", metric="val accuracy")
+    assert high.difference == pytest.approx(low.difference)
+    assert high.interval == pytest.approx(low.interval)
+    assert high.effect_size == pytest.approx(low.effect_size)
+    assert (low.better, high.better) == ("a", "b")
+    assert high.wins == low.losses
+    assert high.superiority == pytest.approx(1 - low.superiority)
+
+
+def test_the_order_of_the_two_does_not_matter() -> None:
+    for paired in (True, False):
+        ab = compare("a", A.tolist(), "b", B.tolist(), paired=paired)
+        ba = compare("b", B.tolist(), "a", A.tolist(), paired=paired)
+        assert ab.p == pytest.approx(ba.p)
+        assert ab.p_check == pytest.approx(ba.p_check)
+        assert ab.difference == pytest.approx(-ba.difference)
+        assert ab.better == ba.better
+
+
+def test_nothing_is_claimed_when_the_interval_contains_zero() -> None:
+    noise = np.random.default_rng(3).standard_normal((2, 5))
+    found = compare("a", noise[0].tolist(), "b", noise[1].tolist(), paired=True)
+    assert found.better is None
+    assert found.interval[0] < 0 < found.interval[1]
+    assert "no difference between a and b can be claimed" in found.verdict()
+    assert "the interval contains 0" in found.verdict()
+    assert "smallest detectable difference" in found.verdict()
+    assert f"--seeds {found.seeds_needed}" in found.verdict()
+
+
+def test_one_seed_and_equal_values() -> None:
+    one = compare("a", [1.0], "b", [2.0], paired=True)
+    assert math.isnan(one.p)
+    assert one.better is None
+    assert "one seed" in one.verdict()
+    same = compare("a", [1.0, 2.0], "b", [1.0, 2.0], paired=True)
+    assert same.p == 1.0
+    assert "equal in every seed" in same.verdict()
+
+
+def test_diverged_runs_are_worst_and_no_mean_is_quoted() -> None:
+    lost = B.copy()
+    lost[[2, 5]] = math.nan, math.inf
+    found = compare("a", A.tolist(), "b", lost.tolist(), paired=True)
+    assert found.diverged == (0, 2)
+    assert math.isnan(found.difference)
+    assert found.better == "a"
+    assert found.test == "signed rank, exact"
+    huge = np.where(np.isfinite(lost), lost, 1e9)
+    assert found.p == pytest.approx(stats.wilcoxon(A, huge, method=stats.PermutationMethod(n_resamples=np.inf)).pvalue)
+    assert "by rank" in found.verdict()
+    assert "2 of b, counted as worst" in found.verdict()
+    assert "nan" not in (found.verdict() + found.line()).lower()
+
+
+def test_five_diverged_of_five_is_a_difference_though_five_pairs_could_not_show_it() -> None:
+    found = compare("a", A[:5].tolist(), "b", [math.nan] * 5, paired=True)
+    assert found.p == pytest.approx(2 / math.comb(10, 5))
+    assert found.better == "a"
+    three = compare("a", A[:3].tolist(), "b", [math.nan] * 3, paired=True)
+    assert three.better is None
+    assert "too few seeds" in three.verdict()
+
+
+def test_both_diverged_everywhere_is_no_difference() -> None:
+    found = compare("a", [math.nan] * 6, "b", [math.inf] * 6, paired=True)
+    assert found.p == 1.0
+    assert found.better is None
+
+
+def test_holm_over_all_pairs() -> None:
+    seeds = range(10)
+    groups = {"a": dict(zip(seeds, A, strict=True)), "b": dict(zip(seeds, B, strict=True))}
+    groups["c"] = {seed + 100: value for seed, value in groups["b"].items()}
+    found = compare_all(groups)
+    assert [(c.a, c.b, c.paired) for c in found] == [("a", "b", True), ("a", "c", False), ("b", "c", False)]
+    assert found[2].p == pytest.approx(1.0)
+    smallest = min(found, key=lambda c: c.p)
+    assert smallest.p_holm == pytest.approx(3 * smallest.p)
+    assert "Holm-corrected for 3 comparisons" in smallest.verdict()
+
+
+def test_seeds_pair_by_number_not_by_position() -> None:
+    forward = {seed: float(A[seed]) for seed in range(10)}
+    backward = {seed: float(B[seed]) for seed in reversed(range(10))}
+    assert compare_all({"a": forward, "b": backward})[0].p == pytest.approx(stats.ttest_rel(A, B).pvalue)
+
+
+def test_mismatched_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="must match"):
+        compare("a", [1.0, 2.0], "b", [1.0], paired=True)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        compare("a", [], "b", [1.0], paired=False)
+
+
+def test_significant_before_but_not_after_correction_says_so() -> None:
+    a = np.random.default_rng(0).standard_normal(8)
+    shift = np.array([0.1, 1.0, -0.2, 0.9, 0.7, -0.1, 0.8, 0.4])
+    far = 9 * np.array([1.0, -1, 1, -1, 1, -1, 1, -1])
+    found = {
+        (c.a, c.b): c for c in compare_all({k: dict(enumerate(v)) for k, v in (("a", a), ("b", a + shift), ("c", far))})
+    }
+    c = found["a", "b"]
+    assert c.p <= 0.05 < c.p_holm
+    assert not c.interval[0] <= 0 <= c.interval[1]
+    assert "no difference" in c.verdict()
+    assert "Holm-corrected for 3 comparisons" in c.verdict()
+    assert "contains 0" not in c.verdict()
+
+
+DRAWS = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "heavy-tailed": lambda rng, shape: rng.standard_t(3, shape),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", DRAWS)
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_cover_in_93_to_97_percent(n: int, law: str) -> None:
+    rng = np.random.default_rng(n)
+    single = DRAWS[law](rng, (20_000, n))
+    covered = np.mean([low <= 0 <= high for low, high in (t_interval(row) for row in single)])
+    assert 0.93 <= covered <= 0.97
+    a, b = 0.7 + DRAWS[law](rng, (3000, n)), DRAWS[law](rng, (3000, n))
+    for paired in (True, False):
+        found = [compare("a", x, "b", y, paired=paired).interval for x, y in zip(a[:1500], b[:1500], strict=True)]
+        covered = np.mean([low <= 0.7 <= high for low, high in found])
+        sampling = 2 * math.sqrt(0.05 * 0.95 / 1500)
+        assert 0.93 - sampling <= covered <= 0.97 + sampling
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", DRAWS)
+@pytest.mark.parametrize("diverging", [0.0, 0.3])
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_an_optimizer_against_itself_is_rejected_in_5_percent_at_most(n: int, diverging: float, law: str) -> None:
+    rng, count = np.random.default_rng(17 + n), 1000
+    rejected = np.zeros(2)
+    for _ in range(count):
+        shared = DRAWS[law](rng, n)  # what paired seeds have in common
+        a, b = shared + DRAWS[law](rng, n), shared + DRAWS[law](rng, n)
+        a[rng.random(n) < diverging] = math.nan
+        b[rng.random(n) < diverging] = math.nan
+        for index, paired in enumerate((True, False)):
+            rejected[index] += compare("a", a, "b", b, paired=paired).significant
+    assert (rejected / count <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / count)).all()
+
+
+@pytest.mark.slow
+def test_holm_keeps_the_error_rate_of_a_whole_family() -> None:
+    rng, count = np.random.default_rng(5), 400
+    wrong = 0
+    for _ in range(count):
+        groups = {name: dict(enumerate(rng.standard_normal(5))) for name in "abcd"}
+        wrong += any(c.significant for c in compare_all(groups))
+    assert wrong / count <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / count)

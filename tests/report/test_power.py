@@ -1,0 +1,63 @@
+"""Power against the textbook's numbers and against simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import special
+
+from vrcli.report import power
+
+
+@pytest.mark.parametrize(
+    ("effect", "paired", "seeds"),
+    # Cohen 1988 / G*Power, two-sided 5%, power 0.8
+    [(0.5, True, 34), (0.2, True, 199), (0.2, False, 394), (0.5, False, 64), (0.8, False, 26), (1.0, False, 17)],
+)
+def test_seeds_needed_equal_the_tables(effect: float, paired: bool, seeds: int) -> None:
+    assert power.seeds_needed(effect, 1.0, paired=paired) == seeds
+    assert power.seeds_needed(-3 * effect, 3.0, paired=paired) == seeds
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_power_equals_simulation(n: int, paired: bool) -> None:
+    effect, rng = 1.2, np.random.default_rng(n)
+    x = effect + rng.standard_normal((40_000, n))
+    if paired:
+        t, df = x.mean(1) / (x.std(1, ddof=1) / math.sqrt(n)), n - 1
+    else:
+        y = rng.standard_normal((40_000, n))
+        t = (x.mean(1) - y.mean(1)) / np.sqrt((x.var(1, ddof=1) + y.var(1, ddof=1)) / n)
+        df = 2 * n - 2
+    simulated = float((np.abs(t) > special.stdtrit(df, 0.975)).mean())
+    assert power.power_of(effect, n, paired=paired) == pytest.approx(simulated, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 50])
+@pytest.mark.parametrize("paired", [True, False])
+def test_detectable_difference_is_found_with_the_stated_power(n: int, paired: bool) -> None:
+    found = power.detectable_difference(2.0, n, paired=paired)
+    assert power.power_of(found / 2.0, n, paired=paired) == pytest.approx(0.8, abs=1e-6)
+    assert power.seeds_needed(found * (1 + 1e-6), 2.0, paired=paired) == n
+
+
+def test_power_rises_with_the_effect_to_one() -> None:
+    for n in (2, 3, 5, 20, 200):
+        curve = [power.power_of(e, n, paired=True) for e in np.geomspace(1e-3, 1e4, 200)]
+        assert all(b >= a - 1e-9 for a, b in itertools.pairwise(curve))
+        assert curve[0] == pytest.approx(0.05, abs=0.01)
+        assert curve[-1] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_questions_without_an_answer() -> None:
+    assert math.isnan(power.detectable_difference(1.0, 1, paired=True))
+    assert math.isnan(power.detectable_difference(math.nan, 5, paired=True))
+    assert power.detectable_difference(0.0, 5, paired=True) == 0.0
+    assert power.seeds_needed(0.0, 1.0, paired=True) is None
+    assert power.seeds_needed(1e-6, 1.0, paired=True) is None
+    assert power.seeds_needed(math.nan, 1.0, paired=True) is None
+    assert power.seeds_needed(0.1, 0.0, paired=True) == 2

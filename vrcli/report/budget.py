@@ -1,0 +1,138 @@
+"""What a search budget buys, and what a target costs: best of k trials, and steps to a target loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vrcli.report.statistics import Array, Direction, oriented
+
+
+@dataclass(frozen=True)
+class BestOfK:
+    """The best value of k trials drawn from the trials that were run.
+
+    Args:
+        k: 1, 2, ..., the number of trials.
+        expected: expected best of k; infinite while all k may have diverged: worse than any number.
+        median: median of the best of k; infinite only while all k more likely than not diverged.
+        all_diverged: probability that all k diverged.
+        n: trials run.
+        diverged: how many of them diverged.
+    """
+
+    k: Array
+    expected: Array
+    median: Array
+    all_diverged: Array
+    n: int
+    diverged: int
+
+
+def expected_best(values: Sequence[float], k: int, *, direction: Direction = "min") -> float:
+    """Expected best of k trials (Dodge et al. 2019, equation 7), from n >= 1 trials; diverged ones are worst."""
+    n = len(values)
+    if n < 1 or k < 1:
+        raise ValueError(f"needs at least one trial and k >= 1, got {n} trials and k = {k}")
+    ordered = np.sort(oriented(values, direction))[::-1]  # worst first
+    # P(best of k <= i-th of the ordered values) = (i / n)^k
+    reach = (np.arange(n + 1) / n) ** k
+    found = float(np.sum(ordered * np.diff(reach)))
+    return found if direction == "min" else -found
+
+
+def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Direction = "min") -> BestOfK:
+    """The whole curve, for k up to `most` or the number of trials; beyond it, it would be extrapolation."""
+    n = len(values)
+    if n < 1:
+        raise ValueError("needs at least one trial")
+    sign = 1.0 if direction == "min" else -1.0
+    ordered = np.sort(oriented(values, direction))
+    ks = np.arange(1, min(most or n, n) + 1)
+    # P(best of k > i-th best) = (1 - i/n)^k: the median is the first value at which it falls to a half.
+    ranks = np.arange(1, n + 1) / n
+    median = [ordered[int(np.argmax((1 - ranks) ** k <= 0.5))] for k in ks]
+    lost = int(np.isinf(ordered).sum())
+    return BestOfK(
+        k=ks.astype(np.float64),
+        expected=np.array([expected_best(values, int(k), direction=direction) for k in ks]),
+        median=sign * np.array(median),
+        all_diverged=np.asarray((lost / n) ** ks, dtype=np.float64),
+        n=n,
+        diverged=lost,
+    )
+
+
+@dataclass(frozen=True)
+class ToTarget:
+    """How long runs took to reach a target.
+
+    Args:
+        n: runs.
+        reached: runs that got there.
+        when: for the runs that got there, in the runs' order; None for the others.
+        last: where each run's curve ends: a run that did not get there is only known to need longer.
+        median: Kaplan-Meier median, None when half the runs have not got there.
+    """
+
+    n: int
+    reached: int
+    when: tuple[float | None, ...]
+    last: tuple[float, ...]
+    median: float | None
+
+    def __str__(self) -> str:
+        share = f"reached by {self.reached} of {self.n}"
+        return share if self.median is None else f"{self.median:g} (median, {share})"
+
+
+def steps_to_target(
+    curves: Sequence[tuple[ArrayLike, ArrayLike]],
+    target: float,
+    *,
+    direction: Direction = "min",
+    diverged: Sequence[bool] | None = None,
+) -> ToTarget:
+    """Steps (or epochs, or seconds) until each run's curve first reaches the target.
+
+    Misses are censored where their curve ends, never counted as the maximum. A diverged run will never get there, so
+    it stays at risk for ever: leaving it out would credit the optimizer for the runs it lost.
+
+    Args:
+        curves: x and y of each run, x increasing.
+        diverged: which of the runs diverged.
+    """
+    lost = list(diverged) if diverged is not None else [False] * len(curves)
+    when: list[float | None] = []
+    last: list[float] = []
+    for x, y in curves:
+        xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            hits = np.flatnonzero(ys <= target if direction == "min" else ys >= target)
+        when.append(float(xs[hits[0]]) if len(hits) else None)
+        last.append(float(xs[-1]) if len(xs) else 0.0)
+    return ToTarget(
+        n=len(when),
+        reached=sum(w is not None for w in when),
+        when=tuple(when),
+        last=tuple(last),
+        median=_median(when, last, lost),
+    )
+
+
+def _median(when: Sequence[float | None], last: Sequence[float], diverged: Sequence[bool]) -> float | None:
+    hits = [w for w in when if w is not None]
+    if not hits:
+        return None
+    from scipy import stats
+
+    # A diverged run is at risk past every other time; its own place beyond them does not matter to the median.
+    never = max(*hits, *last) + 1
+    rows = zip(when, last, diverged, strict=True)
+    misses = [never if lost else end for w, end, lost in rows if w is None]
+    survival = stats.ecdf(stats.CensoredData(uncensored=hits, right=misses)).sf
+    below = np.flatnonzero(survival.probabilities <= 0.5 + 1e-12)
+    return float(survival.quantiles[below[0]]) if len(below) else None

@@ -1,0 +1,266 @@
+"""Is one optimizer better than another: the test, the interval that agrees with it, and a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from vrcli.report import statistics
+from vrcli.report.power import detectable_difference, seeds_needed
+from vrcli.report.statistics import Array, Direction
+from vrcli.report.wording import MINUS, number, p_value, signed
+
+#: Pairs from which the exact sign-flip and signed-rank tests can reach 5%: 2^(1 - 6) = 0.031.
+ENOUGH_PAIRS = 6
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two optimizers on one metric.
+
+    The verdict rests on `p_holm`. `p` and `interval` come from one procedure at every n: Student's t on the paired
+    differences, or Welch's where the seeds do not pair; the interval contains 0 exactly when p > 1 - level. Where runs
+    diverged there is no mean, so an exact rank test decides and no interval is quoted.
+
+    Args:
+        a: first optimizer.
+        b: second optimizer.
+        metric: what was compared, in words.
+        direction: whether smaller or larger is better.
+        n: seeds of each (the smaller number where they differ).
+        paired: whether the seeds are the same.
+        diverged: runs of `a` and of `b` that diverged.
+        difference: mean of `a` minus mean of `b`; NaN where a run diverged.
+        interval: for the difference, at `level`, not adjusted for several comparisons.
+        level: of the interval; 1 - level is the error rate of the verdict.
+        p: two-sided p-value of `test`.
+        p_holm: the same, adjusted for `family` comparisons.
+        family: comparisons made together.
+        test: name of the test.
+        p_check: exact (or, for many seeds, resampled) permutation test of the same difference, as a check on `p`.
+        wins: seeds in which `a` is better; of unpaired samples, 0.
+        losses: seeds in which `b` is better.
+        effect_size: d_z of pairs, Hedges' g otherwise; in the sign of `difference`.
+        superiority: probability that a run of `a` is better than a run of `b`.
+        detectable: smallest true difference that n seeds show with probability 0.8, given the spread seen.
+        seeds_needed: seeds that would show the observed difference with probability 0.8.
+    """
+
+    a: str
+    b: str
+    metric: str
+    direction: Direction
+    n: int
+    paired: bool
+    diverged: tuple[int, int]
+    difference: float
+    interval: tuple[float, float]
+    level: float
+    p: float
+    p_holm: float
+    family: int
+    test: str
+    p_check: float
+    wins: int
+    losses: int
+    effect_size: float
+    superiority: float
+    detectable: float
+    seeds_needed: int | None
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm <= 1 - self.level
+
+    @property
+    def better(self) -> str | None:
+        """The optimizer that is better, or None when no difference can be claimed."""
+        if not self.significant:
+            return None
+        if math.isfinite(self.difference):
+            a_wins = (self.difference < 0) == (self.direction == "min")
+        else:
+            a_wins = self.superiority > 0.5
+        return self.a if a_wins else self.b
+
+    @property
+    def half_width(self) -> float:
+        return (self.interval[1] - self.interval[0]) / 2
+
+    def line(self) -> str:
+        """The numbers: difference, interval, p and wins."""
+        head = f"{self.a} {MINUS} {self.b}:"
+        if any(self.diverged):
+            head += f" no mean difference in {self.metric} ({self._diverged()})"
+        else:
+            head += f" {signed(self.difference)}"
+            if math.isfinite(self.half_width):
+                head += f" [{signed(self.interval[0])}, {signed(self.interval[1])}]"
+            head += f" in {self.metric}"
+        if self.n > 1:
+            head += f", {p_value(self.p)} ({self.test})"
+        return head + (f", better in {self.wins} of {self.n} seeds" if self.paired else "")
+
+    def verdict(self) -> str:
+        """One sentence that claims no more than the numbers allow."""
+        if self.n < 2:
+            return "no difference can be claimed from one seed: use --seeds 5 or more"
+        return self._claim() if self.significant else self._no_claim()
+
+    def _claim(self) -> str:
+        winner = self.better
+        loser = self.b if winner == self.a else self.a
+        how = f"{self._design()}, {p_value(self.p_holm)}{self._holm()}"
+        if any(self.diverged):
+            return f"{winner} is better than {loser} in {self.metric} by rank ({how}; {self._diverged()})"
+        size = number(abs(self.difference), 2)
+        if math.isfinite(self.half_width):
+            size += f" ± {number(self.half_width, 2)}"
+        text = f"{winner} is better than {loser} by {size} in {self.metric} ({how})"
+        if self.p_check > 1 - self.level and self._check_can_confirm():
+            text += f"; a permutation test ({p_value(self.p_check)}) does not confirm it"
+        return text
+
+    def _no_claim(self) -> str:
+        text = f"no difference between {self.a} and {self.b} can be claimed in {self.metric}"
+        if any(self.diverged):
+            text += f" ({self._design()}, {self.test}, {p_value(self.p_holm)}{self._holm()}; {self._diverged()})"
+            return text + (": too few seeds for a rank test, use --seeds 6 or more" if self.n < 4 else "")
+        if self.difference == 0 and self.half_width == 0:
+            return f"{text}: the values are equal in every seed"
+        inside = self.interval[0] <= 0 <= self.interval[1]
+        why = "the interval contains 0" if inside else f"{p_value(self.p_holm)}{self._holm()}"
+        text += f": {why}; smallest detectable difference {number(self.detectable, 2)} at n = {self.n}"
+        if self.seeds_needed is None:
+            return text
+        if self.seeds_needed > self.n:
+            return f"{text}; to detect {number(abs(self.difference), 2)} use --seeds {self.seeds_needed}"
+        return text
+
+    def _design(self) -> str:
+        return f"paired over {self.n} seeds" if self.paired else f"unpaired, {self.n} seeds each"
+
+    def _holm(self) -> str:
+        return f", Holm-corrected for {self.family} comparisons" if self.family > 1 else ""
+
+    def _diverged(self) -> str:
+        count = " and ".join(f"{d} of {name}" for d, name in zip(self.diverged, (self.a, self.b), strict=True) if d)
+        return f"diverged: {count}, counted as worst"
+
+    def _check_can_confirm(self) -> bool:
+        return self.n >= ENOUGH_PAIRS or (not self.paired and self.n >= 4)
+
+
+def compare(
+    a: str,
+    a_values: Sequence[float],
+    b: str,
+    b_values: Sequence[float],
+    *,
+    paired: bool,
+    metric: str = "best val loss",
+    direction: Direction = "min",
+    level: float = 0.95,
+) -> Comparison:
+    """Compare two optimizers on one metric.
+
+    Args:
+        a_values: one value per seed, NaN or infinite for a diverged run.
+        b_values: likewise; in the same order of seeds when `paired`.
+
+    Raises:
+        ValueError: paired samples of different lengths, or an empty sample.
+    """
+    if not len(a_values) or not len(b_values):
+        raise ValueError(f"nothing to compare: {a} has {len(a_values)} runs, {b} has {len(b_values)}")
+    if paired and len(a_values) != len(b_values):
+        raise ValueError(f"paired samples must match: {a} has {len(a_values)} runs, {b} has {len(b_values)}")
+    x, y = statistics.oriented(a_values, direction), statistics.oriented(b_values, direction)
+    n = min(len(x), len(y))
+    diverged = (int(np.isinf(x).sum()), int(np.isinf(y).sum()))
+    if any(diverged):
+        result = statistics.TResult(math.nan, math.nan, math.nan, math.nan)
+        p, test = _rank_test(x, y, paired)
+        spread = effect = math.nan
+        p_check = p
+    else:
+        result, test, spread, effect, p_check = _mean_test(x, y, paired, level)
+        p = result.p
+    sign = 1.0 if direction == "min" else -1.0
+    low, high = sorted((sign * result.low, sign * result.high))
+    return Comparison(
+        a=a,
+        b=b,
+        metric=metric,
+        direction=direction,
+        n=n,
+        paired=paired,
+        diverged=diverged,
+        difference=sign * result.difference,
+        interval=(low, high),
+        level=level,
+        p=p,
+        p_holm=p,
+        family=1,
+        test=test,
+        p_check=p_check,
+        wins=int((x < y).sum()) if paired else 0,
+        losses=int((x > y).sum()) if paired else 0,
+        effect_size=sign * effect,
+        superiority=statistics.superiority(x, y),
+        detectable=detectable_difference(spread, n, paired=paired, level=level),
+        seeds_needed=seeds_needed(result.difference, spread, paired=paired, level=level),
+    )
+
+
+def _mean_test(x: Array, y: Array, paired: bool, level: float) -> tuple[statistics.TResult, str, float, float, float]:
+    """Result, name, spread, effect size and check of the tests on means."""
+    if paired:
+        d = x - y
+        spread = float(d.std(ddof=1)) if len(d) > 1 else math.nan
+        result = statistics.paired_t(d, level)
+        return result, "paired t", spread, statistics.paired_effect(d), statistics.sign_flip(d)
+    result = statistics.welch(x, y, level)
+    return result, "Welch t", statistics.pooled_sd(x, y), statistics.hedges_g(x, y), statistics.permutation(x, y)
+
+
+def _rank_test(x: Array, y: Array, paired: bool) -> tuple[float, str]:
+    """The rank test for samples with diverged runs.
+
+    Few pairs cannot reach 5% by swapping labels within pairs, so below six the pairing is given up; seeds shared by
+    both optimizers make the unpaired test stricter, not looser.
+    """
+    if paired and len(x) >= ENOUGH_PAIRS:
+        return statistics.signed_rank(x, y), "signed rank, exact" if len(x) <= 17 else "signed rank"
+    if min(len(x), len(y)) < 2:
+        return math.nan, "rank sum"
+    exact = math.comb(len(x) + len(y), len(x)) <= statistics.EXACT
+    return statistics.rank_sum(x, y), "rank sum, exact" if exact else "rank sum"
+
+
+def compare_all(
+    groups: Mapping[str, Mapping[int, float]],
+    *,
+    metric: str = "best val loss",
+    direction: Direction = "min",
+    level: float = 0.95,
+) -> list[Comparison]:
+    """Every pair of optimizers, with Holm's correction over all pairs.
+
+    Args:
+        groups: value by seed, by optimizer. Two optimizers with the same seeds are compared pair by pair; with other
+            seeds, as independent samples, so that no run is dropped.
+    """
+    found = []
+    for a, b in combinations(groups, 2):
+        paired = set(groups[a]) == set(groups[b])
+        seeds_a = sorted(groups[a])
+        seeds_b = seeds_a if paired else sorted(groups[b])
+        values_a, values_b = [groups[a][s] for s in seeds_a], [groups[b][s] for s in seeds_b]
+        found.append(compare(a, values_a, b, values_b, paired=paired, metric=metric, direction=direction, level=level))
+    adjusted = statistics.holm([c.p for c in found])
+    return [replace(c, p_holm=p, family=len(found)) for c, p in zip(found, adjusted, strict=True)]

@@ -1,0 +1,106 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+MINUS = "\u2212"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A value in `digits` significant digits; "nan" and "inf" as words.
+
+    Args:
+        value: shown plainly between 1e-4 and 1e6, with an exponent elsewhere.
+    """
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("inf" if value > 0 else f"{MINUS}inf")
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}".replace("-", MINUS, 1 if value < 0 else 0)
+    whole = math.floor(math.log10(abs(value)))
+    return f"{value:.{max(0, digits - 1 - whole)}f}".replace("-", MINUS)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference, always with its sign."""
+    return ("+" if value > 0 else "") + number(value, digits)
+
+
+def with_half_width(mean: float, half: float, *, percent: bool = False) -> str:
+    """ "0.0634 ± 0.0021": the half-width in two significant digits and the mean to the same place.
+
+    Args:
+        half: NaN where there is no interval; the mean then stands alone.
+    """
+    if percent:
+        mean, half = 100 * mean, 100 * half
+    unit = " %" if percent else ""
+    if not math.isfinite(mean):
+        return number(mean)
+    if not math.isfinite(half):
+        return (f"{mean:.1f}" if percent else number(mean)) + unit
+    if half == 0:
+        return f"{number(mean)} ± 0{unit}"
+    largest = max(abs(mean), half)
+    power = math.floor(math.log10(largest))
+    if percent or -4 <= power < 6:
+        decimals = min(12, max(0, 1 - math.floor(math.log10(half))))
+        if percent:
+            decimals = max(1, min(decimals, 2))
+        return f"{mean:.{decimals}f} ± {half:.{decimals}f}{unit}".replace("-", MINUS)
+    decimals = min(12, max(0, 1 + power - math.floor(math.log10(half))))
+    scale = 10.0**power
+    return f"({mean / scale:.{decimals}f} ± {half / scale:.{decimals}f})e{power:+03d}".replace("(-", f"({MINUS}")
+
+
+def p_value(p: float) -> str:
+    """ "p = 0.006"; "p < 0.001" below that."""
+    if math.isnan(p):
+        return "p not available"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
+
+
+def setting(value: object) -> str:
+    """A setting's value, short: true as T, false as F, floats without trailing zeros."""
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ",".join(setting(item) for item in value)
+    return "-" if value is None else str(value)
+
+
+def settings(values: dict[str, object]) -> str:
+    """ "lr=0.003 beta3=1"."""
+    return " ".join(f"{name}={setting(value)}" for name, value in values.items())
+
+
+def duration(seconds: float) -> str:
+    """ "4.3 s", "12 s", "3 min 20 s", "1 h 05 min"."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """ "2 min ago"; the date once it is a month past. A time without a zone is taken as UTC."""
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    now = now if now.tzinfo else now.replace(tzinfo=UTC)
+    seconds = (now - then).total_seconds()
+    if seconds < 10:
+        return "just now"
+    for size, unit, most in ((1, "s", 60), (60, "min", 60), (3600, "h", 24), (86400, "d", 30)):
+        if seconds / size < most:
+            return f"{int(seconds / size)} {unit} ago"
+    return then.astimezone().strftime("%Y-%m-%d")
