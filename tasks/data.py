@@ -16,7 +16,9 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import torch
@@ -193,8 +195,6 @@ def _read_cifar_batch(path: Path, md5: str) -> Images:
 @contextmanager
 def _download(dataset: str, root: Path) -> Iterator[None]:
     """A download into `root`, by one process at a time; what goes wrong becomes one line."""
-    from urllib.error import URLError
-
     from filelock import FileLock
 
     shown = str(root).replace(str(Path.home()), "~", 1)
@@ -204,16 +204,23 @@ def _download(dataset: str, root: Path) -> Iterator[None]:
         with FileLock(root / f".{dataset}.lock"):
             socket.setdefaulttimeout(_NETWORK_TIMEOUT_S)
             yield
-    except (URLError, TimeoutError, ConnectionError, RuntimeError) as error:
-        reason = "no network" if isinstance(error, URLError | TimeoutError | ConnectionError) else str(error)
-        alternative = "use --dataset digits, or --data-dir with the files"
+    except (URLError, HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
         raise TaskError(
-            f"dataset {dataset!r} is not in {shown} and could not be downloaded ({reason}); {alternative}"
+            f"dataset {dataset!r} is not in {shown} and could not be downloaded ({_reason(error)}); "
+            "use --dataset digits, or --data-dir with the files"
         ) from error
     except OSError as error:
         raise TaskError(f"dataset {dataset!r} cannot be kept in {shown}: {error.strerror}; use --data-dir") from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"the server answers {error.code}"
+    if isinstance(error, RuntimeError) and "corrupted" in str(error):  # torchvision's word for a wrong checksum
+        return "wrong checksum"
+    return "no network"
 
 
 def split_images(
