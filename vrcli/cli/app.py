@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -55,6 +56,8 @@ _ParserError: Any = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Entry point of `vr` and `python -m vrcli`: known errors become one line and an exit code."""
     debug = "--debug" in sys.argv or os.environ.get("VR_DEBUG", "") not in ("", "0")
+    # So that `module:Class` finds a file in the working directory; last, so that it cannot hide a package.
+    sys.path.append(str(Path.cwd()))
     try:
         code = app(standalone_mode=False, prog_name="vr")
     except (KeyboardInterrupt, typer.Abort):

@@ -67,7 +67,7 @@ def metric_value(metric: Metric | None, value: float | None) -> str:
         return "-"
     if metric is not None and metric.percent:
         return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
 
 
 def seconds(value: float) -> str:
@@ -183,7 +183,7 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
     best_key = f"best_val_{metrics[0].name}"
     best = ""
     if best_key in r:
-        best = f"best val {metrics[0].name} {r[best_key]:.4f} (epoch {r['best_epoch']:.0f})"
+        best = f"best val {metrics[0].name} {metric_value(None, r[best_key])} (epoch {r['best_epoch']:.0f})"
     if record.status == "completed":
         parts = [best]
         parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics[:2] if f"test_{m.name}" in r]

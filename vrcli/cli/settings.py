@@ -45,7 +45,6 @@ class SettingsCommand(TyperCommand):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._static = list(self.params)
-        self.rich_markup_mode = "rich"  # panels by origin; rich is imported only when help is shown
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         self.params = list(self._static)
@@ -68,6 +67,18 @@ class SettingsCommand(TyperCommand):
         shown = preset_settings(task, optimizer, preset, settings) if preset in task.presets else {}
         self._unknown: Callable[[str], UsageError] = settings.unknown
         return options(settings, shown, with_optimizer=self.with_optimizer)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The options in sections: the optimizer's, the task's, the loop's, then the command's own."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and param.param_type_name == "option":
+                sections.setdefault(getattr(param, "rich_help_panel", None) or "Options", []).append(record)
+        own = sections.pop("Options")
+        for title, records in [*reversed(sections.items()), ("Options", own)]:
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         try:
@@ -171,23 +182,20 @@ def _parameter(setting: Setting, settings: Settings, preset: Mapping[str, Any]) 
     flag = setting.flag
     boolean = bool in _kinds(info.annotation)
     choices = _choices(info.annotation)
+    # None where it is not given, whatever default the help shows.
+    shown = _shown(default)
     option = typer.Option(
+        None,
         f"{flag}/--no-{flag[2:]}" if boolean else flag,
-        help=info.description or "",
-        show_default=_shown(default),
+        help=" ".join(filter(None, [info.description, f"[{shown}]" if shown else ""])),
+        show_default=False,
         metavar=None if boolean else "|".join(choices) or _metavar(info.annotation),
         rich_help_panel=panel,
         autocompletion=(lambda: choices) if choices else None,
     )
     annotation: Any = bool | None if boolean else str | None
     name = _PREFIX + setting.name
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_unset(option), annotation=annotation)
-
-
-def _unset(option: Any) -> Any:
-    """The option with None as its value where it is not given, whatever default its help shows."""
-    option.default = None
-    return option
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
 
 
 def _beta_parameters(settings: Settings) -> list[inspect.Parameter]:
@@ -197,6 +205,7 @@ def _beta_parameters(settings: Settings) -> list[inspect.Parameter]:
         if f"beta{i}" in settings.by_name:
             continue
         option = typer.Option(
+            None,
             f"--beta{i}",
             help=f"entry {i} of --betas",
             metavar="FLOAT",
@@ -204,7 +213,7 @@ def _beta_parameters(settings: Settings) -> list[inspect.Parameter]:
         )
         name = f"{_PREFIX}beta{i}"
         kind = inspect.Parameter.KEYWORD_ONLY
-        made.append(inspect.Parameter(name, kind, default=_unset(option), annotation=str | None))
+        made.append(inspect.Parameter(name, kind, default=option, annotation=str | None))
     return made
 
 
@@ -224,9 +233,9 @@ def _metavar(annotation: Any) -> str:
     return next((word for kind, word in ((float, "FLOAT"), (int, "INT")) if kind in kinds), "TEXT")
 
 
-def _shown(default: Any) -> Any:
+def _shown(default: Any) -> str:
     if default is None or default == "":
-        return False
+        return ""
     if isinstance(default, tuple | list):
         return ",".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)

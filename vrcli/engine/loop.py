@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -79,7 +79,7 @@ class _Loop:
     # -- the outline --------------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[Event]:
-        self.started = time.perf_counter()
+        self.started = self.clock = time.perf_counter()
         yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps)
         status, reason = "completed", ""
         try:
@@ -103,25 +103,20 @@ class _Loop:
         data, spec = self.p.data.train, self.p.spec
         order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
         augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
-        clock = time.perf_counter()
+        self.clock = time.perf_counter()
         for index in order.split(self.training.batch_size):
             batch = self.p.task.train_batch(data, index, augment)
             self.one_step(batch, len(index))
             last = self.step >= self.total_steps
-            if self.recorder.due or last or self.should_stop():
-                now = time.perf_counter()
-                self.train_s, clock = self.train_s + now - clock, now
+            stop = self.should_stop()
+            if self.recorder.due or stop:
                 yield from self.flush()
-                clock = time.perf_counter()
-                if self.should_stop():
-                    raise _Stop("interrupted", "interrupted")
+                self.clock = time.perf_counter()  # the listener's time is not training time
+            if stop:
+                raise _Stop("interrupted", "interrupted")
             if last:
                 break
-        # Reading the block waits for the device, so the clock stops after it.
-        pending = list(self.flush_events())
-        self.train_s += time.perf_counter() - clock
-        yield from pending
-        self.check(pending)
+        yield from self.flush()
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -184,26 +179,23 @@ class _Loop:
 
     # -- blocks and divergence ----------------------------------------------------------------------------------------
 
-    def flush_events(self) -> Iterator[Steps]:
-        steps, values = self.recorder.flush()
+    def flush(self, *, check: bool = True) -> Iterator[Event]:
+        """The steps since the last block, and the end of the run where one of them diverged."""
+        steps, values = self.recorder.flush()  # waits for the device, so the clock is read after it
+        self.train_s += time.perf_counter() - self.clock
         if steps:
             yield Steps(steps, values, self.epoch, self.train_s, self.samples)
+            if check:
+                self.check(steps, values)
 
-    def flush(self, *, check: bool = True) -> Iterator[Event]:
-        blocks = list(self.flush_events())
-        yield from blocks
-        if check:
-            self.check(blocks)
-
-    def check(self, blocks: list[Steps]) -> None:
+    def check(self, steps: Sequence[int], values: Mapping[str, Sequence[float]]) -> None:
         """Ends the run at the first step whose loss is not finite or above the task's ceiling."""
         ceiling = self.p.task.ceiling
-        for block in blocks:
-            for i, loss in enumerate(block.values["train_loss"]):
-                if not loss <= ceiling or not math.isfinite(loss):
-                    what = "loss not finite" if not math.isfinite(loss) else f"loss {loss:g} above {ceiling:g}"
-                    lr = block.values["lr_effective"][i]
-                    raise _Stop("diverged", f"{what} at step {block.steps[i]}, lr {lr:.3g}")
+        for step, loss, lr in zip(steps, values["train_loss"], values["lr_effective"], strict=True):
+            if not math.isfinite(loss):
+                raise _Stop("diverged", f"loss not finite at step {step}, lr {lr:.3g}")
+            if loss > ceiling:
+                raise _Stop("diverged", f"loss {loss:g} above {ceiling:g} at step {step}, lr {lr:.3g}")
 
     # -- the end of an epoch ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,67 @@
+"""`vr db`: the database file itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.cli.runs import open_existing
+
+app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("info")
+def info(database: str = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
+    """Show the schema's revision, what is stored, and its size."""
+    req.check_format(format)
+    from vrcli.cli.console import say
+
+    with open_existing(database) as store:
+        facts = store.info()
+    if format == "json":
+        print(json.dumps(facts, default=str))
+        return
+    for name, value in facts.items():
+        say(
+            f"{name.replace('_', ' '):16} {value:,}"
+            if isinstance(value, int)
+            else f"{name.replace('_', ' '):16} {value}"
+        )
+
+
+@app.command("check")
+def check(database: str = req.DB, debug: bool = req.DEBUG) -> None:
+    """Check the database; exit code 1 where something is wrong."""
+    from vrcli.cli.console import say
+
+    with open_existing(database) as store:
+        problems = store.check()
+    for problem in problems:
+        say(problem)
+    if problems:
+        raise typer.Exit(1)
+    say(f"{database}: no problems found")
+
+
+@app.command("backup")
+def backup(
+    path: Path = typer.Argument(help="file to write; must not exist"), database: str = req.DB, debug: bool = req.DEBUG
+) -> None:
+    """Copy the database to a file, also while runs are writing to it."""
+    from vrcli.cli.console import say
+
+    with open_existing(database) as store:
+        store.backup(path)
+    say(f"wrote {path}")
+
+
+@app.command("upgrade")
+def upgrade(database: str = req.DB, debug: bool = req.DEBUG) -> None:
+    """Bring an older database to this version's schema, after a backup."""
+    from db.store import Store
+    from vrcli.cli.console import say
+
+    say(Store.upgrade(database))
