@@ -38,6 +38,7 @@ _COLUMNS = tuple(
         *("spec", "provenance"),
     )
 )
+_VANISHED = "its process is gone"
 _MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
 _SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
 
@@ -124,11 +125,37 @@ class Runs(Database):
                 connection.execute(insert(schema.results), rows)
             return self._one(connection, run_id)
 
+    def resume_run(self, run_id: int, *, step: int = 0) -> RunRecord:
+        """Begin an interrupted or failed run again in this process, from a checkpoint.
+
+        Args:
+            step: the checkpoint's; points and artifacts of later steps are removed, and so are results.
+
+        Raises:
+            StoreError: the run is complete, has diverged, or is still running elsewhere.
+        """
+        process, now = liveness.current(), datetime.now(UTC)
+        with self._writing() as connection:
+            run = self._one(connection, run_id)
+            resumable = run.status in ("interrupted", "failed") or (run.status == "running" and is_dead(run, now))
+            if not resumable:
+                raise StoreError(f"run {run_id} is {run.status}; only interrupted and failed runs can be resumed")
+            for table in (schema.points, schema.artifacts):
+                connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
+            connection.execute(delete(schema.results).where(schema.results.c.run_id == run_id))
+            connection.execute(
+                update(schema.runs)
+                .where(schema.runs.c.id == run_id)
+                .values(status="running", finished_at=None, error=None, heartbeat_at=now)
+                .values(host=process.host, pid=process.pid, process=process.token)
+            )
+            return self._one(connection, run_id)
+
     def delete_run(self, run_id: int) -> None:
         """Remove a run with its curves, results and artifacts; one that is still running is refused."""
         with self._writing() as connection:
             run = self._one(connection, run_id)
-            if run.status == "running" and not _is_dead(run, datetime.now(UTC)):
+            if run.status == "running" and not is_dead(run, datetime.now(UTC)):
                 raise StoreError(f"run {run_id} is still running (pid {run.pid} on {run.host})")
             connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
 
@@ -137,17 +164,17 @@ class Runs(Database):
         now = datetime.now(UTC)
         running = select(*_COLUMNS).where(schema.runs.c.status == "running")
         with self._reading() as connection:
-            dead = [run.id for run in _records(connection.execute(running).all(), {}) if _is_dead(run, now)]
+            dead = [run.id for run in _records(connection.execute(running).all(), {}) if is_dead(run, now)]
         if not dead:
             return []
         with self._writing() as connection:
             # Looked at again: since the reading they may have ended, or been resumed by another process.
             again = _records(connection.execute(running.where(schema.runs.c.id.in_(dead))).all(), {})
-            dead = [run.id for run in again if _is_dead(run, now)]
+            dead = [run.id for run in again if is_dead(run, now)]
             connection.execute(
                 update(schema.runs)
                 .where(schema.runs.c.id.in_(dead))
-                .values(status="interrupted", finished_at=schema.runs.c.heartbeat_at, error="its process was killed")
+                .values(status="interrupted", finished_at=schema.runs.c.heartbeat_at, error=_VANISHED)
             )
         return dead
 
@@ -217,11 +244,16 @@ class Runs(Database):
         return StoreError(f"{self.label} has no run {run_id}; {known}")
 
     def _touch(self, connection: Connection, run_id: int, **changes: Any) -> None:
-        """Set the heartbeat and other columns of a run that is running; refuse any other."""
-        running = (schema.runs.c.id == run_id) & (schema.runs.c.status == "running")
-        if connection.execute(
-            update(schema.runs).where(running).values(heartbeat_at=datetime.now(UTC), **changes)
-        ).rowcount:
+        """Set the heartbeat and other columns of a run that is running; refuse any other.
+
+        A run given up after hours of silence (a suspended machine) goes on when its own process is heard again.
+        """
+        table, process = schema.runs, liveness.current()
+        given_up = (table.c.status == "interrupted") & (table.c.error == _VANISHED)
+        given_up &= (table.c.host == process.host) & (table.c.pid == process.pid) & (table.c.process == process.token)
+        values = {"status": "running", "finished_at": None, "error": None, "heartbeat_at": datetime.now(UTC), **changes}
+        changeable = (table.c.id == run_id) & ((table.c.status == "running") | given_up)
+        if connection.execute(update(table).where(changeable).values(values)).rowcount:
             return
         status = connection.scalar(select(schema.runs.c.status).where(schema.runs.c.id == run_id))
         if status is None:
@@ -258,7 +290,7 @@ class Runs(Database):
         return dict(connection.execute(query).tuples().all()) if missing else ids
 
 
-def _is_dead(run: RunRecord, now: datetime) -> bool:
+def is_dead(run: RunRecord, now: datetime) -> bool:
     return liveness.is_dead(liveness.Process(run.host, run.pid, run.process), run.heartbeat_at, now)
 
 
@@ -277,4 +309,4 @@ def insert_named(connection: Connection, table: Any, row: Mapping[str, Any]) -> 
 
 
 def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, float]]) -> list[RunRecord]:
-    return [RunRecord(*row, results.get(row[0], {})) for row in rows]
+    return [RunRecord(*(*row, results.get(row[0], {}))) for row in rows]

@@ -143,4 +143,47 @@ artifacts = Table(
     Index("uq_artifacts_name", "run_id", "name", text("coalesce(step, -1)"), unique=True),
 )
 
-VIEWS: dict[str, str] = {}
+
+def _result(name: str) -> str:
+    """A column of v_runs: one result, NULL where the run has none or it is no ordinary number."""
+    return f"""(SELECT results.value FROM results JOIN metrics ON metrics.id = results.metric_id
+    WHERE results.run_id = runs.id AND metrics.name = '{name}') AS {name}"""
+
+
+# For people with an SQL browser; vr itself does not read them.
+VIEWS = {
+    # One row a run, with the results that people look for first.
+    "v_runs": f"""
+SELECT runs.id, runs.name, runs.status, runs.task, runs.preset, runs.dataset, runs.optimizer, runs.seed,
+    {_result("best_val_loss")},
+    {_result("best_epoch")},
+    {_result("test_loss")},
+    {_result("final_train_loss")},
+    {_result("final_val_loss")},
+    {_result("epochs")},
+    {_result("steps")},
+    {_result("wall_s")},
+    runs.tag, runs.run_group, runs.spec_id, runs.created_at, runs.finished_at, runs.error
+FROM runs""",
+    # One row a result. `value` is NULL for nan, inf and -inf; `shown` is text that says them all.
+    "v_results": """
+SELECT results.run_id, runs.name AS run, runs.task, runs.preset, runs.dataset, runs.optimizer, runs.seed, runs.status,
+    metrics.name AS metric, results.value, results.kind, coalesce(results.kind, CAST(results.value AS VARCHAR)) AS shown
+FROM results JOIN runs ON runs.id = results.run_id JOIN metrics ON metrics.id = results.metric_id""",
+    # One row a point: WHERE run_id = 17 AND metric = 'train_loss' ORDER BY step. `value` and `shown` as in v_results.
+    "v_curves": """
+SELECT points.run_id, runs.name AS run, runs.task, runs.preset, runs.dataset, runs.optimizer, runs.seed,
+    metrics.name AS metric, points.step, points.value, points.kind,
+    coalesce(points.kind, CAST(points.value AS VARCHAR)) AS shown
+FROM points JOIN runs ON runs.id = points.run_id JOIN metrics ON metrics.id = points.metric_id""",
+    # One row a task, preset, dataset and optimizer: its best run, how many runs ended, how many of them diverged.
+    "v_best": """
+SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, id AS run_id, name AS run FROM (
+    SELECT v_runs.*, count(*) OVER (PARTITION BY task, preset, dataset, optimizer) AS n,
+        sum(CASE WHEN status = 'diverged' THEN 1 ELSE 0 END)
+            OVER (PARTITION BY task, preset, dataset, optimizer) AS diverged,
+        row_number() OVER (PARTITION BY task, preset, dataset, optimizer
+            ORDER BY best_val_loss IS NULL, best_val_loss, id) AS place
+    FROM v_runs WHERE status IN ('completed', 'diverged')
+) AS ranked WHERE place = 1""",
+}

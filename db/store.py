@@ -13,19 +13,28 @@ from __future__ import annotations
 import os
 from typing import Literal, Self
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import versions
+from db import schema, versions
 from db.artifacts import Artifacts
 from db.connection import Location, one_line
 from db.curves import Curves
 from db.errors import StoreError
+from db.maintenance import Maintenance
+from db.versions import Upgrade
 
 __all__ = ["Store", "StoreError"]
 
 
-class Store(Curves, Artifacts):
-    """An open database of runs."""
+class Store(Curves, Artifacts, Maintenance):
+    """An open database of runs.
+
+    Attributes:
+        notices: what opening did that the user should know, such as an upgrade.
+    """
+
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, where: str | os.PathLike[str], *, mode: Literal["create", "write", "read"] = "create") -> Self:
@@ -42,13 +51,9 @@ class Store(Curves, Artifacts):
         location.check_file(mode)
         engine = location.engine(read_only=mode == "read")
         try:
-            with engine.connect() as connection:
-                found = versions.revision(connection, location.label)
-            if found is None:
-                if mode != "create":
-                    raise StoreError(f"{location.label} is an empty database; `vr run` fills it")
-                versions.create(engine, location.label)
+            notices = _prepare(location, engine, mode)
             store = cls(location, engine, read_only=mode == "read")
+            store.notices = notices
             if mode != "read":
                 store.mark_interrupted()
             return store
@@ -58,3 +63,40 @@ class Store(Curves, Artifacts):
         except BaseException:
             engine.dispose()
             raise
+
+    @staticmethod
+    def upgrade(where: str | os.PathLike[str]) -> Upgrade:
+        """Bring a database to this vr's schema, after a copy of it was made beside it (SQLite).
+
+        Raises:
+            StoreError: it cannot be done; the database is as it was.
+        """
+        location = Location(where)
+        location.check_file("write")
+        try:
+            return versions.upgrade(location)
+        except DBAPIError as error:
+            raise StoreError(f"{location.label} cannot be opened: {one_line(error.orig or error)}") from error
+
+
+def _prepare(location: Location, engine: Engine, mode: str) -> tuple[str, ...]:
+    """Create or upgrade the tables where the mode allows it, and say so; refuse otherwise."""
+    with engine.connect() as connection:
+        found = versions.revision(connection, location.label)
+    if found == schema.SCHEMA:
+        return ()
+    if found is None:
+        if mode != "create":
+            raise StoreError(f"{location.label} is an empty database; `vr run` fills it")
+        versions.create(engine, location.label)
+        return ()
+    if mode == "read" or location.path is None:
+        first = "" if location.path else " after a pg_dump"
+        raise StoreError(
+            f"{location.label} has schema {int(found)} and this vr needs {int(schema.SCHEMA)}; "
+            f"upgrade it with `vr db upgrade`{first}"
+        )
+    done = versions.upgrade(location)
+    return (
+        f"{location.label} was upgraded from schema {int(found)} to {int(done.after)}; copy of the old: {done.backup}",
+    )

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 
 from db import schema
+from db.connection import Location, one_line
 from db.errors import StoreError
 
 # As Alembic makes it.
 _version = Table(schema.VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_305_617  # PostgreSQL's advisory lock of those who create or upgrade the tables; any number nobody else uses
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade did.
+
+    Args:
+        before: the schema it found, None in an empty database.
+        after: the schema it left; the same as before where there was nothing to do.
+        backup: the copy of an SQLite file as it was before.
+    """
+
+    before: str | None
+    after: str
+    backup: Path | None
 
 
 def revision(connection: Connection, label: str) -> str | None:
@@ -62,3 +84,76 @@ def lock(connection: Connection) -> None:
     """Keep other processes from creating or upgrading; SQLite's write transaction does so by itself."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+def upgrade(location: Location, *, target: str = schema.SCHEMA) -> Upgrade:
+    """Bring a database up to date, all or nothing.
+
+    An SQLite file is copied first, to a file beside it that the result names.
+
+    Args:
+        target: the revision to stop at.
+
+    Raises:
+        StoreError: it could not be done; the database is as it was.
+    """
+    engine = location.engine(read_only=False)
+    try:
+        with engine.connect().execution_options(vr_writes=True) as connection:
+            driver = connection.connection.driver_connection
+            if isinstance(driver, sqlite3.Connection):
+                driver.execute("PRAGMA foreign_keys = OFF")  # rebuilding a table would delete what refers to it
+            with connection.begin():
+                lock(connection)
+                before = revision(connection, location.label)
+                if before == target:
+                    return Upgrade(before, before, None)
+                copy = _copy_before(location, before)
+                _run_migrations(connection, target)
+                return Upgrade(before, target, copy)
+    except DBAPIError as error:
+        reason = one_line(error.orig or error)
+        raise StoreError(f"{location.label} could not be upgraded: {reason}; nothing was changed") from error
+    finally:
+        engine.dispose()
+
+
+def _run_migrations(connection: Connection, target: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, target)
+
+
+def _copy_before(location: Location, before: str | None) -> Path | None:
+    """A copy of an SQLite file that holds something, named after its schema and the time."""
+    if location.path is None or before is None:
+        return None
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    copy = location.path.with_name(f"{location.path.stem}.schema{int(before)}-{now}{location.path.suffix}")
+    copy_sqlite(location.path, copy)
+    return copy
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a database that others may be writing to a file that is there in full or not at all.
+
+    Raises:
+        StoreError: the target is there already, or cannot be written.
+    """
+    if target.exists():
+        raise StoreError(f"{target} is there already; nothing was changed")
+    if not target.parent.is_dir():
+        raise StoreError(f"there is no directory {target.parent} for the backup {target.name}")
+    part = target.with_name(target.name + ".part")
+    try:
+        with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(part)) as writer:
+            reader.backup(writer)
+        part.rename(target)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{target} cannot be written: {one_line(error)}") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""Looking after a database: copies, checks, figures."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from db import schema
+from db.connection import fetch
+from db.errors import StoreError
+from db.runs import Runs, is_dead
+from db.versions import copy_sqlite
+
+_REFERENCES = (
+    *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),
+    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics")),
+)
+
+
+class Maintenance(Runs):
+    """The part of the store about the database as a whole."""
+
+    def backup(self, target: str | os.PathLike[str]) -> Path:
+        """Copy the database to a new file while others may be writing.
+
+        Raises:
+            StoreError: the file is there already or cannot be written, or the database is no SQLite file.
+        """
+        if self.location.path is None:
+            raise StoreError(f"{self.label} is backed up with PostgreSQL's own pg_dump")
+        path = Path(target).expanduser()
+        copy_sqlite(self.location.path, path)
+        return path
+
+    def check(self) -> list[str]:
+        """What is wrong with the database, one line each; nothing where all is well."""
+        problems: list[str] = []
+        with self._reading() as connection:
+            if self._is_sqlite:
+                found = [str(line) for (line,) in fetch(connection, "PRAGMA integrity_check", ())]
+                problems += [f"integrity: {line}" for line in found if line != "ok"]
+            for table, column, parent in _REFERENCES:
+                sql = f"SELECT count(*) FROM {table} WHERE {column} NOT IN (SELECT id FROM {parent})"
+                ((orphans,),) = fetch(connection, sql, ())
+                if orphans:
+                    problems.append(f"{table}: {orphans} rows whose {column} is not in {parent}")
+            sql = "SELECT count(*) FROM artifacts WHERE size <> length(data)"
+            ((damaged,),) = fetch(connection, sql, ())
+            if damaged:
+                problems.append(f"artifacts: {damaged} of another size than recorded")
+        now = datetime.now(UTC)
+        problems += [
+            f"run {run.id}: recorded as running, but its process is gone (opening the database for writing corrects it)"
+            for run in self.runs(status="running")
+            if is_dead(run, now)
+        ]
+        return problems
+
+    def info(self) -> dict[str, Any]:
+        """Figures of the database: schema, size, and how many rows it has of each kind."""
+        with self._reading() as connection:
+            status = schema.runs.c.status
+            query = select(status, func.count()).group_by(status)
+            by_status: dict[str, int] = dict(connection.execute(query).tuples().all())
+            ((size, journal),) = fetch(connection, _SQLITE_FACTS if self._is_sqlite else _POSTGRES_FACTS, ())
+            counts = {
+                name: connection.scalar(select(func.count()).select_from(schema.metadata.tables[name]))
+                for name in ("metrics", "points", "artifacts")
+            }
+        return {
+            "database": self.label,
+            "kind": self._engine.dialect.name,
+            "schema": int(schema.SCHEMA),
+            "size_bytes": int(size),
+            "journal_mode": journal,
+            "runs": sum(by_status.values()),
+            "runs_by_status": by_status,
+            **counts,
+        }
+
+
+_SQLITE_FACTS = """
+SELECT page_count * page_size, journal_mode FROM pragma_page_count, pragma_page_size, pragma_journal_mode"""
+_POSTGRES_FACTS = "SELECT pg_database_size(current_database()), current_setting('wal_level')"
