@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -69,9 +69,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        known = _exit_code(error)
-        if debug or known is None:
+        if debug:
             raise
+        known = _exit_code(error)
+        if known is None:
+            _exit(f"unexpected {type(error).__name__}: {error} (a fault of vr or a plugin; --debug shows where)", 1)
         _exit(str(error), known)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -98,6 +100,6 @@ def _parser_line(error: Any) -> str:
     return message[0].lower() + message[1:] if message else "usage"
 
 
-def _exit(line: str, code: int) -> None:
+def _exit(line: str, code: int) -> NoReturn:
     print(f"vr: {line}", file=sys.stderr)
     sys.exit(code)

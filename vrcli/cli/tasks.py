@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -94,3 +95,39 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
                 origin = str(sourced[key]) if key in sourced else "default"
                 rows.append({"setting": f"{name}.{key}", "value": short(hyper[setting.key]), "where from": origin})
     return rows
+
+
+@app.command("check")
+def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool = req.DEBUG) -> None:
+    """Check that a task keeps its contract; exit code 1 where it does not."""
+    from tasks.check import check as run_checks
+    from tasks.registry import load
+    from vrcli.cli.console import say
+    from vrcli.spec import Training
+
+    findings = []
+    for finding in run_checks(load(name), training_fields=Training.model_fields):
+        say(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name:26} {finding.detail}")
+        findings.append(finding)
+    failed = sum(not f.passed for f in findings)
+    say(f"{name}: {len(findings) - failed} of {len(findings)} checks passed")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("new")
+def new(
+    name: str = typer.Argument(help="name of the task"),
+    folder: Path | None = typer.Option(
+        None, "--folder", help="where to write it [default: ./NAME]", show_default=False
+    ),
+    debug: bool = req.DEBUG,
+) -> None:
+    """Write a package with a working task of your own, to be changed."""
+    from vrcli.cli.console import say
+    from vrcli.scaffold import write_task
+
+    target = folder or Path(name)
+    for path in write_task(name, target):
+        say(f"wrote {path}")
+    say(f"next: pip install -e {target}   then   vr tasks check {name}   and   vr run {name}")
