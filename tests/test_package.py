@@ -30,11 +30,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_and_sdist_carry_all_packages_and_migrations(built: Path):
-    wheel = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
-    sdist = {n.partition("/")[2] for n in tarfile.open(next(built.glob("*.tar.gz"))).getnames()}
-    source = {
-        str(p.relative_to(ROOT)) for package in ("vrcli", "tasks", "db") for p in (ROOT / package).rglob("*.py")
-    }
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        wheel = set(archive.namelist())
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        sdist = {name.partition("/")[2] for name in archive.getnames()}
+    source = {str(p.relative_to(ROOT)) for package in ("vrcli", "tasks", "db") for p in (ROOT / package).rglob("*.py")}
     assert any(name.startswith("db/migrations/versions/") for name in source)
     assert source <= wheel
     assert source <= sdist

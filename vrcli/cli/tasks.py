@@ -72,7 +72,7 @@ def show(
 
 
 def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> list[dict[str, str]]:
-    """One row per setting of the task and the loop, and of the optimizers that the preset names, or of the one asked."""
+    """One row per setting of the task, the loop, and the optimizers that the preset names (or the one asked for)."""
     from vrcli.cli.console import short
     from vrcli.cli.settings import DEFAULT_OPTIMIZER
     from vrcli.spec import preset_settings, resolve, settings_of

@@ -32,6 +32,7 @@ class Spirals(Task[SpiralsConfig]):
     summary = "two interleaved arms, binary classification"
     metrics = (Metric("loss", "min", unit="nats"), Metric("accuracy", "max", percent=True))
     Config = SpiralsConfig
+    ceiling = 100.0  # nats; chance is ln 2, and weights this far out do not come back
 
     presets = {
         "quick": Preset(
@@ -41,7 +42,13 @@ class Spirals(Task[SpiralsConfig]):
             },
             {"*": {"lr": assumed(0.01, "a common choice for a small network")}},
         ),
-        "smoke": Preset({"epochs": assumed(2, "a check, not a result"), "points": assumed(200, "the same")}),
+        "smoke": Preset(
+            {
+                "epochs": assumed(2, "a check, not a result"),
+                "points": assumed(200, "the same"),
+                "batch_size": assumed(40, "three steps an epoch"),
+            }
+        ),
     }
     space = {
         "*": {"lr": Real(1e-4, 1e-1, log=True)},
