@@ -1,0 +1,133 @@
+"""A U-Net with self-attention that predicts the noise in an image.
+
+Source:      arXiv 2505.13196, diffusion benchmark (attention at the bottleneck and in the upper layers, time embedding
+             from sinusoids through an MLP); block layout and widths after the authors' code.
+Deviations:  the source leaves open the attention block's inner layout and where skips are taken. Here every level's
+             features before its pooling are the skip, and attention is followed by a two-layer MLP, both with residual
+             connections: with base 96 that gives 76.0M parameters, the count of the authors' network.
+             Feature maps of odd size are pooled with the last row dropped and resized to the skip's size on the way up.
+Shapes:      x (B, C, H, W) float, t (B,) int64, result as x. L levels with H/2^L >= 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Channels of the five levels, as multiples of the base.
+MULTIPLIERS = (1, 2, 4, 8, 8)
+GROUPS = 8
+HEADS = 4
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the timestep, a quarter as many as the embedding has entries, through an MLP."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        half = dim // 8
+        # the frequencies of the transformer's positions: 1 .. 1/10000, geometric
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(half) / max(half - 1, 1))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(2 * half, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        angles = t.unsqueeze(1) * self.frequencies  # (B, dim/8)
+        embedding: Tensor = self.mlp(torch.cat((angles.sin(), angles.cos()), dim=1))
+        return embedding  # (B, dim)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with the time embedding added between them, around a shortcut."""
+
+    def __init__(self, channels_in: int, channels_out: int, time_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.time = nn.Linear(time_dim, channels_out)
+        self.norm2 = nn.GroupNorm(GROUPS, channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        same = channels_in == channels_out
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time(F.silu(time))[:, :, None, None]
+        h = self.dropout(self.conv2(F.silu(self.norm2(h))))
+        out: Tensor = h + self.shortcut(x)
+        return out
+
+
+class SelfAttention(nn.Module):
+    """Attention of every position to every other, then an MLP per position."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C), a view where x is channels-last
+        qkv = self.qkv(self.norm1(tokens)).unflatten(2, (3, HEADS, channels // HEADS))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, HW, C/heads)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
+        tokens = tokens + self.out(mixed)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+class UNet(nn.Module):
+    """The noise predictor.
+
+    Args:
+        image_shape: (C, H, W).
+        base: channels of the first level, a multiple of 8.
+        depth: how often the image is halved, at most 4.
+        time_dim: entries of the time embedding, a multiple of 8.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], *, base: int, depth: int, time_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        widths = [base * multiplier for multiplier in MULTIPLIERS[: depth + 1]]
+        deepest = widths[-1]
+        self.time = TimeEmbedding(time_dim)
+        self.stem = nn.Conv2d(image_shape[0], base, 3, padding=1)
+        self.down = nn.ModuleList(
+            ResidualBlock(narrow, wide, time_dim, dropout) for narrow, wide in zip(widths, widths[1:], strict=False)
+        )
+        self.middle1 = ResidualBlock(deepest, deepest, time_dim, dropout)
+        self.middle_attention = SelfAttention(deepest)
+        self.middle2 = ResidualBlock(deepest, deepest, time_dim, dropout)
+        upward = list(zip(widths[::-1], widths[-2::-1], strict=False))  # (from below, of the skip and of the result)
+        self.up = nn.ModuleList(ResidualBlock(below + here, here, time_dim, dropout) for below, here in upward)
+        self.up_attention = nn.ModuleList(SelfAttention(here) for _, here in upward[:2])
+        self.head_norm = nn.GroupNorm(GROUPS, base)
+        self.head = nn.Conv2d(base, image_shape[0], 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        time = self.time(t)
+        h = self.stem(x)
+        skips = []
+        for block in self.down:
+            skips.append(h)
+            h = block(F.max_pool2d(h, 2), time)
+        h = self.middle2(self.middle_attention(self.middle1(h, time)), time)
+        for level, block in enumerate(self.up):
+            skip = skips.pop()
+            h = F.interpolate(h, size=skip.shape[-2:], mode="nearest")
+            h = block(torch.cat((h, skip), dim=1), time)
+            if level < len(self.up_attention):
+                h = self.up_attention[level](h)
+        predicted: Tensor = self.head(F.silu(self.head_norm(h)))
+        return predicted
