@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from tasks.space import Space
 from vrcli.errors import UsageError
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Method = Literal["gp", "forest", "random", "sobol"]
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS = ("gp", "forest", "random", "sobol")
 
 #: A discrete space up to this size is listed instead of sampled when a surrogate chooses.
 LISTED = 4096
@@ -44,7 +43,7 @@ class Search:
         initial: points of a scrambled Sobol sequence before the surrogate takes over.
     """
 
-    def __init__(self, space: Space, method: Method = "gp", seed: int = 0, initial: int = 8) -> None:
+    def __init__(self, space: Space, method: str = "gp", seed: int = 0, initial: int = 8) -> None:
         if method not in METHODS:
             raise UsageError(f"no search method {method!r}; there are {', '.join(METHODS)}")
         if initial < 1:

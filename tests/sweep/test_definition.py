@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.space import Integer, Real
+from vrcli.errors import UsageError
+from vrcli.sweep.definition import Definition, Wish, define
+
+
+@pytest.fixture
+def task(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from valley import Valley
+
+    return Valley
+
+
+def one(task, **wish):
+    return define(task, Wish("valley:Valley", wish.pop("optimizers", ["vradam"]), **wish))[0]
+
+
+def test_the_space_comes_from_the_task_or_else_from_the_optimizer(task):
+    named, other, lbfgs = define(task, Wish("valley:Valley", ["vradam", "adamw", "vrmomentum"]))
+    assert set(named.axes) == {"lr", "normgrad"}
+    assert other.axes == {"lr": Real(1e-5, 10.0, log=True, origin="for all")}
+    assert set(lbfgs.axes) == {"lr", "beta3", "normgrad", "lr_cutoff"}
+    assert lbfgs.axes["lr"].high == 10.0
+    assert named.epochs == 3
+
+
+def test_axes_can_be_changed_added_and_fixed(task):
+    found = one(task, spaces=["beta3=0.1:5", "lr-cutoff=int:5:30"], fixed=["normgrad=false", "weight_decay=1e-5"])
+    assert found.axes["beta3"] == Real(0.1, 5.0, origin="--space")
+    assert found.axes["lr_cutoff"] == Integer(5, 30, origin="--space")
+    assert set(found.axes) == {"lr", "beta3", "lr_cutoff"}
+    assert found.explicit == {"normgrad": False, "weight_decay": 1e-5}
+    assert found.settings["normgrad"] is False
+    assert not found.axes.keys() & found.settings.keys()
+
+
+def test_a_setting_of_the_loop_can_be_searched_and_given(task):
+    found = one(task, spaces=["batch_size=int:4:32"], flags={"epochs": "7"}, config={"width": 6})
+    assert "batch_size" in found.axes
+    assert found.epochs == found.settings["epochs"] == 7
+    assert found.explicit == {"epochs": 7, "width": 6}
+
+
+def test_entries_of_betas_are_axes(task):
+    assert set(one(task, optimizers=["adamw"], spaces=["beta1=0.8:0.99"]).axes) == {"lr", "beta1"}
+
+
+def test_what_only_one_optimizer_has_reaches_only_that_one(task):
+    wish = Wish("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
+    vradam, adamw = define(task, wish)
+    assert vradam.explicit == {"beta3": 2.0, "power": 2}
+    assert adamw.explicit == {}
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"optimizers": ["adamw", "vradam", "adamw"]}, "--opt adamw is given twice"),
+        ({"spaces": ["lrr=0.1:1"]}, "no setting of vradam.*did you mean lr"),
+        ({"fixed": ["beta9=1"]}, "no setting of vradam"),
+        ({"fixed": ["lr"]}, "--fix"),
+        ({"fixed": ["lr=-1"]}, "--lr must be >"),
+        ({"fixed": ["lr=0.1", "lr=0.2"]}, "--fix lr is given twice"),
+        ({"spaces": ["lr=0.1:1", "lr=0.2:1"]}, "--space lr is given twice"),
+        ({"fixed": ["lr=0.1"], "spaces": ["lr=0.1:1"]}, "--fix and in --space"),
+        ({"flags": {"epochs": "3"}, "spaces": ["epochs=int:1:3"]}, "--epochs is given a value and a --space"),
+        ({"spaces": ["beta3=-1:1"]}, "--space beta3.*must be >= 0"),
+        ({"spaces": ["epochs=0.5:3"]}, "--space epochs.*whole number"),
+        ({"fixed": ["lr=0.1", "normgrad=true"]}, "nothing is left to search"),
+        ({"prune": "sometimes"}, "--prune"),
+        ({"preset": "huge"}, "no preset"),
+        ({"optimizers": ["adamwww"]}, "adamw"),
+        ({"flags": {"epochs": "0"}}, "--epochs must be >= 1"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(task, wish, says):
+    with pytest.raises(UsageError, match=says) as refused:
+        one(task, **wish)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_definition_survives_json(task):
+    made = one(task, spaces=["beta1=0.5:0.9"], seeds=(1, 2)).on("valley", "abc")
+    back = Definition.of(json.loads(json.dumps(made.plain())))
+    assert back.differences(made) == []
+    assert back.axes == made.axes
+    assert back.seeds == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("wish", "names"),
+    [
+        ({}, []),
+        ({"flags": {"epochs": "5"}}, ["epochs 3 -> 5"]),
+        ({"spaces": ["lr=log:1e-4:2"]}, ["space of lr log 0.0001..1 -> log 0.0001..2"]),
+        ({"fixed": ["normgrad=true"]}, ["space of normgrad {True,False} -> (absent)", "normgrad (absent) -> True"]),
+        ({"search": "random", "search_seed": 3}, ["search gp -> random", "search_seed 0 -> 3"]),
+        ({"seeds": (0, 1)}, ["seeds [0] -> [0, 1]"]),
+        ({"prune": "median"}, ["prune none -> median"]),
+        ({"fixed": ["weight_decay=0.01"]}, ["weight_decay 1e-05 -> 0.01"]),
+    ],
+)
+def test_differences_are_named(task, wish, names):
+    assert sorted(one(task).differences(one(task, **wish))) == sorted(names)
+
+
+def test_other_data_are_a_difference(task):
+    made = one(task)
+    assert made.on("valley", "abc").differences(made.on("valley", "abd")) == ["dataset_fingerprint abc -> abd"]
