@@ -112,9 +112,9 @@ def regularise(batches: Sequence[Batch], power_sums: PowerSum) -> list[Regularis
         else:
             shared = group["norm_scope"] == "global"
             members = [b for b in batches if shared or b.group is group]
-            power_sum = total(members[0], power, normgrad).to(batch.device, non_blocking=True)
+            power_sum = total(members[0], power, normgrad).to(batch.device)
             for member in members[1:]:
-                power_sum = power_sum + total(member, power, normgrad).to(batch.device, non_blocking=True)
+                power_sum = power_sum + total(member, power, normgrad).to(batch.device)
         gate = gate_of(power_sum, group["beta3"], group["lr_cutoff"])
         lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
         results.append(Regularised(power_sum, gate, gate * lr))
@@ -131,6 +131,12 @@ def gate_of(power_sum: Tensor, beta3: float, lr_cutoff: float) -> Tensor:
 def wide(device: torch.device) -> torch.dtype:
     """The dtype for scalars: float64 wherever the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def beta1_of(group: Mapping[str, Any]) -> float:
+    """The velocity's decay rate, whether the optimizer has a second one or not."""
+    beta1: float = group["betas"][0] if "betas" in group else group["beta1"]
+    return beta1
 
 
 # --- sums of |x|^power, the readable way -------------------------------------------------------------------------
@@ -172,7 +178,7 @@ def coming_power_sums(batch: Batch, power: float, normgrad: bool, scratch: Tenso
 
 def _cpu_sums(batch: Batch, indices: Sequence[int], power: float, normgrad: bool, scratch: Tensor) -> Iterator[Tensor]:
     """Partial sums, one per `CHUNK` elements or less."""
-    weight = 1 - batch.group.get("beta1", batch.group.get("betas", (0.0,))[0])
+    weight = 1 - beta1_of(batch.group)
     maximize = batch.group["maximize"]
     small: list[int] = []
     waiting = 0
@@ -194,6 +200,25 @@ def _cpu_sums(batch: Batch, indices: Sequence[int], power: float, normgrad: bool
                     yield _power_sum(_lerp(v_piece, g_piece, weight, maximize, scratch), power)
     if small:
         yield _joined_sum(batch, small, weight, power, normgrad)
+
+
+def advance_and_sum(batch: Batch) -> Tensor:
+    """v <- b1 v + (1 - b1) g in place, and the sums of `coming_power_sums`: each piece is measured while cached."""
+    power, normgrad = batch.group["power"], batch.group["normgrad"]
+    weight = 1 - beta1_of(batch.group)
+    if batch.device.type != "cpu":
+        grads = list(torch._foreach_neg(batch.grads)) if batch.group["maximize"] else batch.grads
+        torch._foreach_lerp_(batch.velocities, grads, weight)
+        return multi_tensor_power_sums(batch.grads if normgrad else batch.velocities, power)
+    rows = []
+    for i, (v, g) in enumerate(zip(batch.velocities, batch.grads, strict=True)):
+        whole = v.numel() <= CHUNK or i in batch.odd
+        parts = []
+        for v_piece, g_piece in [(v, g)] if whole else zip(_chunks(v), _chunks(g), strict=True):
+            v_piece.lerp_(-g_piece if batch.group["maximize"] else g_piece, weight)
+            parts.append(_power_sum(g_piece if normgrad else v_piece, power))
+        rows.append(parts[0] if whole else torch.stack(parts).sum(dtype=torch.float64))
+    return torch.stack([row.double() for row in rows])
 
 
 def _joined_sum(batch: Batch, indices: Sequence[int], weight: float, power: float, normgrad: bool) -> Tensor:
@@ -234,7 +259,7 @@ def _power_sum(x: Tensor, power: float) -> Tensor:
 
 def _device_sums(batch: Batch, power: float, normgrad: bool) -> Iterator[Tensor]:
     """Sums of each tensor (n,), in runs of at most `DEVICE_CHUNK` elements unless one tensor alone is larger."""
-    weight = 1 - batch.group.get("beta1", batch.group.get("betas", (0.0,))[0])
+    weight = 1 - beta1_of(batch.group)
     start = elements = 0
     for end in range(1, len(batch.params) + 1):
         elements += batch.params[end - 1].numel()

@@ -18,7 +18,7 @@ from vrcli.optim.fused import fused_sgd
 from vrcli.optim.velocity import (
     Batch,
     Regularised,
-    advanced_power_sums,
+    advance_and_sum,
     multi_tensor_power_sums,
     regularise,
     single_tensor_power_sums,
@@ -141,20 +141,21 @@ def _multi_tensor_vrmomentum(batches: Sequence[Batch]) -> list[Regularised]:
 
 
 def _fused_vrmomentum(batches: Sequence[Batch]) -> list[Regularised]:
-    """The velocity advances and is measured chunk by chunk; the kernel then takes it for the gradient of plain SGD."""
-    sums = {id(batch): advanced_power_sums(batch) for batch in batches}
-    regularised = regularise(
-        batches,
-        lambda batch, power, normgrad: sums[id(batch)]
-        if (power, normgrad) == (batch.group["power"], batch.group["normgrad"])
-        else single_tensor_power_sums(batch.grads if normgrad else batch.velocities, power),
-    )
+    """The velocity advances and is measured piece by piece; the kernel then takes it for the gradient of plain SGD."""
+    sums = {id(batch): advance_and_sum(batch) for batch in batches}
+
+    def power_sums(batch: Batch, power: float, normgrad: bool) -> Tensor:
+        if (power, normgrad) == (batch.group["power"], batch.group["normgrad"]):
+            return sums[id(batch)]
+        return multi_tensor_power_sums(batch.grads if normgrad else batch.velocities, power)
+
+    regularised = regularise(batches, power_sums)
     for batch, line6 in zip(batches, regularised, strict=True):
         decay = batch.group["weight_decay"]
-        for i in batch.odd_state:
+        for i in batch.odd:
             eta = line6.lr[i] if line6.lr.ndim else line6.lr
             batch.params[i].mul_(1 - eta * decay).sub_(batch.velocities[i] * eta)
-        walked = [i for i in range(len(batch.params)) if i not in batch.odd_state]
+        walked = [i for i in range(len(batch.params)) if i not in batch.odd]
         if line6.lr.ndim:  # one learning rate per tensor
             for i in walked:
                 fused_sgd([batch.params[i]], [batch.velocities[i]], lr=line6.lr[i], weight_decay=decay)
