@@ -163,6 +163,17 @@ def test_rank_tests_take_diverged_runs_as_worst() -> None:
     assert statistics.rank_sum(good, mixed) == pytest.approx(statistics.rank_sum(good, finite))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rank_tests_with_ties_equal_the_permutation_of_ranks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 5, 6).astype(float), rng.integers(1, 6, 7).astype(float)
+    a[rng.random(6) < 0.3] = math.inf
+    paired = np.sign(np.where(a == b[:6], 0, a - b[:6])) * stats.rankdata(np.abs(np.where(a == b[:6], 0, a - b[:6])))
+    assert statistics.signed_rank(a, b[:6]) == pytest.approx(flips_by_hand(paired))
+    ranks = stats.rankdata(np.concatenate([a, b]))
+    assert statistics.rank_sum(a, b) == pytest.approx(statistics.permutation(ranks[:6], ranks[6:]))
+
+
 def test_holm_on_a_worked_example() -> None:
     # 0.01 x 4, 0.02 x 3, 0.03 x 2 = 0.06 (not below the one before), 0.5 x 1
     assert statistics.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])

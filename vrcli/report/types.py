@@ -1,0 +1,165 @@
+"""What reports take and give: runs, columns, and the structured table behind every format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+from vrcli.report.statistics import Direction, Summary
+
+#: Task, data set, its fingerprint, preset: what rows must share to be compared.
+Section: TypeAlias = tuple[str, str, str, str]
+
+
+class Run(Protocol):
+    """A stored run, as far as reports look at it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def preset(self) -> str | None: ...
+    @property
+    def dataset(self) -> str | None: ...
+    @property
+    def dataset_fingerprint(self) -> str | None: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def spec(self) -> Mapping[str, Any]: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+    @property
+    def results(self) -> Mapping[str, float]: ...
+
+
+#: Results that tell what a run cost, and how they are titled; everything else tells how good it is.
+COSTS = {
+    "wall_s": "s/run",
+    "train_s": "training s",
+    "samples_per_s": "samples/s",
+    "step_ms": "ms/step",
+    "peak_memory_bytes": "peak memory",
+    "steps": "steps",
+    "epochs": "epochs",
+    "parameters": "parameters",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One result as a column.
+
+    Args:
+        key: its name among a run's results ("best_val_loss").
+        title: heading.
+        direction: whether smaller or larger is better.
+        percent: shown times 100.
+    """
+
+    key: str
+    title: str = ""
+    direction: Direction = "min"
+    percent: bool = False
+
+    @classmethod
+    def of(cls, key: str) -> Column:
+        """The column of a result, from its name alone."""
+        quantity = key.rsplit("_", 1)[-1]
+        larger = quantity in ("accuracy", "modes", "recall", "precision") or key == "samples_per_s"
+        title = COSTS.get(key) or key.replace("_", " ").replace("accuracy", "acc").replace("perplexity", "ppl")
+        return cls(key, title, "max" if larger else "min", quantity == "accuracy")
+
+    @property
+    def is_cost(self) -> bool:
+        return self.key in COSTS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row.
+
+    Args:
+        summary: over the row's seeds; a diverged run's value is NaN.
+        best: the best of its section.
+        tied: not significantly different from the best (Holm over the section's rows).
+    """
+
+    summary: Summary
+    best: bool = False
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of one configuration, which differ in nothing but their seed.
+
+    Args:
+        settings: every setting by name.
+        shown: those that differ from another row of the same section.
+        seeds: one per run that counts, in order.
+        run_ids: likewise.
+        diverged: runs that diverged.
+        repeats: further finished runs of a seed that is counted already.
+        trials: configurations tried to find this one.
+        epochs: planned for each run; None where unknown.
+        max_steps: planned limit of steps, if there is one.
+        hardware: distinct machines, where a cost is reported.
+        cells: by column key.
+    """
+
+    task: str
+    dataset: str
+    fingerprint: str
+    preset: str
+    optimizer: str
+    settings: Mapping[str, Any]
+    shown: Mapping[str, Any]
+    seeds: tuple[int | None, ...]
+    run_ids: tuple[int, ...]
+    diverged: int
+    repeats: int
+    trials: int
+    epochs: int | None
+    max_steps: int | None
+    hardware: tuple[str, ...]
+    cells: Mapping[str, Cell]
+
+    @property
+    def n(self) -> int:
+        return len(self.run_ids)
+
+    @property
+    def section(self) -> Section:
+        return self.task, self.dataset, self.fingerprint, self.preset
+
+    @property
+    def budget(self) -> tuple[int, int | None, int | None]:
+        return self.trials, self.epochs, self.max_steps
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by section, the best first, and what must be said below them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    level: float = 0.95
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unequal_budgets(self) -> frozenset[Section]:
+        """The sections whose rows had different budgets."""
+        budgets = {(row.section, row.budget) for row in self.rows}
+        seen = Counter(section for section, _ in budgets)
+        return frozenset(section for section, count in seen.items() if count > 1)
