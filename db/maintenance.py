@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from db import schema
 from db.connection import fetch
@@ -38,11 +38,13 @@ class Maintenance(Runs):
 
     def check(self) -> list[str]:
         """What is wrong with the database, one line each; nothing where all is well."""
-        problems: list[str] = []
         with self._reading() as connection:
+            problems = _missing(connection)
             if self._is_sqlite:
                 found = [str(line) for (line,) in fetch(connection, "PRAGMA integrity_check", ())]
                 problems += [f"integrity: {line}" for line in found if line != "ok"]
+            if problems:  # what follows would stumble over them
+                return problems
             for table, column, parent in _REFERENCES:
                 sql = f"SELECT count(*) FROM {table} WHERE {column} NOT IN (SELECT id FROM {parent})"
                 ((orphans,),) = fetch(connection, sql, ())
@@ -65,7 +67,7 @@ class Maintenance(Runs):
         with self._reading() as connection:
             status = schema.runs.c.status
             query = select(status, func.count()).group_by(status)
-            by_status: dict[str, int] = dict(connection.execute(query).tuples().all())
+            by_status: dict[str, int] = dict(connection.execute(query).all())
             ((size, journal),) = fetch(connection, _SQLITE_FACTS if self._is_sqlite else _POSTGRES_FACTS, ())
             counts = {
                 name: connection.scalar(select(func.count()).select_from(schema.metadata.tables[name]))
@@ -83,6 +85,19 @@ class Maintenance(Runs):
         }
 
 
+def _missing(connection: Connection) -> list[str]:
+    """Tables, indexes and views that the schema has and the database lacks."""
+    sql = _SQLITE_NAMES if connection.dialect.name == "sqlite" else _POSTGRES_NAMES
+    there = {name for (name,) in fetch(connection, sql, ())}
+    tables = schema.metadata.tables.values()
+    wanted = [("table", table.name) for table in tables]
+    wanted += [("index", str(index.name)) for table in tables for index in table.indexes]
+    wanted += [("view", name) for name in schema.VIEWS]
+    return [f"{kind} {name} is missing" for kind, name in wanted if name not in there]
+
+
+_SQLITE_NAMES = "SELECT name FROM sqlite_master"
+_POSTGRES_NAMES = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
 _SQLITE_FACTS = """
 SELECT page_count * page_size, journal_mode FROM pragma_page_count, pragma_page_size, pragma_journal_mode"""
 _POSTGRES_FACTS = "SELECT pg_database_size(current_database()), current_setting('wal_level')"

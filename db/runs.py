@@ -233,7 +233,8 @@ class Runs(Database):
         raise StoreError(f"{self.label} has no run {ref}{hint}")
 
     def _one(self, connection: Connection, run_id: int) -> RunRecord:
-        rows = connection.execute(select(*_COLUMNS).where(schema.runs.c.id == run_id)).all()
+        known = 0 < run_id < 2**31  # PostgreSQL and SQLite refuse to even compare numbers beyond their range
+        rows = connection.execute(select(*_COLUMNS).where(schema.runs.c.id == run_id)).all() if known else []
         if not rows:
             raise self._no_run(connection, run_id)
         return _records(rows, self._results(connection, [run_id]))[0]
@@ -279,7 +280,7 @@ class Runs(Database):
         """The small ids of metric names; new names get one."""
         table, names_ = schema.metrics, list(wanted)
         query = select(table.c.name, table.c.id).where(table.c.name.in_(names_))
-        ids: dict[str, int] = dict(connection.execute(query).tuples().all())
+        ids: dict[str, int] = dict(connection.execute(query).all())
         missing = [name for name in names_ if name not in ids]
         for name in missing:
             try:
@@ -287,7 +288,7 @@ class Runs(Database):
                     connection.execute(insert(table).values(name=name))
             except IntegrityError:  # another writer was quicker
                 continue
-        return dict(connection.execute(query).tuples().all()) if missing else ids
+        return dict(connection.execute(query).all()) if missing else ids
 
 
 def is_dead(run: RunRecord, now: datetime) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -148,12 +149,11 @@ def copy_sqlite(source: Path, target: Path) -> None:
         raise StoreError(f"{target} is there already; nothing was changed")
     if not target.parent.is_dir():
         raise StoreError(f"there is no directory {target.parent} for the backup {target.name}")
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(part)) as writer:
             reader.backup(writer)
         part.rename(target)
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{target} cannot be written: {one_line(error)}") from None
-    finally:
         part.unlink(missing_ok=True)
+        raise StoreError(f"{target} cannot be written: {one_line(error)}") from None

@@ -1,0 +1,124 @@
+"""Copies are whole, checks find what is wrong, figures are right."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from db import schema
+from db.records import RunRecord
+from db.store import Store, StoreError
+
+Begin = Callable[..., RunRecord]
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> Store:
+    """An SQLite store with two runs, one of them running."""
+    store = Store.open(tmp_path / "vr.db")
+    for seed in range(2):
+        run = store.begin_run({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})
+        store.add_points(run.id, {"loss": (range(100), [0.5] * 100)})
+        store.add_artifact(run.id, "note", b"abc", media_type="text/plain")
+    store.finish_run(run.id, "completed", results={"best_val_loss": 0.5})
+    return store
+
+
+def test_a_backup_holds_everything(file_store: Store, tmp_path: Path) -> None:
+    assert file_store.backup(tmp_path / "copy.db") == tmp_path / "copy.db"
+    with Store.open(tmp_path / "copy.db", mode="read") as copy:
+        assert copy.runs() == file_store.runs()
+        assert copy.curves([1, 2]) == file_store.curves([1, 2])
+        assert copy.artifact(1, "note") == b"abc"
+        assert copy.check() == []
+
+
+def test_a_backup_never_overwrites_and_leaves_nothing_half_done(file_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "there.db").write_text("precious")
+    with pytest.raises(StoreError, match=r"there\.db is there already; nothing was changed"):
+        file_store.backup(tmp_path / "there.db")
+    with pytest.raises(StoreError, match=r"no directory .*/none for the backup x\.db"):
+        file_store.backup(tmp_path / "none" / "x.db")
+    with pytest.raises(StoreError, match=r"/proc/copy\.db cannot be written: "):
+        file_store.backup("/proc/copy.db")
+    assert (tmp_path / "there.db").read_text() == "precious"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_backup_under_writing_is_one_state_of_the_database(file_store: Store, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        step = 1000
+        while not stop.is_set():
+            file_store.add_points(1, {"a": ([step], [1.0]), "b": ([step], [1.0])})
+            step += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for n in range(5):
+            file_store.backup(tmp_path / f"copy{n}.db")
+    finally:
+        stop.set()
+        writer.join()
+    for n in range(5):
+        with Store.open(tmp_path / f"copy{n}.db", mode="read") as copy:
+            curves = copy.curves(1, ["a", "b"])
+            assert len({tuple(curve.steps) for curve in curves.values()}) <= 1
+            assert copy.check() == []
+
+
+@pytest.mark.postgres
+def test_postgres_is_left_to_its_own_tool(postgres_url: str, tmp_path: Path) -> None:
+    with Store.open(postgres_url) as store, pytest.raises(StoreError, match="pg_dump"):
+        store.backup(tmp_path / "copy.db")
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ("INSERT INTO points VALUES (77, 1, 1, 0.5, NULL)", "points: 1 rows whose run_id is not in runs"),
+        ("INSERT INTO results VALUES (1, 99, 0.5, NULL)", "results: 1 rows whose metric_id is not in metrics"),
+        ("DELETE FROM runs WHERE id = 2", "points: 100 rows whose run_id is not in runs"),
+        ("UPDATE artifacts SET data = x'00' WHERE run_id = 1", "artifacts: 1 of another size than recorded"),
+        ("UPDATE runs SET pid = 4194305 WHERE id = 1", "run 1: recorded as running, but its process is gone"),
+        ("DROP INDEX ix_runs_task", "index ix_runs_task is missing"),
+        ("DROP VIEW v_best", "view v_best is missing"),
+    ],
+)
+def test_a_check_finds_what_is_wrong(file_store: Store, tmp_path: Path, damage: str, problem: str) -> None:
+    assert file_store.check() == []
+    with closing(sqlite3.connect(tmp_path / "vr.db")) as database:
+        database.execute(damage)
+        database.commit()
+    assert any(line.startswith(problem) for line in file_store.check())
+
+
+def test_a_check_finds_a_damaged_page(file_store: Store, tmp_path: Path) -> None:
+    file_store.close()
+    path = tmp_path / "vr.db"
+    content = bytearray(path.read_bytes())
+    content[-4096:-3000] = b"\xff" * 1096
+    path.write_bytes(content)
+    with Store.open(path, mode="read") as store:
+        assert any(line.startswith("integrity: ") for line in store.check())
+
+
+def test_figures_of_a_database(begin: Begin, store: Store) -> None:
+    runs = [begin(seed=seed) for seed in range(3)]
+    store.add_points(runs[0].id, {"loss": ([1, 2], [1.0, 2.0]), "acc": ([1], [0.5])})
+    store.add_artifact(runs[0].id, "note", b"abc", media_type="text/plain")
+    store.finish_run(runs[0].id, "completed", results={"steps": 2})
+    info = store.info()
+    assert info["runs"] == 3
+    assert info["runs_by_status"] == {"completed": 1, "running": 2}
+    assert (info["points"], info["metrics"], info["artifacts"]) == (3, 3, 1)
+    assert info["schema"] == int(schema.SCHEMA)
+    assert info["size_bytes"] > 10_000
+    assert info["kind"] in ("sqlite", "postgresql")

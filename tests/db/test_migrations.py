@@ -1,0 +1,213 @@
+"""Old databases come up to date with everything in them, and new ones equal those that were migrated."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from db import schema, versions
+from db.connection import Location
+from db.store import Store, StoreError
+
+# SQLite's indexes over an expression are skipped by SQLAlchemy; `Store.check` looks for them by name.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+]
+
+ASSETS = Path(__file__).parent / "assets"
+MIGRATIONS = Path(versions.__file__).parent / "migrations"
+
+
+def test_the_schema_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    script = ScriptDirectory.from_config(config)
+    assert script.get_heads() == [schema.SCHEMA]
+    revisions = [revision.revision for revision in script.walk_revisions()]
+    assert revisions[::-1] == [f"{number:04}" for number in range(1, int(schema.SCHEMA) + 1)]
+
+
+def _shape(where: str) -> dict[str, Any]:
+    """Everything that SQLAlchemy can see of tables, constraints, indexes and views."""
+    engine = Location(where).engine(read_only=False)
+    with engine.connect() as connection:
+        found = inspect(connection)
+        shape: dict[str, Any] = {
+            table: {
+                "columns": {c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns(table)},
+                "pk": found.get_pk_constraint(table),
+                "fk": sorted(map(str, found.get_foreign_keys(table))),
+                "checks": sorted(map(str, found.get_check_constraints(table))),
+                "unique": sorted(map(str, found.get_unique_constraints(table))),
+                "indexes": sorted(map(str, found.get_indexes(table))),
+                "options": found.get_table_options(table),
+            }
+            for table in found.get_table_names()
+        }
+        shape |= {view: " ".join((found.get_view_definition(view) or "").split()) for view in found.get_view_names()}
+        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        shape["differences"] = compare_metadata(context, schema.metadata)
+        shape["version"] = connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}"))
+    engine.dispose()
+    return shape
+
+
+def test_a_new_database_equals_a_migrated_one(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    Store.open(url).close()
+    created = _shape(url)
+    if "postgresql" in url:
+        engine = Location(url).engine(read_only=False)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+        migrated_url = url
+    else:
+        migrated_url = str(tmp_path / "migrated.db")
+    for number in range(1, int(schema.SCHEMA) + 1):
+        versions.upgrade(Location(migrated_url), target=f"{number:04}")
+    migrated = _shape(migrated_url)
+    for name in created | migrated:
+        assert created.get(name) == migrated.get(name), name
+    assert created["differences"] == []
+    assert {"runs", "points", *schema.VIEWS} <= created.keys()
+
+
+def test_sqlite_tables_are_as_designed(tmp_path: Path) -> None:
+    Store.open(tmp_path / "vr.db").close()
+    with closing(sqlite3.connect(tmp_path / "vr.db")) as database:
+        tables = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    assert tables["points"].endswith("WITHOUT ROWID")
+    assert "AUTOINCREMENT" in tables["runs"]
+    assert schema.VERSION_TABLE in tables
+    assert "alembic_version" not in tables
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of a database that was written at schema 1."""
+    return Path(shutil.copy(ASSETS / "schema_0001.db", tmp_path / "old.db"))
+
+
+def _content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of schema 1's tables, in its columns."""
+    content = {}
+    with closing(sqlite3.connect(ASSETS / "schema_0001.db")) as first, closing(sqlite3.connect(path)) as database:
+        for table in ("runs", "metrics", "results", "points", "artifacts"):
+            columns = ", ".join(column[1] for column in first.execute(f"PRAGMA table_info({table})"))
+            content[table] = sorted(database.execute(f"SELECT {columns} FROM {table}"), key=repr)
+    return content
+
+
+def test_an_old_database_is_upgraded_with_everything_in_it(old: Path) -> None:
+    before, original = _content(old), old.read_bytes()
+    done = Store.upgrade(old)
+    assert (done.before, done.after) == ("0001", schema.SCHEMA)
+    assert done.backup is not None
+    assert done.backup.name.startswith("old.schema1-")
+    assert _content(done.backup) == _content(old) == before
+    assert len(before["points"]) == 5 * 84
+    with closing(sqlite3.connect(done.backup)) as copy, closing(sqlite3.connect(ASSETS / "schema_0001.db")) as asset:
+        assert list(copy.iterdump()) == list(asset.iterdump())
+    assert original == (ASSETS / "schema_0001.db").read_bytes()
+    with Store.open(old, mode="read") as store:
+        assert store.check() == []
+        assert _shape(str(old))["differences"] == []
+        run = store.run(2)
+        assert math.isnan(run.results["best_val_loss"])
+        assert run.results["test_loss"] == math.inf
+        assert run.spec["settings"] == {"lr": 0.002, "betas": [0.9, 0.999]}
+        assert str(store.curves(2)[2, "val_loss"].values.tolist()) == "[1.0, nan, inf, -inf]"
+        assert store.artifact(2, "notes.txt").decode() == "größer"
+        assert [run.status for run in store.runs(status=["completed", "running"])] == ["running", "completed"]
+    assert Store.upgrade(old).backup is None
+
+
+def test_opening_an_old_database_upgrades_it_and_says_so(old: Path) -> None:
+    with Store.open(old) as store:
+        (notice,) = store.notices
+        assert f"was upgraded from schema 1 to {int(schema.SCHEMA)}; a copy from before is" in notice
+        assert store.run(5).status == "interrupted"  # of another host, and silent for long
+        store.resume_run(5)
+    (copy,) = old.parent.glob("old.schema1-*.db")
+    assert str(copy) in notice
+    with Store.open(old) as store:
+        assert store.notices == ()
+
+
+def test_reading_an_old_database_is_refused_with_the_way_out(old: Path) -> None:
+    content = old.read_bytes()
+    with pytest.raises(StoreError, match=r"has schema 1 and this vr needs \d; upgrade it with `vr db upgrade`$"):
+        Store.open(old, mode="read")
+    assert old.read_bytes() == content
+    assert [path.name for path in old.parent.iterdir()] == ["old.db"]
+
+
+def test_a_failed_upgrade_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _shape(str(old))
+    run_migrations = versions._run_migrations
+
+    def fail_at_the_end(connection: Connection, target: str) -> None:
+        run_migrations(connection, target)
+        connection.execute(text("SELECT nothing"))
+
+    monkeypatch.setattr(versions, "_run_migrations", fail_at_the_end)
+    with pytest.raises(StoreError, match="could not be upgraded: no such column: nothing; nothing was changed"):
+        Store.open(old)
+    assert _shape(str(old)) == before
+
+
+def test_an_upgrade_that_cannot_be_copied_first_is_not_begun(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise StoreError(f"{target} cannot be written: no space")
+
+    monkeypatch.setattr(versions, "copy_sqlite", full)
+    with pytest.raises(StoreError, match="no space"):
+        Store.upgrade(old)
+    assert _shape(str(old))["version"] == "0001"
+
+
+def test_two_processes_upgrade_at_once(old: Path) -> None:
+    program = "import sys; from db.store import Store; Store.open(sys.argv[1]).close()"
+    root = Path(__file__).parents[2]
+    processes = [subprocess.Popen([sys.executable, "-c", program, old], cwd=root) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert len(list(old.parent.glob("old.schema1-*.db"))) == 1
+
+
+def test_upgrading_what_is_no_old_database(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no database"):
+        Store.upgrade(tmp_path / "none.db")
+    assert list(tmp_path.iterdir()) == []
+    assert Store.upgrade(_empty(tmp_path / "empty.db")).before is None
+    Store.open(tmp_path / "new.db").close()
+    done = Store.upgrade(tmp_path / "new.db")
+    assert (done.before, done.after, done.backup) == (schema.SCHEMA, schema.SCHEMA, None)
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+@pytest.mark.postgres
+def test_postgres_is_upgraded_only_when_asked(postgres_url: str) -> None:
+    versions.upgrade(Location(postgres_url), target="0001")
+    with pytest.raises(StoreError, match="upgrade it with `vr db upgrade` after a pg_dump"):
+        Store.open(postgres_url)
+    assert Store.upgrade(postgres_url).after == schema.SCHEMA
+    Store.open(postgres_url).close()

@@ -1,0 +1,208 @@
+"""Runs: what is recorded comes back, what has ended stays as it is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import event
+
+from db.records import FINISHED, RunRecord
+from db.store import Store, StoreError
+
+Begin = Callable[..., RunRecord]
+
+
+def test_a_begun_run_holds_what_it_was_given(store: Store) -> None:
+    spec = {"task": "cnn", "optimizer": "vradam", "seed": 2**40, "nested": {"betas": [0.9, 0.999]}, "name": "日本 'x'"}
+    before = datetime.now(UTC)
+    begun = store.begin_run(spec, spec_id="abc", provenance={"argv": ["vr"]}, tag="t'1", group="g")
+    run = store.run(begun.id)
+    assert run == begun
+    assert run.spec == spec
+    assert run.provenance == {"argv": ["vr"]}
+    assert (run.task, run.optimizer, run.seed, run.preset, run.dataset) == ("cnn", "vradam", 2**40, None, None)
+    assert (run.status, run.tag, run.group, run.spec_id, run.error, run.results) == (
+        "running",
+        "t'1",
+        "g",
+        "abc",
+        None,
+        {},
+    )
+    assert before <= run.created_at <= datetime.now(UTC)
+    assert run.finished_at is None
+
+
+def test_names_are_two_words_and_unique(begin: Begin, store: Store) -> None:
+    names = [begin(seed=seed).name for seed in range(60)]
+    assert len(set(names)) == 60
+    assert all(re.fullmatch(r"[a-z]+-[a-z]+(-\d+)?", name) for name in names)
+    assert store.run(names[17]).seed == 17
+
+
+def test_a_taken_name_is_not_given_again(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = iter(["keen-otter", "keen-otter", "keen-otter", "brave-lynx"])
+    monkeypatch.setattr("db.names.propose", lambda attempt: next(offered))
+    assert [begin().name, begin().name] == ["keen-otter", "brave-lynx"]
+    assert len(store.runs()) == 2
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_a_finished_run_keeps_its_results_and_cannot_change(begin: Begin, store: Store, status: str) -> None:
+    run = begin()
+    results = {"best_val_loss": 0.25, "test_loss": math.inf, "final_val_loss": -math.inf, "steps": 40}
+    ended = store.finish_run(run.id, status, results={**results, "val_loss": math.nan}, error="why")
+    assert replace(ended, results={}) == replace(store.run(run.id), results={})
+    assert (ended.status, ended.error) == (status, "why")
+    assert ended.finished_at is not None
+    assert {name: ended.results[name] for name in results} == results
+    assert math.isnan(ended.results["val_loss"])
+    changes: list[Callable[[], object]] = [
+        lambda: store.finish_run(run.id, "completed", results={"best_val_loss": 0.0}),
+        lambda: store.add_points(run.id, {"train_loss": ([1], [1.0])}),
+        lambda: store.add_artifact(run.id, "a", b"", media_type="text/plain"),
+        lambda: store.heartbeat(run.id),
+    ]
+    for change in changes:
+        with pytest.raises(StoreError, match=f"run {run.id} is {status}"):
+            change()
+    assert store.run(run.id).status == status
+    assert store.curves(run.id) == {}
+
+
+def test_a_run_can_end_only_in_a_known_way(begin: Begin, store: Store) -> None:
+    with pytest.raises(StoreError, match="'running' is no way for a run to end"):
+        store.finish_run(begin().id, "running")
+
+
+def test_a_failed_end_changes_nothing(begin: Begin, store: Store) -> None:
+    run = begin()
+    with pytest.raises(TypeError):
+        store.finish_run(run.id, "completed", results={"a": 1.0, "b": None})  # type: ignore[dict-item]
+    assert store.run(run.id).status == "running"
+
+
+def test_what_json_cannot_hold_is_refused_and_leaves_no_run(store: Store) -> None:
+    for spec in ({"lr": math.nan}, {"lr": object()}):
+        with pytest.raises(StoreError, match="the configuration cannot be stored as JSON"):
+            store.begin_run({"task": "cnn", "optimizer": "sgd", **spec}, spec_id="x", provenance={})
+    assert store.runs() == []
+
+
+def test_unknown_runs_are_named_with_what_is_there(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="has no run 1; it has no runs yet"):
+        store.run(1)
+    monkeypatch.setattr("db.names.propose", lambda attempt: "keen-otter")
+    run = begin()
+    with pytest.raises(StoreError, match=f"has no run 99; its runs are {run.id} to {run.id}"):
+        store.run("99")
+    with pytest.raises(StoreError, match="has no run keen-oter; did you mean keen-otter"):
+        store.run("keen-oter")
+    for huge in (-1, 2**70, str(2**70)):
+        with pytest.raises(StoreError, match="has no run"):
+            store.run(huge)
+    for change in (store.heartbeat, store.delete_run, lambda id: store.finish_run(id, "completed")):
+        with pytest.raises(StoreError, match="has no run 99"):
+            change(99)
+
+
+def test_runs_are_filtered_and_the_newest_comes_first(begin: Begin, store: Store) -> None:
+    a = begin(task="cnn", optimizer="sgd", seed=1, tag="x")
+    b = begin(task="gflownet", optimizer="adamw", preset="paper", group="g")
+    c = begin(task="cnn", optimizer="adamw", dataset="cifar10")
+    store.finish_run(b.id, "diverged", results={"best_val_loss": 1.5})
+
+    def ids(**filters: object) -> list[int]:
+        return [run.id for run in store.runs(**filters)]  # type: ignore[arg-type]
+
+    assert ids() == [c.id, b.id, a.id]
+    assert ids(task="cnn") == [c.id, a.id]
+    assert ids(task="cnn", optimizer="adamw") == [c.id]
+    assert ids(optimizer=["sgd", "adamw"], limit=2) == [c.id, b.id]
+    assert ids(status=("running", "completed")) == [c.id, a.id]
+    assert [ids(preset="paper"), ids(group="g"), ids(tag="x"), ids(dataset="cifar10")] == [
+        [b.id],
+        [b.id],
+        [a.id],
+        [c.id],
+    ]
+    assert ids(spec_id={a.spec_id, c.spec_id}) == [c.id, a.id]
+    assert ids(ids=[a.id, b.id, 999]) == [b.id, a.id]
+    assert ids(ids=a.id) == [a.id]
+    assert ids(ids=[]) == []
+    assert ids(since=b.created_at) == [c.id, b.id]
+    assert ids(since=(b.created_at + timedelta(seconds=1)).astimezone().replace(tzinfo=None)) == []
+    assert ids(task="nothing") == []
+    assert store.runs(status="diverged")[0].results == {"best_val_loss": 1.5}
+
+
+def test_a_list_takes_as_many_queries_for_many_runs_as_for_few(begin: Begin, store: Store) -> None:
+    def queries(count: int) -> int:
+        for seed in range(count):
+            run = begin(seed=seed)
+            store.add_points(run.id, {"train_loss": ([1], [1.0])})
+            store.finish_run(run.id, "completed", results={"best_val_loss": float(seed)})
+        executed: list[str] = []
+
+        def record(*args: object) -> None:
+            executed.append(str(args[2]))
+
+        event.listen(store._engine, "before_cursor_execute", record)
+        found = store.runs()
+        event.remove(store._engine, "before_cursor_execute", record)
+        assert all(run.results["best_val_loss"] == run.seed for run in found)
+        assert not any("points" in statement for statement in executed)
+        return len(executed)
+
+    assert queries(2) == queries(20)
+
+
+def test_many_runs_bring_their_own_results(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.runs._MOST_PARAMETERS", 3)
+    wanted = []
+    for seed in range(8):
+        run = begin(seed=seed, task="cnn" if seed % 2 else "diffusion")
+        store.finish_run(run.id, "completed", results={"steps": seed})
+        wanted.append((run.id, {"steps": float(seed)}))
+    assert [(run.id, run.results) for run in store.runs()] == wanted[::-1]
+    assert [(run.id, run.results) for run in store.runs(task="cnn")] == wanted[1::2][::-1]
+
+
+def test_a_deleted_run_takes_everything_with_it_and_its_number_stays_free(begin: Begin, store: Store) -> None:
+    kept, gone = begin(seed=1), begin(seed=2)
+    for run in (kept, gone):
+        store.add_points(run.id, {"train_loss": ([1], [1.0])})
+        store.add_artifact(run.id, "a", b"1", media_type="text/plain")
+    with pytest.raises(StoreError, match=f"run {gone.id} is still running"):
+        store.delete_run(gone.id)
+    store.finish_run(gone.id, "completed", results={"steps": 1})
+    store.delete_run(gone.id)
+    assert [run.id for run in store.runs()] == [kept.id]
+    assert store.curves([kept.id, gone.id]).keys() == {(kept.id, "train_loss")}
+    assert store.artifacts(gone.id) == []
+    assert store.check() == []
+    assert store.info()["points"] == 1
+    assert begin(seed=3).id > gone.id
+
+
+def test_an_interrupted_run_is_resumed_from_its_checkpoint(begin: Begin, store: Store) -> None:
+    run = begin()
+    store.add_points(run.id, {"train_loss": ([1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0])})
+    store.add_artifact(run.id, "grid", b"early", media_type="image/png", step=2)
+    store.add_artifact(run.id, "grid", b"late", media_type="image/png", step=4)
+    with pytest.raises(StoreError, match="is running; only interrupted and failed runs"):
+        store.resume_run(run.id)
+    store.finish_run(run.id, "interrupted", results={"steps": 4}, error="Ctrl-C")
+    resumed = store.resume_run(run.id, step=2)
+    assert (resumed.status, resumed.finished_at, resumed.error, resumed.results) == ("running", None, None, {})
+    store.add_points(run.id, {"train_loss": ([3], [2.5])})
+    assert list(store.curves(run.id)[run.id, "train_loss"].values) == [4.0, 3.0, 2.5]
+    assert store.artifact(run.id, "grid") == b"early"
+    store.finish_run(run.id, "completed")
+    with pytest.raises(StoreError, match="is completed; only interrupted and failed runs"):
+        store.resume_run(run.id)

@@ -1,0 +1,82 @@
+"""The ready-made views, read with plain SQL as a person with an SQL browser would."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from db.records import RunRecord
+from db.store import Store
+
+Begin = Callable[..., RunRecord]
+
+
+def _sql(store: Store, query: str) -> list[dict[str, Any]]:
+    with store._engine.connect() as connection:
+        return [dict(row) for row in connection.execute(text(query)).mappings()]
+
+
+@pytest.fixture
+def runs(begin: Begin, store: Store) -> list[int]:
+    """Four ended runs and a running one: two optimizers, one divergence, one curve with every kind of number."""
+    ended = [("vradam", 0.5), ("vradam", 0.25), ("adamw", math.nan), ("adamw", 0.75)]
+    ids = []
+    for seed, (optimizer, loss) in enumerate(ended):
+        run = begin(optimizer=optimizer, seed=seed, preset=None)
+        store.add_points(run.id, {"train_loss": ([1, 2, 3, 4], [0.5, math.nan, math.inf, -math.inf])})
+        status = "diverged" if math.isnan(loss) else "completed"
+        store.finish_run(run.id, status, results={"best_val_loss": loss, "test_loss": 2 * loss, "epochs": 3})
+        ids.append(run.id)
+    return [*ids, begin(optimizer="adamw", seed=9, preset=None).id]
+
+
+def test_v_runs_has_a_row_for_each_run(store: Store, runs: list[int]) -> None:
+    rows = _sql(store, "SELECT * FROM v_runs ORDER BY id")
+    assert [row["id"] for row in rows] == runs
+    assert [row["best_val_loss"] for row in rows] == [0.5, 0.25, None, 0.75, None]
+    assert [row["test_loss"] for row in rows] == [1.0, 0.5, None, 1.5, None]
+    assert [row["status"] for row in rows] == ["completed", "completed", "diverged", "completed", "running"]
+    assert [row["name"] for row in rows] == [store.run(run).name for run in runs]
+    assert [row["seed"] for row in rows] == [0, 1, 2, 3, 9]
+
+
+def test_v_results_and_v_curves_say_every_number(store: Store, runs: list[int]) -> None:
+    rows = _sql(store, "SELECT run_id, value, shown FROM v_results WHERE metric = 'best_val_loss' ORDER BY run_id")
+    assert [row["value"] for row in rows] == [0.5, 0.25, None, 0.75]
+    assert [row["shown"] for row in rows] == ["0.5", "0.25", "nan", "0.75"]
+    query = f"SELECT * FROM v_curves WHERE run_id = {runs[1]} AND metric = 'train_loss' ORDER BY step"
+    rows = _sql(store, query)
+    assert [(row["step"], row["value"], row["shown"]) for row in rows] == [
+        (1, 0.5, "0.5"),
+        (2, None, "nan"),
+        (3, None, "inf"),
+        (4, None, "-inf"),
+    ]
+    assert {(row["optimizer"], row["task"], row["seed"]) for row in rows} == {("vradam", "cnn", 1)}
+
+
+def test_v_best_names_the_best_run_of_each_optimizer(store: Store, runs: list[int]) -> None:
+    rows = {row["optimizer"]: row for row in _sql(store, "SELECT * FROM v_best")}
+    best = {name: (row["run_id"], row["best_val_loss"], row["n"], row["diverged"]) for name, row in rows.items()}
+    assert best == {"vradam": (runs[1], 0.25, 2, 0), "adamw": (runs[3], 0.75, 2, 1)}
+    assert rows["vradam"]["run"] == store.run(runs[1]).name
+
+
+def test_an_average_leaves_out_what_is_no_number(store: Store, runs: list[int]) -> None:
+    (row,) = _sql(store, "SELECT avg(best_val_loss) AS mean FROM v_runs")
+    assert row["mean"] == 0.5
+
+
+def test_a_curve_is_found_by_its_key_through_the_view(tmp_path: Any) -> None:
+    Store.open(tmp_path / "vr.db").close()
+    query = "SELECT step, value FROM v_curves WHERE run_id = 17 AND metric = 'train_loss' ORDER BY step"
+    with closing(sqlite3.connect(tmp_path / "vr.db")) as database:
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert "SEARCH points USING PRIMARY KEY (run_id=? AND metric_id=?)" in plan
+    assert not any("SCAN" in line or "TEMP" in line for line in plan)
