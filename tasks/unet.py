@@ -12,6 +12,7 @@ Shapes:      x (B, C, H, W) float, t (B,) int64, result as x. L levels with H/2^
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ class SelfAttention(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
+        channels, height, width = x.shape[1:]
         tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C), a view where x is channels-last
         qkv = self.qkv(self.norm1(tokens)).unflatten(2, (3, HEADS, channels // HEADS))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, HW, C/heads)
@@ -103,13 +104,11 @@ class UNet(nn.Module):
         deepest = widths[-1]
         self.time = TimeEmbedding(time_dim)
         self.stem = nn.Conv2d(image_shape[0], base, 3, padding=1)
-        self.down = nn.ModuleList(
-            ResidualBlock(narrow, wide, time_dim, dropout) for narrow, wide in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(ResidualBlock(narrow, wide, time_dim, dropout) for narrow, wide in pairwise(widths))
         self.middle1 = ResidualBlock(deepest, deepest, time_dim, dropout)
         self.middle_attention = SelfAttention(deepest)
         self.middle2 = ResidualBlock(deepest, deepest, time_dim, dropout)
-        upward = list(zip(widths[::-1], widths[-2::-1], strict=False))  # (from below, of the skip and of the result)
+        upward = list(pairwise(widths[::-1]))  # (from below, of the skip and of the result)
         self.up = nn.ModuleList(ResidualBlock(below + here, here, time_dim, dropout) for below, here in upward)
         self.up_attention = nn.ModuleList(SelfAttention(here) for _, here in upward[:2])
         self.head_norm = nn.GroupNorm(GROUPS, base)
