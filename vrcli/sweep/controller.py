@@ -158,6 +158,7 @@ def run(
     """Bring every sweep to its total. Free workers go to the first sweep that has something to run.
 
     Args:
+        executor: stays open, for what comes after; whoever made it closes it.
         threads: CPU threads of each trial.
 
     Raises:
@@ -180,25 +181,22 @@ def run(
         if outcome.status != "interrupted":
             watcher.ended(sweep, sweep.end(number, outcome))
 
-    try:
-        while True:
-            if should_stop():
-                for message in executor.close(patience_s=PATIENCE_S):
-                    handle(message)
-                raise Interrupted("the sweep was interrupted; the same command goes on with it")
-            while executor.free() > 0 and (chosen := _choose(sweeps)) is not None:
-                at, trial = chosen
-                running[at, trial.number] = trial
-                sweeps[at].running.add(trial.number)
-                executor.submit((at, trial.number), sweeps[at].job(trial, threads))
-                watcher.started(sweeps[at], trial)
-            if not running:
-                return
-            for message in executor.receive(0.2):
+    while True:
+        if should_stop():
+            for message in executor.close(patience_s=PATIENCE_S):
                 handle(message)
-            watcher.tick()
-    finally:
-        executor.close()
+            raise Interrupted("the sweep was interrupted; the same command goes on with it")
+        while executor.free() > 0 and (chosen := _choose(sweeps)) is not None:
+            at, trial = chosen
+            running[at, trial.number] = trial
+            sweeps[at].running.add(trial.number)
+            executor.submit((at, trial.number), sweeps[at].job(trial, threads))
+            watcher.started(sweeps[at], trial)
+        if not running:
+            return
+        for message in executor.receive(0.2):
+            handle(message)
+        watcher.tick()
 
 
 def _choose(sweeps: Sequence[Sweep]) -> tuple[int, Trial] | None:

@@ -1,0 +1,29 @@
+"""A trial's settings as a command to copy."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vrcli.sweep.definition import Definition
+
+
+def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
+    """The `vr run` that trains with a trial's settings."""
+    words = ["vr", "run", definition.task, "--opt", definition.optimizer]
+    if definition.preset != "quick":
+        words += ["--preset", definition.preset]
+    for name, value in {**definition.explicit, **params}.items():
+        words += _option(name, value)
+    return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, list | tuple):
+        return [f"--{flag}", ",".join(map(str, value))]
+    return [f"--{flag}", "none" if value is None else str(value)]

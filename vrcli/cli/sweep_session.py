@@ -1,0 +1,251 @@
+"""One invocation of `vr sweep`: define, probe, find or begin the stored sweeps, run them, show what came out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vrcli.cli import sweep_display as display
+from vrcli.cli.console import err, notice, say, seconds
+from vrcli.errors import UsageError, VrError
+
+if TYPE_CHECKING:
+    from db.store import Store
+    from vrcli.sweep.confirm import Confirmed
+    from vrcli.sweep.controller import Sweep
+    from vrcli.sweep.definition import Definition, Wish
+    from vrcli.sweep.executor import LocalExecutor
+    from vrcli.sweep.ledger import StoreLedger
+    from vrcli.sweep.trial import Probe
+
+
+@dataclass
+class Session:
+    """What one command was asked for.
+
+    Args:
+        trials: of each optimizer, in all.
+        threads: of all trials together; None for what the machine has.
+        new: begin beside an unfinished sweep with other settings.
+        tune: keep freed memory in the workers.
+    """
+
+    wish: Wish
+    trials: int
+    jobs: int
+    threads: int | None
+    database: str
+    data_dir: Path | None = None
+    new: bool = False
+    tune: bool = True
+    quiet: bool = False
+    confirm_seeds: int = 0
+    probes: dict[str, Probe] = field(default_factory=dict)
+
+    # -- the two things it can do -------------------------------------------------------------------------------------
+
+    def plan(self) -> dict[str, Any]:
+        """Show what `run` would do."""
+        with closing(self.executor()) as executor:
+            definitions = self.define(executor)
+        stored = self.look(definitions)
+        self.show_header(definitions, always=True)
+        left_s, body = 0.0, []
+        for definition in definitions:
+            done = stored.get(definition.optimizer, 0)
+            each = self.probes[definition.optimizer].run_s * len(definition.seeds)
+            left_s += max(self.trials - done, 0) * each
+            body.append({
+                "optimizer": definition.optimizer, "space": {n: str(a) for n, a in definition.axes.items()},
+                "origin": dict(definition.origins), "trials": self.trials, "epochs": definition.epochs,
+                "seeds": list(definition.seeds), "stored": done, "trial_s": each,
+            })  # fmt: skip
+            if not self.quiet:
+                say(f"{definition.optimizer}: {done} of {self.trials} trials stored, about {seconds(each)} each")
+        left_s /= self.jobs
+        if not self.quiet:
+            say(f"about {seconds(left_s)} with --jobs {self.jobs}, from a few timed steps")
+        return {"sweeps": body, "left_s": left_s, "jobs": self.jobs}
+
+    def run(self) -> dict[str, Any]:
+        """Bring every optimizer's sweep to its total, and show what was found."""
+        from db.store import Store
+        from vrcli.runner import stop_requests
+        from vrcli.sweep import ledger
+
+        with stop_requests() as should_stop, closing(self.executor()) as executor:
+            definitions = self.define(executor)
+            self.look(definitions)
+            with Store.open(self.database) as store:
+                books = [ledger.enter(store, d, self.trials, new=self.new) for d in definitions]
+                return self.search(store, books, executor, should_stop)
+
+    def search(
+        self, store: Store, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Run stored sweeps to their totals; `vr sweeps resume` enters here."""
+        from vrcli.sweep import controller
+        from vrcli.sweep.controller import Sweep
+
+        sweeps = [Sweep(book.definition, book, book.total) for book in books]
+        finished = False
+        try:
+            self.show_header([book.definition for book in books])
+            for book, one in zip(books, sweeps, strict=True):
+                self.show_start(book, one)
+            run_s = {name: probe.run_s for name, probe in self.probes.items()}
+            watcher = display.SweepDisplay(sweeps, jobs=self.jobs, run_s=run_s, quiet=self.quiet)
+            with watcher:
+                controller.run(
+                    sweeps, executor, threads=self.threads_each, watcher=watcher, should_stop=should_stop
+                )  # fmt: skip
+            finished = True
+            confirmed = self.confirm(sweeps, executor, should_stop) if self.confirm_seeds else {}
+        finally:
+            for book in books:
+                book.leave("completed" if finished else "interrupted")
+        return self.show_end(books, sweeps, confirmed)
+
+    # -- its parts ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def threads_each(self) -> int:
+        """CPU threads of each trial."""
+        have = self.threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+        return max(1, have // self.jobs)
+
+    def executor(self) -> LocalExecutor:
+        from vrcli.sweep.executor import LocalExecutor
+        from vrcli.sweep.trial import Workshop
+
+        return LocalExecutor(Workshop(self.database, self.data_dir, self.tune), self.jobs)
+
+    def define(self, executor: LocalExecutor) -> list[Definition]:
+        """The definitions, on the data as they are; a short timed run of each says that it can be carried out."""
+        from tasks.registry import load
+        from vrcli.sweep.definition import define
+
+        found = []
+        for definition in define(load(self.wish.task), self.wish):
+            probe = self.probe(definition, executor)
+            self.probes[definition.optimizer] = probe
+            found.append(definition.on(probe.dataset, probe.fingerprint))
+        return found
+
+    def probe(self, definition: Definition, executor: LocalExecutor) -> Probe:
+        from vrcli.sweep.trial import Probe, ProbeJob
+
+        executor.submit("probe", ProbeJob(definition, self.threads_each))
+        while True:
+            for message in executor.receive(0.5):
+                if message.kind == "refused":
+                    raise UsageError(message.body)
+                if message.kind in ("failed", "lost"):
+                    raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
+                if message.kind == "done":
+                    found: Probe = message.body
+                    return found
+
+    def look(self, definitions: Sequence[Definition]) -> dict[str, int]:
+        """How many trials are stored for each optimizer; refuses what would not fit, before anything is written."""
+        from db.store import Store
+        from vrcli.sweep import ledger
+
+        if "://" not in self.database and not Path(self.database).exists():
+            return {}
+        with Store.open(self.database, mode="read") as store:
+            found = {d.optimizer: ledger.match(store, d, new=self.new) for d in definitions}
+            return {name: ledger.count(store, one) for name, one in found.items() if one is not None}
+
+    def confirm(
+        self, sweeps: Sequence[Sweep], executor: LocalExecutor, should_stop: Callable[[], bool]
+    ) -> dict[str, dict[str, Any]]:
+        from vrcli.sweep.confirm import confirm
+
+        by_optimizer: dict[str, list[Confirmed]] = {}
+
+        def ended(sweep: Sweep, one: Confirmed) -> None:
+            by_optimizer.setdefault(sweep.definition.optimizer, []).append(one)
+            if not self.quiet:
+                what = display.loss(one.outcome.value) if one.outcome.value is not None else one.outcome.status
+                say(f"{sweep.definition.optimizer}  fresh seed {one.seed}  {what}", to=err())
+
+        confirm(
+            sweeps, self.confirm_seeds, executor, lambda sweep: sweep.ledger.links(-1 - sweep.best().number),
+            threads=self.threads_each, ended=ended, should_stop=should_stop,
+        )  # fmt: skip
+        return {name: _summary(ones) for name, ones in by_optimizer.items()}
+
+    # -- what is said -------------------------------------------------------------------------------------------------
+
+    def show_header(self, definitions: Sequence[Definition], *, always: bool = False) -> None:
+        if self.quiet:
+            return
+        about = next((p.about for p in self.probes.values()), "")
+        to = None if always else err()
+        say(display.header(definitions[0], self.trials, about), to=to)
+        for line in display.space_lines(definitions):
+            say(line, to=to)
+
+    def show_start(self, book: StoreLedger, sweep: Sweep) -> None:
+        done, name = len(sweep.ended()), sweep.definition.optimizer
+        if done > sweep.total:
+            notice(f"{name} has {done} trials stored, more than --trials {sweep.total}: the budgets are not equal")
+        if self.quiet:
+            return
+        state = f"goes on at {done}/{sweep.total}" if sweep.trials else "is new"
+        say(f"sweep {book.id} · {book.name} · {name} {state}", to=err())
+
+    def show_end(
+        self, books: Sequence[StoreLedger], sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        from vrcli.cli.grid import grid
+        from vrcli.cli.sweep_command import run_command
+
+        body = []
+        for book, sweep in zip(books, sweeps, strict=True):
+            best = sweep.best()
+            if sweep.exhausted and not self.quiet:
+                notice(f"{sweep.definition.optimizer}: {sweep.exhausted}")
+            body.append({
+                "id": book.id, "name": book.name, "optimizer": sweep.definition.optimizer,
+                "trials": len(sweep.ended()), "epochs": sweep.definition.epochs,
+                "statuses": {s: sum(t.status == s for t in sweep.ended()) for s in {t.status for t in sweep.ended()}},
+                "best_val_loss": best.value if best else None, "best_params": best.params if best else None,
+                "command": run_command(sweep.definition, best.params) if best else None,
+                "confirmed": confirmed.get(sweep.definition.optimizer),
+            })  # fmt: skip
+        if not self.quiet:
+            rows = display.end_rows(sweeps, confirmed)
+            for line in grid(list(rows[0]), rows, right=["trials", "best val loss"]):
+                say(line)
+            winners = [b for b in body if b["best_val_loss"] is not None]
+            if winners:
+                winner = min(winners, key=lambda b: b["best_val_loss"])
+                say(f"  {winner['command']}")
+                if not self.confirm_seeds:
+                    say("  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds")
+        return {"sweeps": body}
+
+
+def _summary(ones: Sequence[Confirmed]) -> dict[str, Any]:
+    from vrcli.sweep.confirm import mean_and_sd
+
+    values = [one.outcome.value for one in ones if one.outcome.status == "completed" and one.outcome.value is not None]
+    bad = [f"seed {one.seed} {one.outcome.status}" for one in ones if one.outcome.status != "completed"]
+    body: dict[str, Any] = {
+        "n": len(ones), "seeds": sorted(one.seed for one in ones), "val_loss": values,
+        "run_ids": [i for one in ones for i in one.outcome.run_ids], "not_completed": bad,
+    }  # fmt: skip
+    text = "-"
+    if values:
+        mean, sd = mean_and_sd(values)
+        body |= {"mean": mean, "sd": sd if len(values) > 1 else None}
+        text = f"{mean:.4f}" + (f" sd {sd:.4f}" if len(values) > 1 else "") + f" (n = {len(values)})"
+    body["text"] = ", ".join([text, *bad])
+    return body
