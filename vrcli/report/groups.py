@@ -84,11 +84,23 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     return groups
 
 
-def differing(settings: Sequence[Mapping[str, Any]], ignore: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Of each row's settings, those that another row has too but with another value."""
+def differing(
+    settings: Sequence[Mapping[str, Any]], optimizers: Sequence[str], ignore: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Of each row's settings, those that another row has too but with another value.
+
+    A setting that only one optimizer has is no difference between optimizers; that one of its rows has and another
+    lacks (recorded by another version) is.
+
+    Args:
+        optimizers: one per row.
+    """
+    own: dict[str, set[str]] = defaultdict(set)
+    for row, optimizer in zip(settings, optimizers, strict=True):
+        own[optimizer].update(row)
     values: dict[str, set[str]] = defaultdict(set)
-    for row in settings:
-        for name, value in row.items():
-            values[name].add(repr(value))
+    for row, optimizer in zip(settings, optimizers, strict=True):
+        for name in own[optimizer]:
+            values[name].add(repr(row[name]) if name in row else "")
     names = {name for name, seen in values.items() if len(seen) > 1} - set(ignore)
     return [{name: value for name, value in row.items() if name in names} for row in settings]

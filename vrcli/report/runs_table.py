@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from vrcli.report import wording
 from vrcli.report.groups import differing, flat_settings
@@ -20,29 +19,18 @@ def ago(then: datetime, now: datetime | None = None) -> str:
 def differing_settings(runs: Sequence[Run]) -> list[str]:
     """One text per run: the settings in which it differs from another run of the same task, and nothing else.
 
-    The preset counts as a setting here; the seed, the data set and the optimizer have columns of their own.
+    Where there are several presets, the preset stands for all that it sets. The seed, the data set and the optimizer
+    have columns of their own.
     """
-    by_task: dict[str, list[int]] = defaultdict(list)
+    presets: dict[str, set[str | None]] = defaultdict(set)
+    comparable: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        by_task[run.task].append(index)
+        presets[run.task].add(run.preset)
+        comparable[run.task, run.preset].append(index)
     texts = [""] * len(runs)
-    for indices in by_task.values():
-        rows: list[dict[str, Any]] = []
-        for index in indices:
-            run = runs[index]
-            rows.append({"preset": run.preset, **flat_settings(run.spec)})
-        for index, row in zip(indices, _within_presets(rows), strict=True):
-            texts[index] = wording.settings(row)
+    for (task, preset), indices in comparable.items():
+        own = differing([flat_settings(runs[i].spec) for i in indices], [runs[i].optimizer for i in indices])
+        named = {"preset": preset} if len(presets[task]) > 1 else {}
+        for index, row in zip(indices, own, strict=True):
+            texts[index] = wording.settings({**named, **row})
     return texts
-
-
-def _within_presets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Differences within each preset, and the preset itself where there are several: it stands for all it sets."""
-    presets: dict[Any, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        presets[row["preset"]].append(index)
-    found: list[dict[str, Any]] = [{} for _ in rows]
-    for preset, indices in presets.items():
-        for index, own in zip(indices, differing([rows[i] for i in indices]), strict=True):
-            found[index] = {"preset": preset, **own} if len(presets) > 1 else own
-    return found

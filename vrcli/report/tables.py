@@ -50,7 +50,7 @@ def summarise(
         ordered = sorted(members, key=lambda row: _rank(row, wanted[0])) if wanted else members
         if one_per_optimizer:
             ordered = _best_of_each(ordered, trials or {})
-        shown = differing([row.settings for row in ordered], ignore=("epochs",))
+        shown = differing([row.settings for row in ordered], [row.optimizer for row in ordered], ignore=("epochs",))
         ordered = [replace(row, shown=own) for row, own in zip(ordered, shown, strict=True)]
         for column in wanted:
             if not column.is_cost:

@@ -1,0 +1,148 @@
+"""Every format: the same facts, escaped, and equal to the golden file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import tabulate
+
+from vrcli.report.tables import formats, render, summarise
+from vrcli.report.wording import with_half_width
+
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = 'a|b <script>alert("x")</script> & *c* _d_ `e` 100% $f$ #g {h} \\i \n j\tk\x1b[31m'
+
+
+@pytest.fixture
+def table(make_run):
+    values = {"vradam": (0.0612, 0.0634, 0.0655), "adamw": (0.0663, 0.0671, 0.0688), "sgd": (0.0641, 0.0620, 0.0672)}
+    runs = [
+        make_run(name, seed, loss, results={"val_accuracy": 1 - loss / 3})
+        for name, losses in values.items()
+        for seed, loss in enumerate(losses)
+    ]
+    runs += [make_run("rms_prop", seed, 0.5, status="diverged", results={"val_accuracy": 0.1}) for seed in range(3)]
+    runs += [make_run("vradam", seed, 0.08, beta3=2.0, results={"val_accuracy": 0.9}) for seed in range(2)]
+    runs += [make_run("adamw", 0, 5.99, task="transformer", dataset="wikitext", training={"epochs": 2})]
+    runs += [make_run("vradam", 0, 5.75, task="transformer", dataset="wikitext")]
+    return summarise(runs)
+
+
+def test_every_tabulate_format_is_there_under_its_name() -> None:
+    assert set(tabulate.tabulate_formats) | {"markdown", "csv", "json"} == set(formats())
+
+
+@pytest.mark.parametrize("name", formats())
+def test_golden(table, name: str) -> None:
+    expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+    assert render(table, name) + "\n" == expected
+
+
+@pytest.mark.parametrize("name", [f for f in formats() if f not in ("csv", "json")])
+def test_every_format_states_every_fact(table, name: str) -> None:
+    text = render(table, name).replace(r"$\pm$", "±").replace("\\", "")
+    for row in table.rows:
+        assert row.optimizer in text
+        found = row.cells["best_val_loss"].summary
+        if math.isfinite(found.mean):
+            assert with_half_width(found.mean, found.half_width) in text
+    assert "NaN" in text
+    assert "3/3" in text
+    assert "1 x 20" in text
+
+
+def test_unknown_format_is_refused(table) -> None:
+    with pytest.raises(ValueError, match="mardown"):
+        render(table, "mardown")
+
+
+def test_json_has_the_raw_numbers_and_no_nan(table) -> None:
+    body = json.loads(render(table, "json"), parse_constant=pytest.fail)
+    rows = {(r["task"], r["optimizer"], r["settings"].get("beta3")): r for r in body["rows"]}
+    best = rows["cnn", "vradam", None]["metrics"]["best_val_loss"]
+    assert best["values"] == [0.0612, 0.0634, 0.0655]
+    assert best["mean"] == pytest.approx(0.06336667)
+    assert best["best"]
+    lost = rows["cnn", "rms_prop", None]
+    assert lost["metrics"]["best_val_loss"]["mean"] is None
+    assert lost["metrics"]["best_val_loss"]["values"] == [None] * 3
+    assert (lost["n"], lost["diverged"]) == (3, 3)
+    assert (
+        rows["cnn", "vradam", 2.0]["differing"] == {"beta3": 2.0} or "beta3" in rows["cnn", "vradam", 2.0]["settings"]
+    )
+
+
+def test_csv_parses_back(table) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert len(rows) == len(table.rows)
+    assert float(rows[0]["best_val_loss_mean"]) == table.rows[0].cells["best_val_loss"].summary.mean
+    lost = next(r for r in rows if r["optimizer"] == "rms_prop")
+    assert (lost["best_val_loss_mean"], lost["diverged"]) == ("", "3")
+
+
+class Tags(HTMLParser):
+    """Collects tags and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("name", ["html", "unsafehtml"])
+def test_html_keeps_hostile_names_as_text(make_run, name: str) -> None:
+    parser = Tags()
+    parser.feed(render(summarise([make_run(HOSTILE), make_run("b")]), name))
+    assert set(parser.tags) <= {"table", "thead", "tbody", "tr", "th", "td", "b", "p"}
+    assert '<script>alert("x")</script>' in parser.text
+
+
+@pytest.mark.parametrize("name", ["markdown", "pipe", "github"])
+def test_markdown_keeps_its_columns_and_escapes_html(make_run, name: str) -> None:
+    text = render(summarise([make_run(HOSTILE), make_run("b")]), name)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize("name", ["latex", "latex_booktabs", "latex_longtable", "latex_raw"])
+def test_latex_is_escaped_and_balanced(make_run, name: str) -> None:
+    text = render(summarise([make_run(HOSTILE, loss=-0.5), make_run("b")]), name)
+    assert not re.search(r"(?<!\\)[#%&]", text.replace(" & ", " "))
+    assert r"\textbackslash{}i" in text
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("name", [f for f in formats() if f not in ("csv", "json")])
+def test_control_characters_never_reach_the_terminal(make_run, name: str) -> None:
+    text = render(summarise([make_run(HOSTILE), make_run("b")]), name)
+    assert "\x1b" not in text
+    rows = [line for line in text.splitlines() if "script" in line]
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize("name", formats())
+def test_an_empty_table_renders(name: str) -> None:
+    assert isinstance(render(summarise([]), name), str)
+
+
+def test_same_name_other_content_is_told_apart(make_run) -> None:
+    text = render(summarise([make_run(fingerprint="aaaaaaaa"), make_run(fingerprint="bbbbbbbb")]), "markdown")
+    assert "digits#aaaaaa" in text
+    assert "digits#bbbbbb" in text

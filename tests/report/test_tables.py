@@ -1,0 +1,188 @@
+"""What the report table groups, counts, marks and never merges."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vrcli.report.statistics import t_interval
+from vrcli.report.tables import default_columns, summarise
+from vrcli.report.types import Column
+
+RNG = np.random.default_rng(0)
+LOSSES = 0.06 + 0.002 * RNG.standard_normal((4, 10))
+
+
+def cells(table, key="best_val_loss"):
+    return {row.optimizer: row.cells[key] for row in table.rows}
+
+
+def test_seeds_of_one_configuration_are_one_row(make_run) -> None:
+    table = summarise([make_run(seed=s, loss=v) for s, v in enumerate(LOSSES[0])])
+    (row,) = table.rows
+    found = row.cells["best_val_loss"].summary
+    assert (row.n, row.seeds, row.trials, row.epochs) == (10, tuple(range(10)), 1, 20)
+    assert found.mean == pytest.approx(LOSSES[0].mean())
+    assert (found.low, found.high) == pytest.approx(t_interval(LOSSES[0]))
+    assert row.cells["test_loss"].summary.mean == pytest.approx(1.1 * LOSSES[0].mean())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"lr": 0.1},
+        {"training": {"batch_size": 32}},
+        {"training": {"epochs": 40}},
+        {"preset": "paper"},
+        {"dataset": "cifar10"},
+        {"fingerprint": "ffff0000"},
+        {"task": "transformer"},
+    ],
+)
+def test_nothing_that_differs_is_merged(make_run, other) -> None:
+    table = summarise([make_run(seed=0), make_run(seed=1), make_run(seed=0, **other)])
+    assert sorted(row.n for row in table.rows) == [1, 2]
+
+
+def test_only_what_differs_is_shown(make_run) -> None:
+    runs = [make_run("vradam", beta3=1.0), make_run("vradam", beta3=2.0), make_run("sgd", momentum=0.9, lr=0.1)]
+    shown = {(row.optimizer, row.shown.get("beta3")): row.shown for row in summarise(runs).rows}
+    assert shown["vradam", 1.0] == {"lr": 0.003, "beta3": 1.0}
+    assert shown["sgd", None] == {"lr": 0.1}
+    assert all(not row.shown for row in summarise(runs[:1]).rows)
+
+
+def test_the_path_of_the_same_data_makes_no_difference(make_run) -> None:
+    here, there = make_run(seed=0), make_run(seed=1)
+    there.spec["task_settings"]["dataset"] = "/elsewhere/digits"
+    assert len(summarise([here, there]).rows) == 1
+
+
+def test_a_repeated_seed_counts_once_by_the_newest(make_run) -> None:
+    late = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    runs = [make_run(seed=0, loss=0.5, created_at=late), make_run(seed=0, loss=0.1), make_run(seed=1, loss=0.3)]
+    table = summarise(runs)
+    assert table.rows[0].n == 2
+    assert table.rows[0].repeats == 1
+    assert table.rows[0].cells["best_val_loss"].summary.mean == pytest.approx(0.4)
+    assert any("repeated" in note for note in table.notes)
+
+
+def test_unfinished_and_failed_runs_are_not_results(make_run) -> None:
+    runs = [make_run(seed=i, status=s) for i, s in enumerate(["running", "failed", "interrupted", "completed"])]
+    assert summarise(runs).rows[0].seeds == (3,)
+    assert summarise(runs[:3]).rows == ()
+    assert summarise([]).rows == ()
+
+
+def test_diverged_runs_are_counted_and_never_averaged(make_run) -> None:
+    runs = [make_run("adamw", s, v) for s, v in enumerate(LOSSES[0])]
+    runs += [make_run("sgd", s, 0.01, status="diverged" if s < 3 else "completed") for s in range(10)]
+    runs += [make_run("rmsprop", s, 0.02, status="diverged") for s in range(10)]
+    table = summarise(runs)
+    found = cells(table)
+    assert {row.optimizer: row.diverged for row in table.rows} == {"adamw": 0, "sgd": 3, "rmsprop": 10}
+    assert found["sgd"].summary.mean == pytest.approx(0.01)
+    assert found["sgd"].summary.n == 10
+    assert math.isnan(found["rmsprop"].summary.mean)
+    # Three runs lost: the mean of the rest is lower, and yet it is not the best.
+    assert [row.optimizer for row in table.rows] == ["adamw", "sgd", "rmsprop"]
+    assert found["adamw"].best
+    assert not found["sgd"].best
+    assert any(note.startswith("‡") for note in table.notes)
+    assert "NaN: every run diverged" in table.notes
+
+
+def test_tied_rows_follow_holm_over_the_section(make_run) -> None:
+    shifts = (0.0, 0.0008, 0.0025, 0.02)
+    names = ("a", "b", "c", "d")
+    values = {n: LOSSES[i] + shift for i, (n, shift) in enumerate(zip(names, shifts, strict=True))}
+    table = summarise([make_run(n, s, v) for n in names for s, v in enumerate(values[n])])
+    best = min(names, key=lambda n: values[n].mean())
+    p = {n: stats.ttest_rel(values[best], values[n]).pvalue for n in names if n != best}
+    threshold, tied, still = 0.05, set(), True
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
+        still = still and p[name] * (len(p) - rank) <= threshold
+        if not still:
+            tied.add(name)
+    assert {n for n, c in cells(table).items() if c.tied} == tied
+    assert {n for n, c in cells(table).items() if c.best} == {best}
+    assert tied, "the example must contain a tie"
+    assert "d" not in tied
+
+
+def test_sections_do_not_compete(make_run) -> None:
+    runs = [make_run("a", s, v, task=t) for t in ("cnn", "transformer") for s, v in enumerate(LOSSES[0])]
+    table = summarise(runs)
+    assert [row.cells["best_val_loss"].best for row in table.rows] == [True, True]
+
+
+def test_larger_is_better_for_accuracy(make_run) -> None:
+    runs = [make_run("a", 0, 0.1, results={"val_accuracy": 0.9}), make_run("b", 0, 0.2, results={"val_accuracy": 0.95})]
+    found = cells(summarise(runs), "val_accuracy")
+    assert found["b"].best
+    assert not found["a"].best
+
+
+def test_unequal_budgets_are_flagged(make_run) -> None:
+    equal = [make_run("a"), make_run("b")]
+    assert not summarise(equal).unequal_budgets
+    longer = [make_run("a"), make_run("b", training={"epochs": 40})]
+    assert len(summarise(longer).unequal_budgets) == 1
+    searched = summarise(equal, trials={equal[0].id: 20})
+    assert {row.optimizer: row.trials for row in searched.rows} == {"a": 20, "b": 1}
+    assert len(searched.unequal_budgets) == 1
+    assert any(note.startswith("§") for note in searched.notes)
+    elsewhere = [make_run("a"), make_run("b", task="transformer", training={"epochs": 40})]
+    assert not summarise(elsewhere).unequal_budgets
+
+
+def test_one_row_per_optimizer_counts_its_settings_as_trials(make_run) -> None:
+    runs = [make_run("a", 0, loss, lr=lr) for lr, loss in ((0.1, 0.3), (0.01, 0.2), (0.001, 0.4))] + [
+        make_run("b", 0, 0.5)
+    ]
+    table = summarise(runs, one_per_optimizer=True)
+    assert [(row.optimizer, row.trials, row.settings["lr"]) for row in table.rows] == [("a", 3, 0.01), ("b", 1, 0.003)]
+    assert table.unequal_budgets
+
+
+def test_one_seed_is_not_tested_and_says_so(make_run) -> None:
+    table = summarise([make_run("a", 0, 0.1), make_run("b", 0, 0.2)])
+    assert not any(c.tied for c in cells(table).values())
+    assert any("n = 1" in note for note in table.notes)
+
+
+def test_default_columns_follow_the_results(make_run) -> None:
+    keys = {"best_val_loss": 1, "test_loss": 1, "test_accuracy": 1, "val_loss": 1, "val_accuracy": 1, "wall_s": 1}
+    run = make_run(loss=None, results=keys)
+    assert [c.key for c in default_columns([run])] == ["best_val_loss", "test_loss", "val_accuracy"]
+    other = make_run(loss=None, results={"best_val_modes": 3, "test_modes": 3, "test_loss": 1, "val_modes": 3})
+    assert [c.key for c in default_columns([other])] == ["best_val_modes", "test_loss", "test_modes"]
+
+
+def test_a_metric_that_some_runs_lack_keeps_its_own_n(make_run) -> None:
+    runs = [make_run(seed=0, results={"val_accuracy": 0.9}), make_run(seed=1)]
+    (row,) = summarise(runs).rows
+    assert (row.cells["val_accuracy"].summary.n, row.cells["best_val_loss"].summary.n) == (1, 2)
+
+
+def test_costs_leave_diverged_runs_out_and_name_the_machines(make_run) -> None:
+    runs = [
+        make_run(seed=0, results={"wall_s": 4.0}),
+        make_run(seed=1, results={"wall_s": 6.0}, cpu="cpu B"),
+        make_run(seed=2, results={"wall_s": 0.1}, status="diverged"),
+    ]
+    table = summarise(runs, ["best_val_loss", "wall_s"])
+    assert table.rows[0].cells["wall_s"].summary.mean == 5.0
+    assert any("different machines: cpu A; cpu B" in note for note in table.notes)
+    assert not any("machines" in note for note in summarise(runs).notes)
+
+
+def test_columns_by_name() -> None:
+    assert Column.of("test_accuracy") == Column("test_accuracy", "test acc", "max", True)
+    assert Column.of("val_perplexity") == Column("val_perplexity", "val ppl", "min", False)
+    assert Column.of("wall_s").is_cost

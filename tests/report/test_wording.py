@@ -1,0 +1,100 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+import pytest
+
+from vrcli.report import wording
+from vrcli.report.runs_table import ago, differing_settings
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (0.06341, 0.00213, "0.0634 ± 0.0021"),
+        (5.991, 0.25, "5.99 ± 0.25"),
+        (0.5, 1.27, "0.5 ± 1.3"),
+        (1234.5, 56.0, "1234 ± 56"),
+        (-0.02, 0.011, "−0.020 ± 0.011"),
+        (0.0634, 0.0, "0.06340 ± 0"),
+        (3.21e-6, 1.1e-7, "(3.21 ± 0.11)e-06"),
+        (0.0634, math.nan, "0.06340"),
+        (math.nan, math.nan, "NaN"),
+        (0.0, 0.01, "0.000 ± 0.010"),
+    ],
+)
+def test_mean_and_half_width_end_at_the_same_digit(mean: float, half: float, text: str) -> None:
+    assert wording.with_half_width(mean, half) == text
+
+
+def test_percent() -> None:
+    assert wording.with_half_width(0.982, 0.001, percent=True) == "98.20 ± 0.10 %"
+    assert wording.with_half_width(0.982, 0.02, percent=True) == "98.2 ± 2.0 %"
+    assert wording.with_half_width(0.982, math.nan, percent=True) == "98.2 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.06341, "0.06341"),
+        (12.3456, "12.35"),
+        (0.0, "0"),
+        (1e-7, "1.000e-07"),
+        (-math.inf, "−inf"),
+        (123456.0, "123456"),
+    ],
+)
+def test_number(value: float, text: str) -> None:
+    assert wording.number(value) == text
+
+
+def test_p_values() -> None:
+    assert wording.p_value(0.0004) == "p < 0.001"
+    assert wording.p_value(0.0061) == "p = 0.006"
+    assert wording.p_value(0.049) == "p = 0.049"
+    assert wording.p_value(0.5) == "p = 0.50"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4, "just now"), (30, "30 s ago"), (150, "2 min ago"), (7300, "2 h ago"), (3 * 86400, "3 d ago")],
+)
+def test_ago(seconds: float, text: str) -> None:
+    now = dt.datetime(2025, 3, 1, 12, tzinfo=dt.UTC)
+    assert ago(now - dt.timedelta(seconds=seconds), now) == text
+    assert ago((now - dt.timedelta(seconds=seconds)).replace(tzinfo=None), now) == text
+
+
+def test_long_ago_is_a_date() -> None:
+    now = dt.datetime(2025, 3, 1, 12, tzinfo=dt.UTC)
+    assert ago(dt.datetime(2024, 12, 24, 12, tzinfo=dt.UTC), now) == "2024-12-24"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.26, "4.3 s"), (12.4, "12 s"), (200, "3 min 20 s"), (3900, "1 h 05 min"), (math.nan, "-")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert wording.duration(seconds) == text
+
+
+def test_settings_are_short() -> None:
+    assert wording.settings({"lr": 0.0030, "normgrad": True, "betas": [0.9, 0.999], "clip": None}) == (
+        "lr=0.003 normgrad=T betas=0.9,0.999 clip=-"
+    )
+
+
+def test_a_list_of_runs_shows_only_what_differs(make_run) -> None:
+    runs = [make_run(beta3=1.0, lr=0.003), make_run(beta3=1.0, lr=0.08), make_run("sgd", lr=0.003, momentum=0.9)]
+    assert differing_settings(runs) == ["lr=0.003", "lr=0.08", "lr=0.003"]
+    assert differing_settings(runs[:1]) == [""]
+    assert differing_settings([]) == []
+
+
+def test_tasks_and_presets_are_not_compared_setting_by_setting(make_run) -> None:
+    runs = [make_run(), make_run(task="transformer", training={"batch_size": 8})]
+    assert differing_settings(runs) == ["", ""]
+    runs = [make_run(), make_run(preset="paper", training={"batch_size": 1024})]
+    assert differing_settings(runs) == ["preset=quick", "preset=paper"]
