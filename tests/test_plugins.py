@@ -1,0 +1,57 @@
+"""Packages of other people: the README's examples, installed beside vr and found through their entry points."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the README's optimizer and the scaffold's task, installed by pip."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name, body in re.findall(r"<!-- file (\S+) -->\n```\w+\n(.*?)```", README, re.S):
+        path = source / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(body)
+    subprocess.run([sys.executable, "-m", "vrcli", "tasks", "new", "swirl"], cwd=source, check=True)
+    command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "./signum", "./swirl"], cwd=source, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def vr(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run([sys.executable, "-m", "vrcli", *words], cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_task_and_optimizer_of_other_packages_run_by_name(installed: Path, tmp_path: Path):
+    words = ("run", "swirl", "--opt", "signum", "--momentum", "0.5", "--preset", "smoke", "--threads", "1")
+    done = vr(installed, tmp_path, *words, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    body = json.loads(done.stdout)
+    assert (body["task"], body["optimizer"], body["status"]) == ("swirl", "signum", "completed")
+    assert body["spec"]["optimizer_settings"] == {"lr": 0.001, "momentum": 0.5}
+
+
+def test_they_are_listed_with_their_origin(installed: Path, tmp_path: Path):
+    tasks = json.loads(vr(installed, tmp_path, "tasks", "list", "--format", "json").stdout)
+    assert {"task": "swirl", "from": "vr-task-swirl"}.items() <= next(t for t in tasks if t["task"] == "swirl").items()
+    opts = json.loads(vr(installed, tmp_path, "opts", "list", "signum", "--format", "json").stdout)
+    assert opts[0]["from"] == "vr-signum"
+
+
+def test_the_readmes_optimizer_passes_its_check(installed: Path, tmp_path: Path):
+    done = vr(installed, tmp_path, "opts", "check", "signum")
+    assert done.returncode == 0, done.stdout + done.stderr

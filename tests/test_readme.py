@@ -1,0 +1,73 @@
+"""The README: every shell block in it runs, in order, in one folder, as a reader would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+#: The installations are run by continuous integration, in a fresh environment.
+BLOCKS = [b for b in re.findall(r"(?<!-->\n)```sh\n(.*?)```", README, re.S) if "pip install ." not in b]
+
+#: `pip install -e FOLDER` without touching this environment: into a folder on the path.
+_PIP = f"""
+pip() {{
+    '{sys.executable}' -m pip install --quiet --no-deps --no-build-isolation --no-index --target "$SITE" "./${{@: -1}}"
+}}
+"""
+
+
+@pytest.mark.timeout(600)
+def test_every_command_block_runs(tmp_path: Path):
+    for name, body in re.findall(r"<!-- file (\S+) -->\n```\w+\n(.*?)```", README, re.S):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(body)
+    site = tmp_path / "site"
+    tools = Path(sys.executable).parent
+    assert (tools / "vr").exists(), "install the project first"
+    env = {**os.environ, "SITE": str(site), "PYTHONPATH": str(site), "PATH": f"{tools}:{os.environ['PATH']}"}
+    assert len(BLOCKS) >= 4
+    for block in BLOCKS:
+        if "sqlite3 " in block and not shutil.which("sqlite3"):
+            continue
+        done = subprocess.run(["bash", "-ec", _PIP + block], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+
+def test_the_toml_example_is_accepted(tmp_path: Path):
+    from vrcli.spec import load_config, resolve
+
+    example = next(b for b in re.findall(r"```toml\n(.*?)```", README, re.S) if 'task = "cnn"' in b)
+    (tmp_path / "my.toml").write_text(example)
+    config = load_config(str(tmp_path / "my.toml"))
+    from tasks.registry import load
+
+    settings = {k: v for k, v in config.items() if k not in ("task", "opt", "seeds")}
+    spec = resolve(load(config["task"]), config["opt"], config=settings).spec
+    assert spec.optimizer_settings["beta3"] == 1.0
+    assert spec.training.epochs == 20
+
+
+def test_the_python_example_runs():
+    import torch
+
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "VRAdam(" in b)
+    names = {"model": torch.nn.Linear(2, 1)}
+    exec(example, names)  # the README's own text
+    names["model"](torch.ones(1, 2)).sum().backward()
+    names["optimizer"].step()
+    assert names["optimizer"].telemetry()["lr_effective"] > 0
+
+
+def test_the_documented_commands_are_the_ones_that_ci_runs():
+    script = (ROOT / ".ci" / "run").read_text()
+    for name in ("try", "tests"):
+        assert f"command_of {name}" in script
+        assert re.search(rf"<!-- {name} -->\n```sh\n.+?\n```\n<!-- end -->", README, re.S)
