@@ -11,6 +11,7 @@ Shapes:      pixels (B, H, W, C) uint8, labels (B,) int64, logits (B, classes)
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over, stated
 from tasks.data import load_images, split_images
-from tasks.space import Categorical, Integer, Real
+from tasks.space import Categorical, Integer, Real, Space
 
 #: Images per batch where no gradient is needed: small enough to stay far below the memory of a training step.
 _EVALUATION_BATCH = 256
@@ -82,7 +83,9 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in pixels.unbind(3):
-        counts = sum(torch.bincount(chunk.flatten(), minlength=256) for chunk in channel.split(4096))
+        counts = torch.zeros(256, dtype=torch.int64)
+        for start in range(0, len(channel), 4096):
+            counts += torch.bincount(channel[start : start + 4096].flatten(), minlength=256)
         share = counts / channel.numel()
         mean = float((share * levels).sum())
         means.append(mean)
@@ -95,6 +98,9 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 class Normalise(nn.Module):
     """(B, H, W, C) uint8 pixels to normalised (B, C, H, W) floats in channels-last layout."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], width: int, *, channels_last: bool) -> None:
         super().__init__()
@@ -209,7 +215,7 @@ _REFERENCE = {
     "batch_size": stated(1024, "Table 5"),
 }
 
-PRESETS = {
+PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(
         {
             "dataset": assumed("digits", "comes with scikit-learn"),
@@ -302,7 +308,7 @@ PRESETS = {
 }
 
 _LR = Real(1e-5, 0.1, log=True, origin="Table 6")
-SPACE = {
+SPACE: Mapping[str, Space] = {
     "vradam": {
         "lr": Real(1e-4, 0.1, log=True, origin="Table 6"),
         "beta3": Real(0.1, 1.5, origin="Table 6"),
@@ -337,14 +343,16 @@ class Cnn(Task[CnnConfig]):
             images, val_fraction=config.val_fraction, test_fraction=config.test_fraction, generator=generator
         )
         channels = splits.info["image"][2]
+        mean: tuple[float, ...]
+        std: tuple[float, ...]
         if config.normalisation == "cifar10" and channels == 3:
             mean, std = _CIFAR10_MEAN, _CIFAR10_STD
         else:
             mean, std = channel_statistics(splits.train.tensors[0])
         val = splits.val
         if config.augment_validation:
-            pieces = [self._augment(pixels, generator) for pixels in val.tensors[0].split(_EVALUATION_BATCH)]
-            val = Split((torch.cat(pieces), *val.tensors[1:]))
+            pieces = [self._augment(pixels, generator) for pixels, _ in val.chunks(_EVALUATION_BATCH)]
+            val = Split((torch.cat(pieces), val.tensors[1]))
         return dataclasses.replace(splits, val=val, info={**splits.info, "mean": mean, "std": std})
 
     def model(self, data: Splits) -> nn.Module:
@@ -367,9 +375,10 @@ class Cnn(Task[CnnConfig]):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         pixels, labels = batch
-        return self._criterion(model(pixels).float(), labels)
+        return self.criterion(model(pixels).float(), labels)
 
-    def _criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of logits (B, classes), in full precision."""
         if self.config.criterion == "cross-entropy":
             return F.cross_entropy(logits, labels)
         target = F.one_hot(labels, logits.shape[1])
@@ -380,7 +389,7 @@ class Cnn(Task[CnnConfig]):
         def measure(batch: Batch) -> tuple[Tensor, Tensor]:
             pixels, labels = batch
             logits = model(pixels).float()
-            return self._criterion(logits, labels), (logits.argmax(1) == labels).double().mean()
+            return self.criterion(logits, labels), (logits.argmax(1) == labels).double().mean()
 
         loss, accuracy = mean_over(split, _EVALUATION_BATCH, measure)
         return {"loss": loss, "accuracy": accuracy}

@@ -253,8 +253,8 @@ def split_images(
     train = images.train if images.val and images.test else _rows(images.train, rest)
     height, width, channels = train.pixels.shape[1:]
     info = {"classes": len(images.classes), "class_names": images.classes, "image": (height, width, channels)}
-    parts = (Split((part.pixels, part.labels)) for part in (train, val, test))
-    return Splits(*parts, dataset=images.name, about=", ".join(about), info=info)
+    rows = [Split((part.pixels, part.labels)) for part in (train, val, test)]
+    return Splits(rows[0], rows[1], rows[2], images.name, ", ".join(about), info)
 
 
 def _rows(images: Images, index: Tensor) -> Images:

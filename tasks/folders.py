@@ -85,7 +85,7 @@ def _write_cache(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
             try:
-                np.savez(part, **arrays)
+                np.savez(part, allow_pickle=False, **arrays)
                 part.close()
                 os.replace(part.name, file)
             except BaseException:
