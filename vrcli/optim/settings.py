@@ -96,7 +96,7 @@ def model_of(optimizer: type[torch.optim.Optimizer], *, name: str, defaults: Map
         kind = _CHOICES.get(key) or _simple_type(annotations.get(key, _type_of(default)), default)
         if kind is None and default is parameter.empty:
             raise UsageError(f"{name} requires the argument {key!r}, which cannot be given as a setting")
-        if kind is not None and not key.startswith("_"):
+        if kind not in (None, type(None)) and not key.startswith("_"):
             default = ... if default is parameter.empty else default
             fields[key] = (_bounded(kind, key, default), Field(default, description=_describe(optimizer, key)))
     config = ConfigDict(
@@ -162,7 +162,7 @@ def _type_of(default: Any) -> Any:
         return None
     if isinstance(default, tuple):
         return tuple[tuple(_type_of(item) for item in default)]  # type: ignore[misc]  # built at run time
-    return float if type(default) is int else type(default)
+    return int | float if type(default) is int else type(default)
 
 
 def _simple_type(annotation: Any, default: Any) -> Any:

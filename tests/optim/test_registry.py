@@ -1,0 +1,126 @@
+"""Finding, refusing and building optimizers by name."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+from torch import nn
+
+from vrcli.errors import UsageError
+from vrcli.optim import registry
+from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, Row
+
+
+def test_listing_and_finding_import_no_torch():
+    code = (
+        "import sys; from vrcli.optim import registry as r; r.names(); r.find('adamw'); r.find('a.b:C'); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'pytorch_optimizer', 'pydantic')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_optimizer_of_torch_has_a_row():
+    classes = {
+        name
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+    covered = {row.target.partition(":")[2] for row in TORCH_ROWS} | {"Muon"}
+    assert covered >= classes
+    assert all(hasattr(torch.optim, row.target.partition(":")[2]) for row in TORCH_ROWS)
+
+
+@pytest.mark.parametrize("row", registry.catalogue(), ids=lambda row: row.name)
+def test_rows_are_complete(row):
+    assert row.summary
+    assert row.origin
+    assert row.name == row.name.lower()
+    assert row.capabilities <= CAPABILITIES.keys()
+    assert row.refusal or set(row.space) <= set(registry.settings_model(row.name).model_fields)
+    assert row.refusal or "lr" in row.space
+
+
+def test_unknown_capability_is_refused():
+    with pytest.raises(ValueError, match="closures"):
+        Row("x", "a:B", "", "", capabilities=frozenset({"closures"}))
+
+
+def test_unknown_name_gets_the_nearest():
+    with pytest.raises(UsageError, match=r"'vradm'.*did you mean vradam"):
+        registry.find("vradm")
+
+
+def test_class_by_path():
+    model = nn.Linear(2, 1)
+    optimizer = registry.build("torch.optim.adamw:AdamW", model, {"lr": 0.5})
+    assert type(optimizer) is torch.optim.AdamW
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module_here:Thing", "ModuleNotFoundError"),
+        ("torch.optim:Nothing", "Nothing"),
+        ("torch.nn:Linear", "not a torch.optim.Optimizer"),
+        ("sparseadam", "sparse gradients"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(name, message):
+    with pytest.raises(UsageError, match=message):
+        registry.settings_model(name)
+    with pytest.raises(UsageError, match=message):
+        registry.build(name, nn.Linear(2, 1), {})
+
+
+def patched(monkeypatch, *entries):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [e for e in entries if e.group == group])
+    registry._rows.cache_clear()
+    registry.settings_model.cache_clear()
+
+
+@pytest.fixture
+def entry_points(monkeypatch):
+    yield lambda *entries: patched(monkeypatch, *entries)
+    monkeypatch.undo()
+    registry._rows.cache_clear()
+    registry.settings_model.cache_clear()
+
+
+def test_entry_points_add_optimizers(entry_points):
+    entry_points(EntryPoint("mine", "torch.optim:SGD", registry.ENTRY_POINT_GROUP))
+    assert "mine" in registry.names()
+    assert isinstance(registry.build("mine", nn.Linear(2, 1), {"momentum": 0.5}), torch.optim.SGD)
+
+
+def test_a_name_taken_twice_is_refused(entry_points):
+    entry_points(EntryPoint("adamw", "somewhere:Else", registry.ENTRY_POINT_GROUP))
+    with pytest.raises(UsageError, match=r"'adamw'.*torch.optim:AdamW.*somewhere:Else"):
+        registry.names()
+
+
+def test_a_broken_entry_point_breaks_nothing_else(entry_points):
+    entry_points(EntryPoint("broken", "no_such_module_here:Thing", registry.ENTRY_POINT_GROUP))
+    assert registry.build("adamw", nn.Linear(2, 1), {})
+    with pytest.raises(UsageError, match="broken"):
+        registry.build("broken", nn.Linear(2, 1), {})
+
+
+def test_build_takes_what_is_trainable():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    optimizer = registry.build("vradam", model, {"beta3": 2})
+    assert [p.shape for p in optimizer.param_groups[0]["params"]] == [(1, 3), (1,)]
+    assert optimizer.param_groups[0]["beta3"] == 2.0
+    model.requires_grad_(False)
+    with pytest.raises(UsageError, match="no trainable parameter"):
+        registry.build("vradam", model, {})
+
+
+def test_the_constructors_own_refusal_is_one_line():
+    with pytest.raises(UsageError, match="sgd: Nesterov momentum requires a momentum") as caught:
+        registry.check_settings("sgd", {"nesterov": True})
+    assert "\n" not in str(caught.value)
+    assert registry.check_settings("sgd", {"nesterov": True, "momentum": 0.9})["nesterov"] is True
