@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -39,6 +40,48 @@ def optim(
         for r in found
     ]  # fmt: skip
     note = f"medians of {rounds} alternating rounds, {found[0].threads} threads; x fused: against torch's fused AdamW"
+    _print(rows, note, format)
+
+
+@app.command("task")
+def task(
+    names: list[str] = typer.Argument(help="tasks: cnn, transformer, gflownet, diffusion"),
+    preset: str = typer.Option("quick", "--preset", help="named configuration of the task"),
+    dataset: str | None = typer.Option(None, "--dataset", help="another data set, as in vr run", show_default=False),
+    batch_size: int | None = typer.Option(None, "--batch-size", min=1, help="samples per step", show_default=False),
+    precision: str = typer.Option("fp32", "--precision", help="of vr's side: fp32, bf16 or auto"),
+    plain_precision: str = typer.Option("fp32", "--plain-precision", help="of the plain loop: fp32 or bf16"),
+    rounds: int = typer.Option(7, "--rounds", min=1, help="values behind each median"),
+    seconds: float = typer.Option(1.0, "--seconds", min=0.01, help="length of one measurement"),
+    threads: int | None = req.THREADS,
+    data_dir: Path | None = req.DATA_DIR,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Train a task with vr's engine and with a plain PyTorch loop, side by side: the same data, model and batch."""
+    req.check_format(format)
+    from vrcli.bench.tasks import bench_task
+    from vrcli.cli.console import notice
+    from vrcli.engine.allocator import keep_freed_memory
+
+    keep_freed_memory()  # both sides run in this process
+    settings = {k: v for k, v in (("dataset", dataset), ("batch_size", batch_size)) if v is not None}
+    found = [
+        bench_task(name, preset=preset, settings=settings, precision=precision, plain_precision=plain_precision,
+                   rounds=rounds, block_s=seconds, threads=threads, data_dir=data_dir, notice=notice)
+        for name in names
+    ]  # fmt: skip
+    rows = [
+        {"task": r.task, "data": r.dataset, "batch": r.batch_size, "precision": f"{r.precision}/{r.plain_precision}",
+         "plain steps/s": f"{r.plain_steps_per_s:.1f}", "vr steps/s": f"{r.steps_per_s:.1f}",
+         "speed-up": f"{r.speedup:.2f}", "quartiles": f"{r.speedup_low:.2f}-{r.speedup_high:.2f}",
+         "loop": f"{100 * r.loop_cost:.1f}%", "store": f"{100 * r.store_cost:.1f}%"}
+        for r in found
+    ]  # fmt: skip
+    note = (
+        f"medians of {rounds} alternating rounds of {seconds:g} s, {found[0].threads} threads; precision: vr/plain; "
+        "loop and store: what measuring and recording add"
+    )
     _print(rows, note, format)
 
 
