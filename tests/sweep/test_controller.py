@@ -37,6 +37,12 @@ class Memory:
         assert number not in self.closed
         self.open[number] = Trial(number, params)
 
+    def start(self, number):
+        assert number in self.open
+
+    def release(self, number):
+        assert number in self.open
+
     def close(self, number, outcome):
         trial = self.open.pop(number)
         self.closed[number] = replace(trial, status=outcome.status, value=outcome.value, losses=outcome.losses)
@@ -101,6 +107,9 @@ class Mortal(Memory):
 
     def add(self, *args):
         self.write("add", *args)
+
+    def start(self, *args):
+        self.write("start", *args)
 
     def close(self, *args):
         self.write("close", *args)

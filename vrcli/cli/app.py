@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from vrcli import __version__
-from vrcli.cli import bench, db, opts, report, run, runs, tasks
+from vrcli.cli import bench, db, opts, report, run, runs, sweep, sweeps, tasks
 from vrcli.errors import VrError
 
 app = typer.Typer(
@@ -42,8 +42,10 @@ def root(
 
 
 app.command("run", cls=run.RunCommand)(run.run)
+app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
 app.command("report")(report.report)
 app.add_typer(runs.app, name="runs")
+app.add_typer(sweeps.app, name="sweeps")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(opts.app, name="opts")
 app.add_typer(db.app, name="db")

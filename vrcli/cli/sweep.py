@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +14,7 @@ from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.store import Store
-    from vrcli.sweep.controller import Sweep
-    from vrcli.sweep.definition import Definition, Wish
-    from vrcli.sweep.executor import Executor
-    from vrcli.sweep.trial import Probe
+    from vrcli.sweep.definition import Wish
 
 
 class SweepCommand(SettingsCommand):
@@ -52,7 +46,9 @@ class SweepCommand(SettingsCommand):
 
 TRIALS = typer.Option(40, "--trials", help="trials of each optimizer in all; a larger number extends a sweep")
 JOBS = typer.Option(1, "--jobs", "-j", help="trials that run at the same time; the threads are divided among them")
-PLAN = typer.Option(False, "--plan", help="show spaces, budget, what is stored and an estimate of the time; run nothing")
+PLAN = typer.Option(
+    False, "--plan", help="show spaces, budget, what is stored and an estimate of the time; run nothing"
+)
 
 
 def sweep(
@@ -61,14 +57,18 @@ def sweep(
     opt: list[str] = typer.Option([], "--opt", help="optimizer; repeat for several [default: vradam]"),
     trials: int = TRIALS,
     preset: str | None = req.PRESET,
-    space: list[str] = typer.Option([], "--space", help="axis: lr=log:1e-5:1e-1, lr_cutoff=int:5:30, normgrad=true,false"),
+    space: list[str] = typer.Option(
+        [], "--space", help="axis: lr=log:1e-5:1e-1, lr_cutoff=int:5:30, normgrad=true,false"
+    ),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizer kept at a value: weight_decay=1e-5"),
     search: str = typer.Option("gp", "--search", help="gp, forest, random or sobol"),
     initial: int = typer.Option(8, "--initial", help="points of a Sobol sequence before the search learns"),
     search_seed: int = typer.Option(0, "--search-seed", help="seed of the search"),
     prune: str = typer.Option("none", "--prune", help="stop hopeless trials early: median or halving"),
     seed: int | None = req.SEED,
-    seeds: int | None = typer.Option(None, "--seeds", help="runs of each trial, averaged [default: 1]", show_default=False),
+    seeds: int | None = typer.Option(
+        None, "--seeds", help="runs of each trial, averaged [default: 1]", show_default=False
+    ),
     confirm_seeds: int = typer.Option(0, "--confirm-seeds", help="run the best settings on this many fresh seeds"),
     jobs: int = JOBS,
     plan: bool = PLAN,

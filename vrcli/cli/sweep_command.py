@@ -15,6 +15,8 @@ def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
     words = ["vr", "run", definition.task, "--opt", definition.optimizer]
     if definition.preset != "quick":
         words += ["--preset", definition.preset]
+    if definition.seeds[0] != 0:
+        words += ["--seed", str(definition.seeds[0])]
     for name, value in {**definition.explicit, **params}.items():
         words += _option(name, value)
     return shlex.join(words)

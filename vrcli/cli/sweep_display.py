@@ -161,7 +161,12 @@ class SweepDisplay:
         said = f"best {loss(best.value)}  {settings_text(best.params)}" if best else ""
         notes = ended_text(sweep)
         lines: list[list[Any]] = [
-            [name, ProgressBar(total=sweep.total, completed=done, width=24), f"{done}/{sweep.total}", f"{said}  {notes}"]
+            [
+                name,
+                ProgressBar(total=sweep.total, completed=done, width=24),
+                f"{done}/{sweep.total}",
+                f"{said}  {notes}",
+            ]
         ]
         for (optimizer, number), losses in sorted(self.losses.items()):
             if optimizer == name:
@@ -175,7 +180,7 @@ class SweepDisplay:
 def end_rows(sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per optimizer: what its search found for what it was given."""
     rows = []
-    for sweep in sweeps:
+    for sweep in sorted(sweeps, key=_best_value):
         best = sweep.best()
         row = {
             "optimizer": sweep.definition.optimizer,
@@ -188,4 +193,9 @@ def end_rows(sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]
         if fresh is not None:
             row["fresh seeds: val loss"] = fresh["text"]
         rows.append(row)
-    return sorted(rows, key=lambda row: (row["best val loss"] == "-", row["best val loss"]))
+    return rows
+
+
+def _best_value(sweep: Sweep) -> float:
+    best = sweep.best()
+    return math.inf if best is None or best.value is None else best.value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from vrcli.cli.console import err, notice, say, seconds
 from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
-    from db.store import Store
     from vrcli.sweep.confirm import Confirmed
     from vrcli.sweep.controller import Sweep
     from vrcli.sweep.definition import Definition, Wish
@@ -29,13 +28,14 @@ class Session:
     """What one command was asked for.
 
     Args:
-        trials: of each optimizer, in all.
+        wish: None to go on with a stored sweep.
+        trials: of each optimizer, in all; 0 for what a stored sweep has.
         threads: of all trials together; None for what the machine has.
         new: begin beside an unfinished sweep with other settings.
         tune: keep freed memory in the workers.
     """
 
-    wish: Wish
+    wish: Wish | None
     trials: int
     jobs: int
     threads: int | None
@@ -83,10 +83,30 @@ class Session:
             self.look(definitions)
             with Store.open(self.database) as store:
                 books = [ledger.enter(store, d, self.trials, new=self.new) for d in definitions]
-                return self.search(store, books, executor, should_stop)
+                return self.search(books, executor, should_stop)
+
+    def resume(self, ref: str) -> dict[str, Any]:
+        """Go on with one stored sweep under the definition it began with."""
+        from db.store import Store
+        from vrcli.runner import stop_requests
+        from vrcli.sweep import ledger
+
+        with (
+            stop_requests() as should_stop,
+            Store.open(self.database, mode="write") as store,
+            closing(self.executor()) as executor,
+        ):
+            book = ledger.book(store, ref)
+            probe = self.probe(book.definition, executor)
+            found = book.definition.on(probe.dataset, probe.fingerprint)
+            if changes := book.definition.differences(found):
+                raise UsageError(f"sweep {book.id} began on other data: {', '.join(changes)}")
+            self.probes[book.definition.optimizer] = probe
+            self.trials = self.trials or book.total
+            return self.search([ledger.claim(store, book, self.trials)], executor, should_stop)
 
     def search(
-        self, store: Store, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]
+        self, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         """Run stored sweeps to their totals; `vr sweeps resume` enters here."""
         from vrcli.sweep import controller
@@ -94,6 +114,10 @@ class Session:
 
         sweeps = [Sweep(book.definition, book, book.total) for book in books]
         finished = False
+
+        def stop() -> bool:
+            return should_stop() or any(book.told_to_stop() for book in books)
+
         try:
             self.show_header([book.definition for book in books])
             for book, one in zip(books, sweeps, strict=True):
@@ -102,10 +126,10 @@ class Session:
             watcher = display.SweepDisplay(sweeps, jobs=self.jobs, run_s=run_s, quiet=self.quiet)
             with watcher:
                 controller.run(
-                    sweeps, executor, threads=self.threads_each, watcher=watcher, should_stop=should_stop
+                    sweeps, executor, threads=self.threads_each, watcher=watcher, should_stop=stop
                 )  # fmt: skip
             finished = True
-            confirmed = self.confirm(sweeps, executor, should_stop) if self.confirm_seeds else {}
+            confirmed = self.confirm(sweeps, executor, stop) if self.confirm_seeds else {}
         finally:
             for book in books:
                 book.leave("completed" if finished else "interrupted")
@@ -116,8 +140,9 @@ class Session:
     @cached_property
     def threads_each(self) -> int:
         """CPU threads of each trial."""
-        have = self.threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
-        return max(1, have // self.jobs)
+        import torch
+
+        return max(1, (self.threads or torch.get_num_threads()) // self.jobs)
 
     def executor(self) -> LocalExecutor:
         from vrcli.sweep.executor import LocalExecutor
@@ -131,6 +156,7 @@ class Session:
         from vrcli.sweep.definition import define
 
         found = []
+        assert self.wish is not None
         for definition in define(load(self.wish.task), self.wish):
             probe = self.probe(definition, executor)
             self.probes[definition.optimizer] = probe
@@ -138,7 +164,7 @@ class Session:
         return found
 
     def probe(self, definition: Definition, executor: LocalExecutor) -> Probe:
-        from vrcli.sweep.trial import Probe, ProbeJob
+        from vrcli.sweep.trial import ProbeJob
 
         executor.submit("probe", ProbeJob(definition, self.threads_each))
         while True:
@@ -160,7 +186,7 @@ class Session:
             return {}
         with Store.open(self.database, mode="read") as store:
             found = {d.optimizer: ledger.match(store, d, new=self.new) for d in definitions}
-            return {name: ledger.count(store, one) for name, one in found.items() if one is not None}
+            return {name: ledger.count(one) for name, one in found.items() if one is not None}
 
     def confirm(
         self, sweeps: Sequence[Sweep], executor: LocalExecutor, should_stop: Callable[[], bool]
@@ -176,7 +202,7 @@ class Session:
                 say(f"{sweep.definition.optimizer}  fresh seed {one.seed}  {what}", to=err())
 
         confirm(
-            sweeps, self.confirm_seeds, executor, lambda sweep: sweep.ledger.links(-1 - sweep.best().number),
+            sweeps, self.confirm_seeds, executor, lambda sweep, best: sweep.ledger.confirm_links(best.number),
             threads=self.threads_each, ended=ended, should_stop=should_stop,
         )  # fmt: skip
         return {name: _summary(ones) for name, ones in by_optimizer.items()}
@@ -207,7 +233,7 @@ class Session:
         from vrcli.cli.grid import grid
         from vrcli.cli.sweep_command import run_command
 
-        body = []
+        body: list[dict[str, Any]] = []
         for book, sweep in zip(books, sweeps, strict=True):
             best = sweep.best()
             if sweep.exhausted and not self.quiet:
@@ -226,7 +252,7 @@ class Session:
                 say(line)
             winners = [b for b in body if b["best_val_loss"] is not None]
             if winners:
-                winner = min(winners, key=lambda b: b["best_val_loss"])
+                winner = min(winners, key=itemgetter("best_val_loss"))
                 say(f"  {winner['command']}")
                 if not self.confirm_seeds:
                     say("  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds")

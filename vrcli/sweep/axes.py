@@ -88,7 +88,7 @@ def parse_value(text: str) -> Value:
 
 def describe(space: Space) -> dict[str, dict[str, Any]]:
     """The space as plain data, for storing and comparing; origins left out, since they change no result."""
-    return {name: _plain(space[name]) for name in sorted(space)}
+    return {name: _plain(axis) for name, axis in space.items()}
 
 
 def _plain(axis: Dimension) -> dict[str, Any]:
@@ -119,10 +119,12 @@ class Axes:
     that a surrogate sees no order among them.
 
     Args:
-        space: axes by name; sorted by name, so that the order in which they were written changes nothing.
+        space: axes by name; sorted inside, so that the order in which they were written changes nothing but how points
+            are shown.
     """
 
     def __init__(self, space: Space) -> None:
+        self.shown = list(space)
         self.names = sorted(space)
         self.axes = [space[name] for name in self.names]
 
@@ -135,7 +137,8 @@ class Axes:
 
     def point(self, unit: Sequence[float]) -> Params:
         """The settings at a point of the unit cube, rounded to what the axes can hold."""
-        return {name: _value(axis, u) for name, axis, u in zip(self.names, self.axes, unit, strict=True)}
+        values = {name: _value(axis, u) for name, axis, u in zip(self.names, self.axes, unit, strict=True)}
+        return {name: values[name] for name in self.shown}
 
     def unit(self, params: Mapping[str, Any]) -> list[float]:
         """The centre of the cell of the unit cube that `point` maps onto these settings."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vrcli.errors import VrError
-from vrcli.sweep.controller import PATIENCE_S, Interrupted, Sweep
+from vrcli.sweep.controller import PATIENCE_S, Interrupted, Sweep, Trial
 from vrcli.sweep.executor import Executor
 from vrcli.sweep.trial import Outcome, TrialJob
 
@@ -30,7 +30,7 @@ def confirm(
     sweeps: Sequence[Sweep],
     count: int,
     executor: Executor,
-    links: Callable[[Sweep], Mapping[str, Any]],
+    links: Callable[[Sweep, Trial], Mapping[str, Any]],
     *,
     threads: int,
     ended: Callable[[Sweep, Confirmed], object],
@@ -60,7 +60,7 @@ def confirm(
             sweep, seed, best = waiting.pop(0)
             key += 1
             running[key] = (sweep, seed)
-            executor.submit(key, TrialJob(sweep.definition, best.params, [seed], threads, links(sweep)))
+            executor.submit(key, TrialJob(sweep.definition, best.params, [seed], threads, links(sweep, best)))
         for message in executor.receive(0.2):
             if message.kind == "note":
                 continue

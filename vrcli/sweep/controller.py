@@ -50,11 +50,20 @@ class Ledger(Protocol):
     def add(self, number: int, params: Params) -> None:
         """Record a proposal, before it runs."""
 
+    def start(self, number: int) -> None:
+        """Record that a trial begins to run."""
+
+    def release(self, number: int) -> None:
+        """Record that a trial was interrupted, and is to be run again."""
+
     def close(self, number: int, outcome: Outcome) -> None:
         """Record how a trial ended."""
 
     def links(self, number: int) -> Mapping[str, Any]:
         """What the trial's runs belong to, as `Store.begin_run` takes it."""
+
+    def confirm_links(self, number: int) -> Mapping[str, Any]:
+        """The same for runs with a trial's settings on fresh seeds."""
 
 
 @dataclass
@@ -178,18 +187,23 @@ def run(
         if message.kind == "refused" and not any(s.ended() for s in sweeps):
             raise VrError(f"{sweep.definition.optimizer}: {message.body}")
         outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
-        if outcome.status != "interrupted":
+        if outcome.status == "interrupted":
+            sweep.ledger.release(number)
+        else:
             watcher.ended(sweep, sweep.end(number, outcome))
 
     while True:
         if should_stop():
             for message in executor.close(patience_s=PATIENCE_S):
                 handle(message)
+            for at, number in running:
+                sweeps[at].ledger.release(number)
             raise Interrupted("the sweep was interrupted; the same command goes on with it")
         while executor.free() > 0 and (chosen := _choose(sweeps)) is not None:
             at, trial = chosen
             running[at, trial.number] = trial
             sweeps[at].running.add(trial.number)
+            sweeps[at].ledger.start(trial.number)
             executor.submit((at, trial.number), sweeps[at].job(trial, threads))
             watcher.started(sweeps[at], trial)
         if not running:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
     from db.records import RunRecord
     from tasks.base import Task
     from vrcli.spec import RunSpec
-
-#: How long a run of the same trial, left behind by a controller that was killed, may take to notice.
-ORPHAN_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -176,21 +171,13 @@ class _Bench:
             return failed
 
     def earlier(self, job: TrialJob, seed: int) -> RunRecord | None:
-        """A run of this trial and seed that ended before the sweep was killed; waits for one that is about to end."""
-        end = time.monotonic() + ORPHAN_S
-        while True:
-            mine = [run for run in self.store.runs(**job.links) if run.seed == seed]
-            for run in mine:
-                if run.status in ("completed", "diverged"):
-                    found: RunRecord = run
-                    return found
-            alive = [run for run in mine if run.status == "running" and run.pid != os.getpid()]
-            if not alive:
-                return None
-            if time.monotonic() > end:
-                raise RuntimeError(f"run {alive[0].id} of this trial is still running (pid {alive[0].pid})")
-            time.sleep(0.1)
-            self.store.mark_interrupted()
+        """A run of this trial and seed that ended, though the sweep was killed before it heard of it."""
+        group, trial_id = job.links.get("group"), job.links.get("trial_id")
+        for run in self.store.runs(sweep=job.links["sweep_id"], group=group, status=("completed", "diverged")):
+            if run.trial_id == trial_id and run.seed == seed:
+                found: RunRecord = run
+                return found
+        return None
 
     def curve(self, record: RunRecord, task: type[Task[Any]]) -> tuple[float, ...]:
         name = f"val_{task.metrics[0].name}"

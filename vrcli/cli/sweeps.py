@@ -1,0 +1,258 @@
+"""`vr sweeps`: what was searched, what came out, and going on with it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from vrcli.sweep.controller import Sweep
+    from vrcli.sweep.ledger import StoreLedger
+
+app = typer.Typer(help="List, show, resume, stop and export sweeps.", no_args_is_help=True, rich_markup_mode=None)
+
+REF = typer.Argument(help="id or name of a sweep")
+
+
+@app.command("list")
+def list_sweeps(
+    task: str | None = typer.Option(None, "--task", help="only this task"),
+    opt: str | None = typer.Option(None, "--opt", help="only this optimizer"),
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """List stored sweeps, newest first."""
+    req.check_format(format)
+    from vrcli.cli.console import say
+    from vrcli.cli.grid import grid
+    from vrcli.cli.runs import open_existing
+    from vrcli.cli.sweep_display import ended_text, loss, settings_text
+    from vrcli.report.runs_table import ago
+    from vrcli.sweep import ledger
+
+    with open_existing(database) as store:
+        books = ledger.books(store, task=task, optimizer=opt)
+        found = [(book, _sweep(book)) for book in books]
+    if format == "json":
+        print(json.dumps([as_json(book, sweep) for book, sweep in found]))
+        return
+    if not found:
+        say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
+        return
+    rows = []
+    for book, sweep in found:
+        d, best = book.definition, sweep.best()
+        rows.append({
+            "id": book.id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
+            "optimizer": d.optimizer, "status": book.status, "trials": f"{len(sweep.ended())}/{sweep.total}",
+            "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
+            "settings": settings_text(best.params) if best else "-",
+        })  # fmt: skip
+    for line in grid(list(rows[0]), rows, right=["id", "trials", "best val"]):
+        say(line)
+
+
+@app.command("show")
+def show(
+    ref: str = REF,
+    top: int = typer.Option(5, "--top", min=1, help="how many of the best trials"),
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Show a sweep: space, best trials, convergence, how much each setting mattered, how many trials diverged."""
+    req.check_format(format)
+    from vrcli.cli.console import say
+    from vrcli.cli.runs import open_existing
+    from vrcli.sweep import ledger
+
+    with open_existing(database) as store:
+        book = ledger.book(store, ref)
+        sweep = _sweep(book)
+    if format == "json":
+        print(json.dumps({**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]}))
+        return
+    for line in show_lines(book, sweep, top):
+        say(line)
+
+
+def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
+    """Everything `vr sweeps show` prints."""
+    from vrcli.cli import sweep_display as display
+    from vrcli.cli.grid import grid
+    from vrcli.cli.sweep_command import run_command
+    from vrcli.report.text_plot import plot
+    from vrcli.sweep.summary import summarise
+
+    d, summary = book.definition, summarise(sweep)
+    lines = [
+        f"sweep {book.id} · {book.name} · {d.optimizer} · {book.status} · {len(sweep.ended())}/{sweep.total} trials"
+    ]
+    lines += [display.header(d, sweep.total, ""), *display.space_lines([d])]
+    lines.append(
+        f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
+    )
+    if d.explicit:
+        lines.append(f"fixed {display.settings_text(d.explicit)}")
+    counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
+    lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
+    completed = sorted((t for t in sweep.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
+    if completed:
+        rows = [
+            {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": display.settings_text(t.params),
+             "runs": ",".join(map(str, t.run_ids))}
+            for t in completed[:top]
+        ]  # fmt: skip
+        lines += ["", *grid(["trial", "val loss", "settings", "runs"], rows, right=["trial", "val loss"])]
+    if summary.importance:
+        shares = sorted(summary.importance.items(), key=lambda pair: -pair[1])
+        lines += ["", "importance (loss of a forest's fit when the setting is shuffled)"]
+        lines += [f"  {name:14} {100 * share:3.0f}%  {'━' * round(30 * share)}" for name, share in shares]
+    steps = [i + 1 for i, value in enumerate(summary.convergence) if value is not None]
+    if len(steps) > 1:
+        values = [value for value in summary.convergence if value is not None]
+        lines += ["", *plot({"best val loss": (steps, values)}, x_label="trial").splitlines()]
+    if completed:
+        lines += ["", "run the best with", f"  {run_command(d, completed[0].params)}"]
+    if len(sweep.ended()) < sweep.total:
+        lines.append(f"go on with:  vr sweeps resume {book.id}")
+    return lines
+
+
+@app.command("resume")
+def resume(
+    ref: str = REF,
+    trials: int | None = typer.Option(None, "--trials", help="new total [default: as stored]", show_default=False),
+    jobs: int = typer.Option(1, "--jobs", "-j", help="trials that run at the same time"),
+    confirm_seeds: int = typer.Option(0, "--confirm-seeds", help="run the best settings on this many fresh seeds"),
+    threads: int | None = req.THREADS,
+    data_dir: Path | None = req.DATA_DIR,
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    quiet: bool = req.QUIET,
+    malloc_tuning: bool = req.MALLOC,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Go on with a stored sweep to its total, or to a larger one."""
+    req.check_format(format)
+    for flag, value, least in (
+        ("--trials", trials or 1, 1),
+        ("--jobs", jobs, 1),
+        ("--confirm-seeds", confirm_seeds, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{flag} must be >= {least}, got {value}")
+    if trials == 0:
+        raise UsageError("--trials must be >= 1, got 0")
+    from vrcli.cli.sweep_session import Session
+
+    session = Session(
+        wish=None, trials=trials or 0, jobs=jobs, threads=threads, database=database, data_dir=data_dir,
+        tune=malloc_tuning, quiet=quiet or format == "json", confirm_seeds=confirm_seeds,
+    )  # fmt: skip
+    body = session.resume(ref)
+    if format == "json":
+        print(json.dumps(body))
+
+
+@app.command("stop")
+def stop(ref: str = REF, database: str = req.DB, debug: bool = req.DEBUG) -> None:
+    """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
+    from db.store import Store
+    from vrcli.cli.console import say
+    from vrcli.cli.runs import open_existing
+    from vrcli.sweep import ledger
+
+    open_existing(database).close()  # a database that is not there is refused, not made
+    with Store.open(database, mode="write") as store:
+        book = ledger.book(store, ref)
+        if book.status != "running":
+            raise UsageError(f"sweep {book.id} is not running; it is {book.status}")
+        store.set_sweep_status(book.id, "stopped")
+    say(f"sweep {book.id} stops within seconds; go on with it:  vr sweeps resume {book.id}")
+
+
+@app.command("export")
+def export(
+    ref: str = REF,
+    format: str = typer.Option("csv", "--format", help="csv or json"),
+    output: Path | None = typer.Option(None, "--output", "-o", help="file [default: stdout]", show_default=False),
+    database: str = req.DB,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Write a sweep's trials as a table, one row each."""
+    req.check_format(format, ("csv", "json"))
+    from vrcli.cli.runs import open_existing
+    from vrcli.sweep import ledger
+
+    with open_existing(database) as store:
+        book = ledger.book(store, ref)
+        sweep = _sweep(book)
+    try:
+        with output.open("w", newline="") if output else _stdout() as file:
+            if format == "json":
+                json.dump({**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]}, file)
+                file.write("\n")
+            else:
+                write_csv(sweep, file)
+    except OSError as error:
+        raise UsageError(f"--output {output}: {error.strerror}") from None
+
+
+def write_csv(sweep: Sweep, file: Any) -> None:
+    """Trials in the order of their proposal; an empty cell is a value that there is not."""
+    names = list(sweep.definition.axes)
+    writer = csv.writer(file)
+    writer.writerow(["trial", "status", "value", *names, "runs", "error"])
+    for trial in sorted(sweep.trials.values(), key=lambda t: t.number):
+        value = "" if trial.value is None else trial.value
+        runs = " ".join(map(str, trial.run_ids))
+        writer.writerow(
+            [trial.number + 1, trial.status, value, *(trial.params[n] for n in names), runs, trial.error or ""]
+        )
+
+
+def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
+    """A sweep as plain JSON values."""
+    from vrcli.sweep.summary import summarise
+
+    summary = summarise(sweep)
+    return {
+        "id": book.id, "name": book.name, "status": book.status, "created_at": book.created_at.isoformat(),
+        "total": sweep.total, "ended": len(sweep.ended()), "definition": book.definition.plain(),
+        "best": trial_json(summary.best) if summary.best else None, "statuses": summary.statuses,
+        "diverged_share": summary.diverged_share, "importance": summary.importance,
+        "convergence": list(summary.convergence),
+    }  # fmt: skip
+
+
+def trial_json(trial: Any) -> dict[str, Any]:
+    """A trial as plain JSON values; a value that is not finite becomes its name."""
+    value = trial.value
+    return {
+        "number": trial.number, "status": trial.status, "params": trial.params,
+        "value": value if value is None or math.isfinite(value) else str(value), "error": trial.error,
+        "run_ids": list(trial.run_ids),
+    }  # fmt: skip
+
+
+def _sweep(book: StoreLedger) -> Sweep:
+    from vrcli.sweep.controller import Sweep
+
+    return Sweep(book.definition, book, book.total)
+
+
+def _stdout() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext(sys.stdout)

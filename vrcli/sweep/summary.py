@@ -1,0 +1,46 @@
+"""What a sweep has shown so far: how the best value fell, how trials ended, which setting mattered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vrcli.sweep.controller import Sweep, Trial
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of one sweep.
+
+    Args:
+        convergence: best value after each trial that ended, in the order in which they did; None until one completed.
+        statuses: how many trials ended how.
+        diverged_share: of the trials that ended.
+        importance: share of each axis, see `Search.importance`; empty where it cannot be told.
+    """
+
+    best: Trial | None
+    convergence: tuple[float | None, ...]
+    statuses: dict[str, int]
+    diverged_share: float
+    importance: dict[str, float]
+
+
+def summarise(sweep: Sweep) -> Summary:
+    """The figures of a sweep as it is stored."""
+    ended = sweep.ended()
+    statuses = dict(sorted(Counter(trial.status for trial in ended).items()))
+    share = statuses.get("diverged", 0) / len(ended) if ended else 0.0
+    return Summary(sweep.best(), convergence(ended), statuses, share, sweep.search.importance())
+
+
+def convergence(ended: Sequence[Trial]) -> tuple[float | None, ...]:
+    """The smallest value of the completed trials so far, after each trial."""
+    best: float | None = None
+    found = []
+    for trial in ended:
+        if trial.status == "completed" and trial.value is not None and (best is None or trial.value < best):
+            best = trial.value
+        found.append(best)
+    return tuple(found)
