@@ -183,13 +183,15 @@ class Database:
 
     @contextmanager
     def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
+        driver = self._engine.dialect.loaded_dbapi  # whose errors come from cursors that are used directly
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
-            if error.orig is None or error.orig.__class__.__name__ in ("IntegrityError", "ProgrammingError"):
-                raise
-            raise StoreError(f"{self.label}: {one_line(error.orig)}") from error
+        except (DBAPIError, driver.Error) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            if reason is None or isinstance(reason, (driver.IntegrityError, driver.ProgrammingError)):
+                raise  # a fault of ours, not of the machine's
+            raise StoreError(f"{self.label}: {one_line(reason)}") from error
 
 
 def one_line(error: BaseException) -> str:

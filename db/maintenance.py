@@ -17,7 +17,8 @@ from db.versions import copy_sqlite
 
 _REFERENCES = (
     *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),
-    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics")),
+    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics"), ("trials", "sweep_id", "sweeps")),
+    *(("runs", "sweep_id", "sweeps"), ("runs", "trial_id", "trials")),
 )
 
 
@@ -38,29 +39,40 @@ class Maintenance(Runs):
 
     def check(self) -> list[str]:
         """What is wrong with the database, one line each; nothing where all is well."""
+        try:
+            # One after the other: a later check would stumble over what an earlier one has found.
+            return self._broken() or self._inconsistent() or self._unfinished()
+        except StoreError as error:
+            return [f"integrity: {error}"]
+
+    def _broken(self) -> list[str]:
         with self._reading() as connection:
             problems = _missing(connection)
             if self._is_sqlite:
                 found = [str(line) for (line,) in fetch(connection, "PRAGMA integrity_check", ())]
                 problems += [f"integrity: {line}" for line in found if line != "ok"]
-            if problems:  # what follows would stumble over them
-                return problems
+            return problems
+
+    def _inconsistent(self) -> list[str]:
+        problems = []
+        with self._reading() as connection:
             for table, column, parent in _REFERENCES:
-                sql = f"SELECT count(*) FROM {table} WHERE {column} NOT IN (SELECT id FROM {parent})"
-                ((orphans,),) = fetch(connection, sql, ())
+                lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT id FROM {parent})"
+                ((orphans,),) = fetch(connection, f"SELECT count(*) FROM {table} WHERE {lost}", ())
                 if orphans:
                     problems.append(f"{table}: {orphans} rows whose {column} is not in {parent}")
-            sql = "SELECT count(*) FROM artifacts WHERE size <> length(data)"
-            ((damaged,),) = fetch(connection, sql, ())
+            ((damaged,),) = fetch(connection, "SELECT count(*) FROM artifacts WHERE size <> length(data)", ())
             if damaged:
                 problems.append(f"artifacts: {damaged} of another size than recorded")
+        return problems
+
+    def _unfinished(self) -> list[str]:
         now = datetime.now(UTC)
-        problems += [
+        return [
             f"run {run.id}: recorded as running, but its process is gone (opening the database for writing corrects it)"
             for run in self.runs(status="running")
             if is_dead(run, now)
         ]
-        return problems
 
     def info(self) -> dict[str, Any]:
         """Figures of the database: schema, size, and how many rows it has of each kind."""
@@ -71,7 +83,7 @@ class Maintenance(Runs):
             ((size, journal),) = fetch(connection, _SQLITE_FACTS if self._is_sqlite else _POSTGRES_FACTS, ())
             counts = {
                 name: connection.scalar(select(func.count()).select_from(schema.metadata.tables[name]))
-                for name in ("metrics", "points", "artifacts")
+                for name in ("metrics", "points", "artifacts", "sweeps", "trials")
             }
         return {
             "database": self.label,

@@ -13,6 +13,9 @@ from typing import Any
 
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
 FINISHED = RUN_STATUSES[1:]
+SWEEP_STATUSES = ("running", "completed", "interrupted", "stopped")
+TRIAL_STATES = ("pending", "running", "completed", "diverged", "failed", "pruned", "interrupted")
+ENDED = TRIAL_STATES[2:]
 
 
 def split_value(value: float) -> tuple[float | None, str | None]:
@@ -43,6 +46,8 @@ class RunRecord:
         error: why the run failed or diverged, in one line.
         spec_json: the complete configuration as JSON, read as `spec`.
         provenance_json: versions, machine and command line as JSON, read as `provenance`.
+        sweep_id: the sweep it was made for.
+        trial_id: the trial it was made for; None where the sweep's best settings are confirmed.
         results: the figures of the finished run by name.
     """
 
@@ -68,6 +73,8 @@ class RunRecord:
     error: str | None
     spec_json: str
     provenance_json: str
+    sweep_id: int | None
+    trial_id: int | None
     results: Mapping[str, float]
 
     @cached_property
@@ -118,3 +125,84 @@ class ArtifactRecord:
     media_type: str
     size: int
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """One search: a task, one or several optimizers, and the same budget for each.
+
+    Args:
+        uuid: identity across databases; `id` and `name` are this database's.
+        key: hash of the definition.
+        status: one of SWEEP_STATUSES.
+        settings_json: the complete definition as JSON, read as `settings`.
+        trials: the budget, trials of each optimizer.
+        updated_at: when it or one of its trials last changed.
+        host: of the process that drives it, as are pid and process.
+    """
+
+    id: int
+    uuid: str
+    name: str
+    key: str
+    status: str
+    task: str
+    preset: str | None
+    dataset: str | None
+    dataset_fingerprint: str | None
+    settings_json: str
+    trials: int
+    created_at: datetime
+    updated_at: datetime
+    host: str
+    pid: int
+    process: str
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The complete definition: spaces, search and its seed, optimizers, epochs, seeds."""
+        decoded: dict[str, Any] = json.loads(self.settings_json)
+        return decoded
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One point of a sweep.
+
+    Args:
+        number: its place among the optimizer's trials of this sweep, counted from 0.
+        params_json: the point as JSON, read as `params`.
+        state: one of TRIAL_STATES.
+        value: the objective; None until there is one.
+        epochs: how many it was trained, fewer than the budget where it was pruned.
+        attempt: how often it was started.
+        host: of the process that last started it, as are pid and process.
+        error: why it failed, diverged or was pruned, in one line.
+        run_id: its latest run.
+    """
+
+    id: int
+    uuid: str
+    sweep_id: int
+    optimizer: str
+    number: int
+    params_json: str
+    state: str
+    value: float | None
+    epochs: int | None
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    heartbeat_at: datetime | None
+    finished_at: datetime | None
+    host: str | None
+    pid: int | None
+    process: str | None
+    error: str | None
+    run_id: int | None
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """The point: values by hyperparameter."""
+        decoded: dict[str, Any] = json.loads(self.params_json)
+        return decoded

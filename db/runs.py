@@ -6,11 +6,12 @@ import difflib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Column, Connection, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import liveness, names, schema
@@ -19,25 +20,8 @@ from db.errors import StoreError
 from db.records import FINISHED, RunRecord, join_value, split_value
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
-_COLUMNS = tuple(
-    schema.runs.c[name]
-    for name in (
-        *("id", "uuid", "name", "status", "task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed"),
-        *(
-            "spec_id",
-            "tag",
-            "run_group",
-            "created_at",
-            "heartbeat_at",
-            "finished_at",
-            "host",
-            "pid",
-            "process",
-            "error",
-        ),
-        *("spec", "provenance"),
-    )
-)
+_RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
+_COLUMNS = tuple(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-1])
 _VANISHED = "its process is gone"
 _MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
 _SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
@@ -67,6 +51,8 @@ class Runs(Database):
         provenance: Mapping[str, Any],
         tag: str | None = None,
         group: str | None = None,
+        sweep_id: int | None = None,
+        trial_id: int | None = None,
     ) -> RunRecord:
         """Record that this process begins a run.
 
@@ -76,6 +62,8 @@ class Runs(Database):
             spec_id: the hash of spec.
             provenance: versions, machine, command line.
             group: what the runs of one command share.
+            sweep_id: the sweep that the run is made for; known where the trial is.
+            trial_id: the trial that the run is made for.
 
         Returns:
             The new run, with its number and name.
@@ -97,6 +85,11 @@ class Runs(Database):
             "provenance": as_json("the provenance", provenance),
         }
         with self._writing() as connection:
+            if trial_id is not None:
+                sweep_id = self._known(connection, schema.trials.c.sweep_id, "trial", trial_id)
+            elif sweep_id is not None:
+                self._known(connection, schema.sweeps.c.id, "sweep", sweep_id)
+            row |= {"sweep_id": sweep_id, "trial_id": trial_id}
             return self._one(connection, insert_named(connection, schema.runs, row))
 
     def heartbeat(self, run_id: int) -> None:
@@ -117,7 +110,8 @@ class Runs(Database):
         if status not in FINISHED:
             raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(FINISHED)}")
         with self._writing() as connection:
-            self._touch(connection, run_id, status=status, finished_at=datetime.now(UTC), error=error)
+            now = datetime.now(UTC)
+            self._touch(connection, run_id, status=status, heartbeat_at=now, finished_at=now, error=error)
             if results:
                 ids = self._metric_ids(connection, results)
                 values = [(ids[name], *split_value(float(value))) for name, value in results.items()]
@@ -190,12 +184,14 @@ class Runs(Database):
         tag: str | Iterable[str] | None = None,
         group: str | Iterable[str] | None = None,
         spec_id: str | Iterable[str] | None = None,
+        sweep: int | str | Iterable[int | str] | None = None,
         since: datetime | None = None,
         limit: int | None = None,
     ) -> list[RunRecord]:
         """Runs with their results, the newest first; curves are never read for it.
 
         Args:
+            sweep: made for the sweep of this number or name.
             since: begun at this time or later; without a zone it is local time.
             limit: at most so many.
         """
@@ -205,6 +201,8 @@ class Runs(Database):
         for name, value in wanted.items():
             if value is not None:
                 query = query.where(schema.runs.c[name].in_(many(value)))
+        if sweep is not None:
+            query = query.where(schema.runs.c.sweep_id.in_(_sweep_ids(many(sweep))))
         if since is not None:
             query = query.where(schema.runs.c.created_at >= since)
         if limit is not None:
@@ -243,6 +241,12 @@ class Runs(Database):
         ids = connection.scalars(select(schema.runs.c.id).order_by(schema.runs.c.id)).all()
         known = f"its runs are {ids[0]} to {ids[-1]}" if ids else "it has no runs yet"
         return StoreError(f"{self.label} has no run {run_id}; {known}")
+
+    def _known(self, connection: Connection, column: Column[int], what: str, id: int) -> int:
+        found = connection.scalar(select(column).where(column.table.c.id == id))
+        if found is None:
+            raise StoreError(f"{self.label} has no {what} {id}")
+        return int(found)
 
     def _touch(self, connection: Connection, run_id: int, **changes: Any) -> None:
         """Set the heartbeat and other columns of a run that is running; refuse any other.
@@ -293,6 +297,12 @@ class Runs(Database):
 
 def is_dead(run: RunRecord, now: datetime) -> bool:
     return liveness.is_dead(liveness.Process(run.host, run.pid, run.process), run.heartbeat_at, now)
+
+
+def _sweep_ids(refs: Sequence[int | str]) -> Select[tuple[int]]:
+    numbers = [int(ref) for ref in refs if isinstance(ref, int) or ref.isdecimal()]
+    names_ = [ref for ref in refs if isinstance(ref, str)]
+    return select(schema.sweeps.c.id).where(schema.sweeps.c.id.in_(numbers) | schema.sweeps.c.name.in_(names_))
 
 
 def insert_named(connection: Connection, table: Any, row: Mapping[str, Any]) -> int:

@@ -24,10 +24,11 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     text,
 )
 
-SCHEMA = "0001"  # the newest revision in db/migrations/versions
+SCHEMA = "0002"  # the newest revision in db/migrations/versions
 VERSION_TABLE = "vr_schema"  # private, so that other users of the same database keep their own alembic_version
 
 metadata = MetaData(
@@ -40,6 +41,8 @@ metadata = MetaData(
     }
 )
 
+# Of a trial that has not ended, both are NULL.
+_KIND_OR_NONE = "kind IS NULL OR (value IS NULL AND kind IN ('nan', 'inf', '-inf'))"
 _RUNNING = text("status = 'running'")
 _KIND = "(kind IS NULL) = (value IS NOT NULL) AND (kind IS NULL OR kind IN ('nan', 'inf', '-inf'))"
 
@@ -82,11 +85,15 @@ runs = Table(
     Column("error", Text),
     Column("spec", Text, nullable=False),
     Column("provenance", Text, nullable=False),
+    Column("sweep_id", ForeignKey("sweeps.id", ondelete="SET NULL")),
+    Column("trial_id", ForeignKey("trials.id", ondelete="SET NULL")),
     CheckConstraint("status IN ('running', 'completed', 'diverged', 'failed', 'interrupted')", name="status"),
     CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished"),
     Index(None, "task", "optimizer"),
     Index(None, "spec_id"),
     Index(None, "created_at"),
+    Index(None, "sweep_id"),
+    Index(None, "trial_id"),
     Index(
         "ix_runs_running",
         "status",
@@ -143,6 +150,62 @@ artifacts = Table(
     Index("uq_artifacts_name", "run_id", "name", text("coalesce(step, -1)"), unique=True),
 )
 
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", String(32), nullable=False, unique=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("definition_key", String(64), nullable=False, unique=True),
+    Column("status", String(16), nullable=False),
+    Column("task", String(255), nullable=False),
+    Column("preset", String(255)),
+    Column("dataset", Text),
+    Column("dataset_fingerprint", String(255)),
+    Column("settings", Text, nullable=False),
+    Column("trials", Integer, nullable=False),  # of each optimizer
+    Column("created_at", Utc, nullable=False),
+    Column("updated_at", Utc, nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process", String(255), nullable=False),
+    CheckConstraint("status IN ('running', 'completed', 'interrupted', 'stopped')", name="status"),
+    CheckConstraint("trials > 0", name="trials"),
+    sqlite_autoincrement=True,
+)
+
+# A trial that was interrupted is done again, so it may have several runs: they know their trial, it does not know them.
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", String(32), nullable=False, unique=True),
+    Column("sweep_id", ForeignKey("sweeps.id", ondelete="CASCADE"), nullable=False),
+    Column("optimizer", String(255), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("value", Float(53)),
+    Column("kind", String(4)),
+    Column("epochs", Integer),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("started_at", Utc),
+    Column("heartbeat_at", Utc),
+    Column("finished_at", Utc),
+    Column("host", String(255)),
+    Column("pid", Integer),
+    Column("process", String(255)),
+    Column("error", Text),
+    UniqueConstraint("sweep_id", "optimizer", "number"),
+    CheckConstraint(
+        "state IN ('pending', 'running', 'completed', 'diverged', 'failed', 'pruned', 'interrupted')", name="state"
+    ),
+    CheckConstraint(_KIND_OR_NONE, name="kind"),
+    CheckConstraint("number >= 0", name="number"),
+    sqlite_autoincrement=True,
+)
+
 
 def _result(name: str) -> str:
     """A column of v_runs: one result, NULL where the run has none or it is no ordinary number."""
@@ -163,7 +226,8 @@ SELECT runs.id, runs.name, runs.status, runs.task, runs.preset, runs.dataset, ru
     {_result("epochs")},
     {_result("steps")},
     {_result("wall_s")},
-    runs.tag, runs.run_group, runs.spec_id, runs.created_at, runs.finished_at, runs.error
+    runs.tag, runs.run_group, runs.spec_id, runs.created_at, runs.finished_at, runs.error,
+    runs.sweep_id, runs.trial_id
 FROM runs""",
     # One row a result. `value` is NULL for nan, inf and -inf; `shown` is text that says them all.
     "v_results": """
@@ -186,4 +250,12 @@ SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, 
             ORDER BY best_val_loss IS NULL, best_val_loss, id) AS place
     FROM v_runs WHERE status IN ('completed', 'diverged')
 ) AS ranked WHERE place = 1""",
+    # One row a trial, with its latest run; `value` is the objective, `shown` says nan and inf, too.
+    "v_trials": """
+SELECT trials.id, trials.sweep_id, sweeps.name AS sweep, sweeps.task, sweeps.preset, sweeps.dataset, trials.optimizer,
+    trials.number, trials.state, trials.value, coalesce(trials.kind, CAST(trials.value AS VARCHAR)) AS shown,
+    trials.params, trials.epochs, trials.attempt,
+    (SELECT max(runs.id) FROM runs WHERE runs.trial_id = trials.id) AS run_id,
+    trials.started_at, trials.finished_at, trials.error
+FROM trials JOIN sweeps ON sweeps.id = trials.sweep_id""",
 }

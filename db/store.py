@@ -22,12 +22,13 @@ from db.connection import Location, one_line
 from db.curves import Curves
 from db.errors import StoreError
 from db.maintenance import Maintenance
+from db.sweeps import Sweeps
 from db.versions import Upgrade
 
 __all__ = ["Store", "StoreError"]
 
 
-class Store(Curves, Artifacts, Maintenance):
+class Store(Sweeps, Curves, Artifacts, Maintenance):
     """An open database of runs.
 
     Attributes:
@@ -97,6 +98,5 @@ def _prepare(location: Location, engine: Engine, mode: str) -> tuple[str, ...]:
             f"upgrade it with `vr db upgrade`{first}"
         )
     done = versions.upgrade(location)
-    return (
-        f"{location.label} was upgraded from schema {int(found)} to {int(done.after)}; copy of the old: {done.backup}",
-    )
+    what = f"{location.label} was upgraded from schema {int(found)} to {int(done.after)}"
+    return (f"{what}; a copy from before is {done.backup}",)

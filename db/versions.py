@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 from db import schema
@@ -17,7 +29,12 @@ from db.connection import Location, one_line
 from db.errors import StoreError
 
 # As Alembic makes it.
-_version = Table(schema.VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+_version = Table(
+    schema.VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{schema.VERSION_TABLE}_pkc"),
+)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_305_617  # PostgreSQL's advisory lock of those who create or upgrade the tables; any number nobody else uses
 

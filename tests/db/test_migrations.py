@@ -41,6 +41,20 @@ def test_the_schema_is_the_newest_migration() -> None:
     assert revisions[::-1] == [f"{number:04}" for number in range(1, int(schema.SCHEMA) + 1)]
 
 
+def _plain(index: Any) -> str:
+    """An index in words; SQLAlchemy's own objects would say where in memory they are."""
+    options = {name: str(value) for name, value in index["dialect_options"].items()}
+    return str({**index, "dialect_options": options})
+
+
+def _references(connection: Connection, table: str) -> list[str]:
+    """Foreign keys; SQLAlchemy overlooks half of one that SQLite holds with its column."""
+    if connection.dialect.name == "sqlite":
+        found = connection.execute(text(f"PRAGMA foreign_key_list({table})"))
+        return sorted(str(tuple(row)[2:]) for row in found)
+    return sorted(map(str, inspect(connection).get_foreign_keys(table)))
+
+
 def _shape(where: str) -> dict[str, Any]:
     """Everything that SQLAlchemy can see of tables, constraints, indexes and views."""
     engine = Location(where).engine(read_only=False)
@@ -50,17 +64,19 @@ def _shape(where: str) -> dict[str, Any]:
             table: {
                 "columns": {c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns(table)},
                 "pk": found.get_pk_constraint(table),
-                "fk": sorted(map(str, found.get_foreign_keys(table))),
+                "fk": _references(connection, table),
                 "checks": sorted(map(str, found.get_check_constraints(table))),
                 "unique": sorted(map(str, found.get_unique_constraints(table))),
-                "indexes": sorted(map(str, found.get_indexes(table))),
+                "indexes": sorted(map(_plain, found.get_indexes(table))),
                 "options": found.get_table_options(table),
             }
             for table in found.get_table_names()
         }
         shape |= {view: " ".join((found.get_view_definition(view) or "").split()) for view in found.get_view_names()}
         context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
-        shape["differences"] = compare_metadata(context, schema.metadata)
+        differences = [difference[0] for difference in compare_metadata(context, schema.metadata)]
+        overlooked = ("add_fk", "remove_fk") if connection.dialect.name == "sqlite" else ()  # see _references
+        shape["differences"] = [what for what in differences if what not in overlooked]
         shape["version"] = connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}"))
     engine.dispose()
     return shape
@@ -91,7 +107,7 @@ def test_sqlite_tables_are_as_designed(tmp_path: Path) -> None:
     Store.open(tmp_path / "vr.db").close()
     with closing(sqlite3.connect(tmp_path / "vr.db")) as database:
         tables = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
-    assert tables["points"].endswith("WITHOUT ROWID")
+    assert tables["points"].rstrip().endswith("WITHOUT ROWID")
     assert "AUTOINCREMENT" in tables["runs"]
     assert schema.VERSION_TABLE in tables
     assert "alembic_version" not in tables
@@ -125,7 +141,8 @@ def test_an_old_database_is_upgraded_with_everything_in_it(old: Path) -> None:
         assert list(copy.iterdump()) == list(asset.iterdump())
     assert original == (ASSETS / "schema_0001.db").read_bytes()
     with Store.open(old, mode="read") as store:
-        assert store.check() == []
+        (problem,) = store.check()
+        assert problem.startswith("run 5: recorded as running")
         assert _shape(str(old))["differences"] == []
         run = store.run(2)
         assert math.isnan(run.results["best_val_loss"])
@@ -163,10 +180,10 @@ def test_a_failed_upgrade_changes_nothing(old: Path, monkeypatch: pytest.MonkeyP
 
     def fail_at_the_end(connection: Connection, target: str) -> None:
         run_migrations(connection, target)
-        connection.execute(text("SELECT nothing"))
+        connection.execute(text("SELECT no_column"))
 
     monkeypatch.setattr(versions, "_run_migrations", fail_at_the_end)
-    with pytest.raises(StoreError, match="could not be upgraded: no such column: nothing; nothing was changed"):
+    with pytest.raises(StoreError, match="could not be upgraded: no such column: no_column; nothing was changed"):
         Store.open(old)
     assert _shape(str(old)) == before
 
