@@ -71,18 +71,44 @@ class ToTarget:
     """How long runs took to reach a target.
 
     Args:
-        n: runs.
-        reached: runs that got there.
         when: for the runs that got there, in the runs' order; None for the others.
         last: where each run's curve ends: a run that did not get there is only known to need longer.
-        median: Kaplan-Meier median, None when half the runs have not got there.
+        diverged: whether the run diverged, and so will never get there.
     """
 
-    n: int
-    reached: int
     when: tuple[float | None, ...]
     last: tuple[float, ...]
-    median: float | None
+    diverged: tuple[bool, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.when)
+
+    @property
+    def reached(self) -> int:
+        return sum(w is not None for w in self.when)
+
+    def distribution(self) -> tuple[Array, Array]:
+        """Where the share of runs that got there rises, and to what: one minus the Kaplan-Meier estimate."""
+        hits = [w for w in self.when if w is not None]
+        if not hits:
+            return np.empty(0), np.empty(0)
+        from scipy import stats
+
+        # A diverged run is at risk past every other time; its own place beyond them does not matter.
+        never = max(*hits, *self.last) + 1
+        rows = zip(self.when, self.last, self.diverged, strict=True)
+        misses = [never if lost else end for w, end, lost in rows if w is None]
+        found = stats.ecdf(stats.CensoredData(uncensored=hits, right=misses)).sf
+        events = np.isin(found.quantiles, hits)
+        return found.quantiles[events], 1 - found.probabilities[events]
+
+    @property
+    def median(self) -> float | None:
+        """Where half the runs got there; None when they have not."""
+        x, share = self.distribution()
+        at = np.flatnonzero(share >= 0.5 - 1e-12)
+        return float(x[at[0]]) if len(at) else None
 
     def __str__(self) -> str:
         share = f"reached by {self.reached} of {self.n}"
@@ -114,25 +140,4 @@ def steps_to_target(
             hits = np.flatnonzero(ys <= target if direction == "min" else ys >= target)
         when.append(float(xs[hits[0]]) if len(hits) else None)
         last.append(float(xs[-1]) if len(xs) else 0.0)
-    return ToTarget(
-        n=len(when),
-        reached=sum(w is not None for w in when),
-        when=tuple(when),
-        last=tuple(last),
-        median=_median(when, last, lost),
-    )
-
-
-def _median(when: Sequence[float | None], last: Sequence[float], diverged: Sequence[bool]) -> float | None:
-    hits = [w for w in when if w is not None]
-    if not hits:
-        return None
-    from scipy import stats
-
-    # A diverged run is at risk past every other time; its own place beyond them does not matter to the median.
-    never = max(*hits, *last) + 1
-    rows = zip(when, last, diverged, strict=True)
-    misses = [never if lost else end for w, end, lost in rows if w is None]
-    survival = stats.ecdf(stats.CensoredData(uncensored=hits, right=misses)).sf
-    below = np.flatnonzero(survival.probabilities <= 0.5 + 1e-12)
-    return float(survival.quantiles[below[0]]) if len(below) else None
+    return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in lost))

@@ -1,7 +1,7 @@
 """Curves of several runs on one axis: envelopes with the number of runs behind each point, and thinning.
 
 Values that are not finite never enter a mean; they are counted beside it. A run that ended is not carried on: the
-number of runs alive is part of the result, because a mean over survivors flatters an optimizer whose other runs diverged.
+number of runs alive is part of the result, because a mean over survivors flatters an optimizer that lost the others.
 """
 
 from __future__ import annotations

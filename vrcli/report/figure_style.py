@@ -1,0 +1,167 @@
+"""The look that all figures share, and how they are saved. Matplotlib is imported when a figure is drawn."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vrcli.errors import UsageError, VrError
+from vrcli.report.statistics import Array
+from vrcli.report.text_plot import LOG_FROM
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, which colour-blind people can tell apart; yellow is left out, it fades in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: With the colours, 28 combinations; in grey print the dashes remain.
+DASHES = ("-", "--", "-.", ":")
+#: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
+OUTCOMES = "viridis"
+SUFFIXES = (".png", ".svg", ".pdf")
+#: Width of one panel and of a page of two, in inches, at which 9 pt text is legible in a column.
+PANEL, PAGE = 3.4, 6.9
+STYLE: Any = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vr",
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure and the numbers it shows.
+
+    Args:
+        rows: one mapping per point or line; all have the same keys.
+    """
+
+    figure: Figure
+    rows: Sequence[Mapping[str, Any]]
+
+    def save(self, path: Path) -> None:
+        """Write the figure in the format that the file's ending names.
+
+        Raises:
+            UsageError: another ending than .png, .svg or .pdf.
+            VrError: the file cannot be written.
+        """
+        check_suffix(path)
+        try:
+            with styled():
+                stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+                self.figure.savefig(path, metadata=stamp)
+        except OSError as error:
+            raise VrError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def save_data(self, path: Path) -> None:
+        """Write the rows as csv; a number that does not exist is an empty field.
+
+        Raises:
+            VrError: the file cannot be written.
+        """
+        try:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else [], lineterminator="\n")
+                writer.writeheader()
+                writer.writerows([{key: _field(value) for key, value in row.items()} for row in self.rows])
+        except OSError as error:
+            raise VrError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _field(value: Any) -> Any:
+    return "" if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def styled() -> AbstractContextManager[None]:
+    """The shared style, for the time of a `with` block: figures are made and saved within it."""
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file whose ending names no format, before anything is drawn."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path.name}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+def style_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and dash of each name, the same for the same order of names."""
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i // len(COLOURS) + i) % len(DASHES)]}
+        for i, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def new_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure without global state, laid out so that nothing overlaps; call it within `styled()`.
+
+    Args:
+        options: of `Figure.subplots`; `size` in inches besides.
+    """
+    from matplotlib.figure import Figure
+
+    width = PAGE if columns > 1 else PANEL + 0.6
+    size = options.pop("size", (width, 2.5 * rows + 0.3))
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def legend_below(figure: Figure, axes: Axes, count: int) -> None:
+    """One legend for the whole figure, under it, where it hides no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, count)))
+
+
+def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None = None) -> bool:
+    """A logarithmic y axis when asked for, or when all values are positive and span a factor of 20."""
+    finite = [v[np.isfinite(v)] for v in values]
+    pool = np.concatenate([v for v in finite if len(v)] or [np.empty(0)])
+    if not len(pool) or pool.min() <= 0 or wanted is False:
+        return False
+    if wanted or pool.max() / pool.min() >= LOG_FROM:
+        axes.set_yscale("log")
+        return True
+    return False
+
+
+def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") -> None:
+    """Runs that were lost, as marks on the upper edge: their values have no place on the axis."""
+    if len(x):
+        axes.plot(
+            x,
+            [1.0] * len(x),
+            linestyle="none",
+            marker=marker,
+            markersize=4,
+            color=colour,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            zorder=5,
+        )

@@ -1,0 +1,309 @@
+"""Figures of searches: every trial, the best so far, and what each setting does to the outcome."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vrcli.report.curves import best_so_far, thin
+from vrcli.report.figure_style import (
+    OUTCOMES,
+    PAGE,
+    Plot,
+    legend_below,
+    log_where_it_serves,
+    mark_on_top,
+    new_figure,
+    style_of,
+    styled,
+)
+from vrcli.report.profiles import Sensitivity, sensitivity_of
+from vrcli.report.text_plot import LOG_FROM
+from vrcli.report.wording import setting as shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+
+#: Colour of trials that diverged: none of the outcome scale's.
+LOST = "#D55E00"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a search.
+
+    Args:
+        settings: what was searched, by name.
+        outcome: the objective, smaller is better; NaN or infinite when the trial diverged.
+        x: positions of its curve, empty when no curve is drawn.
+        y: values of its curve.
+    """
+
+    settings: Mapping[str, Any]
+    outcome: float
+    x: ArrayLike = ()
+    y: ArrayLike = ()
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.outcome)
+
+
+def sweep(
+    trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss", x_label: str = "epoch"
+) -> Plot:
+    """All trials of each optimizer: their curves coloured by outcome, and the best outcome so far.
+
+    Both optimizers share the axes and the colours, so that the spread of one can be held against that of the other.
+
+    Args:
+        trials: in the order in which they were run, by optimizer.
+    """
+    with styled():
+        count = max(1, len(trials))
+        figure, grid = new_figure(1, count + 1, size=(max(PAGE, 2.3 * (count + 1)), 2.9))
+        left = grid[0]
+        norm = _norm([t.outcome for found in trials.values() for t in found])
+        rows: list[dict[str, Any]] = []
+        for axes, (name, found) in zip(left, trials.items(), strict=False):
+            _trial_curves(axes, found, norm)
+            lost = sum(t.diverged for t in found)
+            axes.set_title(f"{name}: {len(found)} trials, {lost} diverged")
+            axes.set_xlabel(x_label)
+        left[0].set_ylabel("validation loss")
+        _share_loss_axis(left[:count], [np.asarray(t.y) for found in trials.values() for t in found])
+        last = left[-1]
+        for name, style in style_of(trials).items():
+            best = best_so_far([t.outcome for t in trials[name]])
+            last.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=name, **style)
+            rows += _sweep_rows(name, trials[name], best.tolist())
+        mark_on_top(last, [i + 1 for found in trials.values() for i, t in enumerate(found) if t.diverged], LOST, "x")
+        log_where_it_serves(last, [np.array([t.outcome for t in found]) for found in trials.values()])
+        last.set_title("best so far")
+        last.set_xlabel("trial")
+        last.set_ylabel(outcome_label)
+        if norm is not None:
+            import matplotlib
+
+            mappable = matplotlib.cm.ScalarMappable(norm, OUTCOMES)
+            figure.colorbar(mappable, ax=left[:count], label=outcome_label, pad=0.02, aspect=30)
+        legend_below(figure, last, count)
+        return Plot(figure, rows)
+
+
+def _norm(outcomes: Sequence[float]) -> Normalize | None:
+    """Colours by rank of magnitude where outcomes span one, so that one bad trial does not swallow the scale."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    finite = [v for v in outcomes if math.isfinite(v)]
+    if not finite:
+        return None
+    low, high = min(finite), max(finite)
+    if low > 0 and high / low >= LOG_FROM:
+        return LogNorm(low, high)
+    return Normalize(low, high if high > low else low + 1e-12)
+
+
+def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None) -> None:
+    import matplotlib
+
+    colours = matplotlib.colormaps[OUTCOMES]
+    # The best are drawn last, on top.
+    for trial in sorted(trials, key=lambda t: -t.outcome if not t.diverged else -math.inf):
+        x, y = np.asarray(trial.x, dtype=np.float64), np.asarray(trial.y, dtype=np.float64)
+        kept = thin(y, 500)
+        colour = LOST if trial.diverged or norm is None else colours(norm(trial.outcome))
+        axes.plot(x[kept], np.where(np.isfinite(y[kept]), y[kept], np.nan), color=colour, linewidth=0.9)
+        if trial.diverged and len(x):
+            mark_on_top(axes, [float(x[-1])], LOST, "x")
+
+
+def _share_loss_axis(axes: Sequence[Axes], values: Sequence[Any]) -> None:
+    for one in axes:
+        log_where_it_serves(one, values)
+    limits = [one.get_ylim() for one in axes if one.has_data()]
+    for one in axes:
+        if limits:
+            one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def _sweep_rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {"optimizer": name, "trial": i + 1, "settings": _words(t.settings), "outcome": t.outcome, "best_so_far": b}
+        for i, (t, b) in enumerate(zip(trials, best, strict=True))
+    ]
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={shown(value)}" for name, value in settings.items())
+
+
+def sensitivity(
+    trials: Mapping[str, Sequence[Trial]],
+    setting: str = "lr",
+    *,
+    outcome_label: str = "best validation loss",
+    tolerance: float = 0.1,
+) -> Plot:
+    """The outcome over one setting, with the range in which it stays close to the best and the share that diverged.
+
+    Args:
+        trials: by optimizer; those without the setting are left out.
+        tolerance: of the stable range, as a share of the best outcome.
+    """
+    with styled():
+        figure, grid = new_figure(2, 1, sharex=True, size=(4.2, 3.9), height_ratios=(3, 1))
+        top, bottom = grid[0][0], grid[1][0]
+        rows: list[dict[str, Any]] = []
+        drawn = []
+        for name, style in style_of(trials).items():
+            points = [(float(t.settings[setting]), t.outcome) for t in trials[name] if setting in t.settings]
+            found = sensitivity_of(points, tolerance=tolerance)
+            _sensitivity_lines(top, bottom, name, found, points, style)
+            drawn += [found.middle, np.array([outcome for _, outcome in points])]
+            rows += _sensitivity_rows(name, setting, found)
+        log_where_it_serves(top, drawn)
+        _log_x_where_it_serves(bottom, [row[setting] for row in rows])
+        top.set_ylabel(outcome_label)
+        bottom.set_ylabel("diverged")
+        bottom.set_ylim(-0.05, 1.05)
+        bottom.set_xlabel("learning rate" if setting == "lr" else setting)
+        legend_below(figure, top, 1)
+        figure.supxlabel(f"thick: within {100 * tolerance:g}% of the best", fontsize=7, color="#555555")
+        return Plot(figure, rows)
+
+
+def _sensitivity_lines(
+    top: Axes,
+    bottom: Axes,
+    name: str,
+    found: Sensitivity,
+    points: Sequence[tuple[float, float]],
+    style: Mapping[str, Any],
+) -> None:
+    label = f"{name}: stable over {found.decades:.1f} decades" if found.stable else f"{name}: diverged everywhere"
+    middle = np.where(np.isfinite(found.middle), found.middle, np.nan)
+    top.plot(found.at, middle, label=label, marker="o", markersize=3, **style)
+    finite = [(s, v) for s, v in points if math.isfinite(v)]
+    top.plot([s for s, _ in finite], [v for _, v in finite], "o", markersize=2, alpha=0.4, color=style["color"])
+    if found.stable:
+        inside = (found.at >= found.stable[0]) & (found.at <= found.stable[1])
+        top.plot(found.at[inside], middle[inside], color=style["color"], linewidth=5, alpha=0.3)
+    mark_on_top(top, [s for s, v in points if not math.isfinite(v)], style["color"], "x")
+    bottom.plot(found.at, np.array(found.diverged) / np.maximum(found.n, 1), marker="o", markersize=3, **style)
+
+
+def _sensitivity_rows(name: str, setting: str, found: Sensitivity) -> list[dict[str, Any]]:
+    return [
+        {
+            "optimizer": name,
+            setting: at,
+            "median": middle,
+            "n": n,
+            "diverged": lost,
+            "stable": found.stable is not None and found.stable[0] <= at <= found.stable[1],
+        }
+        for at, middle, n, lost in zip(found.at.tolist(), found.middle.tolist(), found.n, found.diverged, strict=True)
+    ]
+
+
+def _log_x_where_it_serves(axes: Axes, values: Sequence[float]) -> None:
+    if values and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
+        axes.set_xscale("log")
+
+
+def settings_grid(trials: Sequence[Trial], *, outcome_label: str = "best validation loss") -> Plot:
+    """The outcome of one optimizer's trials over each searched setting; diverged ones are crosses on the upper edge."""
+    names = list(dict.fromkeys(name for t in trials for name in t.settings))
+    with styled():
+        columns = min(3, max(1, len(names)))
+        lines = max(1, math.ceil(len(names) / columns))
+        figure, grid = new_figure(lines, columns, size=(PAGE, 2.2 * lines + 0.2), sharey=True)
+        places = [axes for line in grid for axes in line]
+        for axes in places[len(names) :]:
+            axes.set_visible(False)
+        rows: list[dict[str, Any]] = []
+        for axes, name in zip(places, names, strict=False):
+            with_it = [t for t in trials if name in t.settings]
+            numeric = all(
+                isinstance(t.settings[name], int | float) and not isinstance(t.settings[name], bool) for t in with_it
+            )
+            labels = sorted({shown(t.settings[name]) for t in with_it})
+            at = [float(t.settings[name]) if numeric else labels.index(shown(t.settings[name])) for t in with_it]
+            good = [(x, t.outcome) for x, t in zip(at, with_it, strict=True) if not t.diverged]
+            axes.plot([x for x, _ in good], [v for _, v in good], "o", markersize=4, alpha=0.7, color="#0072B2")
+            mark_on_top(axes, [x for x, t in zip(at, with_it, strict=True) if t.diverged], LOST, "x")
+            if numeric:
+                _log_x_where_it_serves(axes, at)
+            else:
+                axes.set_xticks(range(len(labels)), labels)
+                axes.set_xlim(-0.5, len(labels) - 0.5)
+            axes.set_xlabel(name)
+            rows += [
+                {"setting": name, "value": shown(t.settings[name]), "outcome": t.outcome, "diverged": t.diverged}
+                for t in with_it
+            ]
+        log_where_it_serves(places[0], [np.array([t.outcome for t in trials])])
+        for line in grid:
+            line[0].set_ylabel(outcome_label)
+        return Plot(figure, rows)
+
+
+def parallel(trials: Sequence[Trial], *, outcome_label: str = "best validation loss") -> Plot:
+    """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good."""
+    names = list(dict.fromkeys(name for t in trials for name in t.settings))
+    with styled():
+        figure, grid = new_figure(size=(PAGE, 3.0))
+        axes = grid[0][0]
+        norm = _norm([t.outcome for t in trials])
+        scaled = [_unit([t.settings.get(name) for t in trials]) for name in names]
+        scaled.append(_unit([t.outcome if not t.diverged else None for t in trials]))
+        import matplotlib
+
+        colours = matplotlib.colormaps[OUTCOMES]
+        order = sorted(range(len(trials)), key=lambda i: -trials[i].outcome if not trials[i].diverged else -math.inf)
+        for i in order:
+            lost = trials[i].diverged or norm is None
+            colour = LOST if lost or norm is None else colours(norm(trials[i].outcome))
+            heights = [column[0][i] for column in scaled]
+            axes.plot(range(len(scaled)), heights, color=colour, linewidth=1, alpha=0.5 if lost else 0.9)
+        for place, (_, low, high) in enumerate(scaled):
+            axes.text(place, -0.03, low, ha="center", va="top", fontsize=7)
+            axes.text(place, 1.03, high, ha="center", va="bottom", fontsize=7)
+        axes.set_xticks(range(len(scaled)), [*names, outcome_label])
+        axes.tick_params(axis="x", pad=12, length=0)
+        axes.set_yticks([])
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(visible=True, axis="x", color="#888888")
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+        if any(t.diverged for t in trials):
+            axes.plot([], [], color=LOST, label="diverged")
+            legend_below(figure, axes, 1)
+        rows = [{**{n: shown(t.settings.get(n)) for n in names}, "outcome": t.outcome} for t in trials]
+        return Plot(figure, rows)
+
+
+def _unit(values: Sequence[Any]) -> tuple[list[float], str, str]:
+    """Values scaled to 0..1 (logarithmically where that serves, categories evenly), and the labels of both ends."""
+    present = [v for v in values if v is not None]
+    numeric = bool(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
+    if not numeric:
+        labels = sorted({shown(v) for v in present})
+        step = max(1, len(labels) - 1)
+        heights = [labels.index(shown(v)) / step if v is not None else math.nan for v in values]
+        return heights, labels[0] if labels else "", labels[-1] if labels else ""
+    low, high = float(min(present)), float(max(present))
+    log = low > 0 and high / low >= LOG_FROM
+    base, span = (math.log(low), math.log(high / low)) if log else (low, high - low)
+    heights = [
+        math.nan if v is None else 0.5 if span == 0 else ((math.log(v) if log else float(v)) - base) / span
+        for v in values
+    ]
+    return heights, f"{low:.3g}", f"{high:.3g}"
