@@ -13,7 +13,7 @@ from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.optim.settings import model_of
 
-USABLE = [row.name for row in registry.catalogue() if not row.refusal]
+USABLE = [row.name for row in registry.catalogue() if not row.refusal and row.origin in ("vr", "torch")]
 
 
 def test_vradam_as_the_command_line_sees_it():

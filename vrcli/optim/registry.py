@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, nearest
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
+from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
+from vrcli.optim.zoo import ZOO_ROWS
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +45,7 @@ def _rows() -> Mapping[str, Row]:
         UsageError: two optimizers have the same name.
     """
     rows: dict[str, Row] = {}
-    for row in (*VR_ROWS, *TORCH_ROWS, *_entry_point_rows()):
+    for row in (*VR_ROWS, *TORCH_ROWS, *ZOO_ROWS, *_entry_point_rows()):
         other = rows.setdefault(row.name, row)
         if other is not row and other.target != row.target:
             one, two = (f"{r.target} ({r.origin})" for r in (other, row))
@@ -93,18 +95,20 @@ def load(row: Row) -> type[torch.optim.Optimizer]:
         raise UsageError(f"{row.name} cannot be used: {row.refusal}")
     import torch
 
-    found = _import(row.name, row.target)
+    found = _import(row, row.target)
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         raise UsageError(f"{row.target} is not a torch.optim.Optimizer class")
     return found
 
 
-def _import(name: str, target: str) -> Any:
+def _import(row: Row, target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a third party's module raises, the user sees one line
-        raise UsageError(f"optimizer {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        if row.origin == ZOO_ORIGIN and isinstance(error, ModuleNotFoundError):
+            raise UsageError(f"{row.name} comes with the extra 'zoo': pip install 'vrcli[zoo]'") from error
+        raise UsageError(f"optimizer {row.name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 @cache
@@ -137,17 +141,19 @@ def build(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.opt
     Raises:
         UsageError: as `validate`; or the constructor refuses the combination of values; or nothing is trainable.
     """
+    from vrcli.optim.settings import needed
+
     row = find(name)
-    optimizer = load(row)
-    values = validate(name, settings)
-    if row.groups:
-        parameters = _import(row.name, row.groups)(model)
-    else:
-        parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer: Any = load(row)
+    values = needed(optimizer, validate(name, settings))
+    parameters: Any = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError(f"{name}: the model has no trainable parameter")
+    if row.groups:
+        parameters = _import(row, row.groups)(model)
     try:
-        return optimizer(parameters, **values)
+        built: torch.optim.Optimizer = optimizer(model if row.takes_model else parameters, **values)
+        return built
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         raise UsageError(f"{name}: {' '.join(str(error).split())}") from error
 

@@ -39,6 +39,7 @@ class Row:
         defaults: values for arguments that the constructor requires, or that must differ from its defaults here.
         groups: "module:function" from a model to parameter groups, for optimizers that treat matrices and vectors
             differently; empty for all trainable parameters in one group.
+        takes_model: the constructor takes the model itself instead of parameters.
         refusal: why it cannot be built here, in one line; empty when it can.
     """
 
@@ -50,6 +51,7 @@ class Row:
     capabilities: frozenset[str] = frozenset()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     groups: str = ""
+    takes_model: bool = False
     refusal: str = ""
 
     def __post_init__(self) -> None:

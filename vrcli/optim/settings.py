@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from vrcli.errors import UsageError, nearest
 
 #: Arguments that are no hyperparameters: `differentiable` would record the step itself in the autograd graph.
-_HIDDEN = frozenset({"self", "params", "parameters", "model", "differentiable", "named_parameters"})
+_HIDDEN = frozenset({"self", "defaults", "params", "parameters", "model", "differentiable", "named_parameters"})
 
 #: Bounds by the names that the field agrees on. A class whose own default lies outside keeps only its own checks.
 _BOUNDS: Mapping[str, Mapping[str, Any]] = {
@@ -119,6 +119,15 @@ def validated(name: str, model: type[BaseModel], settings: Mapping[str, Any]) ->
         raise UsageError(f"{key} {_problem(first)}, got {settings.get(key)!r}") from error
 
 
+def needed(optimizer: type[torch.optim.Optimizer], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that are the constructor's own defaults.
+
+    A class may fix an argument that its base class has: naming that argument would then be an error, default or not.
+    """
+    own = {parameter.name: parameter.default for parameter in _parameters(optimizer)}
+    return {key: value for key, value in values.items() if own[key] is inspect.Parameter.empty or own[key] != value}
+
+
 def _problem(error: Any) -> str:
     context = error.get("ctx", {})
     for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
@@ -186,22 +195,21 @@ def _simple_type(annotation: Any, default: Any) -> Any:
 
 
 def _bounded(kind: Any, key: str, default: Any) -> Any:
-    bounds = _BOUNDS.get(key)
-    if not bounds:
-        return kind
-    bounded = _with_bounds(kind, bounds)
+    bounded = _with_bounds(kind, _BOUNDS.get(key, {}))
     if default is not ...:
         try:
             TypeAdapter(bounded).validate_python(default)
-        except ValidationError:
-            return kind
+        except ValidationError:  # a default of infinity among them
+            return _with_bounds(kind, {"allow_inf_nan": True})
     return bounded
 
 
 def _with_bounds(kind: Any, bounds: Mapping[str, Any]) -> Any:
     """`kind` with the bounds on each number in it."""
-    if kind in (int, float):
-        return Annotated[kind, Field(**bounds)]
+    if kind is float:
+        return Annotated[kind, Field(**{"allow_inf_nan": False, **bounds})]
+    if kind is int:
+        return Annotated[kind, Field(**{key: value for key, value in bounds.items() if key != "allow_inf_nan"})]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         return Union[tuple(_with_bounds(a, bounds) for a in arguments)]  # noqa: UP007  # built at run time
