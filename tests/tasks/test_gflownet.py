@@ -24,6 +24,14 @@ _spec.loader.exec_module(slow_gridworld)
 SlowWorld, Place = slow_gridworld.SlowWorld, slow_gridworld.Place
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # -- helpers ----------------------------------------------------------------------------------------------------------
 
 
@@ -327,26 +335,31 @@ def test_wrong_flows_have_a_loss(spoil: str):
     assert flow_matching(world, sampled, sampled.heads, world.reward(sampled.visits)).mean() > 1
 
 
-@pytest.mark.slow
-def test_training_a_table_approaches_the_reward():
-    made = task(grid_size=2, max_moves=3, entropy_weight=0.0)
-    world, slow = made.world(torch.device("cpu")), SlowWorld(2, 3)
-    model = Tabular(world, slow)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+def test_minimising_the_loss_of_random_trajectories_approaches_the_reward():
+    # On its own trajectories even a table learns to stop at once, where the loss is small too; see the task's header.
+    n, world, slow = 20_000, GridWorld(2, 3), SlowWorld(2, 3)
+    model, anyhow = Tabular(world, slow), Tabular(world, slow)
     share = torch.tensor(solve(Tabular(world, slow), slow, seed=0))
-    torch.manual_seed(0)
-    distance, losses = [], []
-    for step in range(3001):
-        if step % 3000 == 0:
-            sampled = rollout(world, model, gumbel(20_000, 3, ACTIONS))
-            drawn = torch.bincount(torch.tensor(finals(model, sampled)), minlength=len(share)) / 20_000
-            distance.append(0.5 * (drawn - share).abs().sum().item())
-            losses.append(flow_matching(world, sampled, sampled.heads, world.reward(sampled.visits)).mean().item())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
+
+    def measure() -> tuple[float, float]:
+        sampled = rollout(world, model, gumbel(n, 3, ACTIONS, generator=generator(1)))
+        drawn = torch.bincount(torch.tensor(finals(model, sampled)), minlength=len(share)) / n
+        loss = flow_matching(world, sampled, sampled.heads, world.reward(sampled.visits)).mean()
+        return loss.item(), 0.5 * (drawn - share).abs().sum().item()
+
+    before = measure()
+    for step in range(600):
+        sampled = rollout(world, anyhow, gumbel(128, 3, ACTIONS, generator=generator(step)))
+        heads = Heads(*model(sampled.encoded))
         optimizer.zero_grad()
-        made.loss(model, (torch.arange(128),)).backward()
+        flow_matching(world, sampled, heads, world.reward(sampled.visits)).mean().backward()
         optimizer.step()
-    assert losses[1] < 1e-3 < losses[0]
-    assert distance[1] < 0.03 < 0.2 < distance[0]
+        schedule.step()
+    after = measure()
+    assert after[0] < 0.01 < 10 < before[0]
+    assert after[1] < 0.03 < 0.3 < before[1]
 
 
 # -- the released loss ------------------------------------------------------------------------------------------------
@@ -449,9 +462,8 @@ def test_other_data_sets_are_refused():
         task(dataset="cifar10").data(generator())
 
 
-def test_smoke_training_halves_the_loss():
-    settings = {k: s.value for k, s in GFlowNet.presets["smoke"].settings.items() if k in GFlowNet.Config.model_fields}
-    made = GFlowNet(GFlowNet.Config(**settings))
+def test_training_halves_the_loss():
+    made = task()
     data = made.data(generator())
     torch.manual_seed(0)
     model = made.model(data)
@@ -462,7 +474,7 @@ def test_smoke_training_halves_the_loss():
             return made.evaluate(model, data.val)["loss"]
 
     before = measure()
-    for step in range(60):
+    for step in range(40):
         torch.manual_seed(step)
         optimizer.zero_grad()
         made.loss(model, (torch.arange(32),)).backward()
