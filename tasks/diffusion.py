@@ -248,7 +248,8 @@ class Diffusion(Task[Config]):
 
     def model(self, data: Splits) -> UNet:
         c = self.config
-        return UNet(data.info["image_shape"], base=c.base, depth=c.depth, time_dim=c.time_dim, dropout=c.dropout)
+        model = UNet(data.info["image_shape"], base=c.base, depth=c.depth, time_dim=c.time_dim, dropout=c.dropout)
+        return model.to(memory_format=torch.channels_last)
 
     def schedule(self, device: torch.device) -> NoiseSchedule:
         c = self.config

@@ -41,16 +41,28 @@ class TimeEmbedding(nn.Module):
         return embedding  # (B, dim)
 
 
+class Conv3x3(nn.Conv2d):
+    """A padded 3x3 convolution. On a single pixel only its centre sees the image, and only the centre is computed."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] == (1, 1):
+            return F.conv2d(x, self.weight[:, :, 1:2, 1:2], self.bias)
+        return super().forward(x)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with the time embedding added between them, around a shortcut."""
 
     def __init__(self, channels_in: int, channels_out: int, time_dim: int, dropout: float) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(GROUPS, channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = Conv3x3(channels_in, channels_out)
         self.time = nn.Linear(time_dim, channels_out)
         self.norm2 = nn.GroupNorm(GROUPS, channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = Conv3x3(channels_out, channels_out)
         self.dropout = nn.Dropout(dropout)
         same = channels_in == channels_out
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
@@ -79,10 +91,18 @@ class SelfAttention(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)  # (B, HW, C), a view where x is channels-last
         qkv = self.qkv(self.norm1(tokens)).unflatten(2, (3, HEADS, channels // HEADS))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, HW, C/heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
+        mixed = _attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
         tokens = tokens + self.out(mixed)
         tokens = tokens + self.mlp(self.norm2(tokens))
         return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    # In bfloat16 the CPU's backward pass of this function takes ten times as long as in float32.
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
 
 
 class UNet(nn.Module):
@@ -103,7 +123,7 @@ class UNet(nn.Module):
         widths = [base * multiplier for multiplier in MULTIPLIERS[: depth + 1]]
         deepest = widths[-1]
         self.time = TimeEmbedding(time_dim)
-        self.stem = nn.Conv2d(image_shape[0], base, 3, padding=1)
+        self.stem = Conv3x3(image_shape[0], base)
         self.down = nn.ModuleList(ResidualBlock(narrow, wide, time_dim, dropout) for narrow, wide in pairwise(widths))
         self.middle1 = ResidualBlock(deepest, deepest, time_dim, dropout)
         self.middle_attention = SelfAttention(deepest)
@@ -112,7 +132,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(ResidualBlock(below + here, here, time_dim, dropout) for below, here in upward)
         self.up_attention = nn.ModuleList(SelfAttention(here) for _, here in upward[:2])
         self.head_norm = nn.GroupNorm(GROUPS, base)
-        self.head = nn.Conv2d(base, image_shape[0], 3, padding=1)
+        self.head = Conv3x3(base, image_shape[0])
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         time = self.time(t)
