@@ -134,6 +134,21 @@ def _interpolated(x: Array, y: Array, at: Array) -> Array:
     return np.where((at < x[0]) | (at > x[-1]), np.nan, np.where(lost, np.inf, found))
 
 
+def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Array]:
+    """One run's means over consecutive stretches, at their middles; NaN-valued where a stretch has a lost value.
+
+    Args:
+        edges: of the stretches, increasing; stretches without points are left out.
+    """
+    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
+    place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(place, minlength=len(edges) - 1)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(place, np.where(np.isfinite(y), y, np.nan), len(edges) - 1) / np.maximum(counts, 1)
+    some = counts > 0
+    return ((edges[:-1] + edges[1:]) / 2)[some], means[some]
+
+
 def rescaled(steps: ArrayLike, known_steps: ArrayLike, known: ArrayLike) -> Array:
     """Epochs or seconds at any step, from their values at some steps, starting with 0 at step 0.
 

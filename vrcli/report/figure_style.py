@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from vrcli.report.text_plot import LOG_FROM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, which colour-blind people can tell apart; yellow is left out, it fades in print.
@@ -132,11 +134,20 @@ def new_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure,
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
-def legend_below(figure: Figure, axes: Axes, count: int) -> None:
-    """One legend for the whole figure, under it, where it hides no data."""
+def legend_below(figure: Figure, axes: Axes, *, note: str = "") -> None:
+    """One legend for the whole figure, under it, where it hides no data.
+
+    Args:
+        note: how to read the figure, in small print above the names.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, count)))
+    if not handles:
+        return
+    width = figure.get_figwidth()
+    longest = max(len(label) for label in labels)
+    columns = max(1, min(len(labels), int(width / (0.55 + 0.075 * longest))))
+    lines = "\n".join(textwrap.wrap(note, int(width * 17)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=lines, title_fontsize=7)
 
 
 def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None = None) -> bool:
@@ -147,8 +158,18 @@ def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None
         return False
     if wanted or pool.max() / pool.min() >= LOG_FROM:
         axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis, float(pool.max() / pool.min()))
         return True
     return False
+
+
+def plain_log_ticks(axis: Axis, span: float) -> None:
+    """Plain numbers at a logarithmic axis: powers of ten, and their doubles and fivefolds where there is room."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 300 else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") -> None:

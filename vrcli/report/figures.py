@@ -6,20 +6,21 @@ Each function returns the figure together with the numbers it shows, so that a f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vrcli.report.budget import ToTarget
-from vrcli.report.curves import Band, Envelope, envelope, thin_envelope
+from vrcli.report.curves import Band, Envelope, binned, envelope
 from vrcli.report.figure_style import (
     Plot,
     legend_below,
     log_where_it_serves,
     mark_on_top,
     new_figure,
+    plain_log_ticks,
     style_of,
     styled,
 )
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curves: TypeAlias = Sequence[tuple[ArrayLike, ArrayLike]]
-#: Points of a line beyond which a figure of this size shows no more.
-MOST_POINTS = 1500
+#: Positions beyond which a curve is drawn as means of consecutive stretches: more would be a smear.
+STRETCHES = 200
 
 
 def envelopes(
@@ -64,8 +65,7 @@ def envelopes(
             axes.set_title(title)
             axes.set_xlabel(x_label)
             axes.set_ylabel(y_label)
-        legend_below(figure, grid[0][0], len(names))
-        figure.supxlabel(_band_words(band, level), fontsize=7, color="#555555")
+        legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))
         return Plot(figure, rows)
 
 
@@ -86,12 +86,16 @@ def telemetry(
             rows += _panel(line[0], label, panel, style_of(names), band, level, None, None)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
         grid[-1][0].set_xlabel(x_label)
-        legend_below(figure, grid[0][0], len(names))
-        figure.supxlabel(_band_words(band, level), fontsize=7, color="#555555")
+        legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))
         return Plot(figure, rows)
 
 
-def _band_words(band: Band, level: float) -> str:
+def _fullest(panels: Iterable[Axes]) -> Axes:
+    """The panel with the most optimizers, whose legend serves for all."""
+    return max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+
+
+def _band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> str:
     share = f"{100 * level:g}%"
     words = {
         "sd": "mean ± standard deviation over runs",
@@ -99,7 +103,12 @@ def _band_words(band: Band, level: float) -> str:
         "minmax": "mean and range over runs",
         "quantile": f"median and the middle {share} of runs",
     }[band]
-    return f"{words}; thin where runs have ended, dots where a loss was not finite"
+    if any(row["n"] < row["runs"] for row in rows):
+        words += "; thin where runs have ended"
+    if any(row["lost"] for row in rows):
+        words += "; dots where a run's value stopped being finite"
+    most = max((row["averaged"] for row in rows), default=1)
+    return words + (f"; points average up to {most} steps" if most > 1 else "")
 
 
 def _panel(
@@ -116,13 +125,41 @@ def _panel(
     rows: list[dict[str, Any]] = []
     drawn: list[Array] = []
     for name, curves in panel.items():
-        found = envelope(curves, band=band, level=level, grid=_grid(curves, grid_points))
-        _draw(axes, name, thin_envelope(found, MOST_POINTS), styles[name])
-        mark_on_top(axes, [x for x in map(_first_lost, curves) if x is not None], styles[name]["color"])
-        drawn.append(found.centre)
-        rows += _rows(title, name, found)
-    log_where_it_serves(axes, drawn, log)
+        stretched, averaged = (curves, 1) if grid_points else _in_stretches(curves)
+        found = envelope(stretched, band=band, level=level, grid=_grid(curves, grid_points))
+        lost = [x for x in map(_first_lost, curves) if x is not None]
+        _draw(axes, name, found, styles[name], len(lost))
+        mark_on_top(axes, lost, styles[name]["color"])
+        drawn += [found.centre, *(np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))]
+        rows += _rows(title, name, found, averaged)
+    log = log_where_it_serves(axes, [np.where(values > 0, values, np.nan) for values in drawn], log)
+    _limit(axes, drawn, log)
     return rows
+
+
+def _in_stretches(curves: Curves) -> tuple[Curves, int]:
+    """Long curves as means of stretches, and how many steps the longest stretch averages."""
+    positions = [np.asarray(x, dtype=np.float64) for x, _ in curves]
+    longest = max((len(x) for x in positions), default=0)
+    if longest <= 2 * STRETCHES:
+        return curves, 1
+    low, high = min(float(x[0]) for x in positions if len(x)), max(float(x[-1]) for x in positions if len(x))
+    edges = np.linspace(low, high, STRETCHES + 1)
+    return [binned(curve, edges) for curve in curves], math.ceil(longest / STRETCHES)
+
+
+def _limit(axes: Axes, drawn: Sequence[Array], log: bool) -> None:
+    """Fit the axis to the lines and to the bands of all runs: the band of two survivors may be wider than the page."""
+    pool = np.concatenate([np.empty(0), *drawn])
+    pool = pool[np.isfinite(pool) & ((pool > 0) | (not log))]
+    if not len(pool) or pool.min() == pool.max():
+        return
+    low, high = float(pool.min()), float(pool.max())
+    if log:
+        margin = (high / low) ** 0.05
+        axes.set_ylim(low / margin, high * margin)
+    else:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
 def _grid(curves: Curves, points: int | None) -> Array | None:
@@ -130,9 +167,9 @@ def _grid(curves: Curves, points: int | None) -> Array | None:
     return np.linspace(0.0, max(ends), points) if points and ends else None
 
 
-def _draw(axes: Axes, name: str, found: Envelope, style: Mapping[str, Any]) -> None:
+def _draw(axes: Axes, name: str, found: Envelope, style: Mapping[str, Any], lost: int) -> None:
     whole = found.n == found.runs
-    label = f"{name} (n = {found.runs})"
+    label = f"{name} (n = {found.runs}{f', {lost} lost' if lost else ''})"
     if not whole.any():
         whole = found.n == found.n.max(initial=0)
     # The full line keeps one point beyond where all runs are alive, so that the two lines meet.
@@ -148,11 +185,12 @@ def _first_lost(curve: tuple[ArrayLike, ArrayLike]) -> float | None:
     return float(x[lost[0]]) if len(lost) else None
 
 
-def _rows(title: str, name: str, found: Envelope) -> list[dict[str, Any]]:
+def _rows(title: str, name: str, found: Envelope, averaged: int) -> list[dict[str, Any]]:
     columns = (found.x, found.centre, found.low, found.high, found.n, found.lost)
+    about = {"panel": title, "optimizer": name, "runs": found.runs, "averaged": averaged}
     return [
-        {"panel": title, "optimizer": name, "x": x, "centre": c, "low": lo, "high": hi, "n": n, "lost": lost}
-        for x, c, lo, hi, n, lost in zip(*(column.tolist() for column in columns), strict=True)
+        {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": lost}
+        for x, c, low, high, n, lost in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
@@ -184,12 +222,12 @@ def target(reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_la
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{x_label} to {target_label}")
         axes.set_ylabel("share of runs")
-        legend_below(figure, axes, min(2, len(reached)))
+        legend_below(figure, axes)
         return Plot(figure, rows)
 
 
 def profile(
-    costs: Mapping[str, Mapping[str, float]], *, cost_label: str = "best validation loss", most: float | None = None
+    costs: Mapping[str, Mapping[str, float]], *, cost_label: str = "validation loss", most: float | None = None
 ) -> Plot:
     """Dolan and More's performance profiles: on what share of tasks each optimizer is within a factor of the best.
 
@@ -215,10 +253,11 @@ def profile(
             ]
         if end > 10:
             axes.set_xscale("log")
+            plain_log_ticks(axes.xaxis, end)
         axes.set_xlim(1.0, max(end, math.nextafter(1.0, 2.0)))
         axes.set_ylim(-0.02, 1.04)
-        axes.set_xlabel(f"factor of the best {cost_label}")
+        axes.set_xlabel(f"{cost_label} relative to the best optimizer")
         tasks = len({task for by_task in costs.values() for task in by_task})
         axes.set_ylabel(f"share of {tasks} tasks")
-        legend_below(figure, axes, min(3, len(found)))
+        legend_below(figure, axes)
         return Plot(figure, rows)

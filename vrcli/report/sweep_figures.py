@@ -19,6 +19,7 @@ from vrcli.report.figure_style import (
     log_where_it_serves,
     mark_on_top,
     new_figure,
+    plain_log_ticks,
     style_of,
     styled,
 )
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
 
 #: Colour of trials that diverged: none of the outcome scale's.
-LOST = "#D55E00"
+LOST = "#CC0066"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def sweep(
         for axes, (name, found) in zip(left, trials.items(), strict=False):
             _trial_curves(axes, found, norm)
             lost = sum(t.diverged for t in found)
-            axes.set_title(f"{name}: {len(found)} trials, {lost} diverged")
+            axes.set_title(f"{name}\n{len(found)} trials, {lost} diverged")
             axes.set_xlabel(x_label)
         left[0].set_ylabel("validation loss")
         _share_loss_axis(left[:count], [np.asarray(t.y) for found in trials.values() for t in found])
@@ -82,8 +83,8 @@ def sweep(
         for name, style in style_of(trials).items():
             best = best_so_far([t.outcome for t in trials[name]])
             last.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=name, **style)
+            mark_on_top(last, [i + 1 for i, t in enumerate(trials[name]) if t.diverged], style["color"], "x")
             rows += _sweep_rows(name, trials[name], best.tolist())
-        mark_on_top(last, [i + 1 for found in trials.values() for i, t in enumerate(found) if t.diverged], LOST, "x")
         log_where_it_serves(last, [np.array([t.outcome for t in found]) for found in trials.values()])
         last.set_title("best so far")
         last.set_xlabel("trial")
@@ -93,7 +94,7 @@ def sweep(
 
             mappable = matplotlib.cm.ScalarMappable(norm, OUTCOMES)
             figure.colorbar(mappable, ax=left[:count], label=outcome_label, pad=0.02, aspect=30)
-        legend_below(figure, last, count)
+        legend_below(figure, last)
         return Plot(figure, rows)
 
 
@@ -121,16 +122,18 @@ def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None) -
         colour = LOST if trial.diverged or norm is None else colours(norm(trial.outcome))
         axes.plot(x[kept], np.where(np.isfinite(y[kept]), y[kept], np.nan), color=colour, linewidth=0.9)
         if trial.diverged and len(x):
-            mark_on_top(axes, [float(x[-1])], LOST, "x")
+            lost = np.flatnonzero(~np.isfinite(y))
+            mark_on_top(axes, [float(x[lost[0] if len(lost) else -1])], LOST, "x")
 
 
 def _share_loss_axis(axes: Sequence[Axes], values: Sequence[Any]) -> None:
     for one in axes:
         log_where_it_serves(one, values)
     limits = [one.get_ylim() for one in axes if one.has_data()]
-    for one in axes:
+    for index, one in enumerate(axes):
         if limits:
             one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        one.tick_params(labelleft=index == 0)
 
 
 def _sweep_rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dict[str, Any]]:
@@ -174,8 +177,7 @@ def sensitivity(
         bottom.set_ylabel("diverged")
         bottom.set_ylim(-0.05, 1.05)
         bottom.set_xlabel("learning rate" if setting == "lr" else setting)
-        legend_below(figure, top, 1)
-        figure.supxlabel(f"thick: within {100 * tolerance:g}% of the best", fontsize=7, color="#555555")
+        legend_below(figure, top, note=f"medians; thick within {100 * tolerance:g}% of the best; crosses diverged")
         return Plot(figure, rows)
 
 
@@ -216,6 +218,7 @@ def _sensitivity_rows(name: str, setting: str, found: Sensitivity) -> list[dict[
 def _log_x_where_it_serves(axes: Axes, values: Sequence[float]) -> None:
     if values and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
         axes.set_xscale("log")
+        plain_log_ticks(axes.xaxis, math.inf)
 
 
 def settings_grid(trials: Sequence[Trial], *, outcome_label: str = "best validation loss") -> Plot:
@@ -285,16 +288,19 @@ def parallel(trials: Sequence[Trial], *, outcome_label: str = "best validation l
             axes.spines[side].set_visible(False)
         if any(t.diverged for t in trials):
             axes.plot([], [], color=LOST, label="diverged")
-            legend_below(figure, axes, 1)
+            legend_below(figure, axes)
         rows = [{**{n: shown(t.settings.get(n)) for n in names}, "outcome": t.outcome} for t in trials]
         return Plot(figure, rows)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _unit(values: Sequence[Any]) -> tuple[list[float], str, str]:
     """Values scaled to 0..1 (logarithmically where that serves, categories evenly), and the labels of both ends."""
     present = [v for v in values if v is not None]
-    numeric = bool(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
-    if not numeric:
+    if not present or not all(_is_number(v) for v in present):
         labels = sorted({shown(v) for v in present})
         step = max(1, len(labels) - 1)
         heights = [labels.index(shown(v)) / step if v is not None else math.nan for v in values]

@@ -1,0 +1,233 @@
+"""Figures by the numbers behind them, by what is drawn, and by the files they become."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vrcli.errors import UsageError, VrError
+from vrcli.report.budget import steps_to_target
+from vrcli.report.curves import binned
+from vrcli.report.figures import Plot, envelopes, profile, target, telemetry
+from vrcli.report.profiles import performance_profile, sensitivity_of
+from vrcli.report.sweep_figures import Trial, parallel, sensitivity, settings_grid, sweep
+
+RNG = np.random.default_rng(0)
+
+
+def curves(runs: int = 4, length: int = 30, die: int | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    found = []
+    for run in range(runs):
+        y = np.exp(-np.arange(length) / 10) + 0.05 + 0.01 * RNG.random(length)
+        x = np.arange(1, length + 1)
+        if die is not None and run == 0:
+            x, y = x[:die], y[:die].copy()
+            y[-1] = math.nan
+        found.append((x, y))
+    return found
+
+
+def trials(count: int = 12) -> list[Trial]:
+    found = []
+    for i in range(count):
+        lr = 10 ** RNG.uniform(-4, 0)
+        lost = lr > 0.3
+        y = np.full(8, math.nan) if lost else 0.1 + np.exp(-np.arange(8.0))
+        settings = {"lr": lr, "normgrad": bool(i % 2), "lr_cutoff": i + 3}
+        found.append(Trial(settings, math.nan if lost else float(y.min()), np.arange(1, 9), y))
+    return found
+
+
+PLOTS = {
+    "envelopes": lambda: envelopes({"training": {"a": curves(), "b": curves(die=12)}, "validation": {"a": curves()}}),
+    "telemetry": lambda: telemetry({"training loss": {"a": curves()}, "gate": {"a": curves(1)}}),
+    "target": lambda: target({"a": steps_to_target(curves(), 0.3), "b": steps_to_target(curves(), 0.001)}),
+    "profile": lambda: profile({"a": {"cnn": 1.0, "t": 2.0}, "b": {"cnn": 1.5, "t": math.nan}}),
+    "sweep": lambda: sweep({"a": trials(), "b": trials()}),
+    "sensitivity": lambda: sensitivity({"a": trials(), "b": trials()}),
+    "settings": lambda: settings_grid(trials()),
+    "parallel": lambda: parallel(trials()),
+}
+EMPTY = {
+    "envelopes": lambda: envelopes({}),
+    "no runs": lambda: envelopes({"training": {"a": []}}),
+    "only lost": lambda: envelopes({"training": {"a": [([1.0], [math.nan])]}}),
+    "one point": lambda: envelopes({"training": {"a": [([1.0], [0.5])]}}),
+    "telemetry": lambda: telemetry({}),
+    "target": lambda: target({}),
+    "never": lambda: target({"a": steps_to_target([([1.0], [math.nan])], 0.1)}),
+    "profile": lambda: profile({}),
+    "all failed": lambda: profile({"a": {"cnn": math.nan}, "b": {"cnn": math.inf}}),
+    "sweep": lambda: sweep({"a": []}),
+    "all diverged": lambda: sweep({"a": [Trial({"lr": 0.1}, math.nan)]}),
+    "sensitivity": lambda: sensitivity({"a": [Trial({"lr": 0.1}, math.nan), Trial({}, 1.0)]}),
+    "settings": lambda: settings_grid([]),
+    "parallel": lambda: parallel([Trial({"lr": 0.1, "mode": None}, 0.5)]),
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_figure_becomes_a_file_of_every_format(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / f"figure{suffix}"
+    PLOTS[name]().save(path)
+    head = path.read_bytes()[:400]
+    assert {".png": b"\x89PNG", ".svg": b"<svg", ".pdf": b"%PDF"}[suffix] in head
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_nothing_to_draw_is_no_error(tmp_path: Path, name: str) -> None:
+    EMPTY[name]().save(tmp_path / "empty.png")
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_axes_have_names_and_fonts_are_legible(name: str) -> None:
+    for axes in PLOTS[name]().figure.axes:
+        if not axes.get_visible():
+            continue
+        if name != "parallel":
+            assert (
+                axes.get_ylabel()
+                or not any(label.get_visible() for label in axes.get_yticklabels())
+                or axes.get_title()
+            )
+        sizes = [text.get_fontsize() for text in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+        assert all(size >= 7 for size in sizes)
+
+
+def test_the_same_figure_gives_the_same_svg(tmp_path: Path) -> None:
+    drawn = curves()
+    for name in ("one.svg", "two.svg"):
+        envelopes({"training": {"a": drawn}}).save(tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_hostile_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    name = r"$\frac{1}{ <script> & _x_ \n"
+    envelopes({name: {name: curves()}}, y_label=name).save(tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    assert "<script>" not in text
+    assert r"$\frac{1}{ &lt;script&gt; &amp; _x_ \n" in text
+
+
+def test_envelope_rows_equal_numpy() -> None:
+    drawn = curves(5)
+    rows = envelopes({"training": {"a": drawn}}, band="sd").rows
+    table = np.array([y for _, y in drawn])
+    np.testing.assert_allclose([r["centre"] for r in rows], table.mean(0))
+    np.testing.assert_allclose([r["high"] for r in rows], table.mean(0) + table.std(0, ddof=1))
+    assert {r["n"] for r in rows} == {5}
+
+
+def test_a_run_that_diverged_is_counted_marked_and_thins_the_line() -> None:
+    plot = envelopes({"training": {"a": curves(4, die=12)}})
+    axes = plot.figure.axes[0]
+    by_x = {r["x"]: r for r in plot.rows}
+    assert (by_x[11.0]["n"], by_x[12.0]["n"], by_x[12.0]["lost"], by_x[20.0]["n"]) == (4, 3, 1, 3)
+    (label,) = axes.get_legend_handles_labels()[1]
+    assert label == "a (n = 4, 1 lost)"
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [
+        line.get_xdata().tolist() if hasattr(line.get_xdata(), "tolist") else line.get_xdata() for line in dots
+    ] == [[12.0]]
+    thick, thin = (np.asarray(line.get_ydata()) for line in axes.lines[:2])
+    assert np.isfinite(thick[:11]).all()
+    assert np.isnan(thick[13:]).all()
+    assert np.isfinite(thin[11:]).all()
+    assert np.isnan(thin[:11]).all()
+
+
+def test_long_curves_are_averaged_and_say_so() -> None:
+    x = np.arange(1, 3001)
+    y = RNG.standard_normal((3, 3000))
+    plot = envelopes({"training": {"a": [(x, row) for row in y]}})
+    assert len(plot.rows) == 200
+    assert {r["averaged"] for r in plot.rows} == {15}
+    assert np.mean([r["centre"] for r in plot.rows]) == pytest.approx(y.mean(), abs=1e-3)
+    assert "average up to 15 steps" in plot.figure.legends[0].get_title().get_text().replace("\n", " ")
+
+
+def test_binned_means_equal_numpy_and_keep_losses() -> None:
+    x, y = np.arange(10.0), np.arange(10.0) ** 2
+    y[7] = math.inf
+    at, means = binned((x, y), np.array([0.0, 5.0, 9.0]))
+    assert at.tolist() == [2.5, 7.0]
+    assert means[0] == np.mean(y[:5])
+    assert math.isnan(means[1])
+
+
+def test_the_band_of_few_survivors_does_not_set_the_scale() -> None:
+    wild = [(np.arange(1, 4), [1.0, 1.0, 1.0]) for _ in range(3)] + [
+        (np.arange(1, 6), [1.0, 1.1, 1.0, 1.0, v]) for v in (0.9, 50.0)
+    ]
+    low, high = envelopes({"t": {"a": wild}}, band="ci", log=False).figure.axes[0].get_ylim()
+    assert low > -50
+    assert high < 100
+
+
+def test_target_curve_is_the_share_of_runs() -> None:
+    runs = [([1, 2, 3], [3, 2, 0.1]), ([1, 2, 3], [3, 0.1, 0.1]), ([1, 2, 3], [3, 2, 1])]
+    rows = target({"a": steps_to_target(runs, 0.5)}).rows
+    assert [(r["x"], pytest.approx(r["share"])) for r in rows] == [(0.0, 0.0), (2.0, 1 / 3), (3.0, 2 / 3), (3.0, 2 / 3)]
+
+
+def test_performance_profile_equals_its_definition() -> None:
+    table = RNG.lognormal(size=(4, 7))
+    table[1, 2], table[2, 5] = math.nan, math.inf
+    costs = {f"o{i}": {f"t{j}": table[i, j] for j in range(7)} for i in range(4)}
+    found = performance_profile(costs)
+    for (i, (factors, shares)), factor in itertools.product(enumerate(found.values()), (1.0, 1.5, 3.0, 10.0)):
+        ratios = [table[i, j] / np.nanmin(np.where(np.isfinite(table[:, j]), table[:, j], np.nan)) for j in range(7)]
+        share = np.mean([math.isfinite(r) and r <= factor for r in ratios])
+        reached = shares[factors <= factor]
+        assert (reached[-1] if len(reached) else 0.0) == pytest.approx(share)
+
+
+def test_a_profile_needs_positive_costs() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        performance_profile({"a": {"cnn": 0.0}})
+
+
+def test_stable_range_is_the_stretch_around_the_best() -> None:
+    outcomes = {1e-4: 0.5, 1e-3: 0.105, 1e-2: 0.1, 1e-1: 0.109, 1.0: math.nan}
+    found = sensitivity_of([(lr, v) for lr, v in outcomes.items() for _ in range(2)] + [(1e-4, 0.1), (1e-4, math.nan)])
+    assert found.best == 1e-2
+    assert found.stable == (1e-3, 1e-1)
+    assert found.decades == pytest.approx(2.0)
+    assert found.diverged == (1, 0, 0, 0, 2)
+    assert found.n == (4, 2, 2, 2, 2)
+    assert math.isinf(found.middle[-1])
+    lost = sensitivity_of([(0.1, math.nan)])
+    assert (lost.best, lost.stable, lost.decades) == (None, None, 0.0)
+
+
+def test_sweep_rows_keep_every_trial_and_the_best_so_far() -> None:
+    found = trials(10)
+    rows = sweep({"a": found}).rows
+    assert len(rows) == 10
+    best = [r["best_so_far"] for r in rows if not math.isnan(r["best_so_far"])]
+    assert best == sorted(best, reverse=True)
+    assert best[-1] == min(t.outcome for t in found if not t.diverged)
+
+
+def test_data_are_written_as_csv(tmp_path: Path) -> None:
+    plot = PLOTS["envelopes"]()
+    plot.save_data(tmp_path / "out.csv")
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert len(rows) == len(plot.rows)
+    assert float(rows[0]["centre"]) == plot.rows[0]["centre"]
+
+
+def test_bad_paths_are_one_line(tmp_path: Path) -> None:
+    plot: Plot = PLOTS["profile"]()
+    with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
+        plot.save(tmp_path / "figure.gif")
+    for save in (plot.save, plot.save_data):
+        with pytest.raises(VrError, match="cannot write") as caught:
+            save(tmp_path / "missing" / "figure.png")
+        assert "\n" not in str(caught.value)
