@@ -10,9 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from db.store import Store
-
 from db.records import RunRecord
+from db.store import Store
 from tasks.base import Task
 from vrcli.engine import provenance
 from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
@@ -62,6 +61,7 @@ def execute(
     malloc_tuned: bool = False,
     notice: Callable[[str], object] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
+    reuse: bool = False,
     **links: Any,
 ) -> RunRecord:
     """Run `spec` and store it.
@@ -70,6 +70,8 @@ def execute(
     then on every ending, also an error or Ctrl-C, closes the row.
 
     Args:
+        reuse: give back a stored run of the same spec that completed or diverged, instead of running it again: it would
+            give the same bits.
         links: what the run belongs to (`tag`, `group`, ...), as `Store.begin_run` takes them.
 
     Raises:
@@ -79,6 +81,10 @@ def execute(
     watcher = watcher or Silent()
     prepared = prepare(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
     spec = prepared.spec
+    if reuse:
+        earlier: list[RunRecord] = store.runs(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
+        if earlier:
+            return earlier[0]
     origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
     record = store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, **links)
     try:

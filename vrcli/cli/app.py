@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from vrcli import __version__
-from vrcli.cli import bench, db, opts, report, run, runs, sweep, sweeps, tasks
+from vrcli.cli import bench, compare, db, opts, report, run, runs, sweep, sweeps, tasks
 from vrcli.errors import VrError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ def root(
 
 app.command("run", cls=run.RunCommand)(run.run)
 app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
+app.command("compare", cls=compare.CompareCommand)(compare.compare)
 app.command("report")(report.report)
 app.add_typer(runs.app, name="runs")
 app.add_typer(sweeps.app, name="sweeps")

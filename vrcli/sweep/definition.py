@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.space import Categorical, Dimension, Space
 from vrcli.errors import UsageError, nearest
 from vrcli.sweep import axes
-from vrcli.sweep.axes import Params
+from vrcli.sweep.search import Search
 
 if TYPE_CHECKING:
     from tasks.base import Task
@@ -124,23 +124,49 @@ def define(task: type[Task[Any]], wish: Wish) -> list[Definition]:
     Raises:
         UsageError: a name that is no setting, a value or an end of an axis that is not accepted, nothing to search.
     """
-    from vrcli.spec import settings_of
-
-    doubled = [name for i, name in enumerate(wish.optimizers) if name in wish.optimizers[:i]]
-    if doubled:
-        raise UsageError(f"--opt {doubled[0]} is given twice; each optimizer gets one sweep")
+    by_optimizer = _settings_by_optimizer(task, wish)
+    Search({}, wish.search, wish.search_seed, wish.initial)  # refuses what it does not know
     if wish.prune not in PRUNE_RULES:
         raise UsageError(f"--prune must be one of {', '.join(PRUNE_RULES)}, got {wish.prune}")
     fixed = dict(map(_fix, _once("--fix", wish.fixed)))
     spaces = dict(map(axes.parse_space, _once("--space", wish.spaces)))
     if both := sorted(fixed.keys() & spaces.keys()):
         raise UsageError(f"{both[0]} is in --fix and in --space; it can be one of them")
-    by_optimizer = {name: settings_of(task, name) for name in wish.optimizers}
     for flag, names in (("--fix", fixed), ("--space", spaces)):
         for name in names:
             if not any(_knows(settings, name) for settings in by_optimizer.values()):
                 raise _unknown(flag, name, by_optimizer)
     return [_define_one(task, wish, settings, fixed, spaces) for settings in by_optimizer.values()]
+
+
+def given_settings(task: type[Task[Any]], wish: Wish) -> dict[str, dict[str, Any]]:
+    """What the user gave for each optimizer, by name: configuration file, flags and --fix; for runs without a search.
+
+    Raises:
+        UsageError: a name that is no setting of any of them.
+    """
+    fixed = dict(map(_fix, _once("--fix", wish.fixed)))
+    by_optimizer = _settings_by_optimizer(task, wish)
+    for name in fixed:
+        if not any(_knows(settings, name) for settings in by_optimizer.values()):
+            raise _unknown("--fix", name, by_optimizer)
+    return {
+        optimizer: {
+            **{n: v for n, v in wish.config.items() if _belongs(settings, n, wish.optimizers, task)},
+            **wish.flags,
+            **{n: v for n, v in fixed.items() if _knows(settings, n)},
+        }
+        for optimizer, settings in by_optimizer.items()
+    }
+
+
+def _settings_by_optimizer(task: type[Task[Any]], wish: Wish) -> dict[str, Settings]:
+    from vrcli.spec import settings_of
+
+    doubled = [name for i, name in enumerate(wish.optimizers) if name in wish.optimizers[:i]]
+    if doubled:
+        raise UsageError(f"--opt {doubled[0]} is given twice; each optimizer is taken once")
+    return {name: settings_of(task, name) for name in wish.optimizers}
 
 
 def _define_one(
@@ -190,11 +216,6 @@ def default_space(task: type[Task[Any]], settings: Settings) -> Space:
     if stated is None:
         stated = {**registry.find(settings.optimizer).space, **task.space.get("*", {})}
     return {name: axis for name, axis in stated.items() if _knows(settings, name)}
-
-
-def params_to_flags(definition: Definition, params: Params) -> dict[str, Any]:
-    """The settings of one trial by name, as `resolve` takes them."""
-    return {**definition.explicit, **params}
 
 
 def _by_name(settings: Settings, resolved: Resolved) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""`vr compare`: paired runs, the verdict, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+SPIRALS = "vrcli.scaffold.task_template:Spirals"
+QUICK = ("--preset", "smoke", "--threads", "1")
+
+
+def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_path):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "3", "--epochs", "15", *QUICK)
+    done = vr(*words, "--target", "0.68", "--power")
+    assert done.code == 0, done.err
+    assert "adamw − sgd: −" in done.out
+    assert "→ " in done.out
+    assert "± is a 95% interval of the mean" in done.out
+    assert "to val loss 0.68" in done.out
+    assert "what more seeds could show" in done.out
+    body = json.loads(vr(*words, "--format", "json").out)
+    runs = body["optimizers"]
+    assert [len(r["values"]) for r in runs.values()] == [3, 3]
+    assert list(runs["adamw"]["values"]) == list(runs["sgd"]["values"]) == ["1", "2", "3"]
+    one = body["comparisons"][0]
+    difference = [runs["adamw"]["values"][s] - runs["sgd"]["values"][s] for s in "123"]
+    assert one["difference"] == pytest.approx(sum(difference) / 3)
+    assert one["paired"] is True
+    with sqlite3.connect(tmp_path / "vr.db") as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone()[0] == 6  # the second call ran nothing
+
+
+def test_pairs_start_from_the_same_weights_and_order(vr):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "2", *QUICK, "--format", "json")
+    body = json.loads(vr(*words).out)
+    first = []
+    for optimizer in ("adamw", "sgd"):
+        run = body["optimizers"][optimizer]["runs"][0]
+        curves = json.loads(vr("runs", "show", str(run), "--format", "json").out)["curves"]
+        first.append(curves["train_loss"]["values"][0])
+    assert first[0] == first[1]
+
+
+def test_equal_optimizers_are_no_different(vr):
+    words = ("compare", SPIRALS, "--opt", "adam", "--opt", "adamw", "--fix", "weight_decay=0", "--seeds", "3", *QUICK)
+    done = vr(*words)
+    assert "no difference between adam and adamw can be claimed" in done.out
+
+
+def test_tuning_first_gives_every_optimizer_the_same_budget(vr):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "3", "--search", "random")
+    body = json.loads(vr(*words, "--seeds", "2", *QUICK, "--format", "json").out)
+    assert {one["optimizer"]: one["trials"] for one in body["sweeps"]} == {"adamw": 3, "sgd": 3}
+    for one in body["sweeps"]:
+        run = body["optimizers"][one["optimizer"]]["runs"][0]
+        spec = json.loads(vr("runs", "show", str(run), "--format", "json").out)["spec"]
+        assert spec["optimizer_settings"]["lr"] == pytest.approx(one["best_params"]["lr"])
+        assert spec["seed"] == 1  # never seen by the search
+
+
+REFUSED = {
+    "one optimizer": (["--opt", "adamw"], "--opt must be given at least twice"),
+    "twice the same": (["--opt", "adamw", "--opt", "adamw"], "--opt adamw is given twice"),
+    "one seed": (["--opt", "adamw", "--opt", "sgd", "--seeds", "1"], "--seeds must be >= 2, got 1"),
+    "metric": (["--opt", "adamw", "--opt", "sgd", "--metric", "test_los"], "did you mean test_loss?"),
+    "level": (["--opt", "adamw", "--opt", "sgd", "--level", "1"], "--level must be in [0.5, 1), got 1"),
+    "setting": (["--opt", "adamw", "--opt", "sgd", "--fix", "momentm=0.9"], "did you mean momentum?"),
+    "value": (["--opt", "adamw", "--opt", "sgd", "--fix", "lr=-1"], "--lr must be > 0, got -1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_one_line_exit_2_and_no_database(vr, tmp_path, case):
+    words, expected = REFUSED[case]
+    done = vr("compare", SPIRALS, *words)
+    assert done.code == 2
+    assert expected in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "vr.db").exists()

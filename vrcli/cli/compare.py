@@ -1,0 +1,74 @@
+"""`vr compare`: the whole protocol, from equal budgets to a verdict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.cli.settings import META
+from vrcli.cli.sweep import SweepCommand, make_wish
+from vrcli.errors import UsageError
+
+
+class CompareCommand(SweepCommand):
+    """`vr compare TASK --opt A --opt B` with the settings of task and training as options."""
+
+
+def compare(
+    ctx: typer.Context,
+    task: str | None = req.TASK,
+    opt: list[str] = typer.Option([], "--opt", help="optimizer; give two or more"),
+    trials: int = typer.Option(0, "--trials", help="trials to tune each optimizer with; 0 takes the preset's settings"),
+    seeds: int = typer.Option(5, "--seeds", help="fresh seeds for each optimizer, the same for all"),
+    preset: str | None = req.PRESET,
+    space: list[str] = typer.Option([], "--space", help="axis of the search: lr=log:1e-5:1e-1"),
+    fix: list[str] = typer.Option([], "--fix", help="setting of the optimizers kept at a value: weight_decay=1e-5"),
+    search: str = typer.Option("gp", "--search", help="gp, forest, random or sobol"),
+    search_seed: int = typer.Option(0, "--search-seed", help="seed of the search"),
+    metric: str = typer.Option("best_val_loss", "--metric", help="result to compare: best_val_loss, test_loss, ..."),
+    level: float = typer.Option(0.95, "--level", help="of the intervals; 1 - level is the verdict's error rate"),
+    target: float | None = typer.Option(None, "--target", help="also steps and seconds to this validation loss"),
+    power: bool = typer.Option(False, "--power", help="also what more seeds could show"),
+    jobs: int = typer.Option(1, "--jobs", "-j", help="runs at the same time; the threads are divided among them"),
+    device: str | None = req.DEVICE,
+    threads: int | None = req.THREADS,
+    config: Path | None = req.CONFIG,
+    data_dir: Path | None = req.DATA_DIR,
+    tag: str | None = req.TAG,
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    quiet: bool = req.QUIET,
+    malloc_tuning: bool = req.MALLOC,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
+
+    The runs pair by seed: the same initial weights and the same order of the data. The same command again goes on
+    where it was interrupted, and runs nothing twice.
+    """
+    req.check_format(format)
+    for flag, value, least in (("--trials", trials, 0), ("--seeds", seeds, 2), ("--jobs", jobs, 1)):
+        if value < least:
+            raise UsageError(f"{flag} must be >= {least}, got {value}")
+    if not 0.5 <= level < 1:
+        raise UsageError(f"--level must be in [0.5, 1), got {level:g}")
+    asked = req.request(
+        task, opt=opt[0] if opt else None, preset=preset, seed=None, seeds=None, device=device, threads=threads,
+        tag=tag, config=config, flags=ctx.meta[META],
+    )  # fmt: skip
+    if len(opt) < 2:
+        raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
+    wish = make_wish(asked, opt, fix, space, search, 8, search_seed, "none")
+    from vrcli.cli.compare_session import CompareSession
+
+    session = CompareSession(
+        wish=wish, trials=trials, seeds=seeds, jobs=jobs, threads=asked.threads, database=database, data_dir=data_dir,
+        tune=malloc_tuning, quiet=quiet or format == "json", tag=asked.tag, metric=metric, level=level, target=target,
+        power=power,
+    )  # fmt: skip
+    body = session.run()
+    if format == "json":
+        print(json.dumps(body))

@@ -1,0 +1,114 @@
+"""The same seeds for several optimizers, each with settings of its own: the runs that a comparison rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vrcli.errors import UsageError, VrError
+from vrcli.sweep.executor import Executor, Refused, Work
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+
+#: How long running jobs may take to end in order after a stop.
+PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class PairedJob:
+    """One run: everything that `vrcli.spec.resolve` needs, and the group it belongs to."""
+
+    task: str
+    optimizer: str
+    preset: str
+    flags: Mapping[str, Any]
+    seed: int
+    device: str
+    threads: int
+    group: str
+    tag: str | None = None
+
+
+@dataclass(frozen=True)
+class PairedWorkshop:
+    """Makes the work of one worker process; it can be pickled."""
+
+    database: str
+    data_dir: Path | None = None
+    tune: bool = True
+
+    def __call__(self) -> Work:
+        from vrcli.engine.allocator import keep_freed_memory
+
+        tuned = self.tune and keep_freed_memory()  # before torch allocates anything
+
+        from db.store import Store
+        from tasks.base import TaskError
+        from tasks.registry import UnknownTask, load
+        from vrcli.engine.prepare import DataCache
+        from vrcli.engine.provenance import versions
+        from vrcli.runner import RunFailed, execute
+        from vrcli.spec import resolve
+
+        store, cache = Store.open(self.database), DataCache()
+
+        def work(job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
+            try:
+                task = load(job.task)
+                spec = resolve(
+                    task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
+                    threads=job.threads, versions=versions(),
+                ).spec  # fmt: skip
+                return execute(
+                    spec, task, store, data_dir=self.data_dir, cache=cache, malloc_tuned=tuned,
+                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag,
+                )  # fmt: skip
+            except RunFailed:
+                raise
+            except (UsageError, TaskError, UnknownTask) as error:
+                raise Refused(str(error)) from error
+
+        return work
+
+
+class Stopped(VrError):
+    """The user ended the comparison; the same command goes on with it."""
+
+    exit_code = 130
+
+
+def run_jobs(
+    jobs: Sequence[PairedJob],
+    executor: Executor,
+    *,
+    ended: Callable[[PairedJob, RunRecord], object],
+    should_stop: Callable[[], bool],
+) -> list[RunRecord]:
+    """Run every job, a few at a time; the records in the order of the jobs.
+
+    Raises:
+        UsageError: a job cannot be carried out as it was asked for.
+        VrError: a run failed or its process died: a comparison with holes in it is none.
+        Stopped: `should_stop` said so.
+    """
+    waiting = list(enumerate(jobs))
+    found: dict[int, RunRecord] = {}
+    while len(found) < len(jobs):
+        if should_stop():
+            executor.close(patience_s=PATIENCE_S)
+            raise Stopped("the comparison was interrupted; the same command goes on with it")
+        while waiting and executor.free() > 0:
+            executor.submit(waiting[0][0], waiting.pop(0)[1])
+        for message in executor.receive(0.2):
+            job = jobs[message.key]
+            if message.kind == "refused":
+                raise UsageError(str(message.body))
+            if message.kind in ("failed", "lost"):
+                raise VrError(f"{job.optimizer}, seed {job.seed}: {message.body}")
+            if message.kind == "done":
+                found[message.key] = message.body
+                ended(job, message.body)
+    return [found[i] for i in range(len(jobs))]
