@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import types
 from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 from torch import nn
 
+from tasks.space import Real
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, Row
@@ -15,7 +17,7 @@ from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, Row
 
 def test_listing_and_finding_import_no_torch():
     code = (
-        "import sys; from vrcli.optim import registry as r; r.names(); r.find('adamw'); r.find('a.b:C'); "
+        "import sys; from vrcli.optim import registry as r; r.names(); r.find('adamw'); r.find('lion'); "
         "sys.exit(any(m in sys.modules for m in ('torch', 'pytorch_optimizer', 'pydantic')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -70,6 +72,9 @@ def test_class_by_path():
     ],
 )
 def test_what_cannot_be_loaded_says_why(name, message):
+    if ":" in name:
+        with pytest.raises(UsageError, match=message):
+            registry.find(name)
     with pytest.raises(UsageError, match=message):
         registry.settings_model(name)
     with pytest.raises(UsageError, match=message):
@@ -94,6 +99,36 @@ def test_entry_points_add_optimizers(entry_points):
     entry_points(EntryPoint("mine", "torch.optim:SGD", registry.ENTRY_POINT_GROUP))
     assert "mine" in registry.names()
     assert isinstance(registry.build("mine", nn.Linear(2, 1), {"momentum": 0.5}), torch.optim.SGD)
+
+
+class Demanding(torch.optim.SGD):
+    """Plain SGD that insists.
+
+    More text.
+    """
+
+    capabilities = ("create_graph",)
+    space = {"lr": Real(1e-3, 1.0, log=True)}
+
+    def step(self, closure):
+        return super().step(closure)
+
+    def train(self):
+        """Nothing to swap."""
+
+    eval = train
+
+
+def test_needs_are_read_off_a_third_partys_class(entry_points, monkeypatch):
+    monkeypatch.setitem(sys.modules, "their_package", types.SimpleNamespace(Demanding=Demanding))
+    entry_points(EntryPoint("demanding", "their_package:Demanding", registry.ENTRY_POINT_GROUP))
+    for name in ("demanding", "their_package:Demanding"):
+        row = registry.find(name)
+        assert row.capabilities == {"closure", "train_eval", "create_graph"}
+        assert row.space == {"lr": Real(1e-3, 1.0, log=True)}
+        assert row.summary == "Plain SGD that insists"
+    assert registry.find("torch.optim:AdamW").capabilities == frozenset()
+    assert registry.find("torch.optim:LBFGS").capabilities == {"closure"}
 
 
 def test_a_name_taken_twice_is_refused(entry_points):

@@ -1,12 +1,17 @@
 """Which optimizers there are, their settings, and how one is built over a model.
 
-Listing and finding read data only: torch is imported when settings or an optimizer are asked for.
+Listing reads data only, and so does finding an optimizer of this package, of torch or of the zoo: torch is imported
+when settings or an optimizer are asked for. A third party's class, from an entry point or a path, is imported to be
+found, since what it needs is read off the class: its attributes `capabilities` (names out of `CAPABILITIES`) and
+`space`, a `step` that requires its closure, methods `train` and `eval`.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -55,14 +60,14 @@ def _rows() -> Mapping[str, Row]:
 
 def _entry_point_rows() -> list[Row]:
     return [
-        Row(entry.name, entry.value, f"from {origin}", origin)
+        Row(entry.name, entry.value, "", origin)
         for entry in entry_points(group=ENTRY_POINT_GROUP)
         for origin in [entry.dist.name if entry.dist else "entry point"]
     ]
 
 
 def catalogue() -> list[Row]:
-    """Every registered optimizer, this package's own first. Imports none of them."""
+    """Every registered optimizer, this package's own first, without importing any: third parties' lack a summary."""
     return list(_rows().values())
 
 
@@ -75,14 +80,30 @@ def find(name: str) -> Row:
     """The row called `name`, or a row for the class at "package.module:Class".
 
     Raises:
-        UsageError: no such name; the nearest one is in the message.
+        UsageError: no such name (the nearest one is in the message), or a third party's class that cannot be imported.
     """
     if ":" in name:
-        return Row(name, name, "a class given by its path", name.partition(":")[0].partition(".")[0])
+        return _described(Row(name, name, "", name.partition(":")[0].partition(".")[0]))
     row = _rows().get(name)
     if row is None:
         raise UsageError(f"no optimizer is called {name!r}{nearest(name, _rows())} (vr opts list)")
-    return row
+    return row if row.summary else _described(row)
+
+
+def _described(row: Row) -> Row:
+    """A third party's row completed from its class."""
+    found: Any = load(row)
+    needs = set(getattr(found, "capabilities", ()))
+    closure = inspect.signature(found.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        needs.add("closure")
+    if callable(getattr(found, "train", None)) and callable(getattr(found, "eval", None)):
+        needs.add("train_eval")
+    summary = (inspect.getdoc(found) or row.target).partition("\n")[0].rstrip(".")
+    try:
+        return replace(row, summary=summary, capabilities=frozenset(needs), space=getattr(found, "space", {}))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def load(row: Row) -> type[torch.optim.Optimizer]:
