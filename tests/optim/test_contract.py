@@ -120,5 +120,5 @@ def test_nan_gradients_show(row):
     model, optimizer = named(row.name)
     for p in model.parameters():
         p.grad = torch.full_like(p, float("nan"))
-    optimizer.step()
+    optimizer.step(lambda: torch.zeros(())) if "closure" in row.capabilities else optimizer.step()
     assert not any(p.isfinite().any() for p in model.parameters())

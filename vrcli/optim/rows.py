@@ -91,6 +91,19 @@ VR_ROWS = (
         {"lr": Real(1e-4, 1.0, log=True, origin=OWN_RANGE), **_VELOCITY_SPACE},
     ),
     Row(
+        "flowadam",
+        "vrcli.optim.flowadam:FlowAdam",
+        "Adam that follows the gradient flow for a while where it stalls or the curvature jumps",
+        "vr",
+        {
+            **lr_space(1e-4, 0.1, OWN_RANGE),
+            "gamma": Real(0.0, 1.0, origin=OWN_RANGE),
+            "switch_sensitivity": Real(0.1, 0.95, origin=OWN_RANGE),
+            "curvature_sensitivity": Real(0.1, 5.0, origin=OWN_RANGE),
+        },
+        capabilities=frozenset({"closure"}),
+    ),
+    Row(
         "muon",
         "vrcli.optim.muon:Muon",
         "orthogonalised momentum for hidden matrices and filters, AdamW for everything else",

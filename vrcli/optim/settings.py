@@ -49,6 +49,8 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "tolerance_change": {"ge": 0},
     "ns_steps": {"ge": 1, "lt": 100},
     "warmup_steps": {"ge": 0},
+    "gamma": {"ge": 0},
+    "tolerance": {"gt": 0},
 }
 
 _DESCRIPTIONS: Mapping[str, str] = {
