@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +18,7 @@ from tasks.space import Categorical, Real
 class Config(TaskConfig):
     width: int = Field(4, ge=1, description="inputs")
     sleep_s: float = Field(0.0, ge=0, description="seconds of sleep per step")
-    misbehave: str = Field("", description="what goes wrong: raise, die or missing")
+    trouble: Literal["raise", "die", "missing"] | None = Field(None, description="what goes wrong")
 
 
 class Valley(Task[Config]):
@@ -42,7 +43,7 @@ class Valley(Task[Config]):
     ceiling = 1e4
 
     def data(self, generator: torch.Generator) -> Splits:
-        if self.config.misbehave == "missing":
+        if self.config.trouble == "missing":
             raise TaskError("dataset 'valley' is not there")
         x = torch.randn(96, self.config.width, generator=generator)
         y = x @ torch.arange(1.0, 1.0 + self.config.width) + 0.1 * torch.randn(96, generator=generator)
@@ -54,9 +55,9 @@ class Valley(Task[Config]):
 
     def loss(self, model, batch):
         time.sleep(self.config.sleep_s)
-        if self.config.misbehave == "raise":
+        if self.config.trouble == "raise":
             raise RuntimeError("no gradient today")
-        if self.config.misbehave == "die":
+        if self.config.trouble == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         x, y = batch
         return (model(x).squeeze(1) - y).square().mean()

@@ -45,9 +45,10 @@ class Search:
 
     def __init__(self, space: Space, method: str = "gp", seed: int = 0, initial: int = 8) -> None:
         if method not in METHODS:
-            raise UsageError(f"no search method {method!r}; there are {', '.join(METHODS)}")
-        if initial < 1:
-            raise UsageError(f"--initial must be >= 1, got {initial}")
+            raise UsageError(f"--search must be one of {', '.join(METHODS)}, got {method}")
+        for flag, value, least in (("--initial", initial, 1), ("--search-seed", seed, 0)):
+            if value < least:
+                raise UsageError(f"{flag} must be >= {least}, got {value}")
         self.axes = Axes(space)
         self.method = method
         self.seed = seed

@@ -1,0 +1,138 @@
+"""`vr sweep` and `vr sweeps` as their user sees them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from db.store import Store
+
+VALLEY = ("valley:Valley", "--threads", "1", "--device", "cpu")
+
+
+def test_a_sweep_from_its_plan_to_its_export(vr, tmp_path):
+    """One story, since every sweep starts its own workers."""
+    plan = vr("sweep", *VALLEY, "--trials", 4, "--plan", "--format", "json")
+    body = json.loads(plan.out)
+    assert plan.code == 0
+    assert body["sweeps"][0]["stored"] == 0
+    assert body["sweeps"][0]["space"] == {"lr": "log 0.0001..1", "normgrad": "{True,False}"}
+    assert body["left_s"] > 0
+    assert not (tmp_path / "vr.db").exists()
+
+    done = vr("sweep", *VALLEY, "--trials", 4, "--opt", "vradam", "--opt", "adamw", "--initial", 3)
+    assert done.code == 0
+    assert "objective: best validation loss" in done.err
+    assert "here" in done.err  # where the space comes from
+    assert "vradam     4/4" in done.err
+    assert "\x1b" not in done.out + done.err
+    with Store.open("vr.db", mode="read") as store:
+        sweeps = store.sweeps()
+        assert [s.status for s in sweeps] == ["completed"] * 2
+        for sweep in sweeps:
+            trials = store.trials(sweep.id)
+            assert [t.number for t in trials] == [0, 1, 2, 3]
+            runs = {run.id: run for run in store.runs(sweep=sweep.id)}
+            for trial in trials:
+                run = runs[trial.run_id]
+                assert run.results["best_val_loss"] == trial.value
+                assert run.spec["optimizer_settings"]["lr"] == trial.params["lr"]
+                assert run.spec["training"]["epochs"] == 3
+
+    again = vr("sweep", *VALLEY, "--trials", 5, "--initial", 3, "--confirm-seeds", 2, "--format", "json")
+    (found,) = json.loads(again.out)["sweeps"]
+    assert found["trials"] == 5
+    assert found["confirmed"]["seeds"] == [1, 2]
+    assert len(found["confirmed"]["val_loss"]) == 2
+    assert again.err == ""
+
+    command = shlex.split(found["command"])
+    assert command[:4] == ["vr", "run", "valley:Valley", "--opt"]
+    rerun = json.loads(vr(*command[1:], "--threads", 1, "--device", "cpu", "--format", "json").out)
+    assert rerun["results"]["best_val_loss"] == pytest.approx(found["best_val_loss"])
+
+    listed = json.loads(vr("sweeps", "list", "--format", "json").out)
+    assert [(row["definition"]["optimizer"], row["ended"]) for row in listed] == [("adamw", 4), ("vradam", 5)]
+    shown = vr("sweeps", "show", found["name"]).out
+    assert "importance" in shown
+    assert found["command"] in shown
+    table = list(csv.DictReader(io.StringIO(vr("sweeps", "export", found["id"]).out)))
+    assert [row["trial"] for row in table] == ["1", "2", "3", "4", "5"]
+    assert min(float(row["value"]) for row in table) == found["best_val_loss"]
+
+    refused = vr("sweep", *VALLEY, "--trials", 3, "--initial", 3)
+    assert refused.code == 2
+    assert "cannot become 3" in refused.err
+    assert vr("sweeps", "stop", 1).code == 2
+    assert vr("sweeps", "show", "nothing").code == 2
+
+
+def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr):
+    assert vr("sweep", *VALLEY, "--trials", 2, "--search", "sobol", "--preset", "smoke").code == 0
+    with Store.open("vr.db") as store:
+        store.set_sweep_status(1, "interrupted")
+        store.resume_sweep(1, trials=3)
+        store.set_sweep_status(1, "interrupted")
+    changed = ("--trials", 3, "--search", "sobol", "--preset", "smoke", "--epochs", 2)
+    refused = vr("sweep", *VALLEY, *changed)
+    assert refused.code == 2
+    assert "epochs 1 -> 2" in refused.err
+    assert "--new" in refused.err
+    beside = vr("sweep", *VALLEY, *changed, "--new", "--quiet")
+    assert beside.code == 0
+    resumed = vr("sweeps", "resume", 1, "--threads", 1, "--format", "json")
+    assert json.loads(resumed.out)["sweeps"][0]["trials"] == 3
+
+
+def test_failing_and_dying_trials_do_not_stop_a_sweep(vr):
+    vr("sweep", *VALLEY, "--trials", 1, "--search", "random", "--quiet")
+    done = vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise,die", "--jobs", 2)
+    assert done.code == 0, done.err
+    with Store.open("vr.db", mode="read") as store:
+        trials = store.trials(2)
+    assert len(trials) == 4
+    for trial in trials:
+        assert trial.state == ("completed" if trial.params["trouble"] is None else "failed"), trial
+
+
+def test_pruned_trials_are_marked(vr):
+    done = vr(
+        "sweep", *VALLEY, "--trials", 8, "--search", "random", "--prune", "median", "--epochs", 5, "--format", "json"
+    )
+    (found,) = json.loads(done.out)["sweeps"]
+    assert found["statuses"].get("pruned", 0) >= 1
+    with Store.open("vr.db", mode="read") as store:
+        pruned = store.trials(1, state="pruned")
+    assert all(trial.epochs < 5 and "stopped after epoch" in trial.error for trial in pruned)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--trials", "0"], "--trials must be >= 1, got 0"),
+        (["--jobs", "0"], "--jobs must be >= 1"),
+        (["--confirm-seeds", "-1"], "--confirm-seeds must be >= 0"),
+        (["--initial", "0"], "--initial must be >= 1"),
+        (["--search-seed", "-1"], "--search-seed must be >= 0"),
+        (["--search", "magic"], "gp, forest, random, sobol"),
+        (["--space", "lr=1:0.1"], "low must be below high"),
+        (["--space", "lr=log:0:1"], "log axis needs low > 0"),
+        (["--space", "beta33=0:1"], "did you mean beta3"),
+        (["--fix", "beta33=0.5"], "did you mean beta3"),
+        (["--opt", "adamw", "--opt", "adamw"], "given twice"),
+        (["--lr", "0.1"], "--fix lr=VALUE"),
+        (["--epochz", "1"], "did you mean --epochs"),
+        (["--trouble", "missing"], "not there"),
+    ],
+)
+def test_nonsense_is_refused_and_nothing_is_written(vr, words, says):
+    done = vr("sweep", *VALLEY, *words)
+    assert done.code == 2
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not Path("vr.db").exists()
