@@ -148,7 +148,7 @@ class Splits:
             for tensor in split.tensors:
                 tensor = tensor.detach().cpu().contiguous()
                 digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-                digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+                digest.update(tensor.flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 

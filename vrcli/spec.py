@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -21,7 +21,7 @@ from vrcli.errors import UsageError, nearest
 if TYPE_CHECKING:
     from tasks.base import Task
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+M = TypeVar("M", bound=BaseModel)
 
 
 class Training(BaseModel):
@@ -264,7 +264,7 @@ def _parse(setting: Setting, value: Any) -> Any:
     return value.split(",") if "tuple" in kinds or "list" in kinds else value
 
 
-def _validated(model: type[BaseModel], values: Mapping[str, Any], section: str, flags: Mapping[Any, str]) -> BaseModel:
+def _validated(model: type[M], values: Mapping[str, Any], section: str, flags: Mapping[Any, str]) -> M:
     try:
         return model(**values)
     except ValidationError as error:

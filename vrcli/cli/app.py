@@ -15,6 +15,7 @@ import typer
 
 from vrcli import __version__
 from vrcli.cli import bench, compare, db, opts, report, run, runs, sweep, sweeps, tasks
+from vrcli.cli.settings import ParserError
 from vrcli.errors import VrError
 
 app = typer.Typer(
@@ -52,9 +53,6 @@ app.add_typer(opts.app, name="opts")
 app.add_typer(db.app, name="db")
 app.add_typer(bench.app, name="bench")
 
-# The base classes of the errors that the parser raises, by way of one that typer exports.
-_ParserError: Any = typer.BadParameter.__mro__[2]
-
 
 def main() -> None:
     """Entry point of `vr` and `python -m vrcli`: known errors become one line and an exit code."""
@@ -65,7 +63,7 @@ def main() -> None:
         code = app(standalone_mode=False, prog_name="vr")
     except (KeyboardInterrupt, typer.Abort):
         _exit("interrupted", 130)
-    except _ParserError as error:
+    except ParserError as error:
         _exit(_parser_line(error), error.exit_code)
     except BrokenPipeError:
         # The reader went away (`vr runs list | head`); writing at exit would raise again.

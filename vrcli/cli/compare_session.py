@@ -146,7 +146,7 @@ class CompareSession:
         group = f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
         return [
             PairedJob(self.wish.task, optimizer, self.wish.preset, given, seed, self.wish.device, self.threads_each,
-                      group, self.tag)
+                      group, self.tag, self.sweeps[optimizer]["id"] if self.sweeps else None)
             for seed in range(1, self.seeds + 1) for optimizer, given in flags.items()
         ]  # fmt: skip
 
@@ -235,7 +235,7 @@ class CompareSession:
         """Expected best loss after k trials, from all trials of the sweeps: comparable where budgets are not."""
         from db.store import Store
         from vrcli.cli.grid import grid
-        from vrcli.report.budget import expected_best
+        from vrcli.report.budget import best_of_k
         from vrcli.report.wording import number
 
         rows = []
@@ -245,10 +245,17 @@ class CompareSession:
                     trial.value if trial.value is not None and trial.state == "completed" else math.nan
                     for trial in store.trials(one["id"]) if trial.state not in ("pending", "running", "interrupted")
                 ]  # fmt: skip
+                found = best_of_k(values)
                 ks = [k for k in _BEST_OF if k <= len(values)]
-                rows.append({"trials": name} | {str(k): number(expected_best(values, k)) for k in ks})
+                # With diverged trials there is no mean, but the median of the best stands for some k.
+                best = found.median if found.diverged else found.expected
+                rows.append({"trials": name} | {str(k): number(float(best[k - 1])) for k in ks})
+                rows[-1]["of which diverged"] = f"{found.diverged}/{found.n}"
         columns = max((list(row) for row in rows), key=len)
-        title = f"expected best val {self.task.metrics[0].name} after so many trials (Dodge et al. 2019)"
+        title = (
+            f"best val {self.task.metrics[0].name} to expect after so many trials (Dodge et al. 2019; "
+            "the median where trials diverged)"
+        )
         return [title, *grid(columns, rows, right=columns[1:])]
 
     def target_lines(self, groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:

@@ -64,4 +64,11 @@ def upgrade(database: str = req.DB, debug: bool = req.DEBUG) -> None:
     from db.store import Store
     from vrcli.cli.console import say
 
-    say(Store.upgrade(database))
+    done = Store.upgrade(database)
+    if done.before == done.after:
+        say(f"{database}: schema {done.after}, nothing to do")
+        return
+    say(
+        f"{database}: schema {done.before or 'none'} -> {done.after}"
+        + (f", backup in {done.backup}" if done.backup else "")
+    )

@@ -17,7 +17,7 @@ def grid(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, right: Se
 
     body = [["" if row.get(c) is None else str(row[c]) for c in columns] for row in rows]
     align = ["right" if c in right else "left" for c in columns]
-    text = tabulate(
+    text: str = tabulate(
         body, headers=list(columns), tablefmt="plain", colalign=align if body else None, disable_numparse=True
     )
     return text.splitlines()

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.errors import UsageError
+from vrcli.errors import UsageError, nearest
 
 app = typer.Typer(help="List, show and check optimizers.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,6 +39,40 @@ def list_optimizers(
         raise UsageError(f"no optimizer matches {pattern!r} (vr opts list shows all)")
     for line in grid(["optimizer", "from", "needs", "summary"], [{**r, "needs": ",".join(r["needs"])} for r in rows]):
         say(line)
+
+
+@app.command("check")
+def check(
+    name: str = typer.Argument(help="name, or package.module:Class"),
+    fix: list[str] = typer.Option([], "--fix", help="setting to check it at: lr=0.1"),
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Check that an optimizer keeps torch's conventions, and measure it against AdamW; exit code 1 if it does not."""
+    req.check_format(format)
+    import torch
+
+    from vrcli.cli.console import say
+    from vrcli.optim.check import check as run_checks
+    from vrcli.optim.registry import settings_model
+
+    torch.set_num_threads(1)  # its tensors are small
+    settings = dict(text.partition("=")[::2] for text in fix)
+    fields = settings_model(name).model_fields
+    for key in settings:
+        if key not in fields:
+            raise UsageError(f"--fix {key}: no setting of {name} is called so{nearest(key, fields)}")
+    results = run_checks(name, settings)
+    failed = sum(r.status == "failed" for r in results)
+    if format == "json":
+        print(json.dumps([{"check": r.name, "status": r.status, "detail": r.detail} for r in results]))
+    else:
+        marks = {"passed": "ok", "failed": "FAIL", "not applicable": "-"}
+        for r in results:
+            say(f"{marks[r.status]:5} {r.name:26} {r.detail}")
+        say(f"{name}: {failed} of {len(results)} checks failed" if failed else f"{name}: no check failed")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("show")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from vrcli.cli import request as req
 from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from db.store import Store
 
 
 def report(
@@ -13,28 +18,60 @@ def report(
     opt: list[str] = typer.Option([], "--opt", help="only these optimizers"),
     preset: str | None = typer.Option(None, "--preset", help="only this preset"),
     tag: str | None = typer.Option(None, "--tag", help="only runs with this tag"),
+    metric: list[str] = typer.Option([], "--metric", help="results to show, the first orders the rows: best_val_loss"),
+    every_trial: bool = typer.Option(False, "--trials", help="also every trial of a sweep, as a row of its own"),
+    best_only: bool = typer.Option(False, "--best", help="one row per optimizer: its best settings"),
     database: str = req.DB,
     format: str = typer.Option(
         "markdown", "--format", help="markdown, csv, json, latex, html, ... (as tabulate has them)"
     ),
     debug: bool = req.DEBUG,
 ) -> None:
-    """Print task x optimizer: best validation loss, test loss, seeds and budget."""
+    """Print task x optimizer: best validation loss, test loss, seeds and budget (trials x epochs).
+
+    Of a sweep stand the runs on fresh seeds (--confirm-seeds), or its best trial where there are none.
+    """
     import sys
 
     from vrcli.cli.console import notice
     from vrcli.cli.runs import open_existing
+    from vrcli.report.selection import Selection, quotable
     from vrcli.report.tables import formats, render, summarise
 
     if format not in formats():
         raise UsageError(f"--format {format} is not known{nearest(format, formats()) or '; ' + ', '.join(formats())}")
     with open_existing(database) as store:
         found = store.runs(task=tasks or None, optimizer=opt or None, preset=preset, tag=tag)
+        counts = trial_counts(store)
     finished = [run for run in found if run.status in ("completed", "diverged")]
     if not finished and format not in ("csv", "json"):
         notice("no finished runs yet, or none that match; start with: vr run cnn --opt vradam")
         return
-    left_out = len(found) - len(finished)
-    if left_out:
-        notice(f"{left_out} run{'s' * (left_out != 1)} still running, failed or interrupted: not in the table")
-    sys.stdout.write(render(summarise(finished), format).rstrip("\n") + "\n")
+    known = {name for run in finished for name in run.results}
+    for name in metric:
+        if name not in known:
+            raise UsageError(f"--metric {name} is no result of these runs{nearest(name, known)}")
+    selection = quotable(finished, counts)
+    if every_trial:
+        own = {run.id: counts[run.sweep_id] for run in finished if run.sweep_id in counts}
+        selection = Selection(finished, own, 0, 0)
+    if len(found) > len(finished):
+        notice(f"{len(found) - len(finished)} runs still running, failed or interrupted: not in the table")
+    if selection.searched:
+        notice(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
+    if selection.flattered:
+        notice("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds gives fresh ones")
+    table = summarise(selection.runs, metric or None, trials=selection.trials, one_per_optimizer=best_only)
+    sys.stdout.write(render(table, format).rstrip("\n") + "\n")
+    if format in ("tsv", "csv"):
+        for note in table.notes:
+            notice(note)
+
+
+def trial_counts(store: Store) -> dict[int, int]:
+    """Ended trials by sweep."""
+    counts = {}
+    for sweep in store.sweeps():
+        trials = store.trials(sweep.id)
+        counts[sweep.id] = sum(trial.state not in ("pending", "running", "interrupted") for trial in trials)
+    return counts

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
 META = "vr.settings"
+#: The base class of the parser's errors, by way of one that typer exports: which module has it depends on the version.
+ParserError: Any = typer.BadParameter.__mro__[2]
 DEFAULT_OPTIMIZER = "vradam"
 
 
@@ -83,7 +85,7 @@ class SettingsCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         try:
             return super().parse_args(ctx, args)
-        except typer.BadParameter.__mro__[1] as error:  # the parser's usage errors
+        except ParserError as error:
             option = getattr(error, "option_name", None)
             if type(error).__name__ == "NoSuchOption" and option and len(self.params) > len(self._static):
                 static = [o for p in self._static for o in p.opts if o.startswith("--")]

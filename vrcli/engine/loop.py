@@ -169,7 +169,7 @@ class _Loop:
         if "backward_first" in self.p.capabilities:
             closure()
         before = time.perf_counter()
-        self.p.optimizer.step(closure)
+        self.p.optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation says float, its code takes both
         self.optimizer_s += time.perf_counter() - before
         return first[0]
 

@@ -134,7 +134,7 @@ def _deterministic(device: torch.device) -> None:
     # The CPU's kernels used here give the same bits as they are; CUDA has faster ones that do not.
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a module property
         torch.backends.cudnn.benchmark = False
 
 

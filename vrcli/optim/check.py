@@ -80,7 +80,7 @@ class Subject:
             optimizer.zero_grad()
             with torch.enable_grad():
                 loss: Tensor = nn.functional.cross_entropy(model(images), labels)
-                loss.backward(create_graph="create_graph" in self.row.capabilities)  # type: ignore[no-untyped-call]
+                loss.backward(create_graph="create_graph" in self.row.capabilities)
             if spoil is not None:
                 spoil(model)
             return loss
@@ -209,7 +209,7 @@ def _closure(subject: Subject) -> str:
         optimizer.zero_grad()
         with torch.enable_grad():
             loss: Tensor = sum((p * p).sum() for p in model.parameters())  # type: ignore[assignment]
-            loss.backward(create_graph="create_graph" in subject.row.capabilities)  # type: ignore[no-untyped-call]
+            loss.backward(create_graph="create_graph" in subject.row.capabilities)
         return loss
 
     returned = optimizer.step(closure)  # type: ignore[arg-type]

@@ -19,7 +19,11 @@ PATIENCE_S = 20.0
 
 @dataclass(frozen=True)
 class PairedJob:
-    """One run: everything that `vrcli.spec.resolve` needs, and the group it belongs to."""
+    """One run: everything that `vrcli.spec.resolve` needs, and what it belongs to.
+
+    Args:
+        sweep_id: the sweep that found the settings, which is the budget they cost.
+    """
 
     task: str
     optimizer: str
@@ -30,6 +34,7 @@ class PairedJob:
     threads: int
     group: str
     tag: str | None = None
+    sweep_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class PairedWorkshop:
                 ).spec  # fmt: skip
                 return execute(
                     spec, task, store, data_dir=self.data_dir, cache=cache, malloc_tuned=tuned,
-                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag,
+                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
                 )  # fmt: skip
             except RunFailed:
                 raise

@@ -1,0 +1,74 @@
+"""Which stored runs a table quotes: not every trial of a search is a result."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from vrcli.report.types import Run
+
+
+class SweptRun(Run, Protocol):
+    """A run that may belong to a sweep: to one of its trials, or to its best settings."""
+
+    @property
+    def sweep_id(self) -> int | None: ...
+    @property
+    def trial_id(self) -> int | None: ...
+
+
+R = TypeVar("R", bound=SweptRun)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is quoted, what it cost, and what was left out.
+
+    Args:
+        runs: for the table.
+        trials: by run id, the trials of the search its settings come from.
+        searched: how many runs of trials were left out.
+        flattered: how many rows show the best of a search on the seed of that search, for want of fresh ones.
+    """
+
+    runs: Sequence[SweptRun]
+    trials: Mapping[int, int]
+    searched: int
+    flattered: int
+
+
+def quotable(runs: Sequence[R], trial_counts: Mapping[int, int]) -> Selection:
+    """Runs on their own and runs that confirm a sweep; of a sweep without those, its best trial.
+
+    Args:
+        runs: finished runs.
+        trial_counts: trials by sweep id.
+    """
+    confirmed = {run.sweep_id for run in runs if run.sweep_id is not None and run.trial_id is None}
+    by_trial: dict[int, dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
+    chosen = []
+    for run in runs:
+        if run.trial_id is None:
+            chosen.append(run)
+        elif run.sweep_id is not None and run.sweep_id not in confirmed:
+            by_trial[run.sweep_id][run.trial_id].append(run)
+    for trials in by_trial.values():
+        chosen += min(trials.values(), key=_loss)
+    counts = {
+        run.id: trial_counts[run.sweep_id]
+        for run in chosen
+        if run.sweep_id is not None and run.sweep_id in trial_counts
+    }
+    return Selection(chosen, counts, len(runs) - len(chosen), len(by_trial))
+
+
+def _loss(runs: Iterable[SweptRun]) -> float:
+    """Mean best validation loss of a trial; infinite where a run of it diverged."""
+    runs = list(runs)
+    losses = [next((v for name, v in run.results.items() if name.startswith("best_val_")), math.inf) for run in runs]
+    if any(run.status != "completed" for run in runs):
+        return math.inf
+    return sum(losses) / len(losses)
