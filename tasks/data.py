@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import gzip
 import hashlib
+import importlib.util
 import os
 import pickle
 import socket
@@ -118,11 +119,17 @@ def image_folder(path: Path) -> ImageSet:
 
 def digits() -> ImageSet:
     """scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels with 17 levels, stretched to 0..255."""
-    from sklearn.datasets import load_digits
+    found = importlib.util.find_spec("sklearn")
+    table = Path(str(found.origin)).parent / "datasets" / "data" / "digits.csv.gz" if found else Path()
+    if table.is_file():  # 64 levels and the label per line; importing scikit-learn for it takes seconds
+        rows = np.loadtxt(table, delimiter=",", dtype=np.int64)
+        levels, labels = rows[:, :64], rows[:, 64]
+    else:
+        from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    images = Images(torch.from_numpy(pixels).unsqueeze(3), torch.from_numpy(bunch.target.astype(np.int64)))
+        levels, labels = load_digits(return_X_y=True)
+    pixels = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    images = Images(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)))
     return ImageSet("digits", images, tuple("0123456789"), origin="embedded")
 
 
