@@ -27,6 +27,8 @@ HEADS = 4
 class TimeEmbedding(nn.Module):
     """Sinusoids of the timestep, a quarter as many as the embedding has entries, through an MLP."""
 
+    frequencies: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         half = dim // 8
@@ -94,7 +96,8 @@ class SelfAttention(nn.Module):
         mixed = _attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
         tokens = tokens + self.out(mixed)
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
+        out: Tensor = tokens.transpose(1, 2).unflatten(2, (height, width))
+        return out
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -37,15 +37,16 @@ def plain(task: Diffusion, splits: Splits, batch_size: int, seed: int) -> Iterat
             t = torch.randint(0, task.config.timesteps, (len(x),))
             noise = torch.randn_like(x)
             kept = alpha_bar[t][:, None, None, None]
-            predicted = _predict(model, kept.sqrt() * x + (1 - kept).sqrt() * noise, t)
+            predicted = predict(model, kept.sqrt() * x + (1 - kept).sqrt() * noise, t)
             loss = F.mse_loss(predicted, noise)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             yield loss.item()
 
 
-def _predict(model: UNet, x: Tensor, t: Tensor) -> Tensor:
+def predict(model: UNet, x: Tensor, t: Tensor) -> Tensor:
+    """What `model(x, t)` computes, as it is usually written."""
     time = model.time(t)
     h = _convolve(model.stem, x)
     skips = []
@@ -88,4 +89,5 @@ def _attend(block: nn.Module, x: Tensor) -> Tensor:
     mixed = (weights @ v).transpose(1, 2).reshape(batch, -1, channels)
     tokens = tokens + block.out(mixed)
     tokens = tokens + block.mlp(block.norm2(tokens))
-    return tokens.transpose(1, 2).reshape(batch, channels, height, width)
+    out: Tensor = tokens.transpose(1, 2).reshape(batch, channels, height, width)
+    return out
