@@ -86,7 +86,7 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         counts = torch.zeros(256, dtype=torch.int64)
         for start in range(0, len(channel), 4096):
             counts += torch.bincount(channel[start : start + 4096].flatten(), minlength=256)
-        share = counts / channel.numel()
+        share = counts.double() / channel.numel()
         mean = float((share * levels).sum())
         means.append(mean)
         deviations.append(float((share * (levels - mean) ** 2).sum().sqrt()))
