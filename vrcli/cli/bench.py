@@ -85,6 +85,20 @@ def task(
     _print(rows, note, format)
 
 
+@app.command("sweep")
+def sweep(
+    sizes: list[int] = typer.Option([40, 200], "--told", min=1, help="trials told before the timed ask"),
+    rounds: int = typer.Option(7, "--rounds", min=1, help="values behind each median"),
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Time what a search costs per trial: one ask and one tell, after so many trials."""
+    req.check_format(format)
+    from vrcli.bench.sweep import rows
+
+    _print(rows(sizes=sizes, rounds=rounds), f"medians of {rounds}; 4 axes as in vradam's space", format)
+
+
 def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
@@ -93,6 +107,7 @@ def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:
     if format == "json":
         print(json.dumps({"machine": cpu_name(), "note": note, "rows": list(rows)}))
         return
+    rows = [{name: f"{v:.3g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows]
     columns = list(rows[0])
     text = [c for c in columns if not str(rows[0][c])[:1].isdigit()]
     for line in grid(columns, rows, right=[c for c in columns if c not in text]):
