@@ -39,15 +39,7 @@ class Curves(Runs):
         columns = {metric: _columns(metric, *series) for metric, series in points.items()}
         with self._writing() as connection:
             self._touch(connection, run_id)
-            ids = self._metric_ids(connection, columns)
-            rows: list[tuple[int, int, int, float | None, str | None]] = []
-            for metric, (steps, values) in sorted(columns.items(), key=lambda item: ids[item[0]]):
-                id = ids[metric]
-                rows += [
-                    (run_id, id, step, value, None) if isfinite(value) else (run_id, id, step, None, str(value))
-                    for step, value in zip(steps, values, strict=True)
-                ]
-            self._insert_points(connection, rows)
+            self._insert_curves(connection, run_id, columns)
 
     def curves(
         self, run_ids: Iterable[int] | int, metrics: Iterable[str] | str | None = None
@@ -78,7 +70,17 @@ class Curves(Runs):
         with self._reading() as connection:
             return [name for (name,) in fetch(connection, sql, (run_id,))]
 
-    def _insert_points(self, connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+    def _insert_curves(
+        self, connection: Connection, run_id: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+    ) -> None:
+        ids = self._metric_ids(connection, columns)
+        rows: list[tuple[int, int, int, float | None, str | None]] = []
+        for metric, (steps, values) in sorted(columns.items(), key=lambda item: ids[item[0]]):
+            id = ids[metric]
+            rows += [
+                (run_id, id, step, value, None) if isfinite(value) else (run_id, id, step, None, str(value))
+                for step, value in zip(steps, values, strict=True)
+            ]
         if not rows:
             return
         with closing(connection.connection.cursor()) as cursor:

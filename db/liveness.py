@@ -59,7 +59,11 @@ def _start(pid: int) -> str | None:
 
 def current() -> Process:
     """The identity of this process."""
-    pid = os.getpid()
+    return _identity(os.getpid())
+
+
+@cache
+def _identity(pid: int) -> Process:
     return Process(socket.gethostname(), pid, "/".join((*_here(), _start(pid) or "")))
 
 

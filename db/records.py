@@ -206,3 +206,30 @@ class TrialRecord:
         """The point: values by hyperparameter."""
         decoded: dict[str, Any] = json.loads(self.params_json)
         return decoded
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did.
+
+    Args:
+        added: numbers of the runs that are new here.
+        updated: numbers of the runs that were here unfinished and went on over there.
+        known: how many runs were here already.
+        running: how many were left out because they had not ended.
+        repeated: those of `added` that repeat a configuration and seed that a run here has, too.
+        points: how many points came in.
+        sweeps: numbers of the sweeps that are new here.
+        trials: how many trials are new here.
+        conflicting_trials: how many were left out because this database has another trial in their place.
+    """
+
+    added: tuple[int, ...]
+    updated: tuple[int, ...]
+    known: int
+    running: int
+    repeated: tuple[int, ...]
+    points: int
+    sweeps: tuple[int, ...]
+    trials: int
+    conflicting_trials: int

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Column, Connection, Select, delete, insert, select, update
+from sqlalchemy import Column, Connection, Select, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import liveness, names, schema
@@ -24,6 +24,12 @@ _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "prove
 _COLUMNS = tuple(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-1])
 _VANISHED = "its process is gone"
 _MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
+# Built once: it goes with every block of points.
+_HEARTBEAT = (
+    update(schema.runs)
+    .where(schema.runs.c.id == bindparam("run_id"), schema.runs.c.status == "running")
+    .values(heartbeat_at=bindparam("now"))
+)
 _SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
 
 
@@ -112,11 +118,7 @@ class Runs(Database):
         with self._writing() as connection:
             now = datetime.now(UTC)
             self._touch(connection, run_id, status=status, heartbeat_at=now, finished_at=now, error=error)
-            if results:
-                ids = self._metric_ids(connection, results)
-                values = [(ids[name], *split_value(float(value))) for name, value in results.items()]
-                rows = [{"run_id": run_id, "metric_id": id, "value": v, "kind": kind} for id, v, kind in values]
-                connection.execute(insert(schema.results), rows)
+            self._insert_results(connection, run_id, results or {})
             return self._one(connection, run_id)
 
     def resume_run(self, run_id: int, *, step: int = 0) -> RunRecord:
@@ -187,6 +189,7 @@ class Runs(Database):
         sweep: int | str | Iterable[int | str] | None = None,
         since: datetime | None = None,
         limit: int | None = None,
+        results: Iterable[str] | None = None,
     ) -> list[RunRecord]:
         """Runs with their results, the newest first; curves are never read for it.
 
@@ -194,6 +197,7 @@ class Runs(Database):
             sweep: made for the sweep of this number or name.
             since: begun at this time or later; without a zone it is local time.
             limit: at most so many.
+            results: names of the results to read, None for all; a few of them make a long list faster.
         """
         wanted = {"id": ids, "task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
         wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id}
@@ -209,7 +213,7 @@ class Runs(Database):
             query = query.limit(limit)
         with self._reading() as connection:
             rows = connection.execute(query).all()
-            return _records(rows, self._results(connection, [row[0] for row in rows]))
+            return _records(rows, self._results(connection, [row[0] for row in rows], results))
 
     def run(self, ref: int | str) -> RunRecord:
         """The run of this number or name.
@@ -253,10 +257,13 @@ class Runs(Database):
 
         A run given up after hours of silence (a suspended machine) goes on when its own process is heard again.
         """
+        now = datetime.now(UTC)
+        if not changes and connection.execute(_HEARTBEAT, {"run_id": run_id, "now": now}).rowcount:
+            return
         table, process = schema.runs, liveness.current()
         given_up = (table.c.status == "interrupted") & (table.c.error == _VANISHED)
         given_up &= (table.c.host == process.host) & (table.c.pid == process.pid) & (table.c.process == process.token)
-        values = {"status": "running", "finished_at": None, "error": None, "heartbeat_at": datetime.now(UTC), **changes}
+        values = {"status": "running", "finished_at": None, "error": None, "heartbeat_at": now, **changes}
         changeable = (table.c.id == run_id) & ((table.c.status == "running") | given_up)
         if connection.execute(update(table).where(changeable).values(values)).rowcount:
             return
@@ -265,34 +272,47 @@ class Runs(Database):
             raise self._no_run(connection, run_id)
         raise StoreError(f"run {run_id} is {status}; a run that has ended cannot be changed")
 
-    def _results(self, connection: Connection, run_ids: Sequence[int]) -> Mapping[int, dict[str, float]]:
+    def _results(
+        self, connection: Connection, run_ids: Sequence[int], wanted: Iterable[str] | None = None
+    ) -> Mapping[int, dict[str, float]]:
         """Results by run: one query, whatever the number of runs."""
         names = dict(fetch(connection, "SELECT id, name FROM metrics", ()))
+        if wanted is not None:
+            chosen = set(many(wanted))
+            names = {id: name for id, name in names.items() if name in chosen}
         found: dict[int, dict[str, float]] = defaultdict(dict)
-        if not run_ids:
+        if not run_ids or not names:
             return found
         sql = "SELECT run_id, metric_id, value, kind FROM results WHERE run_id "
         if len(run_ids) <= _MOST_PARAMETERS:
-            rows = fetch(connection, f"{sql} IN ({', '.join('?' * len(run_ids))})", run_ids)
+            sql, parameters = f"{sql} IN ({', '.join('?' * len(run_ids))})", list(run_ids)
         else:
-            rows = fetch(connection, f"{sql} BETWEEN ? AND ?", (min(run_ids), max(run_ids)))
-        for run_id, metric_id, value, kind in rows:
+            sql, parameters = f"{sql} BETWEEN ? AND ?", [min(run_ids), max(run_ids)]
+        if wanted is not None:
+            sql = f"{sql} AND metric_id IN ({', '.join(map(str, names))})"
+        for run_id, metric_id, value, kind in fetch(connection, sql, parameters):
             found[run_id][names[metric_id]] = value if kind is None else join_value(value, kind)
         return found
 
+    def _insert_results(self, connection: Connection, run_id: int, results: Mapping[str, float]) -> None:
+        ids = self._metric_ids(connection, results)
+        values = [(ids[name], *split_value(float(value))) for name, value in results.items()]
+        rows = [{"run_id": run_id, "metric_id": id, "value": value, "kind": kind} for id, value, kind in values]
+        if rows:
+            connection.execute(insert(schema.results), rows)
+
     def _metric_ids(self, connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
         """The small ids of metric names; new names get one."""
-        table, names_ = schema.metrics, list(wanted)
-        query = select(table.c.name, table.c.id).where(table.c.name.in_(names_))
-        ids: dict[str, int] = dict(connection.execute(query).all())
-        missing = [name for name in names_ if name not in ids]
+        query = "SELECT name, id FROM metrics"
+        ids: dict[str, int] = dict(fetch(connection, query, ()))
+        missing = [name for name in wanted if name not in ids]
         for name in missing:
             try:
                 with connection.begin_nested():
-                    connection.execute(insert(table).values(name=name))
+                    connection.execute(insert(schema.metrics).values(name=name))
             except IntegrityError:  # another writer was quicker
                 continue
-        return dict(connection.execute(query).all()) if missing else ids
+        return dict(fetch(connection, query, ())) if missing else ids
 
 
 def is_dead(run: RunRecord, now: datetime) -> bool:
@@ -305,14 +325,14 @@ def _sweep_ids(refs: Sequence[int | str]) -> Select[tuple[int]]:
     return select(schema.sweeps.c.id).where(schema.sweeps.c.id.in_(numbers) | schema.sweeps.c.name.in_(names_))
 
 
-def insert_named(connection: Connection, table: Any, row: Mapping[str, Any]) -> int:
-    """Insert a row under a two-word name that no other has, and return its id."""
+def insert_named(connection: Connection, table: Any, row: Mapping[str, Any], *, wanted: str | None = None) -> int:
+    """Insert a row under a two-word name that no other has, the wanted one if it is free, and return its id."""
     attempt = 0
     while True:
-        name = names.propose(attempt)
+        name = wanted if wanted and not attempt else names.propose(attempt)
         try:
             with connection.begin_nested():
-                return int(connection.scalars(insert(table).returning(table.c.id), {"name": name, **row}).one())
+                return int(connection.scalars(insert(table).returning(table.c.id), {**row, "name": name}).one())
         except IntegrityError:
             if connection.scalar(select(table.c.id).where(table.c.name == name)) is None:
                 raise

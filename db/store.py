@@ -17,18 +17,16 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import schema, versions
-from db.artifacts import Artifacts
 from db.connection import Location, one_line
-from db.curves import Curves
 from db.errors import StoreError
 from db.maintenance import Maintenance
-from db.sweeps import Sweeps
+from db.merge import Merge
 from db.versions import Upgrade
 
 __all__ = ["Store", "StoreError"]
 
 
-class Store(Sweeps, Curves, Artifacts, Maintenance):
+class Store(Merge, Maintenance):
     """An open database of runs.
 
     Attributes:

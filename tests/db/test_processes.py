@@ -199,6 +199,7 @@ def test_without_proc_psutil_tells_the_start(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(liveness, "Path", NoProc)
     liveness._here.cache_clear()
+    liveness._identity.cache_clear()
     try:
         here = liveness.current()
         now = datetime.now(UTC)
@@ -208,3 +209,4 @@ def test_without_proc_psutil_tells_the_start(monkeypatch: pytest.MonkeyPatch) ->
         assert liveness.is_dead(liveness.Process(here.host, here.pid, "//12345"), now, now)
     finally:
         liveness._here.cache_clear()
+        liveness._identity.cache_clear()

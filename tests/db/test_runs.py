@@ -173,6 +173,14 @@ def test_many_runs_bring_their_own_results(begin: Begin, store: Store, monkeypat
     assert [(run.id, run.results) for run in store.runs(task="cnn")] == wanted[1::2][::-1]
 
 
+def test_a_list_reads_only_the_results_it_is_asked_for(begin: Begin, store: Store) -> None:
+    run = begin()
+    store.finish_run(run.id, "completed", results={"best_val_loss": 0.5, "steps": 4, "test_loss": math.nan})
+    assert store.runs(results=["steps", "best_val_loss", "none"])[0].results == {"best_val_loss": 0.5, "steps": 4.0}
+    assert list(store.runs(results="test_loss")[0].results) == ["test_loss"]
+    assert store.runs(results=[])[0].results == store.runs(results=["none"])[0].results == {}
+
+
 def test_a_deleted_run_takes_everything_with_it_and_its_number_stays_free(begin: Begin, store: Store) -> None:
     kept, gone = begin(seed=1), begin(seed=2)
     for run in (kept, gone):

@@ -1,0 +1,177 @@
+"""Bringing the runs and sweeps of another database in, each once however often it is done.
+
+A run, a sweep and a trial are known by their uuid, which they keep wherever they go; numbers are this database's own,
+and so are names where the name is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, select, update
+
+from db import schema
+from db.artifacts import Artifacts
+from db.curves import Curves
+from db.records import MergeReport
+from db.runs import insert_named, many
+from db.sweeps import Sweeps
+
+Row = dict[str, Any]
+_UNFINISHED = ("interrupted", "failed")
+
+
+@dataclass
+class _Tally:
+    """A MergeReport in the making, and where the other database's sweeps and trials went."""
+
+    added: list[int] = field(default_factory=list)
+    updated: list[int] = field(default_factory=list)
+    known: int = 0
+    running: int = 0
+    repeated: list[int] = field(default_factory=list)
+    points: int = 0
+    sweeps: list[int] = field(default_factory=list)
+    trials: int = 0
+    conflicting_trials: int = 0
+    sweep_ids: dict[int, int] = field(default_factory=dict)
+    trial_ids: dict[int, int] = field(default_factory=dict)
+
+    def report(self) -> MergeReport:
+        return MergeReport(
+            added=tuple(self.added),
+            updated=tuple(self.updated),
+            known=self.known,
+            running=self.running,
+            repeated=tuple(self.repeated),
+            points=self.points,
+            sweeps=tuple(self.sweeps),
+            trials=self.trials,
+            conflicting_trials=self.conflicting_trials,
+        )
+
+
+class Merge(Sweeps, Curves, Artifacts):
+    """The part of the store about merging."""
+
+    def merge(self, other: Merge, *, ids: Iterable[int] | int | None = None) -> MergeReport:
+        """Copy what another database has and this one has not: runs with all that belongs to them, and sweeps.
+
+        Runs that are still running there are left out; another merge brings them in when they have ended. Interrupted
+        by a kill, a merge is completed by repeating it.
+
+        Args:
+            ids: only these runs of the other database, and their sweeps.
+        """
+        tally = _Tally()
+        wanted = None if ids is None else set(many(ids))
+        with other._reading() as connection:
+            runs = [row for row in _rows(connection, schema.runs) if wanted is None or row["id"] in wanted]
+            used = None if wanted is None else {row["sweep_id"] for row in runs}
+            sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in used]
+            sweep_ids = {row["id"] for row in sweeps}
+            trials = [row for row in _rows(connection, schema.trials) if row["sweep_id"] in sweep_ids]
+        with self._writing() as connection:
+            for row in sweeps:
+                _merge_sweep(connection, row, tally)
+            for row in trials:
+                _merge_trial(connection, row, tally)
+        for row in runs:
+            self._merge_run(other, row, tally)
+        return tally.report()
+
+    def _merge_run(self, other: Merge, row: Row, tally: _Tally) -> None:
+        if row["status"] == "running":
+            tally.running += 1
+            return
+        table, there = schema.runs, row["id"]
+        with self._writing() as connection:
+            same = (table.c.uuid == row["uuid"]) | (
+                (table.c.spec_id == row["spec_id"])
+                & table.c.seed.is_not_distinct_from(row["seed"])
+                & (table.c.created_at == row["created_at"])
+            )
+            here = connection.execute(select(table.c.id, table.c.status, table.c.finished_at).where(same)).first()
+            if here and not (here.status in _UNFINISHED and row["finished_at"] > here.finished_at):
+                tally.known += 1
+                return
+            values = {name: value for name, value in row.items() if name != "id"}
+            values["trial_id"] = tally.trial_ids.get(row["trial_id"])
+            lost = row["trial_id"] is not None and values["trial_id"] is None
+            values["sweep_id"] = None if lost else tally.sweep_ids.get(row["sweep_id"])
+            if here:
+                run_id = here.id
+                _clear(connection, run_id, values)
+                tally.updated.append(run_id)
+            else:
+                repeats = (table.c.spec_id == row["spec_id"]) & table.c.seed.is_not_distinct_from(row["seed"])
+                repeated = connection.scalar(select(table.c.id).where(repeats).limit(1)) is not None
+                run_id = insert_named(connection, table, values, wanted=row["name"])
+                tally.added.append(run_id)
+                tally.repeated += [run_id] if repeated else []
+            tally.points += self._copy_parts(connection, other, there, run_id)
+
+    def _copy_parts(self, connection: Connection, other: Merge, there: int, here: int) -> int:
+        """Copy results, artifacts and curves of a run; return the number of points."""
+        curves = other.curves(there)
+        with other._reading() as source:
+            results = other._results(source, [there]).get(there, {})
+            artifacts = _rows(source, schema.artifacts, schema.artifacts.c.run_id == there)
+        for artifact in artifacts:
+            values = {name: value for name, value in artifact.items() if name != "id"}
+            connection.execute(insert(schema.artifacts).values(values | {"run_id": here}))
+        self._insert_results(connection, here, results)
+        self._insert_curves(connection, here, {curve.metric: (curve.steps, curve.values) for curve in curves.values()})
+        return sum(map(len, curves.values()))
+
+
+def _rows(connection: Connection, table: Table, *conditions: Any) -> list[Row]:
+    query = select(table).where(*conditions).order_by(table.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _clear(connection: Connection, run_id: int, values: Row) -> None:
+    """Give a run's row new values except its name, and remove what hangs on it."""
+    for table in (schema.results, schema.points, schema.artifacts):
+        connection.execute(delete(table).where(table.c.run_id == run_id))
+    changes = {name: value for name, value in values.items() if name not in ("name", "uuid")}
+    connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(changes))
+
+
+def _merge_sweep(connection: Connection, row: Row, tally: _Tally) -> None:
+    table, there = schema.sweeps, row["id"]
+    here = connection.execute(select(table.c.id, table.c.trials).where(table.c.uuid == row["uuid"])).first()
+    if here:
+        tally.sweep_ids[there] = here.id
+        if row["trials"] > here.trials:
+            connection.execute(update(table).where(table.c.id == here.id).values(trials=row["trials"]))
+        return
+    values = {name: value for name, value in row.items() if name != "id"}
+    if values["status"] == "running":
+        values["status"] = "interrupted"  # over there
+    if connection.scalar(select(table.c.id).where(table.c.definition_key == row["definition_key"])) is not None:
+        # The same search was made here as well: its own is the one that the command finds again.
+        values["definition_key"] = row["uuid"]
+    tally.sweep_ids[there] = insert_named(connection, table, values, wanted=row["name"])
+    tally.sweeps.append(tally.sweep_ids[there])
+
+
+def _merge_trial(connection: Connection, row: Row, tally: _Tally) -> None:
+    table, sweep_id = schema.trials, tally.sweep_ids[row["sweep_id"]]
+    place = (table.c.sweep_id == sweep_id) & (table.c.optimizer == row["optimizer"]) & (table.c.number == row["number"])
+    here = connection.execute(select(table.c.id, table.c.uuid, table.c.state).where(place)).first()
+    if here and here.uuid != row["uuid"]:
+        tally.conflicting_trials += 1
+        return
+    values = {name: value for name, value in row.items() if name != "id"} | {"sweep_id": sweep_id}
+    if values["state"] == "running":
+        values["state"] = "interrupted"  # to be done again by who goes on with the sweep here
+    if here is None:
+        tally.trial_ids[row["id"]] = connection.scalars(insert(table).values(values).returning(table.c.id)).one()
+        tally.trials += 1
+        return
+    tally.trial_ids[row["id"]] = here.id
+    if here.state in ("pending", "interrupted"):
+        connection.execute(update(table).where(table.c.id == here.id).values(values))
