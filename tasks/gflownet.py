@@ -51,8 +51,6 @@ from tasks.gridworld import (
 )
 from tasks.space import Categorical, Integer, Real, Space
 
-#: States per forward pass with gradients: the activations of more no longer fit a core's cache.
-_LOSS_CHUNK = 256
 #: Trajectories that evaluation samples at once.
 _EVALUATION_CHUNK = 1024
 _ARTIFACT_TRAJECTORIES = 256
@@ -311,7 +309,7 @@ class GFlowNet(Task[GFlowNetConfig]):
         sampled = rollout(world, model, gumbel(len(ids), c.max_moves, ACTIONS, device=ids.device))
         # Autocast would hand out the weights it cast while no gradient was wanted.
         torch.clear_autocast_cache()
-        heads = Heads.join([model(part) for part in torch.split(sampled.encoded, _LOSS_CHUNK)])
+        heads = Heads(*model(sampled.encoded))
         reward = self.target(world.reward(sampled.visits))
         flow_loss = self.flow_loss(world, sampled, heads, reward).mean()
         return (
