@@ -194,7 +194,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _assign(params: Sequence[Tensor], flat: Tensor) -> None:
-    for p, piece in zip(params, flat.split([p.numel() for p in params]), strict=True):  # type: ignore[no-untyped-call]
+    for p, piece in zip(params, flat.split([p.numel() for p in params]), strict=True):
         p.copy_(piece.view(p.shape))
 
 

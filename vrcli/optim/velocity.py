@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 #: Elements per pass over a large tensor: 1 MB of float32 stays in the second-level cache between two operations on it.
 CHUNK = 1 << 18
@@ -53,6 +54,11 @@ class Batch:
             self.squares.append(state[names[1]])
         if "step" in state:
             self.steps.append(state["step"])
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """The rows at `indices` as a batch of their own."""
+        rows = (self.params, self.grads, self.velocities, self.squares, self.steps)
+        return Batch(self.group, *([row[i] for i in indices] if row else [] for row in rows))
 
     @property
     def device(self) -> torch.device:
@@ -169,17 +175,18 @@ def coming_power_sums(batch: Batch, power: float, normgrad: bool, scratch: Tenso
     if scratch is None:
         sums = torch.cat(list(_device_sums(batch, power, normgrad)))
         return sums if each else sums.sum()
-    if each:
-        rows = [list(_cpu_sums(batch, [i], power, normgrad, scratch)) for i in range(len(batch.params))]
-        return torch.stack([torch.stack(row).sum(dtype=torch.float64) for row in rows])
-    partial = list(_cpu_sums(batch, range(len(batch.params)), power, normgrad, scratch))
-    return torch.stack(partial).sum(dtype=torch.float64)
+    b1 = beta1_of(batch.group)
+    # b1 v + (1 - b1) g = b1 (v + ratio g): one multiplication and addition per element, which is faster than a lerp
+    only_g = normgrad or b1 == 0
+    ratio = 0.0 if only_g else (1 - b1) / b1 * (-1 if batch.group["maximize"] else 1)
+    factor = 1.0 if only_g else b1**power
+    runs = [[i] for i in range(len(batch.params))] if each else [range(len(batch.params))]
+    rows = [torch.stack(list(_cpu_sums(batch, run, power, ratio, scratch))).sum(dtype=torch.float64) for run in runs]
+    return factor * (torch.stack(rows) if each else rows[0])
 
 
-def _cpu_sums(batch: Batch, indices: Sequence[int], power: float, normgrad: bool, scratch: Tensor) -> Iterator[Tensor]:
-    """Partial sums, one per `CHUNK` elements or less."""
-    weight = 1 - beta1_of(batch.group)
-    maximize = batch.group["maximize"]
+def _cpu_sums(batch: Batch, indices: Sequence[int], power: float, ratio: float, scratch: Tensor) -> Iterator[Tensor]:
+    """Partial sums of |v + ratio g|^power, or of |g|^power where the ratio is 0, one per `CHUNK` elements or less."""
     small: list[int] = []
     waiting = 0
     for i in indices:
@@ -189,17 +196,30 @@ def _cpu_sums(batch: Batch, indices: Sequence[int], power: float, normgrad: bool
             small.append(i)
             waiting += size
             if waiting > CHUNK - SMALL:
-                yield _joined_sum(batch, small, weight, power, normgrad)
+                yield _joined_sum(batch, small, power, ratio, scratch)
                 small, waiting = [], 0
         else:
             pieces = _pieces_by_rows(v, g) if i in batch.odd else zip(_chunks(v), _chunks(g), strict=True)
             for v_piece, g_piece in pieces:
-                if normgrad:
-                    yield _power_sum(g_piece, power)
-                else:
-                    yield _power_sum(_lerp(v_piece, g_piece, weight, maximize, scratch), power)
+                yield _power_sum(_shifted(v_piece, g_piece, ratio, scratch), power)
     if small:
-        yield _joined_sum(batch, small, weight, power, normgrad)
+        yield _joined_sum(batch, small, power, ratio, scratch)
+
+
+def _joined_sum(batch: Batch, indices: Sequence[int], power: float, ratio: float, scratch: Tensor) -> Tensor:
+    # in the order of their indices, whatever their strides; a view of the tensor itself where there is only one
+    v, g = (_flatten_dense_tensors([row[i] for i in indices]) for row in (batch.velocities, batch.grads))
+    return _power_sum(_shifted(v, g, ratio, scratch), power)
+
+
+def _shifted(v: Tensor, g: Tensor, ratio: float, scratch: Tensor) -> Tensor:
+    """v + ratio g in the scratch buffer, or in a new tensor where that is too small; g itself where the ratio is 0."""
+    if not ratio:
+        return g
+    if v.numel() > scratch.numel():
+        return torch.add(v, g, alpha=ratio)
+    out = scratch[: v.numel()]
+    return torch.add(v, g, alpha=ratio, out=out if v.ndim == 1 else out.view(v.shape))
 
 
 def advance_and_sum(batch: Batch) -> Tensor:
@@ -221,26 +241,10 @@ def advance_and_sum(batch: Batch) -> Tensor:
     return torch.stack([row.double() for row in rows])
 
 
-def _joined_sum(batch: Batch, indices: Sequence[int], weight: float, power: float, normgrad: bool) -> Tensor:
-    g = torch.cat([batch.grads[i].reshape(-1) for i in indices])
-    if normgrad:
-        return _power_sum(g, power)
-    v = torch.cat([batch.velocities[i].reshape(-1) for i in indices])
-    return _power_sum(v.lerp(-g if batch.group["maximize"] else g, weight), power)
-
-
-def _lerp(v: Tensor, g: Tensor, weight: float, negate: bool, scratch: Tensor) -> Tensor:
-    """v + weight (g - v) in the scratch buffer, or in a new tensor where that is too small."""
-    out = scratch[: v.numel()].view(v.shape) if v.numel() <= scratch.numel() else torch.empty(v.shape, dtype=v.dtype)
-    if negate:
-        g = torch.neg(g, out=out)
-    return torch.lerp(v, g, weight, out=out)
-
-
 def _chunks(tensor: Tensor) -> tuple[Tensor, ...]:
     """Views of at most `CHUNK` elements each of a dense tensor, in the order of its memory."""
     flat = tensor.view(-1) if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,))
-    return torch.split(flat, CHUNK)
+    return torch.split(flat, CHUNK) if tensor.numel() > CHUNK else (flat,)
 
 
 def _pieces_by_rows(v: Tensor, g: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -251,7 +255,7 @@ def _pieces_by_rows(v: Tensor, g: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _power_sum(x: Tensor, power: float) -> Tensor:
     """The sum of |x_i|^power in float32, or in float64 for a float64 tensor."""
-    flat = x.reshape(-1)
+    flat = x if x.ndim == 1 else x.reshape(-1)
     if flat.dtype not in (torch.float32, torch.float64):
         flat = flat.float()
     return torch.dot(flat, flat) if power == 2 else flat.abs().pow_(power).sum()

@@ -191,31 +191,31 @@ def _fused_vradam(batches: Sequence[Batch], scratch: Sequence[Tensor | None]) ->
     for batch, line6 in zip(batches, regularised, strict=True):
         if line6.lr.ndim:  # one learning rate per tensor
             for i, eta in enumerate(line6.lr.unbind()):
-                _fused_update(batch, [i], eta)
+                _fused_update(batch.take([i]), eta)
         else:
-            _fused_update(batch, range(len(batch.params)), line6.lr)
+            _fused_update(batch, line6.lr)
     return regularised
 
 
-def _fused_update(batch: Batch, indices: Sequence[int], eta: Tensor) -> None:
+def _fused_update(batch: Batch, eta: Tensor) -> None:
     """The kernel walks plain memory, so tensors whose gradient has other strides take the reference's way."""
     group = batch.group
-    walked = [i for i in indices if i not in batch.odd]
-    if walked:
+    walked = batch.take([i for i in range(len(batch.params)) if i not in batch.odd]) if batch.odd else batch
+    if walked.params:
         fused_adamw(
-            [batch.params[i] for i in walked],
-            [batch.grads[i] for i in walked],
-            [batch.velocities[i] for i in walked],
-            [batch.squares[i] for i in walked],
-            [batch.steps[i] for i in walked],
+            walked.params,
+            walked.grads,
+            walked.velocities,
+            walked.squares,
+            walked.steps,
             lr=eta,
             betas=group["betas"],
             weight_decay=group["weight_decay"],
             eps=group["eps"],
             maximize=group["maximize"],
         )
-    for i in batch.odd.intersection(indices):
-        b1, b2 = group["betas"]
+    b1, b2 = group["betas"]
+    for i in batch.odd:
         g = -batch.grads[i] if group["maximize"] else batch.grads[i]
         batch.velocities[i].lerp_(g, 1 - b1)
         batch.squares[i].mul_(b2).addcmul_(g, g, value=1 - b2)
