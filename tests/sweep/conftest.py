@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tasks.space import Categorical, Integer, Real, Space
+from vrcli.sweep.executor import Message, Refused
 
 # Hartmann's 6-d function (Dixon and Szego 1978): minimum -3.3224 at (0.2017, 0.1500, 0.4769, 0.2753, 0.3117, 0.6573).
 _A = np.array(
@@ -103,3 +104,39 @@ def vr(capsys, monkeypatch, tmp_path) -> Callable[..., Result]:
         return Result(int(stop.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+class Inline:
+    """An executor that runs its jobs in this process, one after the other, which saves the start of workers."""
+
+    def __init__(self, make):
+        self.work, self.waiting = make(), []
+
+    def free(self):
+        return 1 - len(self.waiting)
+
+    def submit(self, key, payload):
+        self.waiting.append((key, payload))
+
+    def receive(self, timeout_s):
+        key, payload = self.waiting.pop(0)
+        notes = []
+        try:
+            done = Message(key, "done", self.work(payload, lambda body: notes.append(body), lambda: False))
+        except Refused as error:
+            done = Message(key, "refused", str(error))
+        except Exception as error:
+            done = Message(key, "failed", f"{type(error).__name__}: {error}")
+        return [*(Message(key, "note", body) for body in notes), done]
+
+    def close(self, *, patience_s=0.0):
+        return []
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Sweeps run their trials in this process."""
+    from vrcli.cli.sweep_session import Session
+    from vrcli.sweep.trial import Workshop
+
+    monkeypatch.setattr(Session, "executor", lambda self: Inline(Workshop(self.database, self.data_dir, tune=False)))

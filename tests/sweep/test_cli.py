@@ -15,8 +15,8 @@ from db.store import Store
 VALLEY = ("valley:Valley", "--threads", "1", "--device", "cpu")
 
 
-def test_a_sweep_from_its_plan_to_its_export(vr, tmp_path):
-    """One story, since every sweep starts its own workers."""
+def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
+    """One story: what one command wrote is what the next one reads."""
     plan = vr("sweep", *VALLEY, "--trials", 4, "--plan", "--format", "json")
     body = json.loads(plan.out)
     assert plan.code == 0
@@ -72,7 +72,7 @@ def test_a_sweep_from_its_plan_to_its_export(vr, tmp_path):
     assert vr("sweeps", "show", "nothing").code == 2
 
 
-def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr):
+def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr, inline):
     assert vr("sweep", *VALLEY, "--trials", 2, "--search", "sobol", "--preset", "smoke").code == 0
     with Store.open("vr.db") as store:
         store.set_sweep_status(1, "interrupted")
@@ -89,18 +89,30 @@ def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr):
     assert json.loads(resumed.out)["sweeps"][0]["trials"] == 3
 
 
-def test_failing_and_dying_trials_do_not_stop_a_sweep(vr):
-    vr("sweep", *VALLEY, "--trials", 1, "--search", "random", "--quiet")
-    done = vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise,die", "--jobs", 2)
+def test_a_trial_that_kills_its_worker_does_not_stop_a_sweep(vr):
+    wish = ("--search", "random", "--search-seed", 4, "--space", "trouble=none,die", "--jobs", 2)
+    done = vr("sweep", *VALLEY, "--trials", 3, *wish)
     assert done.code == 0, done.err
     with Store.open("vr.db", mode="read") as store:
-        trials = store.trials(2)
-    assert len(trials) == 4
+        trials = store.trials(1)
+    assert {t.state for t in trials} == {"completed", "failed"}
     for trial in trials:
-        assert trial.state == ("completed" if trial.params["trouble"] is None else "failed"), trial
+        assert trial.state == ("failed" if trial.params["trouble"] else "completed")
+        assert ("killed" in (trial.error or "")) == bool(trial.params["trouble"])
 
 
-def test_pruned_trials_are_marked(vr):
+def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
+    done = vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
+    assert done.code == 0, done.err
+    with Store.open("vr.db", mode="read") as store:
+        trials = store.trials(1)
+        for trial in trials:
+            run = store.run(trial.run_id)
+            assert trial.state == run.status == ("failed" if trial.params["trouble"] else "completed")
+    assert {t.state for t in trials} == {"completed", "failed"}
+
+
+def test_pruned_trials_are_marked(vr, inline):
     done = vr(
         "sweep", *VALLEY, "--trials", 8, "--search", "random", "--prune", "median", "--epochs", 5, "--format", "json"
     )
@@ -130,7 +142,7 @@ def test_pruned_trials_are_marked(vr):
         (["--trouble", "missing"], "not there"),
     ],
 )
-def test_nonsense_is_refused_and_nothing_is_written(vr, words, says):
+def test_nonsense_is_refused_and_nothing_is_written(vr, inline, words, says):
     done = vr("sweep", *VALLEY, *words)
     assert done.code == 2
     assert says in done.err
