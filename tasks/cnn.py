@@ -239,6 +239,7 @@ PRESETS: Mapping[str, Preset] = {
             "warmup_epochs": assumed(3, "a tenth of the epochs"),
         },
         {
+            "*": {"weight_decay": assumed(1e-5, "as in the paper, the same for every optimizer")},
             "vradam": {"lr": assumed(0.02, "near the best of 0.01, 0.03, 0.06 (3 seeds)")},
             "adamw": {"lr": assumed(0.01, "best of 0.003, 0.01, 0.03 (3 seeds)")},
             "sgd": {

@@ -251,7 +251,10 @@ class GFlowNet(Task[GFlowNetConfig]):
                     "momentum": assumed(0.9, "as the paper's CNN"),
                     "nesterov": assumed(True, "as the paper"),
                 },
-                "*": {"lr": assumed(0.001, "a tenth of the paper's rate: the network is smaller, the curve smoother")},
+                "*": {
+                    "lr": assumed(0.001, "a tenth of the paper's rate: the network is smaller, the curve smoother"),
+                    "weight_decay": assumed(1e-5, "as in the paper, the same for every optimizer"),
+                },
             },
             "the paper's grid and loss, a smaller network",
         ),
