@@ -88,15 +88,18 @@ class LocalExecutor:
         return self.jobs - sum(worker.busy for worker in self._workers)
 
     def submit(self, key: Any, payload: Any) -> None:
-        worker = next((w for w in self._workers if not w.busy), None)
-        if worker is None or not self._send(worker, (key, payload)):
-            if worker is not None:
-                self._remove(worker)
-            if len(self._workers) >= self.jobs:
-                raise RuntimeError(f"all {self.jobs} workers are busy")
+        if self.free() < 1:
+            raise RuntimeError(f"all {self.jobs} workers are busy")
+        for worker in [worker for worker in self._workers if not worker.busy]:
+            if self._send(worker, (key, payload)):
+                break
+            self._remove(worker)
+        else:
             worker = self._start()
             self._send(worker, (key, payload))
         worker.key, worker.busy = key, True
+        while len(self._workers) < self.jobs:  # the others begin their imports meanwhile
+            self._start()
 
     def receive(self, timeout_s: float) -> list[Message]:
         by_pipe = {worker.pipe: worker for worker in self._workers}
@@ -179,6 +182,8 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(pipe, jobs, stop), daemon=True).start()
     work: Work | None = None
+    with contextlib.suppress(Exception):  # said again, to whom it concerns, with the first job
+        work = make()
     while True:
         payload = jobs.get()
         try:
