@@ -128,8 +128,10 @@ class Location:
 
     def _postgres(self, read_only: bool) -> Engine:
         try:
-            arguments = {"options": "-c default_transaction_read_only=on"} if read_only else {}
-            return create_engine(self.url, connect_args={"connect_timeout": 10, **arguments}, pool_pre_ping=True)
+            arguments: dict[str, Any] = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+            if "connect_timeout" not in self.url.query:
+                arguments["connect_timeout"] = 10
+            return create_engine(self.url, connect_args=arguments, pool_pre_ping=True)
         except NoSuchModuleError:
             raise StoreError(f"SQLAlchemy has no driver {self.url.drivername}; use postgresql+psycopg://") from None
         except ImportError as error:
@@ -192,6 +194,9 @@ class Database:
             if reason is None or isinstance(reason, (driver.IntegrityError, driver.ProgrammingError)):
                 raise  # a fault of ours, not of the machine's
             raise StoreError(f"{self.label}: {one_line(reason)}") from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            what = "a number of more than 64 bits" if isinstance(error, OverflowError) else "text that is no Unicode"
+            raise StoreError(f"{self.label}: {what} cannot be stored") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from db import liveness, names, schema
 from db.connection import Database, fetch
 from db.errors import StoreError
 from db.records import FINISHED, RunRecord, join_value, split_value
+from db.versions import lock
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
@@ -36,9 +37,20 @@ _SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer"
 def as_json(what: str, value: Mapping[str, Any]) -> str:
     """JSON that SQL can read, too: no NaN in it."""
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+        readable = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        # A command line may hold bytes that are no text, which only the escaped form can carry.
+        return readable if is_text(readable) else json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{what} cannot be stored as JSON: {error}") from None
+
+
+def is_text(text: str) -> bool:
+    """False where a string holds half characters, which no database stores."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def many(value: Any) -> list[Any]:
@@ -132,6 +144,7 @@ class Runs(Database):
         """
         process, now = liveness.current(), datetime.now(UTC)
         with self._writing() as connection:
+            connection.execute(select(schema.runs.c.id).where(schema.runs.c.id == run_id).with_for_update())
             run = self._one(connection, run_id)
             resumable = run.status in ("interrupted", "failed") or (run.status == "running" and is_dead(run, now))
             if not resumable:
@@ -165,7 +178,7 @@ class Runs(Database):
             return []
         with self._writing() as connection:
             # Looked at again: since the reading they may have ended, or been resumed by another process.
-            again = _records(connection.execute(running.where(schema.runs.c.id.in_(dead))).all(), {})
+            again = _records(connection.execute(running.where(schema.runs.c.id.in_(dead)).with_for_update()).all(), {})
             dead = [run.id for run in again if is_dead(run, now)]
             connection.execute(
                 update(schema.runs)
@@ -301,18 +314,18 @@ class Runs(Database):
         if rows:
             connection.execute(insert(schema.results), rows)
 
-    def _metric_ids(self, connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
+    def _metric_ids(self, connection: Connection, wanted: Collection[str]) -> dict[str, int]:
         """The small ids of metric names; new names get one."""
         query = "SELECT name, id FROM metrics"
         ids: dict[str, int] = dict(fetch(connection, query, ()))
-        missing = [name for name in wanted if name not in ids]
-        for name in missing:
-            try:
-                with connection.begin_nested():
-                    connection.execute(insert(schema.metrics).values(name=name))
-            except IntegrityError:  # another writer was quicker
-                continue
-        return dict(fetch(connection, query, ())) if missing else ids
+        if all(name in ids for name in wanted):
+            return ids
+        lock(connection)  # two writers that add the same names in another order would wait for each other
+        ids = dict(fetch(connection, query, ()))
+        for name in wanted:
+            if name not in ids:
+                connection.execute(insert(schema.metrics).values(name=name))
+        return dict(fetch(connection, query, ()))
 
 
 def is_dead(run: RunRecord, now: datetime) -> bool:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from db import schema
 from db.records import RunRecord
@@ -122,3 +123,29 @@ def test_figures_of_a_database(begin: Begin, store: Store) -> None:
     assert info["schema"] == int(schema.SCHEMA)
     assert info["size_bytes"] > 10_000
     assert info["kind"] in ("sqlite", "postgresql")
+
+
+def test_a_full_disk_is_said_and_loses_nothing_that_was_recorded(file_store: Store) -> None:
+    with file_store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    event.listen(file_store._engine, "checkout", limit)
+    with pytest.raises(StoreError, match=r"vr\.db: database or disk is full"):
+        file_store.add_points(1, {"loss": (range(1000, 20_000), [0.5] * 19_000)})
+    event.remove(file_store._engine, "checkout", limit)
+    assert len(file_store.curves(1)[1, "loss"]) == 100
+    assert file_store.check() == []
+
+
+def test_a_lock_that_is_never_released_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.connection._BUSY_S", 0.1)
+    with Store.open(tmp_path / "vr.db") as store, closing(sqlite3.connect(tmp_path / "vr.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"vr\.db: database is locked"):
+            store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+        assert store.runs() == []  # readers do not wait
+        other.rollback()
+        store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})

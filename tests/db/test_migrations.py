@@ -201,8 +201,8 @@ def test_an_upgrade_that_cannot_be_copied_first_is_not_begun(old: Path, monkeypa
 def test_two_processes_upgrade_at_once(old: Path) -> None:
     program = "import sys; from db.store import Store; Store.open(sys.argv[1]).close()"
     root = Path(__file__).parents[2]
-    processes = [subprocess.Popen([sys.executable, "-c", program, old], cwd=root) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", program, old], cwd=root) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
     assert len(list(old.parent.glob("old.schema1-*.db"))) == 1
 
 

@@ -94,6 +94,17 @@ def test_what_json_cannot_hold_is_refused_and_leaves_no_run(store: Store) -> Non
     assert store.runs() == []
 
 
+def test_text_that_is_no_text_and_numbers_too_large(store: Store) -> None:
+    spec = {"task": "cnn", "optimizer": "sgd"}
+    run = store.begin_run(spec, spec_id="x", provenance={"argv": ["vr", "\udcff", "é"]})
+    assert store.run(run.id).provenance == {"argv": ["vr", "\udcff", "é"]}
+    with pytest.raises(StoreError, match=r"cannot be stored|surrogates not allowed"):
+        store.begin_run(spec, spec_id="x", provenance={}, tag="\udcff")
+    with pytest.raises(StoreError, match=r"cannot be stored|out of range"):
+        store.begin_run({**spec, "seed": 2**64}, spec_id="x", provenance={})
+    assert len(store.runs()) == 1
+
+
 def test_unknown_runs_are_named_with_what_is_there(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="has no run 1; it has no runs yet"):
         store.run(1)
