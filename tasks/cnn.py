@@ -23,8 +23,8 @@ from tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, a
 from tasks.data import load_images, split_images
 from tasks.space import Categorical, Integer, Real, Space
 
-#: Images per batch where no gradient is needed: small enough to stay far below the memory of a training step.
-_EVALUATION_BATCH = 256
+#: Pixels per batch where no gradient is needed (128 images of 32x32): less memory than a training step takes.
+_EVALUATION_PIXELS = 128 * 32 * 32
 #: Per-channel mean and standard deviation that the authors' code uses for CIFAR-10, for pixels in 0..1.
 _CIFAR10_MEAN, _CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
 
@@ -91,6 +91,11 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         means.append(mean)
         deviations.append(float((share * (levels - mean) ** 2).sum().sqrt()))
     return tuple(means), tuple(deviations)
+
+
+def _evaluation_batch(split: Split) -> int:
+    height, width = split.tensors[0].shape[1:3]
+    return max(1, _EVALUATION_PIXELS // (height * width))
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
@@ -352,7 +357,7 @@ class Cnn(Task[CnnConfig]):
             mean, std = channel_statistics(splits.train.tensors[0])
         val = splits.val
         if config.augment_validation:
-            pieces = [self._augment(pixels, generator) for pixels, _ in val.chunks(_EVALUATION_BATCH)]
+            pieces = [self._augment(pixels, generator) for pixels, _ in val.chunks(_evaluation_batch(val))]
             val = Split((torch.cat(pieces), val.tensors[1]))
         return dataclasses.replace(splits, val=val, info={**splits.info, "mean": mean, "std": std})
 
@@ -392,5 +397,5 @@ class Cnn(Task[CnnConfig]):
             logits = model(pixels).float()
             return self.criterion(logits, labels), (logits.argmax(1) == labels).double().mean()
 
-        loss, accuracy = mean_over(split, _EVALUATION_BATCH, measure)
+        loss, accuracy = mean_over(split, _evaluation_batch(split), measure)
         return {"loss": loss, "accuracy": accuracy}

@@ -172,22 +172,23 @@ def _choose(labels: Mapping[str, list[Any]], path: Path) -> dict[str, str]:
 
 def _decode(split: Dataset, column: str, path: Path) -> np.ndarray:
     """(n, H, W, C) uint8, with one channel if every image is grey and three otherwise."""
-    chunks = []
+    sizes: Counter[tuple[int, ...]] = Counter()
+    pixels = np.empty((len(split), 0, 0, 1), np.uint8)
     for start in range(0, len(split), _CHUNK):
         rows = split[start : start + _CHUNK][column]
         images = [_decode_one(row, start + i, path) for i, row in enumerate(rows)]
-        chunks.append(_stack(images, path))
-    channels = max(chunk.shape[3] for chunk in chunks)
-    shapes = {chunk.shape[1:3] for chunk in chunks}
-    if len(shapes) > 1:
-        raise _sizes_differ(
-            Counter({shape: sum(len(c) for c in chunks if c.shape[1:3] == shape) for shape in shapes}), path
-        )
-    pixels = np.empty((len(split), *chunks[0].shape[1:3], channels), np.uint8)
-    start = 0
-    for chunk in chunks:
-        pixels[start : start + len(chunk)] = chunk  # grey spreads over the channels
-        start += len(chunk)
+        sizes.update(image.shape[:2] for image in images)
+        if len(sizes) > 1:
+            continue  # the rest is only counted
+        channels = max(image.shape[2] for image in images)
+        if not pixels.size:
+            pixels = np.empty((len(split), *images[0].shape[:2], channels), np.uint8)
+        elif channels > pixels.shape[3]:
+            pixels = np.repeat(pixels, channels, axis=3)
+        for i, image in enumerate(images):
+            pixels[start + i] = image  # a grey one spreads over the channels
+    if len(sizes) > 1:
+        raise _sizes_differ(sizes, path)
     return pixels
 
 
@@ -206,14 +207,6 @@ def _decode_one(row: Mapping[str, Any] | None, number: int, path: Path) -> np.nd
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise TaskError(f"image {where} in {path} cannot be decoded ({error})") from error
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
-def _stack(images: list[np.ndarray], path: Path) -> np.ndarray:
-    sizes = Counter(image.shape[:2] for image in images)
-    if len(sizes) > 1:
-        raise _sizes_differ(sizes, path)
-    channels = max(image.shape[2] for image in images)
-    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
 
 
 def _same_shape(arrays: dict[str, np.ndarray], path: Path) -> None:

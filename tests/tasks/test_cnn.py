@@ -267,7 +267,7 @@ def test_metrics_do_not_depend_on_the_evaluation_batches(monkeypatch: pytest.Mon
     network = task.model(data).eval()
     found = []
     for size in (7, 100, 10_000):
-        monkeypatch.setattr("tasks.cnn._EVALUATION_BATCH", size)
+        monkeypatch.setattr("tasks.cnn._EVALUATION_PIXELS", 64 * size)
         with torch.no_grad():
             found.append(task.evaluate(network, data.val))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
