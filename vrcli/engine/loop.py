@@ -166,8 +166,6 @@ class _Loop:
                 first.append(found)
             return found[0]
 
-        if "backward_first" in self.p.capabilities:
-            closure()
         before = time.perf_counter()
         self.p.optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation says float, its code takes both
         self.optimizer_s += time.perf_counter() - before
