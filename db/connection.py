@@ -204,15 +204,20 @@ def one_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), error.__class__.__name__)
 
 
-def fetch(connection: Connection, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Rows straight from the driver: for long tables of numbers, five times faster than through SQLAlchemy's rows.
+def stream(connection: Connection, sql: str, parameters: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Rows straight from the driver, one at a time: for long tables of numbers much faster than SQLAlchemy's rows.
 
     Args:
         sql: with ? for each parameter, and no other ?.
     """
     if connection.dialect.paramstyle != "qmark":
         sql = sql.replace("?", "%s")
-    with closing(connection.connection.cursor()) as cursor:
+    cursor: Any = connection.connection.cursor()
+    with closing(cursor):
         cursor.execute(sql, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()  # type: ignore[assignment]
-        return rows
+        yield from cursor
+
+
+def fetch(connection: Connection, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """All rows of `stream`."""
+    return list(stream(connection, sql, parameters))

@@ -27,7 +27,10 @@ def split_value(value: float) -> tuple[float | None, str | None]:
 
 def join_value(value: float | None, kind: str | None) -> float:
     """The number behind the two columns of `split_value`."""
-    return float(kind) if value is None and kind is not None else float(value)  # type: ignore[arg-type]
+    if kind is not None:
+        return float(kind)
+    assert value is not None
+    return value
 
 
 @dataclass(frozen=True)

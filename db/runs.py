@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Select, bindparam, delete, insert, se
 from sqlalchemy.exc import IntegrityError
 
 from db import liveness, names, schema
-from db.connection import Database, fetch
+from db.connection import Database, fetch, stream
 from db.errors import StoreError
 from db.records import FINISHED, RunRecord, join_value, split_value
 from db.versions import lock
@@ -303,8 +303,8 @@ class Runs(Database):
             sql, parameters = f"{sql} BETWEEN ? AND ?", [min(run_ids), max(run_ids)]
         if wanted is not None:
             sql = f"{sql} AND metric_id IN ({', '.join(map(str, names))})"
-        for run_id, metric_id, value, kind in fetch(connection, sql, parameters):
-            found[run_id][names[metric_id]] = value if kind is None else join_value(value, kind)
+        for run_id, metric_id, value, kind in stream(connection, sql, parameters):
+            found[run_id][names[metric_id]] = join_value(value, kind)
         return found
 
     def _insert_results(self, connection: Connection, run_id: int, results: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ which is NULL for an ordinary number and 'nan', 'inf' or '-inf' where `value` is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -56,8 +58,17 @@ class Utc(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
         return value and value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        return value and value.replace(tzinfo=UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
+        # SQLite gives text; SQLAlchemy's own way from there takes ten times as long, which long lists feel.
+        return _from_text if dialect.name == "sqlite" else _with_zone
+
+
+def _from_text(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(f"{value}+00:00")
+
+
+def _with_zone(value: datetime | None) -> datetime | None:
+    return value and value.replace(tzinfo=UTC)
 
 
 runs = Table(
