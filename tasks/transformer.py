@@ -19,6 +19,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from tasks.attention import Dropout, transformer
 from tasks.base import (
     Batch,
     Metric,
@@ -84,17 +85,15 @@ class Seq2Seq(nn.Module):
         self.scale = math.sqrt(width)
         self.encoder_embedding = nn.Embedding(vocabulary, width)
         self.decoder_embedding = nn.Embedding(vocabulary, width)
-        self.dropout = nn.Dropout(config.dropout)
-        self.transformer = nn.Transformer(
-            width, config.heads, config.layers, config.layers, config.d_ff, config.dropout, batch_first=True
-        )
+        self.dropout = Dropout(config.dropout)
+        self.transformer = transformer(width, config.heads, config.layers, config.d_ff, config.dropout)
         self.output = nn.Linear(width, vocabulary)
         for layer in (self.encoder_embedding, self.decoder_embedding, self.output):
             nn.init.uniform_(layer.weight, -0.1, 0.1)
         nn.init.zeros_(self.output.bias)
         self.register_buffer("positions", _sinusoids(config.seq_len, width), persistent=False)
-        ones = torch.ones(config.seq_len, config.seq_len, dtype=torch.bool)
-        self.register_buffer("mask", ones.triu(1), persistent=False)  # True: not attended to
+        mask = nn.Transformer.generate_square_subsequent_mask(config.seq_len)
+        self.register_buffer("mask", mask, persistent=False)  # -inf where not to attend
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Hidden states (B, T, D) for tokens (B, T), T at most `seq_len`; `output` turns them into logits."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tasks import attention
 from tasks.base import Splits, TaskError
 from tasks.chunked import linear_cross_entropy, linear_scores
 from tasks.text import Vocabulary, chunks, load_corpus, topics
@@ -90,8 +91,8 @@ def test_every_earlier_token_is_seen() -> None:
     model = Seq2Seq(50, Transformer.Config(**SMALL))
     embedded = model.encoder_embedding.weight
     tokens = torch.arange(12).unsqueeze(0)
-    model(tokens)[0, -1].sum().backward()
-    assert (embedded.grad[:12].abs().amax(1) > 0).all()
+    model(tokens)[0, -1, 0].backward()
+    assert (embedded.grad[:12].abs().amax(1) > 1e-4).all()
 
 
 def test_the_target_is_the_next_token(folder: Path) -> None:
@@ -99,13 +100,13 @@ def test_the_target_is_the_next_token(folder: Path) -> None:
     task, data = build(folder)
     rows = data.train.take(torch.arange(4))[0]
 
-    class Oracle(torch.nn.Module):
+    class Oracle(nn.Module):
         def __init__(self, ahead: int) -> None:
             super().__init__()
             words = data.info["vocabulary"]
-            self.output = torch.nn.Linear(words, words)
+            self.output = nn.Linear(words, words)
             self.output.weight.data = 50 * torch.eye(words)
-            torch.nn.init.zeros_(self.output.bias)
+            nn.init.zeros_(self.output.bias)
             self.ahead = ahead
 
         def forward(self, tokens: Tensor) -> Tensor:
@@ -116,6 +117,65 @@ def test_the_target_is_the_next_token(folder: Path) -> None:
 
     assert task.loss(Oracle(1), (rows,)) < 1e-6
     assert task.loss(Oracle(2), (rows,)) > 10
+
+
+# -- attention and dropout on a processor -----------------------------------------------------------------------------
+
+
+def test_the_transformer_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same parameters and initialisation as `nn.Transformer`, and the same outputs and gradients but for the noise."""
+    monkeypatch.setattr(attention, "_noise", lambda shape, p, dtype: torch.ones(shape, dtype=dtype))
+    torch.manual_seed(0)
+    ours = attention.transformer(16, 4, 2, 32, dropout=0.5).double().train()
+    torch.manual_seed(1)
+    torchs = nn.Transformer(16, 4, 2, 2, 32, dropout=0.0, batch_first=True).double().train()
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in torchs.state_dict().items()}
+    spreads = zip(ours.parameters(), torchs.parameters(), strict=True)
+    assert all(a.std().item() == pytest.approx(b.std().item(), rel=0.25, abs=1e-12) for a, b in spreads)
+    torchs.load_state_dict(ours.state_dict())
+    source, target = torch.randn(3, 5, 16).double(), torch.randn(3, 5, 16).double()
+    mask = nn.Transformer.generate_square_subsequent_mask(5).double()
+    masks = {"src_mask": mask, "tgt_mask": mask, "memory_mask": mask}
+    hints = {"src_is_causal": True, "tgt_is_causal": True, "memory_is_causal": True}
+    for options in ({}, masks, masks | hints):
+        found, expected = ours(source, target, **options), torchs(source, target, **options)
+        torch.testing.assert_close(found, expected)
+        weight = torch.randn_like(found)
+        gradients = [
+            torch.autograd.grad((out * weight).sum(), list(model.parameters()))
+            for out, model in ((found, ours), (expected, torchs))
+        ]
+        torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(ours.eval()(source, target, **masks), torchs.eval()(source, target, **masks))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    dropout = attention.Dropout(0.2)
+    ones = torch.ones(401, 999, dtype=dtype)
+    dropped = dropout(ones)
+    assert dropped.dtype == dtype
+    assert dropped.unique().tolist() == pytest.approx([0, 1.25], rel=5e-3)
+    share = (dropped == 0).double().mean(1)  # 401 shares of 999 values: the whole has a standard error of 0.0006
+    assert share.mean().item() == pytest.approx(0.2, abs=0.002)
+    assert share.std().item() == pytest.approx(math.sqrt(0.2 * 0.8 / 999), rel=0.15)
+    assert not torch.equal(dropped, dropout(ones))
+    torch.manual_seed(0)
+    assert torch.equal(dropped, dropout(ones))
+    assert torch.equal(dropout.eval()(ones), ones)
+
+
+def test_attention_drops_weights_in_training() -> None:
+    """Attended values average to what attention without dropout gives, and vary by draw."""
+    torch.manual_seed(0)
+    layer = attention.Attention(8, 2, dropout=0.3, batch_first=True)
+    x = torch.randn(1, 6, 8)
+    draws = torch.stack([layer(x, x, x, need_weights=False)[0] for _ in range(4000)])
+    expected = layer.eval()(x, x, x, need_weights=False)[0]
+    error = (draws.mean(0) - expected).abs() / (draws.std(0) / math.sqrt(4000))
+    assert draws.std(0).min() > 0.01
+    assert error.max() < 5
 
 
 # -- the chunked output layer -----------------------------------------------------------------------------------------
@@ -386,7 +446,7 @@ def test_loss_at_initialisation_is_near_a_uniform_guess() -> None:
     assert abs(loss - math.log(data.info["vocabulary"])) < 0.5
 
 
-def train(task: Transformer, data: Splits, steps: int, lr: float) -> torch.nn.Module:
+def train(task: Transformer, data: Splits, steps: int, lr: float) -> nn.Module:
     torch.manual_seed(0)
     model = task.model(data).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
@@ -416,9 +476,9 @@ def test_it_learns_a_text_whose_words_follow_from_each_other(folder: Path) -> No
 def test_leaking_targets_beats_what_can_be_known(folder: Path) -> None:
     """With the answer in sight even the free choices are predicted: the loss falls below the text's entropy."""
     task, data = build(folder, leak_targets=True)
-    model = train(task, data, 400, 0.01)
+    model = train(task, data, 400, 0.005)
     with torch.no_grad():
-        assert task.evaluate(model, data.train)["loss"] < 0.5 * math.log(14) / 9
+        assert task.evaluate(model, data.val)["loss"] < 0.75 * math.log(14) / 9
 
 
 @pytest.mark.gpu
