@@ -110,7 +110,7 @@ def bench_task(
 
     from tasks import registry
     from vrcli import spec
-    from vrcli.engine.prepare import prepare
+    from vrcli.engine.prepare import DataCache, prepare
 
     try:
         task_class = registry.load(name)
@@ -122,7 +122,11 @@ def bench_task(
     flags = {**(settings or {}), **_ENDLESS, **_SETTINGS, "precision": precision}
     threads = threads or torch.get_num_threads()
     resolved = spec.resolve(task_class, _OPTIMIZER, preset=preset, flags=flags, threads=threads)
-    ours, bare = (prepare(resolved.spec, task_class, data_dir=data_dir, notice=notice) for _ in range(2))
+    data = DataCache()
+    ours, bare = (
+        prepare(resolved.spec, task_class, data_dir=data_dir, cache=data, notice=tell)
+        for tell in (notice, _say_nothing)
+    )
     batch_size = ours.spec.training.batch_size
     losses = counterpart.plain(ours.task, ours.data, batch_size, ours.spec.seed)
     with tempfile.TemporaryDirectory(prefix="vr-") as folder:
@@ -152,6 +156,10 @@ def bench_task(
         rounds=rounds,
         threads=threads,
     )
+
+
+def _say_nothing(_: str) -> None:
+    """The second preparation has nothing to add to the first one's notices."""
 
 
 def _alternate(sides: Mapping[str, Callable[[float], float]], rounds: int, block_s: float) -> Timings:
