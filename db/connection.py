@@ -210,14 +210,18 @@ def stream(connection: Connection, sql: str, parameters: Sequence[Any]) -> Itera
     Args:
         sql: with ? for each parameter, and no other ?.
     """
-    if connection.dialect.paramstyle != "qmark":
-        sql = sql.replace("?", "%s")
-    cursor: Any = connection.connection.cursor()
-    with closing(cursor):
-        cursor.execute(sql, parameters)
+    with closing(_execute(connection, sql, parameters)) as cursor:
         yield from cursor
 
 
 def fetch(connection: Connection, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """All rows of `stream`."""
-    return list(stream(connection, sql, parameters))
+    with closing(_execute(connection, sql, parameters)) as cursor:
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+
+def _execute(connection: Connection, sql: str, parameters: Sequence[Any]) -> Any:
+    cursor = connection.connection.cursor()
+    cursor.execute(sql if connection.dialect.paramstyle == "qmark" else sql.replace("?", "%s"), parameters)
+    return cursor
