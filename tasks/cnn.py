@@ -4,7 +4,8 @@ Source:      arXiv:2505.13196, section 5 and Tables 5, 6 (cnn), section 4 and Ta
              arXiv:1512.03385, section 4.2 (ResNet-32).
 Deviations:  Augmented validation images (--augment-validation) are drawn once, not anew every epoch, so that the
              validation loss is a function of the weights. Pooling rounds odd sizes up, so that images of any size fit;
-             32x32 images are not affected. The squared error is summed over classes, halved, and averaged over images.
+             32x32 images are not affected. ResNet-32's output layer starts small, so that it guesses; neither source
+             says how it starts. The squared error is summed over classes, halved, and averaged over images.
 Shapes:      pixels (B, H, W, C) uint8, labels (B,) int64, logits (B, classes)
 """
 
@@ -177,6 +178,9 @@ def resnet32(channels: int, classes: int) -> nn.Sequential:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, nn.Linear):  # the sums of 15 blocks are large: torch's default gives wild first guesses
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
     return network
 
 

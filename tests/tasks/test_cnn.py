@@ -199,6 +199,14 @@ def test_resnet32_has_its_published_size() -> None:
     assert list(dict.fromkeys(shapes)) == [(16, 32, 32), (32, 16, 16), (64, 8, 8), (64, 1, 1)]
 
 
+@pytest.mark.parametrize(("criterion", "guess"), [("cross-entropy", math.log(10)), ("mse", 0.5)])
+def test_an_untrained_resnet32_guesses(criterion: str, guess: float) -> None:
+    task, data = loaded(model="resnet32", criterion=criterion)
+    torch.manual_seed(0)
+    loss = task.loss(task.model(data).train(), data.train.take(torch.arange(128)))
+    assert loss.item() == pytest.approx(guess, rel=0.4)
+
+
 def test_a_shrinking_shortcut_subsamples_and_pads_with_zeros() -> None:
     from tasks.cnn import ResidualBlock
 
