@@ -29,7 +29,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -111,13 +111,17 @@ class Network(nn.Module):
 
     def __init__(self, size: int, width: int, hidden: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
+        convolutions: list[nn.Module] = []
         channels = [CHANNELS, width, 2 * width, 4 * width]
         for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
-        layers += [nn.Flatten(), nn.Linear(channels[-1] * size * size, 2 * hidden), nn.ReLU(inplace=True)]
-        layers += [nn.Linear(2 * hidden, hidden), nn.ReLU(inplace=True)]
-        self.encoder = nn.Sequential(*layers)
+            convolutions += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
+        self.convolutions = nn.Sequential(*convolutions, nn.Flatten())
+        self.encoder = nn.Sequential(
+            nn.Linear(channels[-1] * size * size, 2 * hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(2 * hidden, hidden),
+            nn.ReLU(inplace=True),
+        )
         self.policy, self.backward_policy, self.flow = (_head(hidden, n) for n in (ACTIONS, ORIGINS, 1))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -128,11 +132,19 @@ class Network(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Policy logits (S, 5), backward logits (S, 5) and flow (S,) of states (S, 3, N, N), in float32."""
-        h = self.encoder(encoded)
+    def features(self, encoded: Tensor) -> Tensor:
+        """The convolutions' part of the encoder: (S, 3, N, N) -> (S, 4 * width * N * N)."""
+        features: Tensor = self.convolutions(encoded)
+        return features
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Policy logits (S, 5), backward logits (S, 5) and flow (S,), in float32."""
+        h = self.encoder(features)
         flow = F.softplus(self.flow(h).float().squeeze(1))
         return self.policy(h).float(), self.backward_policy(h).float(), flow
+
+    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.heads(self.features(encoded))
 
 
 def _head(hidden: int, out: int) -> nn.Sequential:
@@ -312,10 +324,10 @@ class GFlowNet(Task[GFlowNetConfig]):
         """w_FM L_FM + w_R L_R + w_H L_H of as many fresh trajectories as the batch has rows."""
         c, (ids,) = self.config, batch
         world = self.world(ids.device)
-        sampled = rollout(world, model, gumbel(len(ids), c.max_moves, ACTIONS, device=ids.device))
+        sampled = rollout(world, cast(Network, model), gumbel(len(ids), c.max_moves, ACTIONS, device=ids.device))
         # Autocast would hand out the weights it cast while no gradient was wanted.
         torch.clear_autocast_cache()
-        heads = Heads(*model(sampled.encoded))
+        heads = Heads(*cast(Network, model).heads(sampled.features))
         reward = self.target(world.reward(sampled.visits))
         flow_loss = self.flow_loss(world, sampled, heads, reward).mean()
         return (
@@ -337,13 +349,13 @@ class GFlowNet(Task[GFlowNetConfig]):
             return {}
         world = self.world(next(model.parameters()).device)
         noise = gumbel(_ARTIFACT_TRAJECTORIES, world.max_moves, ACTIONS, device=next(model.parameters()).device)
-        return {"grids.txt": gallery(world, rollout(world, model, noise), epoch).encode()}
+        return {"grids.txt": gallery(world, rollout(world, cast(Network, model), noise), epoch).encode()}
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         world = self.world(split.tensors[0].device)
         losses, rewards, lengths, visits = [], [], [], []
         for (noise,) in split.chunks(_EVALUATION_CHUNK):
-            sampled = rollout(world, model, noise)
+            sampled = rollout(world, cast(Network, model), noise)
             raw = world.reward(sampled.visits)
             losses.append(self.flow_loss(world, sampled, sampled.heads, self.target(raw)))
             rewards.append(raw)

@@ -16,10 +16,10 @@ Shapes:      visits (B, C) float32 with C = N * N, position (B,) int64, encoded 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 UP, DOWN, LEFT, RIGHT, STOP = range(5)
 ACTIONS = 5
@@ -124,6 +124,10 @@ class GridWorld:
         known: Tensor = (source >= 0) & (count >= 1)
         return known & ~untouched_start
 
+    def forced(self, state: State) -> Tensor:
+        """Whether only stop is left, (B, 1)."""
+        return state.visits.sum(1, keepdim=True) > self.max_moves
+
     def key(self, state: State) -> Tensor:
         """A hash of each state, (B,) int64: that any two of n states share one has a probability below n^2 / 2^57."""
         return self.visits_key(state.visits) + self._position_weight[state.position]
@@ -171,7 +175,7 @@ class Rollout:
     """A batch of trajectories. Each state is stored once, however often and by whomever it was visited.
 
     Args:
-        encoded: the states, (S, 3, N, N).
+        features: of the states, (S, ...).
         parents: the origins that each state can have, (S, 5).
         forced: whether only stop is left, (S, 1).
         row: which state a trajectory is in, (T + 1, B); its last one after its end.
@@ -182,7 +186,7 @@ class Rollout:
         heads: the outputs that the actions were drawn from, without gradients.
     """
 
-    encoded: Tensor
+    features: Tensor
     parents: Tensor
     forced: Tensor
     row: Tensor
@@ -202,9 +206,16 @@ def gumbel(*shape: int, generator: torch.Generator | None = None, device: torch.
     return -torch.empty(shape, device=device).exponential_(generator=generator).log()
 
 
-@torch.no_grad()
-def rollout(world: GridWorld, model: nn.Module, noise: Tensor, *, compact: bool | None = None) -> Rollout:
-    """Sample trajectories from the policy.
+class Policy(Protocol):
+    """A network in two parts, so that sampling can keep the first part's outputs for the loss."""
+
+    def features(self, encoded: Tensor) -> Tensor: ...
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+def rollout(world: GridWorld, model: Policy, noise: Tensor, *, compact: bool | None = None) -> Rollout:
+    """Sample trajectories from the policy; only the features keep their gradients, where those are enabled.
 
     Args:
         noise: Gumbel noise, (B, T, 5).
@@ -222,25 +233,26 @@ def rollout(world: GridWorld, model: nn.Module, noise: Tensor, *, compact: bool 
     steps: list[tuple[Tensor, ...]] = []
     seen = 0
     for t in range(world.max_moves + 1):
-        limit = t == world.max_moves
         who, which, distinct = _distinct(world, state, live) if compact else (everyone, everyone, state)
-        encoded = world.encode(distinct)
-        forced = torch.full((len(encoded), 1), limit, device=device)
-        out = model(encoded)
-        states.append((encoded, world.parents(distinct), forced))
+        features = model.features(world.encode(distinct))
+        with torch.no_grad():
+            out = model.heads(features)
+        states.append((features, *distinct))
         outputs.append(out)
         row = row.index_copy(0, who, seen + which)
         logits = logits.index_copy(0, who, out[0].index_select(0, which))
-        action = torch.full_like(row, STOP) if limit else (logits + noise[:, t]).argmax(1)
+        action = (logits + noise[:, t]).argmax(1) if t < world.max_moves else torch.full_like(row, STOP)
         steps.append((row, action, state.position, live))
-        seen += len(encoded)
+        seen += len(features)
         live = live & (action != STOP)
         if compact and not live.any():
             break
         state = world.step(state, action, live)
-    encoded, parents, forced = (torch.cat(column) for column in zip(*states, strict=True))
+    features, visits, cells = (torch.cat(column) for column in zip(*states, strict=True))
+    met = State(visits, cells)
     rows, actions, positions, lives = (torch.stack(column) for column in zip(*steps, strict=True))
-    return Rollout(encoded, parents, forced, rows, actions, positions, lives, state.visits, Heads.join(outputs))
+    known = world.parents(met), world.forced(met)
+    return Rollout(features, *known, rows, actions, positions, lives, state.visits, Heads.join(outputs))
 
 
 def _distinct(world: GridWorld, state: State, live: Tensor) -> tuple[Tensor, Tensor, State]:

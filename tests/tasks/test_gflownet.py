@@ -191,12 +191,15 @@ def test_reward_term_has_no_gradient():
 def test_every_distinct_state_is_encoded_once_and_only_live_trajectories_step():
     made = task(grid_size=3, max_moves=6)
     model, world = lively(made), made.world(torch.device("cpu"))
-    sizes: list[int] = []
-    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    sampled = rollout(world, model, gumbel(50, 6, ACTIONS, generator=generator(1)))
+    encoded: list[Tensor] = []
+    model.convolutions.register_forward_pre_hook(lambda module, inputs: encoded.append(inputs[0]))
+    torch.manual_seed(1)
+    made.loss(model, (torch.arange(50),))
+    states = torch.cat(encoded)
+    torch.manual_seed(1)
+    sampled = rollout(world, model, gumbel(50, 6, ACTIONS))
     visited = Counter(itertools.chain.from_iterable(played(SlowWorld(3, 6), sampled)))
-    assert sum(sizes) == len(sampled.encoded) == len(visited)
-    assert len(torch.unique(sampled.encoded, dim=0)) == len(sampled.encoded)
+    assert len(states) == len(torch.unique(states, dim=0)) == len(visited)
     assert sum(visited.values()) == int(sampled.live.sum()) > 1.5 * len(visited)
 
 
@@ -206,7 +209,7 @@ def test_compaction_changes_nothing():
     noise = gumbel(30, 7, ACTIONS, generator=generator(2))
     compact, full = (rollout(world, model, noise, compact=c) for c in (True, False))
     steps = len(compact.action)
-    assert len(full.encoded) == 8 * 30 > len(compact.encoded)
+    assert len(full.features) == 8 * 30 > len(compact.features)
     assert torch.equal(compact.live, full.live[:steps])
     assert not full.live[steps:].any()
     assert torch.equal(compact.action[compact.live], full.action[:steps][compact.live])
@@ -268,8 +271,11 @@ class Tabular(nn.Module):
                     after = slow.move(state, action)
                     self.reached[self.index[after], slow.origin(state, after)] = 0.0
 
-    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        flat = encoded.flatten(2)
+    def features(self, encoded: Tensor) -> Tensor:
+        return encoded
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        flat = features.flatten(2)
         key = self.world.key(State(flat[:, 2], flat[:, 1].argmax(1)))
         i = self.order[torch.searchsorted(self.keys, key)]
         return self.policy[i], self.backward_policy[i] + self.reached[i], self.log_flow[i].exp()
@@ -352,7 +358,7 @@ def test_minimising_the_loss_of_random_trajectories_approaches_the_reward():
     before = measure()
     for step in range(600):
         sampled = rollout(world, anyhow, gumbel(128, 3, ACTIONS, generator=generator(step)))
-        heads = Heads(*model(sampled.encoded))
+        heads = Heads(*model.heads(sampled.features))
         optimizer.zero_grad()
         flow_matching(world, sampled, heads, world.reward(sampled.visits)).mean().backward()
         optimizer.step()
