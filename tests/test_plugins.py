@@ -17,6 +17,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the README's optimizer and the scaffold's task, installed by pip."""
+    pytest.importorskip("pip", reason="an environment made by uv has no pip")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name, body in re.findall(r"<!-- file (\S+) -->\n```\w+\n(.*?)```", README, re.S):
         path = source / name
@@ -25,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "vrcli", "tasks", "new", "swirl"], cwd=source, check=True)
     command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
     done = subprocess.run(
-        [sys.executable, "-m", *command, "./signum", "./swirl"], cwd=source, capture_output=True, text=True
+        [sys.executable, "-m", *command, "./heavyball", "./swirl"], cwd=source, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return target
@@ -37,21 +38,21 @@ def vr(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProces
 
 
 def test_task_and_optimizer_of_other_packages_run_by_name(installed: Path, tmp_path: Path):
-    words = ("run", "swirl", "--opt", "signum", "--momentum", "0.5", "--preset", "smoke", "--threads", "1")
+    words = ("run", "swirl", "--opt", "heavyball", "--momentum", "0.5", "--preset", "smoke", "--threads", "1")
     done = vr(installed, tmp_path, *words, "--format", "json")
     assert done.returncode == 0, done.stderr
     body = json.loads(done.stdout)
-    assert (body["task"], body["optimizer"], body["status"]) == ("swirl", "signum", "completed")
+    assert (body["task"], body["optimizer"], body["status"]) == ("swirl", "heavyball", "completed")
     assert body["spec"]["optimizer_settings"] == {"lr": 0.001, "momentum": 0.5}
 
 
 def test_they_are_listed_with_their_origin(installed: Path, tmp_path: Path):
     tasks = json.loads(vr(installed, tmp_path, "tasks", "list", "--format", "json").stdout)
     assert {"task": "swirl", "from": "vr-task-swirl"}.items() <= next(t for t in tasks if t["task"] == "swirl").items()
-    opts = json.loads(vr(installed, tmp_path, "opts", "list", "signum", "--format", "json").stdout)
-    assert opts[0]["from"] == "vr-signum"
+    opts = json.loads(vr(installed, tmp_path, "opts", "list", "heavyball", "--format", "json").stdout)
+    assert opts[0]["from"] == "vr-heavyball"
 
 
 def test_the_readmes_optimizer_passes_its_check(installed: Path, tmp_path: Path):
-    done = vr(installed, tmp_path, "opts", "check", "signum")
+    done = vr(installed, tmp_path, "opts", "check", "heavyball")
     assert done.returncode == 0, done.stdout + done.stderr

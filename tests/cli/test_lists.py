@@ -33,7 +33,7 @@ def test_runs_show_has_settings_provenance_plot_and_a_command_that_repeats_it(sp
     assert vr("runs", "show", first["name"]).out.splitlines()[0] == shown.splitlines()[0]
     command = shown.splitlines()[-1].split()
     assert command[:2] == ["vr", "run"]
-    command[command.index("spirals")] = SPIRALS  # the template is not a registered task
+    assert command[2] == SPIRALS  # not a registered task: as it was typed
     again = json.loads(vr(*command[1:], "--format", "json").out)
     assert again["spec_id"] == first["spec_id"]
     assert again["results"]["best_val_loss"] == first["results"]["best_val_loss"]
