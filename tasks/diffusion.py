@@ -127,9 +127,9 @@ _LR = Real(1e-5, 0.1, log=True, origin=_TABLE)
 _PAPER: dict[str, Sourced] = {
     "dataset": stated("mnist", _TEXT),
     "base": stated(96, _TEXT),
-    "depth": stated(4, f"{_CODE}: four down and four up blocks"),
+    "depth": assumed(4, f"as the {_CODE}: four down and four up blocks"),
     "time_dim": stated(128, _TEXT),
-    "dropout": stated(0.1, _CODE),
+    "dropout": assumed(0.1, f"as the {_CODE}"),
     "timesteps": stated(400, _TEXT),
     "beta_start": stated(1e-4, _TEXT),
     "beta_end": stated(0.02, _TEXT),
@@ -202,6 +202,7 @@ class Diffusion(Task[Config]):
                 "batch_size": assumed(64, "more steps from few images"),
             },
             {
+                "*": {"weight_decay": assumed(1e-5, "as in the paper, the same for every optimizer")},
                 "vradam": {"lr": _ADAM_LR},
                 "adamw": {"lr": _ADAM_LR},
                 "sgd": {"lr": _SGD_LR, "momentum": _SGD_MOMENTUM, "nesterov": _SGD_NESTEROV},

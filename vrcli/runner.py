@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -94,14 +95,31 @@ def execute(
             if ended is not None:
                 record = ended
             watcher.event(event)
-    except KeyboardInterrupt:
-        record = store.finish_run(record.id, "interrupted", error="interrupted")
+    except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
+        if record.status == "running":
+            record = store.finish_run(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
     except Exception as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0]
-        store.finish_run(record.id, "failed", error=line)
+        if record.status == "running":
+            store.finish_run(record.id, "failed", results=_best_so_far(store, record.id, prepared), error=line)
         raise RunFailed(f"run {record.id} failed: {line}") from error
     watcher.end(record)
     return record
+
+
+def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, float]:
+    """The best validation value among the epochs that were stored, for a run that could not say so itself."""
+    objective = f"val_{prepared.task.metrics[0].name}"
+    curve = store.curves([run_id], [objective]).get((run_id, objective))
+    finite = (
+        [(value, step) for step, value in zip(curve.steps, curve.values, strict=True) if isfinite(value)]
+        if curve
+        else []
+    )
+    if not finite:
+        return {}
+    best, step = min(finite)
+    return {f"best_{objective}": best, "best_step": step}
 
 
 def _store(store: Store, run_id: int, event: Event) -> RunRecord | None:

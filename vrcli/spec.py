@@ -133,6 +133,8 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
     for key, info in task.Config.model_fields.items():
         if key in found:
             raise ValueError(f"task {task.name!r} has a setting {key!r}, which belongs to the training loop")
+        if key in RESERVED:
+            raise ValueError(f"task {task.name!r} has a setting {key!r}, which is an option of vr's own")
         found[key] = Setting(key, "task", key, info)
     for key, info in optimizer_model.model_fields.items():
         name = f"opt_{key}" if key in found or key in RESERVED else key
@@ -144,7 +146,7 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
 RESERVED = frozenset(
     {"task", "opt", "preset", "seed", "seeds", "device", "threads", "data_dir", "config", "tag", "group", "db"}
     | {"format", "quiet", "debug", "malloc_tuning", "help", "trials", "jobs", "space", "fix", "search", "initial"}
-    | {"search_seed", "prune", "confirm_seeds", "plan"}
+    | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target"}
 )
 
 
@@ -229,9 +231,12 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
         raise UsageError(f"--preset {preset} is no preset of {task.name}{hint}")
     chosen = task.presets[preset]
     found = dict(chosen.settings)
+    from vrcli.optim import registry
+
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
+    lr_free = "lr_free" in registry.find(optimizer).capabilities  # its lr is a factor, and 1 is its own default
     for key, sourced in chosen.optimizers.get("*", {}).items():
-        if key in names:
+        if key in names and not (key == "lr" and lr_free):
             found[names[key]] = sourced
     for key, sourced in chosen.optimizers.get(optimizer, {}).items():
         found[names.get(key, key)] = sourced

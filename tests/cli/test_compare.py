@@ -60,6 +60,27 @@ def test_tuning_first_gives_every_optimizer_the_same_budget(vr):
         assert spec["seed"] == 1  # never seen by the search
 
 
+def test_seeds_of_the_configuration_file_are_the_searchs_and_never_confirm(vr, tmp_path):
+    (tmp_path / "my.toml").write_text("seed = 1\nseeds = 2\n")
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "2", "--config", "my.toml", *QUICK)
+    body = json.loads(vr(*words, "--format", "json").out)
+    assert list(body["optimizers"]["sgd"]["values"]) == ["3", "4"]
+
+
+def test_a_run_that_diverges_at_once_is_counted_as_worst(vr, tmp_path):
+    (tmp_path / "steep.py").write_text(
+        "from vrcli.scaffold.task_template import Spirals\nclass Steep(Spirals):\n    ceiling = 0.75\n"
+    )
+    words = ("compare", "steep:Steep", "--opt", "adamw", "--opt", "sgd", "--fix", "momentum=0", "--seeds", "4")
+    done = vr(*words, "--lr", "1e-4", *QUICK)
+    assert done.code == 2  # an optimizer's setting is given with --fix
+    done = vr(*words, *QUICK, "--fix", "lr=30", "--target", "0.5")
+    assert done.code == 0, done.err
+    assert "NaN" in done.out
+    assert "counted as worst" in done.out
+    assert "reached by 0 of 4" in done.out
+
+
 REFUSED = {
     "one optimizer": (["--opt", "adamw"], "--opt must be given at least twice"),
     "twice the same": (["--opt", "adamw", "--opt", "adamw"], "--opt adamw is given twice"),

@@ -214,3 +214,19 @@ def test_an_error_in_training_ends_the_run_as_failed(vr, tmp_path):
     assert done.code == 1
     assert done.err.splitlines()[-1] == "vr: run 1 failed: RuntimeError: out of luck"
     assert rows(tmp_path, "SELECT count(*) FROM runs WHERE status = 'failed'") == 1
+
+
+def test_a_run_that_fails_keeps_the_best_of_its_stored_epochs(tmp_path, vr):
+    (tmp_path / "rude.py").write_text(
+        "from vrcli.scaffold.task_template import Spirals\n"
+        "class Rude(Spirals):\n"
+        "    name = 'rude'\n"
+        "    def artifacts(self, model, *, epoch, last):\n"
+        "        if epoch == 2:\n"
+        "            raise RuntimeError('at the end of an epoch')\n"
+        "        return {}\n"
+    )
+    assert vr("run", "rude:Rude", "--preset", "smoke", "--epochs", "5").code == 1
+    row = json.loads(vr("runs", "list", "--format", "json").out)[0]
+    assert row["status"] == "failed"
+    assert row["results"]["best_val_loss"] > 0

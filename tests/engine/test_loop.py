@@ -265,3 +265,44 @@ def test_precision_names():
     assert autocast_dtype("bf16", cpu) is torch.bfloat16
     assert autocast_dtype("auto", cpu) in (None, torch.bfloat16)
     assert ended(run(precision="bf16")).status == "completed"
+
+
+def test_settings_that_the_task_cannot_serve_are_refused():
+    class Silent(Toy):
+        metrics = Toy.metrics[:1]
+
+    with pytest.raises(UsageError, match="--stop-accuracy: toy has no metric called accuracy"):
+        run(task=Silent, stop_accuracy=0.9)
+
+    class Upside(Toy):
+        metrics = Toy.metrics[::-1]
+
+    with pytest.raises(UsageError, match="first metric, accuracy, must be one to minimise"):
+        run(task=Upside)
+
+
+def test_gradient_evaluations_are_counted():
+    assert ended(run("sgd")).results["gradient_evaluations"] == 9
+    assert ended(run("lbfgs")).results["gradient_evaluations"] > 9
+
+
+def test_a_plugin_may_not_take_a_name_of_vrs_own():
+    from pydantic import Field
+
+    class Greedy(Toy):
+        class Config(Toy.Config):
+            seed: int = Field(0, description="clashes with --seed")
+
+    with pytest.raises(ValueError, match="'seed', which is an option of vr's own"):
+        resolve(Greedy, "sgd")
+
+
+def test_a_presets_learning_rate_for_all_is_not_for_methods_that_find_their_own():
+    pytest.importorskip("pytorch_optimizer")
+    from tasks.base import Preset, assumed
+
+    class Fast(Toy):
+        presets = {"quick": Preset({}, {"*": {"lr": assumed(0.03, "for the test")}})}
+
+    assert resolve(Fast, "adamw").spec.optimizer_settings["lr"] == 0.03
+    assert resolve(Fast, "prodigy").spec.optimizer_settings["lr"] == 1.0

@@ -32,7 +32,7 @@ class CompareSession:
 
     Args:
         trials: to tune each optimizer with; 0 takes the preset's settings.
-        seeds: how many fresh ones; the search uses seed 0, these count from 1.
+        seeds: how many fresh ones; they count on from those of the search.
         threads: of all runs together; None for what the machine has.
         metric: the result that the verdict is about.
         power: also say what more seeds could show.
@@ -140,6 +140,7 @@ class CompareSession:
 
     def jobs_of(self, flags: Mapping[str, Mapping[str, Any]]) -> list[PairedJob]:
         """One job per seed and optimizer, seed by seed, so that a stop leaves whole pairs."""
+        from vrcli.sweep.confirm import fresh_seeds
         from vrcli.sweep.paired import PairedJob
 
         definition = json.dumps([self.wish.task, self.wish.preset, dict(flags)], sort_keys=True, default=str)
@@ -147,7 +148,7 @@ class CompareSession:
         return [
             PairedJob(self.wish.task, optimizer, self.wish.preset, given, seed, self.wish.device, self.threads_each,
                       group, self.tag, self.sweeps[optimizer]["id"] if self.sweeps else None)
-            for seed in range(1, self.seeds + 1) for optimizer, given in flags.items()
+            for seed in fresh_seeds(self.wish.seeds, self.seeds) for optimizer, given in flags.items()
         ]  # fmt: skip
 
     @cached_property
@@ -271,10 +272,13 @@ class CompareSession:
                 curves = store.curves([run.id for run in runs], [name, "wall_s", "epoch"])
                 texts = []
                 for x, unit in ((None, "steps"), ("epoch", "epochs"), ("wall_s", "s")):
-                    pairs = []
+                    pairs: list[tuple[Sequence[float], Sequence[float]]] = []
                     for run in runs:
-                        loss = curves[run.id, name]
-                        pairs.append((loss.steps if x is None else curves[run.id, x].values, loss.values))
+                        loss = curves.get((run.id, name))
+                        if loss is None:  # it diverged before its first evaluation
+                            pairs.append(((), ()))
+                        else:
+                            pairs.append((loss.steps if x is None else curves[run.id, x].values, loss.values))
                     diverged = [run.status == "diverged" for run in runs]
                     found = steps_to_target(pairs, self.target, diverged=diverged)
                     if found.median is not None:

@@ -84,7 +84,7 @@ def show(
     from vrcli.cli.run import as_json
 
     with open_existing(database) as store:
-        record = store.run(int(ref) if ref.isdigit() else ref)
+        record = store.run(ref)
         known = store.metrics(record.id)
         for name in metric:
             if name not in known:
@@ -138,7 +138,7 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
     for artifact in store.artifacts(record.id):
         lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step})")
         if artifact.name.endswith(".txt"):
-            lines += store.artifact(record.id, artifact.name).decode().splitlines()
+            lines += store.artifact(record.id, artifact.name, step=artifact.step).decode().splitlines()
     lines += ["", "repeat it with", f"  {command_of(record)}"]
     return lines
 

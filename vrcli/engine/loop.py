@@ -71,7 +71,7 @@ class _Loop:
         planned = self.training.epochs * self.steps_per_epoch
         self.total_steps = min(planned, self.training.max_steps or planned)
         self.schedule = schedules.make(self.training, self.steps_per_epoch, self.total_steps)
-        self.step, self.epoch, self.samples = 0, 0, 0
+        self.step, self.epoch, self.samples, self.gradient_evaluations = 0, 0, 0, 0
         self.train_s, self.optimizer_s = 0.0, 0.0
         self.best = _Best()
         self.last: dict[str, float] = {}
@@ -89,13 +89,14 @@ class _Loop:
                 yield from self.end_epoch()
                 if self.step >= self.total_steps:
                     break
+            self.measure_test()
         except _Stop as stop:
             status, reason = stop.status, stop.reason
+            if status == "completed":
+                self.measure_test()
         except KeyboardInterrupt:
             status, reason = "interrupted", "interrupted"
             yield from self.flush(check=False)
-        if status == "completed" and self.best.weights:
-            self.measure_test()
         yield Ended(status, self.results(), reason)  # type: ignore[arg-type]  # _Stop carries only these
 
     def train_epoch(self) -> Iterator[Event]:
@@ -143,6 +144,7 @@ class _Loop:
     def backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and gradients of one batch under the step's own noise: (loss, gradient norm before clipping)."""
         self.noise.seed(self.noise_seed + self.step)
+        self.gradient_evaluations += 1
         if not self.training.accumulate_gradients:
             self.p.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
@@ -256,6 +258,7 @@ class _Loop:
         self.best.loss, self.best.epoch, self.best.step, self.best.values = loss, self.epoch, self.step, measured
 
     def measure_test(self) -> None:
+        """Once, with the weights of the best epoch: nothing is ever chosen by it."""
         self.set_mode(train=False)
         self.p.model.load_state_dict(self.best.weights)
         self.test = self.evaluate(self.p.data.test)
@@ -265,6 +268,7 @@ class _Loop:
     def results(self) -> dict[str, float]:
         found: dict[str, float] = {
             "steps": self.step,
+            "gradient_evaluations": self.gradient_evaluations,
             "epochs": self.last.get("epoch", 0),
             "wall_s": time.perf_counter() - self.started,
             "train_s": self.train_s,
