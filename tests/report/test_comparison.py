@@ -89,6 +89,22 @@ def test_diverged_runs_are_worst_and_no_mean_is_quoted() -> None:
     assert "nan" not in (found.verdict() + found.line()).lower()
 
 
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_the_winner_is_the_one_whom_the_deciding_test_favours(direction: str) -> None:
+    """One lost run moves the unpaired superiority to b, while the pairs speak for a in 11 of 12 seeds."""
+    sign = 1 if direction == "min" else -1
+    a = [sign * float(v) for v in range(1, 12)] + [math.nan]
+    b = [sign * (v + 0.1) for v in range(1, 12)] + [sign * 0.5]
+    found = compare("a", a, "b", b, paired=True, direction=direction)
+    assert found.superiority < 0.5
+    assert found.lean == pytest.approx(66 / 78)  # ranks 1 to 11 of 1 to 12
+    assert (found.wins, found.better) == (11, "a")
+    assert found.verdict().startswith("a is better than b")
+    back = compare("b", b, "a", a, paired=True, direction=direction)
+    assert (back.better, back.p) == ("a", found.p)
+    assert back.verdict().startswith("a is better than b")
+
+
 def test_five_diverged_of_five_is_a_difference_though_five_pairs_could_not_show_it() -> None:
     found = compare("a", A[:5].tolist(), "b", [math.nan] * 5, paired=True)
     assert found.p == pytest.approx(2 / math.comb(10, 5))

@@ -46,6 +46,8 @@ class Comparison:
         losses: seeds in which `b` is better.
         effect_size: d_z of pairs, Hedges' g otherwise; in the sign of `difference`.
         superiority: probability that a run of `a` is better than a run of `b`.
+        lean: share of what `test` looks at that speaks for `a`, above a half where it finds `a` better: of the signed
+            ranks, or of the pairs of unpaired runs; for the tests of means 1, 0 or a half.
         detectable: smallest true difference that n seeds show with probability 0.8, given the spread seen.
         seeds_needed: seeds that would show the observed difference with probability 0.8.
     """
@@ -69,6 +71,7 @@ class Comparison:
     losses: int
     effect_size: float
     superiority: float
+    lean: float
     detectable: float
     seeds_needed: int | None
 
@@ -81,11 +84,7 @@ class Comparison:
         """The optimizer that is better, or None when no difference can be claimed."""
         if not self.significant:
             return None
-        if math.isfinite(self.difference):
-            a_wins = (self.difference < 0) == (self.direction == "min")
-        else:
-            a_wins = self.superiority > 0.5
-        return self.a if a_wins else self.b
+        return self.a if self.lean > 0.5 else self.b
 
     @property
     def half_width(self) -> float:
@@ -184,12 +183,13 @@ def compare(
     diverged = (int(np.isinf(x).sum()), int(np.isinf(y).sum()))
     if any(diverged):
         result = statistics.TResult(math.nan, math.nan, math.nan, math.nan)
-        p, test = _rank_test(x, y, paired)
+        p, lean, test = _rank_test(x, y, paired)
         spread = effect = math.nan
         p_check = p
     else:
         result, test, spread, effect, p_check = _mean_test(x, y, paired, level)
         p = result.p
+        lean = float(np.heaviside(-result.difference, 0.5))
     sign = 1.0 if direction == "min" else -1.0
     low, high = sorted((sign * result.low, sign * result.high))
     return Comparison(
@@ -212,6 +212,7 @@ def compare(
         losses=int((x > y).sum()) if paired else 0,
         effect_size=sign * effect,
         superiority=statistics.superiority(x, y),
+        lean=lean,
         detectable=detectable_difference(spread, n, paired=paired, level=level),
         seeds_needed=seeds_needed(result.difference, spread, paired=paired, level=level),
     )
@@ -240,17 +241,18 @@ def p_of(x: Array, y: Array, paired: bool) -> float:
     return statistics.paired_t(x - y).p if paired else statistics.welch(x, y).p
 
 
-def _rank_test(x: Array, y: Array, paired: bool) -> tuple[float, str]:
-    """The rank test for samples with diverged runs.
+def _rank_test(x: Array, y: Array, paired: bool) -> tuple[float, float, str]:
+    """The rank test for samples with diverged runs: p, which way it leans, and its name.
 
     Few pairs cannot reach 5% by swapping labels within pairs, so below six the pairing is given up; seeds shared by
     both optimizers make the unpaired test stricter, not looser.
     """
     if paired and len(x) >= ENOUGH_PAIRS:
-        return statistics.signed_rank(x, y), "signed rank, exact"
+        return statistics.signed_rank(x, y), statistics.signed_rank_share(x, y), "signed rank, exact"
+    lean = statistics.superiority(x, y)
     if min(len(x), len(y)) < 2:
-        return math.nan, "rank sum"
-    return statistics.rank_sum(x, y), "rank sum, exact"
+        return math.nan, lean, "rank sum"
+    return statistics.rank_sum(x, y), lean, "rank sum, exact"
 
 
 def compare_all(

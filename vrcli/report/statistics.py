@@ -187,18 +187,30 @@ def signed_rank(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float
 
     A pair that diverged on one side has the largest rank; a pair that diverged on both sides is a tie.
     """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if len(x) < 2:
+    d, ranks = _signed_ranks(a, b)
+    if len(d) < 2:
         return math.nan
-    with np.errstate(invalid="ignore"):
-        d = np.where(x == y, 0.0, x - y)
-    ranks = np.where(d == 0, 0, _doubled_ranks(np.abs(d)))
     # ways[s] = number of sets of pairs whose doubled ranks sum to s, over the pairs seen so far
     ways = np.zeros(int(ranks.sum()) + 1)
     ways[0] = 1
     for rank in ranks:
         ways[rank:] += ways[: len(ways) - rank].copy()
     return _two_sided(ways, int(ranks[d > 0].sum()))
+
+
+def signed_rank_share(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
+    """Share of the signed ranks that speak for `a`: above a half exactly when `signed_rank` leans towards `a`."""
+    d, ranks = _signed_ranks(a, b)
+    total = int(ranks.sum())
+    return int(ranks[d < 0].sum()) / total if total else 0.5
+
+
+def _signed_ranks(a: Sequence[float] | Array, b: Sequence[float] | Array) -> tuple[Array, NDArray[np.int64]]:
+    """Paired differences, and twice the rank of each by size; a tie has rank 0 but keeps its place."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        d = np.where(x == y, 0.0, x - y)
+    return d, np.where(d == 0, 0, _doubled_ranks(np.abs(d)))
 
 
 def rank_sum(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
