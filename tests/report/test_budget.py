@@ -45,6 +45,14 @@ def test_the_curve_falls_and_stops_at_the_trials_there_are() -> None:
     assert rising.median == pytest.approx(-found.median)
 
 
+def test_a_diverged_trial_stays_infinite_where_its_share_is_too_small_for_a_float() -> None:
+    values = [math.nan, *np.linspace(0.1, 0.9, 199).tolist()]
+    assert (1 / 200) ** 150 == 0
+    assert expected_best(values, 150) == math.inf
+    assert expected_best(values, 150, direction="max") == -math.inf
+    assert np.isposinf(best_of_k(values).expected).all()
+
+
 def test_no_trials_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         best_of_k([])

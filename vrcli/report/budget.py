@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ def expected_best(values: Sequence[float], k: int, *, direction: Direction = "mi
     ordered = np.sort(oriented(values, direction))[::-1]  # worst first
     # P(best of k <= i-th of the ordered values) = (i / n)^k
     reach = (np.arange(n + 1) / n) ** k
-    found = float(np.sum(ordered * np.diff(reach)))
+    # Every trial may be all that is drawn, though its probability may be too small for a float.
+    found = math.inf if np.isinf(ordered).any() else float(ordered @ np.diff(reach))
     return found if direction == "min" else -found
 
 
