@@ -325,7 +325,7 @@ class GFlowNet(Task[GFlowNetConfig]):
         c, (ids,) = self.config, batch
         world = self.world(ids.device)
         sampled = rollout(world, cast(Network, model), gumbel(len(ids), c.max_moves, ACTIONS, device=ids.device))
-        # Autocast would hand out the weights it cast while no gradient was wanted.
+        # Weights that autocast has cast without gradients must not be used again here: not every torch sees to it.
         torch.clear_autocast_cache()
         heads = Heads(*cast(Network, model).heads(sampled.features))
         reward = self.target(world.reward(sampled.visits))

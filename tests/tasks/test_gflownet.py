@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tasks.base import TaskError
 from tasks.gflownet import GFlowNet, diversity, flow_matching, policy_entropy, released_flow_matching
@@ -216,6 +217,29 @@ def test_compaction_changes_nothing():
     for loss in (flow_matching, lambda w, *rest: released_flow_matching(*rest)):
         a, b = (loss(world, r, r.heads, world.reward(r.visits)) for r in (compact, full))
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+class NoHostReads(TorchDispatchMode):
+    """Fails at whatever needs a value of a tensor on the host, which would make a GPU wait."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert not any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "unique", "masked_select"))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_without_compaction_nothing_is_read_back():
+    made = task()
+    model, world = lively(made), made.world(torch.device("cpu"))
+    noise = gumbel(20, 5, ACTIONS, generator=generator(4))
+    with NoHostReads():
+        sampled = rollout(world, model, noise, compact=False)
+        reward = made.target(world.reward(sampled.visits))
+        flow_matching(world, sampled, sampled.heads, reward)
+        released_flow_matching(sampled, sampled.heads, reward)
+        policy_entropy(sampled, sampled.heads)
+    with pytest.raises(AssertionError), NoHostReads():
+        rollout(world, model, noise, compact=True)
 
 
 def test_states_after_the_end_do_not_count():
