@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+from tasks import registry
+from tasks.base import Metric
+from vrcli.cli.report import declared
+
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 
 
@@ -127,6 +131,21 @@ def test_report_in_every_kind_of_format(spirals, vr, format):
     assert done.code == 0
     for word in ("vradam", "adamw", "spirals"):
         assert word in done.out
+
+
+def test_what_tasks_declare_decides_which_way_a_metric_is_better(monkeypatch):
+    known = declared(["gflownet", "cnn", "gone:Gone", "gflownet"])
+    assert known["val_reward"] == known["test_reward_max"] == ("max", False)
+    assert known["best_val_loss"] == known["val_loss_se"] == ("min", False)
+    assert known["final_val_accuracy"] == ("max", True)
+
+    class Other:
+        metrics = (Metric("loss", "min"), Metric("reward", "min"))
+
+    real = registry.load
+    monkeypatch.setattr(registry, "load", lambda name: Other if name == "other" else real(name))
+    assert declared(["gflownet", "other"])["val_reward"] == (None, False)
+    assert declared(["other"])["val_reward"] == ("min", False)
 
 
 def test_report_of_nothing_is_a_helpful_line(vr, spirals):

@@ -186,3 +186,40 @@ def test_columns_by_name() -> None:
     assert Column.of("test_accuracy") == Column("test_accuracy", "test acc", "max", True)
     assert Column.of("val_perplexity") == Column("val_perplexity", "val ppl", "min", False)
     assert Column.of("wall_s").is_cost
+
+
+GFLOWNET = {
+    "best_val_loss": ("min", False),
+    "val_loss_se": ("min", False),
+    "val_reward": ("max", False),
+    "val_hits": ("max", True),
+    "val_odd": (None, False),
+}
+
+
+def test_the_best_of_a_metric_is_the_one_its_task_declares(make_run) -> None:
+    low = make_run("low", 0, 0.1, results={"val_reward": 1.0, "val_loss_se": 0.1, "val_hits": 0.2, "val_odd": 1.0})
+    high = make_run("high", 0, 0.2, results={"val_reward": 9.0, "val_loss_se": 0.2, "val_hits": 0.3, "val_odd": 2.0})
+    table = summarise([low, high], known=GFLOWNET)
+    best = {c.key: [row.optimizer for row in table.rows if row.cells[c.key].best] for c in table.columns}
+    assert best == {
+        "best_val_loss": ["low"],
+        "test_loss": ["low"],  # by its name
+        "val_hits": ["high"],
+        "val_loss_se": ["low"],
+        "val_odd": [],
+        "val_reward": ["high"],
+    }
+    assert [c.percent for c in table.columns if c.key == "val_hits"] == [True]
+    by_reward = summarise([low, high], ["val_reward"], known=GFLOWNET)
+    assert [row.optimizer for row in by_reward.rows] == ["high", "low"]
+
+
+@pytest.mark.parametrize("name", ["reward", "reward_max", "diversity", "distinct", "length", "loss_se", "modes"])
+def test_nothing_is_best_by_a_metric_that_nobody_declared(make_run, name) -> None:
+    key = f"val_{name}"
+    runs = [make_run(n, s, 0.1, results={key: v + s}) for n, v in (("a", 1.0), ("b", 9.0)) for s in range(3)]
+    table = summarise(runs, [key])
+    assert not any(cell.best or cell.tied for cell in cells(table, key).values())
+    with pytest.raises(ValueError, match=key):
+        summarise(runs, [key], one_per_optimizer=True)

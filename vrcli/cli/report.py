@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -10,7 +10,10 @@ from vrcli.cli import request as req
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from db.store import Store
+    from vrcli.report.types import Known
 
 
 def report(
@@ -36,7 +39,8 @@ def report(
     from vrcli.cli.console import notice
     from vrcli.cli.runs import open_existing
     from vrcli.report.selection import Selection, quotable
-    from vrcli.report.tables import formats, render, summarise
+    from vrcli.report.tables import default_columns, formats, render, summarise
+    from vrcli.report.types import Column
 
     if format not in formats():
         raise UsageError(f"--format {format} is not known{nearest(format, formats()) or '; ' + ', '.join(formats())}")
@@ -47,10 +51,10 @@ def report(
     if not finished and format not in ("csv", "json"):
         notice("no finished runs yet, or none that match; start with: vr run cnn --opt vradam")
         return
-    known = {name for run in finished for name in run.results}
+    results = {name for run in finished for name in run.results}
     for name in metric:
-        if name not in known:
-            raise UsageError(f"--metric {name} is no result of these runs{nearest(name, known)}")
+        if name not in results:
+            raise UsageError(f"--metric {name} is no result of these runs{nearest(name, results)}")
     selection = quotable(finished, counts)
     if every_trial:
         own = {run.id: counts[run.sweep_id] for run in finished if run.sweep_id in counts}
@@ -61,11 +65,33 @@ def report(
         notice(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
     if selection.flattered:
         notice("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds gives fresh ones")
-    table = summarise(selection.runs, metric or None, trials=selection.trials, one_per_optimizer=best_only)
+    known = declared(run.task for run in selection.runs)
+    columns = [Column.of(name, known) for name in metric] or default_columns(selection.runs, known)
+    if best_only and columns[0].direction is None:
+        raise UsageError(f"--best: whether less or more {columns[0].key} is better is not known; order by a --metric")
+    table = summarise(selection.runs, columns, trials=selection.trials, one_per_optimizer=best_only)
     sys.stdout.write(render(table, format).rstrip("\n") + "\n")
     if format in ("tsv", "csv"):
         for note in table.notes:
             notice(note)
+
+
+def declared(tasks: Iterable[str]) -> Known:
+    """What the tasks say of their metrics, by result name; nothing of a task that is not available here."""
+    from tasks.registry import UnknownTask, load
+
+    found: dict[str, tuple[Literal["min", "max"] | None, bool]] = {}
+    for task in sorted(set(tasks)):
+        try:
+            metrics = load(task).metrics
+        except UnknownTask:
+            continue
+        for metric in metrics:
+            for prefix in ("best_val", "final_val", "val", "test"):
+                key = f"{prefix}_{metric.name}"
+                direction, percent = found.get(key, (metric.direction, metric.percent))
+                found[key] = (direction if direction == metric.direction else None, percent and metric.percent)
+    return found
 
 
 def trial_counts(store: Store) -> dict[int, int]:

@@ -15,7 +15,7 @@ from vrcli.report.comparison import p_of
 from vrcli.report.groups import Group, differing, group_runs
 from vrcli.report.render import formats, render
 from vrcli.report.statistics import holm, oriented, summary
-from vrcli.report.types import COSTS, Cell, Column, Row, Run, Section, Table
+from vrcli.report.types import COSTS, Cell, Column, Known, Row, Run, Section, Table
 
 __all__ = ["default_columns", "formats", "render", "summarise"]
 
@@ -28,6 +28,7 @@ def summarise(
     columns: Sequence[Column | str] | None = None,
     *,
     trials: Mapping[int, int] | None = None,
+    known: Known | None = None,
     one_per_optimizer: bool = False,
     level: float = 0.95,
 ) -> Table:
@@ -37,11 +38,18 @@ def summarise(
         runs: unfinished and failed ones are ignored.
         columns: results to show; the first one orders the rows. By default what `default_columns` finds.
         trials: by run id, the trials of the search the run's settings come from; 1 for the others.
+        known: metrics that the tasks declare, by result name; without it, a result that is no loss, perplexity or
+            accuracy has no best row.
         one_per_optimizer: keep each optimizer's best settings by the first column; the settings it was tried with then
             count as its trials.
         level: of the intervals.
+
+    Raises:
+        ValueError: one row per optimizer, by a result of which nobody knows whether less or more is better.
     """
-    wanted = [c if isinstance(c, Column) else Column.of(c) for c in columns or default_columns(runs)]
+    wanted = [c if isinstance(c, Column) else Column.of(c, known) for c in columns or default_columns(runs, known)]
+    if one_per_optimizer and wanted[0].direction is None:
+        raise ValueError(f"whether less or more {wanted[0].key} is better is not known, so nothing is best by it")
     sections: dict[Section, list[Row]] = defaultdict(list)
     for group in group_runs(runs):
         sections[group.section].append(_row(group, wanted, trials or {}, level))
@@ -53,14 +61,14 @@ def summarise(
         shown = differing([row.settings for row in ordered], [row.optimizer for row in ordered], ignore=("epochs",))
         ordered = [replace(row, shown=own) for row, own in zip(ordered, shown, strict=True)]
         for column in wanted:
-            if not column.is_cost:
+            if column.direction is not None and not column.is_cost:
                 ordered = _mark(ordered, column, level)
         rows += ordered
     table = Table(tuple(wanted), tuple(rows), level)
     return replace(table, notes=tuple(_notes(table, one_per_optimizer)))
 
 
-def default_columns(runs: Sequence[Run]) -> list[Column]:
+def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Column]:
     """Best validation objective, test loss, and the other validation metrics that any run has, by name."""
     keys = {key for run in runs for key in run.results}
     best = sorted(key for key in keys if key.startswith("best_val_")) or ["best_val_loss"]
@@ -68,7 +76,7 @@ def default_columns(runs: Sequence[Run]) -> list[Column]:
     test = [key for key in ("test_loss",) if key in keys]
     test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)
     others = sorted(key for key in keys if key.startswith("val_") and key != "val_loss" and key not in objectives)
-    return [Column.of(key) for key in dict.fromkeys(best + test + others)]
+    return [Column.of(key, known) for key in dict.fromkeys(best + test + others)]
 
 
 def _row(group: Group, columns: Sequence[Column], trials: Mapping[int, int], level: float) -> Row:
@@ -91,7 +99,7 @@ def _row(group: Group, columns: Sequence[Column], trials: Mapping[int, int], lev
         epochs=int(epochs) if epochs is not None else None,
         max_steps=group.settings.get("max_steps"),
         hardware=tuple(sorted({_machine(run) for run in group.runs})) if machine_matters else (),
-        cells={c.key: Cell(summary(_values(group, c), direction=c.direction, level=level)) for c in columns},
+        cells={c.key: Cell(summary(_values(group, c), direction=c.direction or "min", level=level)) for c in columns},
     )
 
 
@@ -112,10 +120,14 @@ def _machine(run: Run) -> str:
 
 
 def _rank(row: Row, column: Column) -> tuple[float, float, float, str]:
-    """Sort key, smaller is better: the mean, infinite once a run diverged; then the median; then the finite mean."""
+    """Sort key, smaller is better: the mean, infinite once a run diverged; then the median; then the finite mean.
+
+    Rows of an unknown direction rise, with the diverged ones last.
+    """
     found = row.cells[column.key].summary
-    values = oriented(found.values, column.direction)
-    sign = 1.0 if column.direction == "min" else -1.0
+    direction = column.direction or "min"
+    values = oriented(found.values, direction)
+    sign = 1.0 if direction == "min" else -1.0
     finite = sign * found.mean if math.isfinite(found.mean) else math.inf
     median = sign * found.median if math.isfinite(found.median) else math.inf
     mean = float(values.mean()) if len(values) else math.inf
@@ -158,7 +170,8 @@ def _mark(rows: Sequence[Row], column: Column, level: float) -> list[Row]:
 def _p_against(best: Row, row: Row, column: Column) -> float:
     a, b = best.cells[column.key].summary.values, row.cells[column.key].summary.values
     paired = best.seeds == row.seeds and len(a) == len(b) == len(row.seeds)
-    return p_of(oriented(a, column.direction), oriented(b, column.direction), paired)
+    direction = column.direction or "min"
+    return p_of(oriented(a, direction), oriented(b, direction), paired)
 
 
 def _notes(table: Table, one_per_optimizer: bool) -> list[str]:

@@ -13,6 +13,9 @@ from vrcli.report.statistics import Direction, Summary
 #: Task, data set, its fingerprint, preset: what rows must share to be compared.
 Section: TypeAlias = tuple[str, str, str, str]
 
+#: Direction and whether it is shown in percent, by result name; no direction where tasks contradict each other.
+Known: TypeAlias = Mapping[str, tuple[Direction | None, bool]]
+
 
 class Run(Protocol):
     """A stored run, as far as reports look at it."""
@@ -63,22 +66,25 @@ class Column:
     Args:
         key: its name among a run's results ("best_val_loss").
         title: heading.
-        direction: whether smaller or larger is better.
+        direction: whether smaller or larger is better; None where that is not known, and no row is the best.
         percent: shown times 100.
     """
 
     key: str
     title: str = ""
-    direction: Direction = "min"
+    direction: Direction | None = "min"
     percent: bool = False
 
     @classmethod
-    def of(cls, key: str) -> Column:
-        """The column of a result, from its name alone."""
-        quantity = key.rsplit("_", 1)[-1]
-        larger = quantity in ("accuracy", "modes", "recall", "precision") or key == "samples_per_s"
+    def of(cls, key: str, known: Known | None = None) -> Column:
+        """The column of a result: as `known` has it, else by a name that means the same everywhere."""
         title = COSTS.get(key) or key.replace("_", " ").replace("accuracy", "acc").replace("perplexity", "ppl")
-        return cls(key, title, "max" if larger else "min", quantity == "accuracy")
+        if known and key in known:
+            return cls(key, title, *known[key])
+        quantity = key.rsplit("_", 1)[-1]
+        smaller = quantity in ("loss", "perplexity") or (key in COSTS and key != "samples_per_s")
+        larger = quantity == "accuracy" or key == "samples_per_s"
+        return cls(key, title, "min" if smaller else "max" if larger else None, quantity == "accuracy")
 
     @property
     def is_cost(self) -> bool:
