@@ -5,7 +5,10 @@ import pytest
 
 from tasks.space import Integer, Real
 from vrcli.errors import UsageError
-from vrcli.sweep.definition import Definition, Wish, define
+from vrcli.optim import registry
+from vrcli.optim.rows import PAPER_LR
+from vrcli.spec import settings_of
+from vrcli.sweep.definition import Definition, Wish, default_space, define
 
 
 @pytest.fixture
@@ -21,12 +24,30 @@ def one(task, **wish):
 
 
 def test_the_space_comes_from_the_task_or_else_from_the_optimizer(task):
-    named, other, lbfgs = define(task, Wish("valley:Valley", ["vradam", "adamw", "vrmomentum"]))
+    named, other, momentum = define(task, Wish("valley:Valley", ["vradam", "adamw", "vrmomentum"]))
     assert set(named.axes) == {"lr", "normgrad"}
     assert other.axes == {"lr": Real(1e-5, 10.0, log=True, origin="for all")}
-    assert set(lbfgs.axes) == {"lr", "beta3", "normgrad", "lr_cutoff"}
-    assert lbfgs.axes["lr"].high == 10.0
+    assert set(momentum.axes) == {"lr", "beta3", "normgrad", "lr_cutoff"}
     assert named.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "low", "high"),
+    [("vrmomentum", 1e-4, 1.0), ("lbfgs", 1e-2, 2.0), ("adadelta", 1e-3, 10.0), ("prodigy", 0.1, 10.0)],
+)
+def test_a_range_chosen_for_the_optimizer_stands_against_the_tasks_for_all(task, optimizer, low, high):
+    if optimizer == "prodigy":
+        pytest.importorskip("pytorch_optimizer")
+    lr = one(task, optimizers=[optimizer]).axes["lr"]
+    assert (lr.low, lr.high) == (low, high)
+
+
+def test_only_the_registrys_general_range_gives_way_to_the_tasks(task):
+    for row in registry.catalogue():
+        if row.refusal or "lr" not in row.space or row.name in task.space:
+            continue
+        lr = default_space(task, settings_of(task, row.name))["lr"]
+        assert lr == (task.space["*"]["lr"] if row.space["lr"].origin == PAPER_LR else row.space["lr"]), row.name
 
 
 def test_axes_can_be_changed_added_and_fixed(task):

@@ -209,12 +209,19 @@ def _define_one(
 
 
 def default_space(task: type[Task[Any]], settings: Settings) -> Space:
-    """The task's space for the optimizer; where the task does not name it, the optimizer's own under the task's "*"."""
+    """The task's space for the optimizer; where the task does not name it, the optimizer's own and the task's "*".
+
+    The task's "*" replaces what the registry gives any optimizer, but no range that was chosen for this one: a factor
+    of an estimated learning rate is around 1 whatever the task.
+    """
     from vrcli.optim import registry
+    from vrcli.optim.rows import PAPER_LR
 
     stated = task.space.get(settings.optimizer)
     if stated is None:
-        stated = {**registry.find(settings.optimizer).space, **task.space.get("*", {})}
+        own = registry.find(settings.optimizer).space
+        chosen = {name: axis for name, axis in own.items() if axis.origin != PAPER_LR}
+        stated = {**own, **task.space.get("*", {}), **chosen}
     return {name: axis for name, axis in stated.items() if _knows(settings, name)}
 
 
