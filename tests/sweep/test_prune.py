@@ -24,7 +24,8 @@ def test_the_median_leaves_the_first_fifth_alone():
 
 def test_halving_keeps_the_best_third_at_its_rungs():
     curves = [[float(i)] * 9 for i in range(9)]
-    assert limits("halving", curves, 9) == {1: 3.0, 3: 3.0}
+    assert limits("halving", curves, 9) == {1: 2.0, 3: 2.0}
+    assert limits("halving", curves[:3], 9) == {1: 0.0, 3: 0.0}
     assert limits("halving", curves[:2], 9) == {}
 
 

@@ -33,7 +33,7 @@ def limits(rule: str, finished: Sequence[Sequence[float]], epochs: int) -> Mappi
         if rule == "median" and len(reached) >= FIRST_TRIALS:
             found[epoch] = statistics.median(reached)
         elif rule == "halving" and len(reached) >= REDUCTION:
-            found[epoch] = reached[len(reached) // REDUCTION]
+            found[epoch] = reached[math.ceil(len(reached) / REDUCTION) - 1]
     return found
 
 
