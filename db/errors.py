@@ -7,3 +7,7 @@ class StoreError(Exception):
     """A request that the store cannot carry out, in one line. Nothing was changed."""
 
     exit_code = 2
+
+
+class EmptyDatabase(StoreError):
+    """There is a database without tables, such as one whose making was cut short."""

@@ -18,12 +18,12 @@ from sqlalchemy.exc import DBAPIError
 
 from db import schema, versions
 from db.connection import Location, one_line
-from db.errors import StoreError
+from db.errors import EmptyDatabase, StoreError
 from db.maintenance import Maintenance
 from db.merge import Merge
 from db.versions import Upgrade
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["EmptyDatabase", "Store", "StoreError"]
 
 
 class Store(Merge, Maintenance):
@@ -86,7 +86,7 @@ def _prepare(location: Location, engine: Engine, mode: str) -> tuple[str, ...]:
         return ()
     if found is None:
         if mode != "create":
-            raise StoreError(f"{location.label} is an empty database; `vr run` fills it")
+            raise EmptyDatabase(f"{location.label} is an empty database; `vr run` fills it")
         versions.create(engine, location.label)
         return ()
     if mode == "read" or location.path is None:

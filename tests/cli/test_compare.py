@@ -6,6 +6,7 @@ import json
 import sqlite3
 
 import pytest
+import torch
 
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 QUICK = ("--preset", "smoke", "--threads", "1")
@@ -41,6 +42,27 @@ def test_pairs_start_from_the_same_weights_and_order(vr):
         curves = json.loads(vr("runs", "show", str(run), "--format", "json").out)["curves"]
         first.append(curves["train_loss"]["values"][0])
     assert first[0] == first[1]
+
+
+def test_one_at_a_time_a_comparison_makes_the_runs_that_vr_run_makes(vr):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)  # not what the machine has, and still what every command goes by
+    try:
+        words = (SPIRALS, "--preset", "smoke", "--format", "json")
+        alone = json.loads(vr("run", *words, "--opt", "adamw", "--seed", "1").out)
+        body = json.loads(vr("compare", *words, "--opt", "adamw", "--opt", "sgd", "--seeds", "2", "--jobs", "1").out)
+    finally:
+        torch.set_num_threads(before)
+    assert alone["spec"]["threads"] == 3
+    assert body["optimizers"]["adamw"]["runs"][0] == alone["id"]  # the same spec: it was not run again
+
+
+def test_the_searchs_first_points_can_be_set(vr):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--initial", "1", "--seeds", "2")
+    assert vr(*words, *QUICK, "--quiet").code == 0
+    swept = json.loads(vr("sweeps", "show", "1", "--format", "json").out)
+    assert swept["definition"]["initial"] == 1
+    assert vr(*words, *QUICK, "--initial", "0").code == 2
 
 
 def test_equal_optimizers_are_no_different(vr):

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from db.store import Store
 
+OLD = Path(__file__).parents[1] / "db" / "assets" / "schema_0001.db"
 VALLEY = ("valley:Valley", "--threads", "1", "--device", "cpu")
 
 
@@ -121,6 +123,47 @@ def test_pruned_trials_are_marked(vr, inline):
     with Store.open("vr.db", mode="read") as store:
         pruned = store.trials(1, state="pruned")
     assert all(trial.epochs < 5 and "stopped after epoch" in trial.error for trial in pruned)
+    report = vr("report")
+    assert f"{len(pruned)} trials of 1 sweep(s) were stopped early (--prune)" in report.err
+    assert "interrupted" not in report.err
+    assert "8 x 5 ¶" in report.out
+    assert "¶ hopeless trials were stopped early" in report.out
+
+
+def test_a_sweep_of_which_no_trial_completed_exits_with_1(vr, inline):
+    wish = ("--trials", 2, "--search", "random", "--space", "trouble=raise,missing", "--format", "json")
+    done = vr("sweep", *VALLEY, *wish)
+    assert done.code == 1, done.err
+    assert json.loads(done.out)["sweeps"][0]["best_params"] is None
+    assert vr("sweep", *VALLEY, *wish, "--plan").code == 0
+    assert vr("sweeps", "resume", 1, "--threads", 1, "--quiet").code == 1
+
+
+def test_a_database_whose_making_was_cut_short_is_finished(vr, inline):
+    Path("vr.db").touch()
+    plan = vr("sweep", *VALLEY, "--trials", 1, "--plan", "--format", "json")
+    assert json.loads(plan.out)["sweeps"][0]["stored"] == 0
+    assert Path("vr.db").stat().st_size == 0
+    done = vr("sweep", *VALLEY, "--trials", 1, "--quiet")
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", *VALLEY, "--trials", 1, "--quiet"),
+        ("run", *VALLEY, "--quiet"),
+        ("compare", *VALLEY, "--opt", "adamw", "--opt", "sgd", "--seeds", 2, "--quiet"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_older_database_is_upgraded_and_its_user_told(vr, inline, words):
+    shutil.copy(OLD, "vr.db")
+    done = vr(*words)
+    assert done.code == 0, done.err
+    assert done.err.startswith("note: vr.db was upgraded from schema 1 to ")
+    assert len(done.err.splitlines()) == 1
+    assert "upgraded" not in vr(*words).err
 
 
 @pytest.mark.parametrize(

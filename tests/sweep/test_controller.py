@@ -7,7 +7,7 @@ import pytest
 from tasks.space import Categorical, Integer, Real
 from vrcli.errors import VrError
 from vrcli.sweep import axes, controller
-from vrcli.sweep.controller import Interrupted, Quiet, Sweep, Trial
+from vrcli.sweep.controller import Interrupted, Sweep, Trial
 from vrcli.sweep.definition import Definition
 from vrcli.sweep.executor import Message
 from vrcli.sweep.trial import Outcome
@@ -21,6 +21,22 @@ def definition(optimizer="vradam", space=SPACE, **changes):
         origins={}, seeds=(0,), device="cpu", search="gp", initial=4, search_seed=1, prune="none", epochs=9,
     )  # fmt: skip
     return replace(made, **changes)
+
+
+class Quiet:
+    """Watches nothing."""
+
+    def started(self, sweep, trial):
+        pass
+
+    def noted(self, sweep, trial, note):
+        pass
+
+    def ended(self, sweep, trial):
+        pass
+
+    def tick(self):
+        pass
 
 
 class Memory:

@@ -9,7 +9,7 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.settings import META
-from vrcli.cli.sweep import SweepCommand, make_wish
+from vrcli.cli.sweep import INITIAL, SweepCommand, make_wish
 from vrcli.errors import UsageError
 
 
@@ -27,6 +27,7 @@ def compare(
     space: list[str] = typer.Option([], "--space", help="axis of the search: lr=log:1e-5:1e-1"),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizers kept at a value: weight_decay=1e-5"),
     search: str = typer.Option("gp", "--search", help="gp, forest, random or sobol"),
+    initial: int = INITIAL,
     search_seed: int = typer.Option(0, "--search-seed", help="seed of the search"),
     metric: str = typer.Option("best_val_loss", "--metric", help="result to compare: best_val_loss, test_loss, ..."),
     level: float = typer.Option(0.95, "--level", help="of the intervals; 1 - level is the verdict's error rate"),
@@ -61,7 +62,7 @@ def compare(
     )  # fmt: skip
     if len(opt) < 2:
         raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
-    wish = make_wish(asked, opt, fix, space, search, 8, search_seed, "none")
+    wish = make_wish(asked, opt, fix, space, search, initial, search_seed, "none")
     from vrcli.cli.compare_session import CompareSession
 
     session = CompareSession(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
+from vrcli.cli.request import open_store, threads_each
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -154,17 +154,15 @@ class CompareSession:
     @cached_property
     def threads_each(self) -> int:
         """CPU threads of each run."""
-        have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, (self.threads or have) // self.jobs)
+        return threads_each(self.threads, self.jobs)
 
     def confirm(self, flags: Mapping[str, Mapping[str, Any]]) -> dict[str, list[RunRecord]]:
         """The paired runs of every optimizer, in the order of their seeds."""
-        from db.store import Store
         from vrcli.runner import stop_requests
         from vrcli.sweep.executor import LocalExecutor
         from vrcli.sweep.paired import PairedWorkshop, run_jobs
 
-        Store.open(self.database).close()  # refused here, in one line, if it cannot be used
+        open_store(self.database).close()  # refused here, in one line, if it cannot be used
         jobs = self.jobs_of(flags)
         workshop = PairedWorkshop(self.database, self.data_dir, self.tune)
         with stop_requests() as should_stop, closing(LocalExecutor(workshop, self.jobs)) as executor:

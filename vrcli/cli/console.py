@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vrcli.report.wording import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -68,15 +70,6 @@ def metric_value(metric: Metric | None, value: float | None) -> str:
     if metric is not None and metric.percent:
         return f"{100 * value:.1f}%"
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
-
-
-def seconds(value: float) -> str:
-    """A duration: "4.3 s", "2:05 min", "1:02:03 h"."""
-    if value < 60:
-        return f"{value:.1f} s"
-    whole = round(value)
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
 
 
 class RunDisplay:
@@ -153,7 +146,7 @@ class RunDisplay:
     def columns(self) -> str:
         names = [f"val {m.name}" for m in self.metrics[:2]]
         return (
-            f"{'epoch':>9}{'train loss':>13}" + "".join(f"{n:>14}" for n in names) + f"{'lr eff':>11}{'samples/s':>12}"
+            f"{'epoch':>9}{'train loss':>13}" + "".join(f"{n:>16}" for n in names) + f"{'lr eff':>11}{'samples/s':>12}"
         )
 
     def row(self, event: Any) -> str:
@@ -162,7 +155,7 @@ class RunDisplay:
         cells = [metric_value(m, values[f"val_{m.name}"]) for m in self.metrics[:2]]
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
         train = metric_value(None, values["epoch_train_loss"])
-        return f"{epoch:>9}{train:>13}" + "".join(f"{c:>14}" for c in cells) + f"{lr:>11}{self.rate:>12,.0f}"
+        return f"{epoch:>9}{train:>13}" + "".join(f"{c:>16}" for c in cells) + f"{lr:>11}{self.rate:>12,.0f}"
 
     def _start_bar(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -187,7 +180,7 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
     if record.status == "completed":
         parts = [best]
         parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics[:2] if f"test_{m.name}" in r]
-        parts.append(seconds(r["wall_s"]))
+        parts.append(duration(r["wall_s"]))
         if "samples_per_s" in r:
             parts.append(f"{r['samples_per_s']:,.0f} samples/s")
         lines = [f"{label}   " + "   ".join(p for p in parts if p)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from db.store import Store
     from tasks.base import Task
     from vrcli.spec import Resolved
 
@@ -39,6 +40,28 @@ def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> No
         raise UsageError(f"--format {given} is not one of {', '.join(accepted)}{nearest(given, accepted)}")
 
 
+def open_store(database: str, mode: Literal["create", "write"] = "create") -> Store:
+    """The database for writing; what opening it did on the user's behalf is said."""
+    from db.store import Store
+    from vrcli.cli.console import notice
+
+    store = Store.open(database, mode=mode)
+    for line in store.notices:
+        notice(line)
+    return store
+
+
+def threads_each(threads: int | None, jobs: int = 1) -> int:
+    """CPU threads of each run, where so many go on at the same time.
+
+    Args:
+        threads: of all of them together; None for what torch would take.
+    """
+    import torch
+
+    return max(1, (threads or torch.get_num_threads()) // jobs)
+
+
 @dataclass(frozen=True)
 class Request:
     """A training request: what came as flags, completed from the configuration file."""
@@ -55,15 +78,13 @@ class Request:
 
     def resolve(self) -> tuple[type[Task[Any]], list[Resolved]]:
         """The task's class and one resolved spec per seed."""
-        import torch
-
         from vrcli.cli.settings import load_task
         from vrcli.engine.prepare import pick_device
         from vrcli.engine.provenance import versions
         from vrcli.spec import resolve
 
         task = load_task(self.task)
-        device, threads = pick_device(self.device), self.threads or torch.get_num_threads()
+        device, threads = pick_device(self.device), threads_each(self.threads)
         specs = [
             resolve(task, self.optimizer, preset=self.preset, config=self.config, flags=self.flags, seed=seed,
                     device=device, threads=threads, versions=versions())

@@ -67,7 +67,6 @@ def train_all(
 
     tuned = tune and keep_freed_memory()  # before torch allocates anything
 
-    from db.store import Store
     from vrcli.cli.console import RunDisplay, notice
     from vrcli.engine.prepare import DataCache
     from vrcli.runner import execute, stop_requests
@@ -75,7 +74,7 @@ def train_all(
     task, specs = asked.resolve()
     group = f"{asked.task}-{asked.optimizer}-{secrets.token_hex(3)}" if len(specs) > 1 else None
     cache, records = DataCache(), []
-    with stop_requests() as should_stop, Store.open(database) as store:
+    with stop_requests() as should_stop, req.open_store(database) as store:
         for resolved in specs:
             display = RunDisplay(resolved.origins, quiet=quiet, summary=text)
             record = execute(

@@ -52,8 +52,8 @@ def list_runs(
 
 def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     """The lines of `vr runs list`."""
-    from vrcli.cli.console import seconds
     from vrcli.report.runs_table import ago, differing_settings
+    from vrcli.report.wording import duration
 
     rows = []
     for record, settings in zip(found, differing_settings(found), strict=True):
@@ -64,7 +64,7 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
             "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
             "optimizer": record.optimizer, "settings": settings, "seed": record.seed, "status": record.status,
             "best val": "-" if best is None else f"{best:.4f}", "test": "-" if test is None else f"{test:.4f}",
-            "time": seconds(r["wall_s"]) if "wall_s" in r else "-",
+            "time": duration(r["wall_s"]) if "wall_s" in r else "-",
         })  # fmt: skip
     return rows
 

@@ -45,6 +45,7 @@ class SweepCommand(SettingsCommand):
 
 
 TRIALS = typer.Option(40, "--trials", help="trials of each optimizer in all; a larger number extends a sweep")
+INITIAL = typer.Option(8, "--initial", help="points of a Sobol sequence before the search learns")
 JOBS = typer.Option(1, "--jobs", "-j", help="trials that run at the same time; the threads are divided among them")
 PLAN = typer.Option(
     False, "--plan", help="show spaces, budget, what is stored and an estimate of the time; run nothing"
@@ -62,7 +63,7 @@ def sweep(
     ),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizer kept at a value: weight_decay=1e-5"),
     search: str = typer.Option("gp", "--search", help="gp, forest, random or sobol"),
-    initial: int = typer.Option(8, "--initial", help="points of a Sobol sequence before the search learns"),
+    initial: int = INITIAL,
     search_seed: int = typer.Option(0, "--search-seed", help="seed of the search"),
     prune: str = typer.Option("none", "--prune", help="stop hopeless trials early: median or halving"),
     seed: int | None = req.SEED,
@@ -96,7 +97,7 @@ def sweep(
         tag=None, config=config, flags=ctx.meta[META],
     )  # fmt: skip
     wish = make_wish(asked, opt, fix, space, search, initial, search_seed, prune)
-    from vrcli.cli.sweep_session import Session
+    from vrcli.cli.sweep_session import Session, exit_code
 
     session = Session(
         wish=wish, trials=trials, jobs=jobs, threads=asked.threads, database=database, data_dir=data_dir, new=new,
@@ -105,6 +106,7 @@ def sweep(
     body = session.plan() if plan else session.run()
     if format == "json":
         print(json.dumps(body))
+    raise typer.Exit(0 if plan else exit_code(body))
 
 
 def make_wish(

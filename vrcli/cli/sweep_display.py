@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vrcli.cli.console import err, say, seconds, short
+from vrcli.cli.console import err, say, short
+from vrcli.report.wording import duration
 
 if TYPE_CHECKING:
     from vrcli.sweep.controller import Sweep, Trial
@@ -121,7 +122,7 @@ class SweepDisplay:
         place = f"{len(sweep.ended())}/{sweep.total}"
         say(
             f"{name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
-            f"{settings_text(trial.params)}  {seconds(took)}  {seconds(self.left_s())} left",
+            f"{settings_text(trial.params)}  {duration(took)}  {duration(self.left_s())} left",
             to=self.console,
         )
 
@@ -149,7 +150,7 @@ class SweepDisplay:
         for sweep in self.sweeps:
             for line in self.lines(sweep):
                 table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
-        table.add_row("", "", "", Text(f"{seconds(self.left_s())} left", style="dim"))
+        table.add_row("", "", "", Text(f"{duration(self.left_s())} left", style="dim"))
         return table
 
     def lines(self, sweep: Sweep) -> list[list[Any]]:

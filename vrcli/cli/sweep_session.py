@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli import sweep_display as display
-from vrcli.cli.console import err, notice, say, seconds
+from vrcli.cli.console import err, notice, say
+from vrcli.cli.request import open_store, threads_each
 from vrcli.errors import UsageError, VrError
+from vrcli.report.wording import duration
 
 if TYPE_CHECKING:
     from vrcli.sweep.confirm import Confirmed
@@ -53,7 +55,7 @@ class Session:
         """Show what `run` would do."""
         with closing(self.executor()) as executor:
             definitions = self.define(executor)
-        stored = self.look(definitions)
+        stored = self.stored(definitions)
         self.show_header(definitions, always=True)
         left_s, body = 0.0, []
         for definition in definitions:
@@ -66,34 +68,33 @@ class Session:
                 "seeds": list(definition.seeds), "stored": done, "trial_s": each,
             })  # fmt: skip
             if not self.quiet:
-                say(f"{definition.optimizer}: {done} of {self.trials} trials stored, about {seconds(each)} each")
+                say(f"{definition.optimizer}: {done} of {self.trials} trials stored, about {duration(each)} each")
         left_s /= self.jobs
         if not self.quiet:
-            say(f"about {seconds(left_s)} with --jobs {self.jobs}, from a few timed steps")
+            say(f"about {duration(left_s)} with --jobs {self.jobs}, from a few timed steps")
         return {"sweeps": body, "left_s": left_s, "jobs": self.jobs}
 
     def run(self) -> dict[str, Any]:
         """Bring every optimizer's sweep to its total, and show what was found."""
-        from db.store import Store
         from vrcli.runner import stop_requests
         from vrcli.sweep import ledger
 
         with stop_requests() as should_stop, closing(self.executor()) as executor:
             definitions = self.define(executor)
-            self.look(definitions)
-            with Store.open(self.database) as store:
+            with open_store(self.database) as store:
+                for definition in definitions:  # one that is refused leaves none begun
+                    ledger.match(store, definition, new=self.new)
                 books = [ledger.enter(store, d, self.trials, new=self.new) for d in definitions]
                 return self.search(books, executor, should_stop)
 
     def resume(self, ref: str) -> dict[str, Any]:
         """Go on with one stored sweep under the definition it began with."""
-        from db.store import Store
         from vrcli.runner import stop_requests
         from vrcli.sweep import ledger
 
         with (
             stop_requests() as should_stop,
-            Store.open(self.database, mode="write") as store,
+            open_store(self.database, mode="write") as store,
             closing(self.executor()) as executor,
         ):
             book = ledger.book(store, ref)
@@ -108,7 +109,7 @@ class Session:
     def search(
         self, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
-        """Run stored sweeps to their totals; `vr sweeps resume` enters here."""
+        """Run stored sweeps to their totals, and the best settings on fresh seeds."""
         from vrcli.sweep import controller
         from vrcli.sweep.controller import Sweep
 
@@ -140,9 +141,7 @@ class Session:
     @cached_property
     def threads_each(self) -> int:
         """CPU threads of each trial."""
-        import torch
-
-        return max(1, (self.threads or torch.get_num_threads()) // self.jobs)
+        return threads_each(self.threads, self.jobs)
 
     def executor(self) -> LocalExecutor:
         from vrcli.sweep.executor import LocalExecutor
@@ -177,14 +176,18 @@ class Session:
                     found: Probe = message.body
                     return found
 
-    def look(self, definitions: Sequence[Definition]) -> dict[str, int]:
-        """How many trials are stored for each optimizer; refuses what would not fit, before anything is written."""
-        from db.store import Store
+    def stored(self, definitions: Sequence[Definition]) -> dict[str, int]:
+        """How many trials are stored for each optimizer; refuses what would not fit. Nothing is written."""
+        from db.store import EmptyDatabase, Store
         from vrcli.sweep import ledger
 
         if "://" not in self.database and not Path(self.database).exists():
             return {}
-        with Store.open(self.database, mode="read") as store:
+        try:
+            store = Store.open(self.database, mode="read")
+        except EmptyDatabase:
+            return {}
+        with store:
             found = {d.optimizer: ledger.match(store, d, new=self.new) for d in definitions}
             return {name: ledger.count(one) for name, one in found.items() if one is not None}
 
@@ -219,13 +222,10 @@ class Session:
             say(line, to=to)
 
     def show_start(self, book: StoreLedger, sweep: Sweep) -> None:
-        done, name = len(sweep.ended()), sweep.definition.optimizer
-        if done > sweep.total:
-            notice(f"{name} has {done} trials stored, more than --trials {sweep.total}: the budgets are not equal")
         if self.quiet:
             return
-        state = f"goes on at {done}/{sweep.total}" if sweep.trials else "is new"
-        say(f"sweep {book.id} · {book.name} · {name} {state}", to=err())
+        state = f"goes on at {len(sweep.ended())}/{sweep.total}" if sweep.trials else "is new"
+        say(f"sweep {book.id} · {book.name} · {sweep.definition.optimizer} {state}", to=err())
 
     def show_end(
         self, books: Sequence[StoreLedger], sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]
@@ -259,8 +259,13 @@ class Session:
         return {"sweeps": body}
 
 
+def exit_code(body: Mapping[str, Any]) -> int:
+    """0 when every sweep found settings, 1 when no trial of one completed."""
+    return int(any(one["best_params"] is None for one in body["sweeps"]))
+
+
 def _summary(ones: Sequence[Confirmed]) -> dict[str, Any]:
-    from vrcli.sweep.confirm import mean_and_sd
+    from vrcli.report.statistics import summary
 
     values = [one.outcome.value for one in ones if one.outcome.status == "completed" and one.outcome.value is not None]
     bad = [f"seed {one.seed} {one.outcome.status}" for one in ones if one.outcome.status != "completed"]
@@ -270,8 +275,8 @@ def _summary(ones: Sequence[Confirmed]) -> dict[str, Any]:
     }  # fmt: skip
     text = "-"
     if values:
-        mean, sd = mean_and_sd(values)
-        body |= {"mean": mean, "sd": sd if len(values) > 1 else None}
-        text = f"{mean:.4f}" + (f" sd {sd:.4f}" if len(values) > 1 else "") + f" (n = {len(values)})"
+        found, several = summary(values), len(values) > 1
+        body |= {"mean": found.mean, "sd": found.sd if several else None}
+        text = f"{found.mean:.4f}" + (f" sd {found.sd:.4f}" if several else "") + f" (n = {len(values)})"
     body["text"] = ", ".join([text, *bad])
     return body

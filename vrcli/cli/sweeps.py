@@ -154,7 +154,7 @@ def resume(
             raise UsageError(f"{flag} must be >= {least}, got {value}")
     if trials == 0:
         raise UsageError("--trials must be >= 1, got 0")
-    from vrcli.cli.sweep_session import Session
+    from vrcli.cli.sweep_session import Session, exit_code
 
     session = Session(
         wish=None, trials=trials or 0, jobs=jobs, threads=threads, database=database, data_dir=data_dir,
@@ -163,18 +163,16 @@ def resume(
     body = session.resume(ref)
     if format == "json":
         print(json.dumps(body))
+    raise typer.Exit(exit_code(body))
 
 
 @app.command("stop")
 def stop(ref: str = REF, database: str = req.DB, debug: bool = req.DEBUG) -> None:
     """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
-    from db.store import Store
     from vrcli.cli.console import say
-    from vrcli.cli.runs import open_existing
     from vrcli.sweep import ledger
 
-    open_existing(database).close()  # a database that is not there is refused, not made
-    with Store.open(database, mode="write") as store:
+    with req.open_store(database, mode="write") as store:
         book = ledger.book(store, ref)
         if book.status != "running":
             raise UsageError(f"sweep {book.id} is not running; it is {book.status}")

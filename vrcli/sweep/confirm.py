@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,11 +68,3 @@ def confirm(
                 raise VrError(f"{sweep.definition.optimizer}: {message.body}")
             outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
             ended(sweep, Confirmed(seed, outcome))
-
-
-def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; the latter is NaN for one value."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, math.nan
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))

@@ -18,7 +18,7 @@ from vrcli.sweep.prune import limits
 from vrcli.sweep.search import Exhausted, Search
 from vrcli.sweep.trial import Outcome, TrialJob
 
-#: How long running trials may take to end in order after Ctrl-C.
+#: How long what is running may take to end in order after Ctrl-C.
 PATIENCE_S = 20.0
 
 
@@ -151,7 +151,7 @@ class Watcher(Protocol):
 
 
 class Interrupted(VrError):
-    """The sweep was asked to stop; it goes on when it is started again."""
+    """The user ended it; the same command goes on with it."""
 
     exit_code = 130
 
@@ -219,15 +219,3 @@ def _choose(sweeps: Sequence[Sweep]) -> tuple[int, Trial] | None:
         if trial is not None:
             return at, trial
     return None
-
-
-class Quiet:
-    """Watches nothing."""
-
-    def started(self, sweep: Sweep, trial: Trial) -> None: ...
-
-    def noted(self, sweep: Sweep, trial: Trial, note: Mapping[str, Any]) -> None: ...
-
-    def ended(self, sweep: Sweep, trial: Trial) -> None: ...
-
-    def tick(self) -> None: ...

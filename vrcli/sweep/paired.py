@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, VrError
+from vrcli.sweep.controller import PATIENCE_S, Interrupted
 from vrcli.sweep.executor import Executor, Refused, Work
 
 if TYPE_CHECKING:
     from db.records import RunRecord
-
-#: How long running jobs may take to end in order after a stop.
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,6 @@ class PairedWorkshop:
         return work
 
 
-class Stopped(VrError):
-    """The user ended the comparison; the same command goes on with it."""
-
-    exit_code = 130
-
-
 def run_jobs(
     jobs: Sequence[PairedJob],
     executor: Executor,
@@ -97,14 +89,14 @@ def run_jobs(
     Raises:
         UsageError: a job cannot be carried out as it was asked for.
         VrError: a run failed or its process died: a comparison with holes in it is none.
-        Stopped: `should_stop` said so.
+        Interrupted: `should_stop` said so.
     """
     waiting = list(enumerate(jobs))
     found: dict[int, RunRecord] = {}
     while len(found) < len(jobs):
         if should_stop():
             executor.close(patience_s=PATIENCE_S)
-            raise Stopped("the comparison was interrupted; the same command goes on with it")
+            raise Interrupted("the comparison was interrupted; the same command goes on with it")
         while waiting and executor.free() > 0:
             executor.submit(waiting[0][0], waiting.pop(0)[1])
         for message in executor.receive(0.2):
