@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy import stats
 
 from vrcli.report.statistics import t_interval
-from vrcli.report.tables import default_columns, summarise
+from vrcli.report.tables import default_columns, render, summarise
 from vrcli.report.types import Column
 
 RNG = np.random.default_rng(0)
@@ -186,6 +187,20 @@ def test_columns_by_name() -> None:
     assert Column.of("test_accuracy") == Column("test_accuracy", "test acc", "max", True)
     assert Column.of("val_perplexity") == Column("val_perplexity", "val ppl", "min", False)
     assert Column.of("wall_s").is_cost
+
+
+def test_rows_of_a_search_that_stopped_trials_early_are_marked(make_run) -> None:
+    runs = [make_run("pruned", 0, 0.1), make_run("pruned", 1, 0.2), make_run("whole", 0, 0.3)]
+    table = summarise(runs, pruned={runs[1].id})
+    assert {row.optimizer: row.pruned for row in table.rows} == {"pruned": True, "whole": False}
+    text = render(table, "plain")
+    marked = [line for line in text.splitlines() if "¶" in line]
+    assert [line.split()[0] for line in marked] == ["cnn", "¶"]  # its row, which is the section's first; and the note
+    assert "stopped early" in marked[1]
+    assert "pruned" in marked[0]
+    assert "¶" not in render(summarise(runs), "plain")
+    assert r"\P" in render(table, "latex")
+    assert [row["pruned"] for row in json.loads(render(table, "json"))["rows"]] == [True, False]
 
 
 GFLOWNET = {

@@ -38,6 +38,7 @@ def report(
 
     from vrcli.cli.console import notice
     from vrcli.cli.runs import open_existing
+    from vrcli.report.groups import FINISHED
     from vrcli.report.selection import Selection, quotable
     from vrcli.report.tables import default_columns, formats, render, summarise
     from vrcli.report.types import Column
@@ -47,7 +48,8 @@ def report(
     with open_existing(database) as store:
         found = store.runs(task=tasks or None, optimizer=opt or None, preset=preset, tag=tag)
         counts = trial_counts(store)
-    finished = [run for run in found if run.status in ("completed", "diverged")]
+        stopped = stopped_early(store, {run.sweep_id for run in found if run.sweep_id is not None})
+    finished = [run for run in found if run.status in FINISHED]
     if not finished and format not in ("csv", "json"):
         notice("no finished runs yet, or none that match; start with: vr run cnn --opt vradam")
         return
@@ -59,8 +61,12 @@ def report(
     if every_trial:
         own = {run.id: counts[run.sweep_id] for run in finished if run.sweep_id in counts}
         selection = Selection(finished, own, 0, 0)
-    if len(found) > len(finished):
-        notice(f"{len(found) - len(finished)} runs still running, failed or interrupted: not in the table")
+    early = {trial for trials in stopped.values() for trial in trials}
+    if early:
+        notice(f"{len(early)} trials of {len(stopped)} sweep(s) were stopped early (--prune)")
+    unfinished = [r for r in found if r.status not in FINISHED and r.trial_id not in early]
+    if unfinished:
+        notice(f"{len(unfinished)} runs still running, failed or interrupted: not in the table")
     if selection.searched:
         notice(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
     if selection.flattered:
@@ -69,7 +75,8 @@ def report(
     columns = [Column.of(name, known) for name in metric] or default_columns(selection.runs, known)
     if best_only and columns[0].direction is None:
         raise UsageError(f"--best: whether less or more {columns[0].key} is better is not known; order by a --metric")
-    table = summarise(selection.runs, columns, trials=selection.trials, one_per_optimizer=best_only)
+    pruned = {run.id for run in selection.runs if run.sweep_id in stopped}
+    table = summarise(selection.runs, columns, trials=selection.trials, pruned=pruned, one_per_optimizer=best_only)
     sys.stdout.write(render(table, format).rstrip("\n") + "\n")
     if format in ("tsv", "csv"):
         for note in table.notes:
@@ -92,6 +99,12 @@ def declared(tasks: Iterable[str]) -> Known:
                 direction, percent = found.get(key, (metric.direction, metric.percent))
                 found[key] = (direction if direction == metric.direction else None, percent and metric.percent)
     return found
+
+
+def stopped_early(store: Store, sweeps: Iterable[int]) -> dict[int, set[int]]:
+    """The trials that were pruned, by sweep; of sweeps that have some."""
+    found = {sweep: {trial.id for trial in store.trials(sweep, state="pruned")} for sweep in sweeps}
+    return {sweep: trials for sweep, trials in found.items() if trials}
 
 
 def trial_counts(store: Store) -> dict[int, int]:

@@ -78,7 +78,8 @@ def _text(table: Table) -> tuple[list[tuple[str, str]], list[list[tuple[str, boo
         line += [(_value(row, column), row.cells[column.key].best) for column in table.columns]
         line += [(str(row.n), False)]
         line += [(f"{row.diverged}/{row.n}", False)] if with_diverged else []
-        line += [(_budget(row) + (" §" if row.section in unequal else ""), False)]
+        marks = (" ¶" if row.pruned else "") + (" §" if row.section in unequal else "")
+        line += [(_budget(row) + marks, False)]
         lines.append(line)
     return columns, lines
 
@@ -162,7 +163,7 @@ def to_json(table: Table) -> str:
 
 
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
-BUDGET = ("n", "diverged", "trials", "epochs", "max_steps")
+BUDGET = ("n", "diverged", "trials", "pruned", "epochs", "max_steps")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 
@@ -245,6 +246,7 @@ LATEX_SYMBOLS = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "§": r"\S",
+    "¶": r"\P",
     MINUS: "$-$",
     "|": r"\textbar{}",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from vrcli.report.comparison import p_of
@@ -20,6 +20,7 @@ from vrcli.report.types import COSTS, Cell, Column, Known, Row, Run, Section, Ta
 __all__ = ["default_columns", "formats", "render", "summarise"]
 
 PARTLY = "‡ mean of the runs that did not diverge; comparisons count the others as worst"
+PRUNED = "¶ hopeless trials were stopped early: the search cost less than its budget says"
 UNEQUAL = "§ budgets (trials x epochs) differ within a task: compare with care"
 
 
@@ -28,6 +29,7 @@ def summarise(
     columns: Sequence[Column | str] | None = None,
     *,
     trials: Mapping[int, int] | None = None,
+    pruned: Collection[int] = (),
     known: Known | None = None,
     one_per_optimizer: bool = False,
     level: float = 0.95,
@@ -38,6 +40,7 @@ def summarise(
         runs: unfinished and failed ones are ignored.
         columns: results to show; the first one orders the rows. By default what `default_columns` finds.
         trials: by run id, the trials of the search the run's settings come from; 1 for the others.
+        pruned: ids of the runs whose settings come from a search that stopped trials early.
         known: metrics that the tasks declare, by result name; without it, a result that is no loss, perplexity or
             accuracy has no best row.
         one_per_optimizer: keep each optimizer's best settings by the first column; the settings it was tried with then
@@ -52,7 +55,7 @@ def summarise(
         raise ValueError(f"whether less or more {wanted[0].key} is better is not known, so nothing is best by it")
     sections: dict[Section, list[Row]] = defaultdict(list)
     for group in group_runs(runs):
-        sections[group.section].append(_row(group, wanted, trials or {}, level))
+        sections[group.section].append(_row(group, wanted, trials or {}, pruned, level))
     rows: list[Row] = []
     for _, members in sorted(sections.items()):
         ordered = sorted(members, key=lambda row: _rank(row, wanted[0])) if wanted else members
@@ -79,7 +82,9 @@ def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Col
     return [Column.of(key, known) for key in dict.fromkeys(best + test + others)]
 
 
-def _row(group: Group, columns: Sequence[Column], trials: Mapping[int, int], level: float) -> Row:
+def _row(
+    group: Group, columns: Sequence[Column], trials: Mapping[int, int], pruned: Collection[int], level: float
+) -> Row:
     task, dataset, fingerprint, preset = group.section
     epochs = group.settings.get("epochs")
     machine_matters = any(c.is_cost for c in columns)
@@ -96,6 +101,7 @@ def _row(group: Group, columns: Sequence[Column], trials: Mapping[int, int], lev
         diverged=sum(run.status == "diverged" for run in group.runs),
         repeats=group.repeats,
         trials=max(trials.get(run.id, 1) for run in group.runs),
+        pruned=any(run.id in pruned for run in group.runs),
         epochs=int(epochs) if epochs is not None else None,
         max_steps=group.settings.get("max_steps"),
         hardware=tuple(sorted({_machine(run) for run in group.runs})) if machine_matters else (),
@@ -189,6 +195,8 @@ def _notes(table: Table, one_per_optimizer: bool) -> list[str]:
         notes.append("NaN: every run diverged")
     if table.unequal_budgets:
         notes.append(UNEQUAL)
+    if any(row.pruned for row in rows):
+        notes.append(PRUNED)
     sizes = Counter(row.section for row in rows)
     if any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
         notes.append("a row with n = 1 is not tested against the best: repeat it with --seeds 5")

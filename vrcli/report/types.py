@@ -118,6 +118,7 @@ class Row:
         diverged: runs that diverged.
         repeats: further finished runs of a seed that is counted already.
         trials: configurations tried to find this one.
+        pruned: some of them were stopped before their budget was spent.
         epochs: planned for each run; None where unknown.
         max_steps: planned limit of steps, if there is one.
         hardware: distinct machines, where a cost is reported.
@@ -136,6 +137,7 @@ class Row:
     diverged: int
     repeats: int
     trials: int
+    pruned: bool
     epochs: int | None
     max_steps: int | None
     hardware: tuple[str, ...]
