@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from vrcli.report.budget import best_of_k, expected_best, steps_to_target
+from vrcli.report.budget import best_of_k, best_of_k_rows, expected_best, steps_to_target
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
@@ -58,6 +58,21 @@ def test_no_trials_are_refused() -> None:
         best_of_k([])
     with pytest.raises(ValueError, match="k >= 1"):
         expected_best([1.0], 0)
+
+
+def test_rows_of_unequal_searches_meet_at_the_same_k() -> None:
+    many = [("completed", v) for v in np.linspace(1.0, 2.0, 11)]
+    few = [("completed", 3.0), ("pruned", 5.0), ("failed", None), ("failed", None)]
+    lost = [("completed", 0.25), ("completed", 0.5), ("diverged", None)]
+    rows = {row["trials"]: row for row in best_of_k_rows({"many": many, "few": few, "lost": lost, "none": few[2:]})}
+    assert list(rows["many"]) == ["trials", "1", "2", "5", "10", "diverged", "stopped early", "failed, left out"]
+    assert all(list(row) == list(rows["many"]) for row in rows.values())
+    assert [rows["few"][k] for k in ("1", "2", "5", "diverged", "stopped early", "failed, left out")] == [
+        "4.000", "3.500", "", "0/2", "1", "2",
+    ]  # fmt: skip
+    assert [rows["lost"][k] for k in ("1", "2", "diverged")] == ["0.5000", "0.2500", "1/3"]  # medians
+    assert [rows["none"][k] for k in ("1", "diverged", "failed, left out")] == ["", "-", "2"]
+    assert "stopped early" not in best_of_k_rows({"many": many})[0]
 
 
 def curve(hit: float | None, end: float = 10.0) -> tuple[list[float], list[float]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vrcli.sweep.definition import Wish
     from vrcli.sweep.paired import PairedJob
 
-_BEST_OF = (1, 2, 5, 10, 20, 40, 80)
+_OPEN = ("pending", "running", "interrupted")
 
 
 @dataclass
@@ -233,29 +233,14 @@ class CompareSession:
     def best_of_k_lines(self) -> list[str]:
         """Expected best loss after k trials, from all trials of the sweeps: comparable where budgets are not."""
         from db.store import Store
-        from vrcli.cli.grid import grid
-        from vrcli.report.budget import best_of_k
-        from vrcli.report.wording import number
+        from vrcli.cli.sweep_display import best_of_k_lines
 
-        rows = []
         with Store.open(self.database, mode="read") as store:
-            for name, one in self.sweeps.items():
-                values = [
-                    trial.value if trial.value is not None and trial.state == "completed" else math.nan
-                    for trial in store.trials(one["id"]) if trial.state not in ("pending", "running", "interrupted")
-                ]  # fmt: skip
-                found = best_of_k(values)
-                ks = [k for k in _BEST_OF if k <= len(values)]
-                # With diverged trials there is no mean, but the median of the best stands for some k.
-                best = found.median if found.diverged else found.expected
-                rows.append({"trials": name} | {str(k): number(float(best[k - 1])) for k in ks})
-                rows[-1]["of which diverged"] = f"{found.diverged}/{found.n}"
-        columns = max((list(row) for row in rows), key=len)
-        title = (
-            f"best val {self.task.metrics[0].name} to expect after so many trials (Dodge et al. 2019; "
-            "the median where trials diverged)"
-        )
-        return [title, *grid(columns, rows, right=columns[1:])]
+            searches = {
+                name: [(t.state, t.value) for t in store.trials(one["id"]) if t.state not in _OPEN]
+                for name, one in self.sweeps.items()
+            }
+        return best_of_k_lines(searches, self.task.metrics[0].name)
 
     def target_lines(self, groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
         """Steps and seconds to the target; a run that never gets there is censored, not averaged."""

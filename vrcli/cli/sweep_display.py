@@ -47,6 +47,22 @@ def ended_text(sweep: Sweep) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
+def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[str]:
+    """Expected best value after k trials: comparable where the numbers of trials are not.
+
+    Args:
+        searches: state and value of each trial that ended, by optimizer.
+        objective: what is minimised.
+    """
+    from vrcli.cli.grid import grid
+    from vrcli.report.budget import best_of_k_rows
+
+    rows = best_of_k_rows(searches)
+    columns = list(rows[0])
+    title = f"best val {objective} to expect after so many trials (Dodge et al. 2019; the median where trials diverged)"
+    return [title, *grid(columns, rows, right=columns[1:])]
+
+
 def space_lines(definitions: Sequence[Definition]) -> list[str]:
     """The spaces, one line per axis, with their origin."""
     from vrcli.cli.grid import grid

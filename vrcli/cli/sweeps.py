@@ -114,6 +114,8 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
             for t in completed[:top]
         ]  # fmt: skip
         lines += ["", *grid(["trial", "val loss", "settings", "runs"], rows, right=["trial", "val loss"])]
+    if ended := [(trial.status, trial.value) for trial in sweep.ended()]:
+        lines += ["", *display.best_of_k_lines({d.optimizer: ended}, "loss")]
     if summary.importance:
         shares = sorted(summary.importance.items(), key=lambda pair: -pair[1])
         lines += ["", "importance (loss of a forest's fit when the setting is shuffled)"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vrcli.report.statistics import Array, Direction, oriented
+from vrcli.report.wording import number
+
+#: Numbers of trials that tables quote.
+QUOTED_K = (1, 2, 5, 10, 20, 40, 80)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,39 @@ def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Di
         n=n,
         diverged=lost,
     )
+
+
+def best_of_k_rows(searches: Mapping[str, Sequence[tuple[str, float | None]]]) -> list[dict[str, str]]:
+    """What to expect of the first k trials of each search, as rows of text that all have the same columns.
+
+    With diverged trials there is no mean, but the median of the best stands for some k. A stopped trial counts with
+    the best value it had reached. A failed one says nothing of its settings, so it is left out and counted apart.
+
+    Args:
+        searches: state and value of each trial that ended, by name.
+    """
+    found = {}
+    for name, trials in searches.items():
+        values = [
+            value if value is not None and state in ("completed", "pruned") else math.nan
+            for state, value in trials
+            if state != "failed"
+        ]
+        found[name] = best_of_k(values) if values else None
+    most = max((one.n for one in found.values() if one), default=0)
+    states = {name: Counter(state for state, _ in trials) for name, trials in searches.items()}
+    rows = []
+    for name, one in found.items():
+        row = {"trials": name}
+        best = [] if one is None else (one.median if one.diverged else one.expected).tolist()
+        row |= {str(k): number(best[k - 1]) if k <= len(best) else "" for k in QUOTED_K if k <= most}
+        row["diverged"] = f"{one.diverged}/{one.n}" if one else "-"
+        if any(state["pruned"] for state in states.values()):
+            row["stopped early"] = str(states[name]["pruned"])
+        if any(state["failed"] for state in states.values()):
+            row["failed, left out"] = str(states[name]["failed"])
+        rows.append(row)
+    return rows
 
 
 @dataclass(frozen=True)
