@@ -112,6 +112,13 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
             run = store.run(trial.run_id)
             assert trial.state == run.status == ("failed" if trial.params["trouble"] else "completed")
     assert {t.state for t in trials} == {"completed", "failed"}
+    lines = vr("sweeps", "show", 1).out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("best val loss to expect after"))
+    assert lines[at + 1].endswith("failed, left out")
+    completed = [t.value for t in trials if t.state == "completed"]
+    cells = lines[at + 2].split()
+    assert float(cells[1]) == pytest.approx(sum(completed) / len(completed), rel=1e-3)
+    assert cells[-2:] == [f"0/{len(completed)}", str(len(trials) - len(completed))]
 
 
 def test_pruned_trials_are_marked(vr, inline):
