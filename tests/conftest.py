@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread each, here and in every process that a test starts: as many tests run side by side as there are cores,
+# and torch's threads would wait for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

@@ -19,7 +19,8 @@ BLOCKS = [b for b in re.findall(r"(?<!-->\n)```sh\n(.*?)```", README, re.S) if "
 #: `pip install -e FOLDER` without touching this environment: into a folder on the path.
 _PIP = f"""
 pip() {{
-    '{sys.executable}' -m pip install --quiet --no-deps --no-build-isolation --no-index --upgrade --target "$SITE" "./${{@: -1}}"
+    '{sys.executable}' -m pip install --quiet --no-deps --no-build-isolation --no-index \\
+        --upgrade --target "$SITE" "./${{@: -1}}"
 }}
 """
 
@@ -34,7 +35,13 @@ def test_every_command_block_runs(tmp_path: Path):
     tools = Path(sys.executable).parent
     assert (tools / "vr").exists(), "install the project first"
     # One thread: two on a machine that is busy with other tests wait for each other.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "SITE": str(site), "PYTHONPATH": str(site), "PATH": f"{tools}:{os.environ['PATH']}"}
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "SITE": str(site),
+        "PYTHONPATH": str(site),
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }
     assert len(BLOCKS) >= 4
     for block in BLOCKS:
         if "sqlite3 " in block and not shutil.which("sqlite3"):

@@ -64,12 +64,12 @@ def settings_line(settings: Mapping[str, Any], origins: Mapping[str, str]) -> st
 
 
 def metric_value(metric: Metric | None, value: float | None) -> str:
-    """A metric for people: four decimals, or per cent."""
+    """A metric for people: four decimals, three digits where those would hide it, or per cent."""
     if value is None:
         return "-"
     if metric is not None and metric.percent:
         return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
 
 
 class RunDisplay:
