@@ -132,6 +132,7 @@ REFUSED = {
     "seeds zero": (["run", SPIRALS, "--seeds", "0"], "--seeds must be >= 1, got 0"),
     "negative seed": (["run", SPIRALS, "--seed", "-1"], "--seed must be >= 0, got -1"),
     "threads zero": (["run", SPIRALS, "--threads", "0"], "threads"),
+    "too many threads": (["run", SPIRALS, "--threads", "9999"], "the cores of this machine, got 9999"),
     "no such device": (["run", SPIRALS, "--device", "tpu"], "--device must be auto, cpu, cuda or mps, got tpu"),
     "no config": (["run", SPIRALS, "--config", "none.toml"], "--config none.toml: No such file or directory"),
     "nesterov without momentum": (["run", SPIRALS, "--opt", "sgd", "--nesterov"], "momentum"),

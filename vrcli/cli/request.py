@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,13 +134,16 @@ def request(
         raise UsageError(f"--seed must be >= 0, got {first}")
     if count < 1:
         raise UsageError(f"--seeds must be >= 1, got {count}")
+    most, asked = os.cpu_count() or 1, pick("threads", threads, None, int)
+    if asked is not None and not 1 <= asked <= most:
+        raise UsageError(f"--threads must be in 1..{most}, the cores of this machine, got {asked}")
     return Request(
         task=name,
         optimizer=pick("opt", opt, DEFAULT_OPTIMIZER, str),
         preset=pick("preset", preset, "quick", str),
         seeds=list(range(first, first + count)),
         device=pick("device", device, "auto", str),
-        threads=pick("threads", threads, None, int),
+        threads=asked,
         tag=pick("tag", tag, None, str),
         config=body,
         flags=flags,
