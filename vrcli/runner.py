@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -88,19 +88,22 @@ def execute(
             return earlier[0]
     origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
     record = store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, **links)
+    writer = Writer(store, record.id)
     try:
         watcher.begin(record, prepared)
         for event in train(prepared, should_stop=should_stop):
-            ended = _store(store, record.id, event)
+            ended = writer.write(event)
             if ended is not None:
                 record = ended
             watcher.event(event)
     except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
         if record.status == "running":
+            writer.flush()
             record = store.finish_run(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
     except Exception as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         if record.status == "running":
+            writer.flush()
             store.finish_run(record.id, "failed", results=_best_so_far(store, record.id, prepared), error=line)
         raise RunFailed(f"run {record.id} failed: {line}") from error
     watcher.end(record)
@@ -122,22 +125,43 @@ def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, flo
     return {f"best_{objective}": best, "best_step": step}
 
 
-def _store(store: Store, run_id: int, event: Event) -> RunRecord | None:
-    """Write one event; the run's closed row where it was the last."""
-    match event:
-        case Steps():
-            store.add_points(run_id, {name: (event.steps, values) for name, values in event.values.items()})
-        case Eval():
-            store.add_points(run_id, {name: ([event.step], [value]) for name, value in event.values.items()})
-        case Artifact():
-            media_type = _MEDIA_TYPES.get(Path(event.name).suffix, "application/octet-stream")
-            store.add_artifact(run_id, event.name, event.data, media_type=media_type, step=event.step)
-        case Ended():
-            error = event.reason if event.status != "completed" else None
-            return store.finish_run(run_id, event.status, results=event.results, error=error)
-        case Started():
-            pass
-    return None
+class Writer:
+    """Writes a run's events. A block of steps waits for the evaluation that mostly follows it: one commit for both."""
+
+    def __init__(self, store: Store, run_id: int) -> None:
+        self.store, self.run_id = store, run_id
+        self.waiting: Steps | None = None
+
+    def write(self, event: Event) -> RunRecord | None:
+        """Write one event; the run's closed row where it was the last."""
+        match event:
+            case Steps():
+                self.flush()
+                self.waiting = event
+            case Eval():
+                self.flush(event)
+            case Artifact():
+                self.flush()
+                kind = _MEDIA_TYPES.get(Path(event.name).suffix, "application/octet-stream")
+                self.store.add_artifact(self.run_id, event.name, event.data, media_type=kind, step=event.step)
+            case Ended():
+                self.flush()
+                error = event.reason if event.status != "completed" else None
+                return self.store.finish_run(self.run_id, event.status, results=event.results, error=error)
+            case Started():
+                pass
+        return None
+
+    def flush(self, evaluation: Eval | None = None) -> None:
+        """Write the block that waits, together with an evaluation."""
+        points: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
+        if self.waiting is not None:
+            points = {name: (self.waiting.steps, values) for name, values in self.waiting.values.items()}
+        if evaluation is not None:
+            points |= {name: ([evaluation.step], [value]) for name, value in evaluation.values.items()}
+        self.waiting = None
+        if points:
+            self.store.add_points(self.run_id, points)
 
 
 @contextmanager

@@ -223,16 +223,18 @@ class _Engine:
     def __init__(self, prepared: Prepared, db: Path) -> None:
         from db.store import Store
         from vrcli.engine.loop import train
+        from vrcli.runner import Writer
 
         self.store = Store.open(db)
         spec = prepared.spec
-        self.run_id = self.store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance={}).id
+        run = self.store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance={})
+        self.writer = Writer(self.store, run.id)
         self.events = train(prepared)
         self.train_s, self.steps, self.store_s = 0.0, 0, 0.0
 
     def block(self, seconds: float) -> float:
         """Train for that long and return the seconds per step."""
-        from vrcli.engine.events import Eval, Steps
+        from vrcli.engine.events import Steps
 
         start_s, start_steps = self.train_s, self.steps
         while self.train_s - start_s < seconds:
@@ -240,10 +242,7 @@ class _Engine:
             before = time.perf_counter()
             if isinstance(event, Steps):
                 self.train_s, self.steps = event.train_s, event.steps[-1]
-                self.store.add_points(self.run_id, {name: (event.steps, v) for name, v in event.values.items()})
-            elif isinstance(event, Eval):
-                points = {name: ([event.step], [value]) for name, value in event.values.items()}
-                self.store.add_points(self.run_id, points)
+            self.writer.write(event)
             self.store_s += time.perf_counter() - before
         return (self.train_s - start_s) / (self.steps - start_steps)
 
