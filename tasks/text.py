@@ -6,13 +6,17 @@ A text is a list of paragraphs. Its words are mapped through a vocabulary made f
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor
@@ -121,17 +125,35 @@ def wikitext2(name: str, data_dir: Path | None = None) -> Corpus:
     """
     folder = data_dir or cache_dir()
     try:
-        from datasets import load_dataset
-
+        load_dataset = _hub_loader()
         loaded = load_dataset("Salesforce/wikitext", _WIKITEXT[name], cache_dir=str(folder / "datasets"))
     # Whatever of the many layers of a download fails, and with whatever type: what helps is the same.
     except Exception as error:
+        shown = str(folder).replace(str(Path.home()), "~", 1)
         raise TaskError(
-            f"dataset {name!r} is not in {folder} and could not be downloaded ({_reason(error)}); "
+            f"dataset {name!r} is not in {shown} and could not be downloaded ({_reason(error)}); "
             "use --dataset FOLDER with train.txt, validation.txt and test.txt"
         ) from error
     train, val, test = (list(loaded[split]["text"]) for split in _SPLITS)
     return Corpus(name, train, val, test)
+
+
+def _hub_loader() -> Callable[..., Any]:
+    """`datasets.load_dataset`; in offline mode where the hub's name does not resolve, or it would retry for 20 s."""
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    before = os.environ.get("HF_HUB_OFFLINE")
+    if not getproxies():
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from datasets import load_dataset  # reads the variable
+    finally:
+        if before is None:
+            os.environ.pop("HF_HUB_OFFLINE", None)
+    loader: Callable[..., Any] = load_dataset
+    return loader
 
 
 def _reason(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from tasks.base import Splits, TaskError
 from tasks.chunked import linear_cross_entropy, linear_scores
 from tasks.text import Vocabulary, chunks, load_corpus, topics
 from tasks.transformer import Seq2Seq, Transformer
+from vrcli.bench.plain_transformer import Plain, plain
 
 SMALL = {"d_model": 16, "heads": 2, "layers": 2, "d_ff": 32, "seq_len": 12, "dropout": 0.0}
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "dog", "run", "over", "green", "hills"]
@@ -479,6 +480,17 @@ def test_leaking_targets_beats_what_can_be_known(folder: Path) -> None:
     model = train(task, data, 400, 0.005)
     with torch.no_grad():
         assert task.evaluate(model, data.val)["loss"] < 0.75 * math.log(14) / 9
+
+
+def test_the_plain_implementation_of_the_benchmark_learns_the_same(folder: Path) -> None:
+    task, data = build(folder, dropout=0.2)
+    steps = plain(task, data, batch_size=16, seed=0)
+    losses = [next(steps) for _ in range(60)]
+    assert abs(losses[0] - math.log(data.info["vocabulary"])) < 0.5
+    assert losses[-1] < losses[0] - 0.15
+    assert sum(p.numel() for p in Plain(16, task.config).parameters()) == sum(
+        p.numel() for p in task.model(data).parameters()
+    )
 
 
 @pytest.mark.gpu
