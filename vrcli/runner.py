@@ -100,6 +100,11 @@ def execute(
         if record.status == "running":
             writer.flush()
             record = store.finish_run(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
+    except SystemExit:  # rich ends the process so when the reader of a pipe goes away
+        if record.status == "running":
+            writer.flush()
+            store.finish_run(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
+        raise
     except Exception as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         if record.status == "running":

@@ -111,7 +111,9 @@ class Settings:
 
     def unknown(self, name: str) -> UsageError:
         flag = "--" + name.replace("_", "-")
-        hint = nearest(flag, [s.flag for s in self.by_name.values()] + [f"--beta{i}" for i in (1, 2)])
+        betas = self.by_name.get("betas")
+        singles = [f"--beta{i + 1}" for i in range(len(betas.info.default))] if betas else []
+        hint = nearest(flag, [s.flag for s in self.by_name.values()] + singles)
         command = f"vr run {self.task} --opt {self.optimizer} --help"
         return UsageError(f"{flag} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
 

@@ -231,3 +231,20 @@ def test_a_run_that_fails_keeps_the_best_of_its_stored_epochs(tmp_path, vr):
     row = json.loads(vr("runs", "list", "--format", "json").out)[0]
     assert row["status"] == "failed"
     assert row["results"]["best_val_loss"] > 0
+
+
+def test_a_reader_that_goes_away_ends_the_run_in_order(tmp_path):
+    words = f"{sys.executable} -m vrcli run {SPIRALS} --threads 1 --epochs 2000 2>&1 | head -1"
+    subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, timeout=120)
+    assert rows(tmp_path, "SELECT count(*) FROM runs WHERE status = 'interrupted'") == 1
+
+
+def test_a_setting_that_is_not_there_is_never_its_own_suggestion(vr):
+    assert "did you mean --beta2?" not in vr("run", SPIRALS, "--opt", "sgd", "--beta2", "0.9").err
+
+
+@pytest.mark.parametrize("words", [(), ("runs",)])
+def test_no_arguments_print_the_help_as_help(vr, words):
+    done = vr(*words)
+    assert done.code == 0
+    assert len(done.out.splitlines()) > 5

@@ -64,6 +64,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _exit("interrupted", 130)
     except ParserError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.ctx.get_help())
+            sys.exit(0)
         _exit(_parser_line(error), error.exit_code)
     except BrokenPipeError:
         # The reader went away (`vr runs list | head`); writing at exit would raise again.
@@ -95,9 +98,6 @@ def _exit_code(error: Exception) -> int | None:
 def _parser_line(error: Any) -> str:
     """The parser's message in one line, with the nearest option where it knows one."""
     message = str(error.format_message()).replace("\n", " ").strip()
-    if not message and error.ctx is not None:  # a group without a command: show what there is
-        print(error.ctx.get_help())
-        return f"{error.ctx.command_path} needs a command"
     return message[0].lower() + message[1:] if message else "usage"
 
 
