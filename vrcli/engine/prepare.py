@@ -130,6 +130,9 @@ def prepare(
         raise UsageError(f"--opt {spec.optimizer} needs a closure, which {spec.task} cannot give: {task.no_closure}")
     if "closure" in row.capabilities and spec.training.accumulate_gradients:
         raise UsageError(f"--opt {spec.optimizer} needs a closure, which --accumulate-gradients cannot give")
+    if row.origin not in ("torch", "vr") or "closure" in row.capabilities:
+        # Many optimizers flatten with view(), which a channels-last weight refuses; its gradient follows its layout.
+        model = model.to(memory_format=torch.contiguous_format)
     optimizer = registry.build(spec.optimizer, model, spec.optimizer_settings)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
