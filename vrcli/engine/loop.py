@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tasks.base import Batch, Split
 from vrcli.engine import schedules
@@ -147,7 +149,9 @@ class _Loop:
         self.gradient_evaluations += 1
         if not self.training.accumulate_gradients:
             self.p.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
+        # Only this form of attention can be differentiated twice.
+        attention = sdpa_kernel(SDPBackend.MATH) if self.create_graph else nullcontext()
+        with self.autocast(), attention:
             loss = self.p.task.loss(self.p.model, batch)
         loss.backward(create_graph=self.create_graph)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
