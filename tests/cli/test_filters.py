@@ -1,0 +1,70 @@
+"""Options that select runs: what they keep, and that a misspelt one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.store import Store
+from vrcli.cli.filters import Filter, check_output
+from vrcli.errors import UsageError
+
+
+@pytest.fixture
+def store(stored: Callable[..., int], tmp_path: Path) -> Any:
+    stored("adamw", loss=0.2)
+    stored("vradam", loss=0.1, beta3=1.0, tag="mine")
+    stored("adamw", task="transformer", dataset="words", loss=4.0, lr=0.5)
+    with Store.open(tmp_path / "vr.db", mode="read") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {1, 2, 3}),
+        ({"tasks": ["cnn"]}, {1, 2}),
+        ({"opts": ["adamw"]}, {1, 3}),
+        ({"tag": "mine"}, {2}),
+        ({"where": ["lr>0.1"]}, {3}),
+        ({"where": ["best_val_loss<3", "beta3=1"]}, {2}),
+        ({"since": "1h"}, {1, 2, 3}),
+        ({"opts": ["adamw", "sgd"]}, {1, 3}),
+    ],
+)
+def test_runs_are_selected(store: Store, asked: dict[str, Any], expected: set[int]) -> None:
+    assert {run.id for run in Filter(**asked).select(store)} == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"tasks": ["cnn", "transfomer"]}, "task transfomer: no stored run has it; did you mean transformer"),
+        ({"tasks": ["gflownet"]}, "task gflownet: no stored run has it; stored: cnn, transformer"),
+        ({"opts": ["adamm"]}, "--opt adamm: .*did you mean adamw"),
+        ({"tag": "mien"}, "--tag mien: .*did you mean mine"),
+        ({"preset": "paper"}, "--preset paper: .*stored: quick"),
+        ({"group": "g"}, "--group g: no stored run has it$"),
+        ({"since": "2999-01-01"}, "none of the 3 stored runs matches --since 2999-01-01"),
+        ({"tasks": ["cnn"], "where": ["lr>5"]}, "none of the 3 stored runs matches cnn --where 'lr>5'"),
+    ],
+)
+def test_what_matches_nothing_is_refused(store: Store, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Filter(**asked).select(store)
+
+
+def test_an_empty_database_is_no_fault(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "empty.db") as store:
+        assert Filter(tasks=["cnn"], opts=["adamw", "sgd"]).select(store) == []
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    check_output(tmp_path / "new.html")
+    with pytest.raises(UsageError, match=r"--output .* is a folder"):
+        check_output(tmp_path)
+    with pytest.raises(UsageError, match="there is no folder"):
+        check_output(tmp_path / "missing" / "new.html")

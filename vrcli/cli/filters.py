@@ -1,0 +1,138 @@
+"""Which stored runs a command is about: the options that select runs, the same for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+    from db.store import Store
+
+TASKS = typer.Argument(None, metavar="[TASK]...", help="only these tasks", show_default=False)
+OPT = typer.Option([], "--opt", metavar="NAME", help="only this optimizer; repeat for several")
+PRESET = typer.Option(None, "--preset", metavar="NAME", help="only this preset", show_default=False)
+TAG = typer.Option(None, "--tag", metavar="WORD", help="only runs with this tag", show_default=False)
+GROUP = typer.Option(None, "--group", metavar="NAME", help="only runs of this group", show_default=False)
+SWEEP = typer.Option([], "--sweep", metavar="SWEEP", help="only runs of this sweep (number or name); repeatable")
+WHERE = typer.Option([], "--where", metavar="CONDITIONS", help="only runs like this: 'dataset=cifar10 lr>1e-3'")
+SINCE = typer.Option(None, "--since", metavar="TIME", help="only runs since: 2026-11-20, 12h, 7d", show_default=False)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What was asked for.
+
+    Args:
+        where: texts of conditions, all of which must hold.
+        since: as `where.since` reads it.
+    """
+
+    tasks: Sequence[str] = ()
+    opts: Sequence[str] = ()
+    preset: str | None = None
+    tag: str | None = None
+    group: str | None = None
+    sweeps: Sequence[str] = ()
+    where: Sequence[str] = ()
+    since: str | None = None
+
+    def select(self, store: Store) -> list[RunRecord]:
+        """The runs, the newest first; none where the database has none at all.
+
+        Raises:
+            UsageError: a value that no run has, or a combination that no run matches.
+        """
+        from vrcli.report import where as conditions
+
+        asked = [condition for text in self.where for condition in conditions.parse(text)]
+        begin = conditions.since(self.since) if self.since is not None else None
+        for ref in self.sweeps:
+            store.sweep(ref)
+        found = store.runs(
+            task=self.tasks or None,
+            optimizer=self.opts or None,
+            preset=self.preset,
+            tag=self.tag,
+            group=self.group,
+            sweep=self.sweeps or None,
+            since=begin,
+        )
+        kept = conditions.keep(found, asked)
+        if kept and len(self.tasks) < 2 and len(self.opts) < 2:
+            return kept
+        everything = store.runs(results=())
+        if everything:
+            self._check(everything, kept)
+        return kept
+
+    def _check(self, everything: Sequence[RunRecord], kept: Sequence[RunRecord]) -> None:
+        """Refuse what nothing matches, naming the option that is to blame where one alone is."""
+        self._check_values("task", self.tasks, {run.task for run in everything}, _task_names, bool(kept))
+        self._check_values("--opt", self.opts, {run.optimizer for run in everything}, _optimizer_names, bool(kept))
+        for flag, value, name in (
+            ("--preset", self.preset, "preset"),
+            ("--tag", self.tag, "tag"),
+            ("--group", self.group, "group"),
+        ):
+            if value is not None:
+                self._check_values(flag, [value], {getattr(run, name) for run in everything} - {None}, list, bool(kept))
+        if not kept:
+            raise UsageError(f"none of the {len(everything)} stored runs matches {self.words()}")
+
+    @staticmethod
+    def _check_values(
+        flag: str, values: Sequence[str], stored: set[str], registered: Callable[[], list[str]], others: bool
+    ) -> None:
+        for value in values:
+            if value in stored:
+                continue
+            if others and value in registered():
+                from vrcli.cli.console import notice
+
+                notice(f"no runs of {value} yet")
+                continue
+            hint = nearest(value, stored) or (f"; stored: {', '.join(sorted(stored))}" if stored else "")
+            raise UsageError(f"{flag} {value}: no stored run has it{hint}")
+
+    def words(self) -> str:
+        """What was asked for, as options."""
+        words = list(self.tasks) + [f"--opt {name}" for name in self.opts]
+        words += [f"--sweep {ref}" for ref in self.sweeps] + [f"--where {text!r}" for text in self.where]
+        named = {"preset": self.preset, "tag": self.tag, "group": self.group, "since": self.since}
+        return " ".join(words + [f"--{name} {value}" for name, value in named.items() if value is not None])
+
+
+def _task_names() -> list[str]:
+    from tasks.registry import names
+
+    return list(names())
+
+
+def _optimizer_names() -> list[str]:
+    from vrcli.optim.registry import names
+
+    return list(names())
+
+
+def check_output(path: Path, flag: str = "--output") -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Raises:
+        UsageError: its folder is missing or closed, or it is a folder itself.
+    """
+    import os
+
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"{flag} {path} is a folder; name a file")
+    if not folder.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"{flag} {path} cannot be written: permission denied")
