@@ -46,7 +46,7 @@ def render(table: Table, format: str) -> str:
     if name not in tabulate.tabulate_formats:
         raise ValueError(f"unknown table format {format!r}")
     markup = MARKUPS.get(name, PLAIN)
-    columns, lines = _text(table)
+    columns, lines = cells(table)
     body = [[_cell(text, bold, markup) for text, bold in line] for line in lines]
     headers = [markup.escape(_clean(title)) for title, _ in columns]
     style = "unsafehtml" if name == "html" else name
@@ -57,7 +57,7 @@ def render(table: Table, format: str) -> str:
     return markup.finish(found, notes)
 
 
-def _text(table: Table) -> tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]:
+def cells(table: Table) -> tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]:
     """Headings with their alignment, and the rows as (text, bold) cells."""
     ambiguous = _same_name_other_data(table)
     with_settings = any(row.shown for row in table.rows)
