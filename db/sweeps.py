@@ -185,18 +185,20 @@ class Sweeps(Runs):
             rows = connection.execute(query.order_by(schema.trials.c.optimizer, schema.trials.c.number))
             return [_trial_record(row) for row in rows]
 
-    def reclaim_trials(self, sweep_id: int | None = None) -> list[TrialRecord]:
+    def reclaim_trials(self, sweep_id: int | None = None, *, failed: bool = False) -> list[TrialRecord]:
         """Make trials pending again, with the same point, that were interrupted or whose processes are gone.
 
         A trial lives as long as the process that started it or the process of its run.
 
         Args:
             sweep_id: of this sweep, None of all.
+            failed: also those that failed, for when the cause is mended.
 
         Returns:
             The trials to do again.
         """
-        query = _select_trials().where(schema.trials.c.state.in_(("running", "interrupted")))
+        states = ("running", "interrupted", *(["failed"] if failed else []))
+        query = _select_trials().where(schema.trials.c.state.in_(states))
         if sweep_id is not None:
             query = query.where(schema.trials.c.sweep_id == sweep_id)
         self.mark_interrupted()
@@ -269,7 +271,7 @@ def _driver_is_dead(sweep: SweepRecord, now: datetime) -> bool:
 
 
 def _is_over(trial: TrialRecord, now: datetime) -> bool:
-    if trial.state == "interrupted" or trial.host is None or trial.pid is None or trial.heartbeat_at is None:
+    if trial.state != "running" or trial.host is None or trial.pid is None or trial.heartbeat_at is None:
         return True
     process = liveness.Process(trial.host, trial.pid, trial.process or "")
     return liveness.is_dead(process, trial.heartbeat_at, now)

@@ -21,6 +21,13 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     assert "± is a 95% interval of the mean" in done.out
     assert "to val loss 0.68" in done.out
     assert "what more seeds could show" in done.out
+    assert "effect size" in done.out
+    table = done.out.splitlines()
+    heading = next(line for line in table if "budget" in line)
+    row = next(line for line in table if line.startswith("adamw "))
+    assert row[heading.index("budget") :].startswith("1 x 15")
+    assert "(stored)" not in done.err
+    assert vr(*words).err.count("(stored)") == 6
     body = json.loads(vr(*words, "--format", "json").out)
     runs = body["optimizers"]
     assert [len(r["values"]) for r in runs.values()] == [3, 3]

@@ -32,6 +32,28 @@ def test_a_clear_paired_difference() -> None:
     assert found.line().startswith("vradam \u2212 adamw: \u22120.00")
 
 
+def test_the_size_of_the_effect_is_told_beside_the_difference() -> None:
+    (found,) = compare_all({"a": dict(enumerate(A)), "b": dict(enumerate(B))}, bootstrap=True)
+    d = A - B
+    expected = stats.bootstrap((d,), np.mean, method="BCa", rng=np.random.default_rng(0)).confidence_interval
+    assert found.bootstrap == pytest.approx((expected.low, expected.high))
+    share = (A[:, None] < B[None, :]).mean()
+    text = found.detail()
+    assert text.startswith(f"effect size \u2212{abs(d.mean() / d.std(ddof=1)):.1f}")
+    assert f"a better than b with probability {share:.2f}" in text
+    assert "bootstrap interval [\u22120.00" in text
+    few = compare("a", A[:5].tolist(), "b", B[:5].tolist(), paired=True, bootstrap=True)
+    assert "bootstrap" not in few.detail()  # from five values it would cover too little
+    lost = compare("a", [1.0, math.nan], "b", [1.0, 2.0], paired=True, bootstrap=True)
+    assert lost.detail() == ""
+
+
+def test_a_claim_from_two_seeds_warns() -> None:
+    found = compare("a", [1.0, 1.1], "b", [2.0, 2.1001], paired=True)
+    assert found.better == "a"
+    assert "two seeds hardly show a spread" in found.verdict()
+
+
 def test_larger_is_better_turns_the_verdict_not_the_numbers() -> None:
     low = compare("a", A.tolist(), "b", B.tolist(), paired=True)
     high = compare("a", A.tolist(), "b", B.tolist(), paired=True, direction="max", metric="val accuracy")

@@ -66,6 +66,19 @@ def test_bca_equals_scipy_and_is_repeatable(seed: int) -> None:
     assert statistics.bca_interval(x.tolist()) == statistics.bca_interval(x.tolist())
 
 
+def test_bca_of_a_difference_of_means_equals_scipy() -> None:
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(1.0, 1.0, 12), rng.normal(0.0, 2.0, 15)
+    expected = stats.bootstrap(
+        (x, y), lambda a, b, axis: a.mean(axis) - b.mean(axis), n_resamples=9999, method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    found = statistics.bca_interval(x, y)
+    assert found == pytest.approx((expected.low, expected.high))
+    assert found[0] < x.mean() - y.mean() < found[1]
+    assert statistics.bca_interval([3.0, 3.0], [1.0, 1.0]) == (2.0, 2.0)
+
+
 def test_bca_of_degenerate_samples() -> None:
     assert statistics.bca_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
     assert all(map(math.isnan, statistics.bca_interval([2.0])))

@@ -121,6 +121,22 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
     assert cells[-2:] == [f"0/{len(completed)}", str(len(trials) - len(completed))]
 
 
+def test_failed_trials_are_done_again_when_their_cause_is_mended(vr, inline, monkeypatch):
+    vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
+    with Store.open("vr.db", mode="read") as store:
+        before = store.trials(1)
+    failed = [trial.number for trial in before if trial.state == "failed"]
+    assert failed
+    monkeypatch.setenv("VALLEY_MENDED", "1")
+    assert vr("sweeps", "resume", "1").code == 0
+    assert vr("sweeps", "resume", "1", "--retry-failed").code == 0
+    with Store.open("vr.db", mode="read") as store:
+        after = store.trials(1)
+    assert [trial.state for trial in after] == ["completed"] * 4
+    assert [trial.params for trial in after] == [trial.params for trial in before]
+    assert [trial.attempt for trial in after] == [2 if trial.number in failed else 1 for trial in before]
+
+
 def test_pruned_trials_are_marked(vr, inline):
     done = vr(
         "sweep", *VALLEY, "--trials", 8, "--search", "random", "--prune", "median", "--epochs", 5, "--format", "json"

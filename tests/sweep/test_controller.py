@@ -7,9 +7,9 @@ import pytest
 from tasks.space import Categorical, Integer, Real
 from vrcli.errors import VrError
 from vrcli.sweep import axes, controller
-from vrcli.sweep.controller import Interrupted, Sweep, Trial
+from vrcli.sweep.controller import Sweep, Trial
 from vrcli.sweep.definition import Definition
-from vrcli.sweep.executor import Message
+from vrcli.sweep.executor import Interrupted, Message
 from vrcli.sweep.trial import Outcome
 
 SPACE = {"lr": Real(1e-5, 1.0, log=True), "k": Integer(0, 9), "flag": Categorical((True, False))}

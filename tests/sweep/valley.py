@@ -55,7 +55,7 @@ class Valley(Task[Config]):
 
     def loss(self, model, batch):
         time.sleep(self.config.sleep_s)
-        if self.config.trouble == "raise":
+        if self.config.trouble == "raise" and "VALLEY_MENDED" not in os.environ:
             raise RuntimeError("no gradient today")
         if self.config.trouble == "die":
             os.kill(os.getpid(), signal.SIGKILL)

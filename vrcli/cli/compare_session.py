@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class CompareSession:
             for name, runs in groups.items()
         }
         direction = self.task_metric().direction
-        comparisons = compare_all(values, metric=self.words, direction=direction, level=self.level)
+        comparisons = compare_all(values, metric=self.words, direction=direction, level=self.level, bootstrap=True)
         lines = self.lines(groups, comparisons)
         if not self.quiet:
             for line in lines:
@@ -173,7 +173,7 @@ class CompareSession:
         return groups
 
     def progress(self, total: int) -> Callable[[PairedJob, RunRecord], None]:
-        done = 0
+        done, begun = 0, datetime.now(UTC)
 
         def ended(job: PairedJob, record: RunRecord) -> None:
             nonlocal done
@@ -184,7 +184,8 @@ class CompareSession:
                 text = (
                     f"{done:>4}/{total}  {job.optimizer:12} seed {job.seed:<4} run {record.id:<5} {self.words} {shown}"
                 )
-                say(text, to=err())
+                was_there = record.finished_at is not None and record.finished_at < begun
+                say(text + ("  (stored)" if was_there else ""), to=err())
 
         return ended
 
@@ -205,11 +206,12 @@ class CompareSession:
         objective = self.task.metrics[0].name
         columns = {f"best_val_{objective}": (f"best val {objective}", self.task.metrics[0].percent)}
         columns |= {f"test_{m.name}": (f"test {m.name}", m.percent) for m in self.task.metrics[:2]}
-        rows = comparison_rows(groups, columns, level=self.level)
+        budgets = {name: self.sweeps[name]["trials"] if self.sweeps else 1 for name in groups}
+        rows = comparison_rows(groups, columns, budgets, level=self.level)
         lines = ["", " · ".join(head), "", *grid(list(rows[0]), rows, right=list(rows[0])[1:])]
         lines += [f"± is a {100 * self.level:g}% interval of the mean", ""]
         for one in comparisons:
-            lines += [one.line(), f"→ {one.verdict()}"]
+            lines += [one.line(), *(f"  {text}" for text in [one.detail()] if text), f"→ {one.verdict()}"]
         if self.power:
             lines += ["", *self.power_lines(comparisons)]
         if self.trials:
@@ -292,9 +294,11 @@ class CompareSession:
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     """The same for JSON, which has no NaN and no infinities: those become their names."""
 
+    from vrcli.report.wording import json_number
+
     def one(value: Any) -> Any:
         if isinstance(value, tuple | list):
             return [one(v) for v in value]
-        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        return json_number(value) if isinstance(value, float) else value
 
     return {str(key): one(value) for key, value in values.items()}

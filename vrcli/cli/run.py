@@ -97,11 +97,11 @@ def exit_code(records: list[RunRecord]) -> int:
 
 def as_json(record: RunRecord) -> dict[str, Any]:
     """A run as plain JSON values; what is not finite becomes a string, since JSON has no such number."""
-    import math
+    from vrcli.report.wording import json_number
 
     return {
         "id": record.id, "name": record.name, "status": record.status, "task": record.task, "preset": record.preset,
         "dataset": record.dataset, "optimizer": record.optimizer, "seed": record.seed, "spec_id": record.spec_id,
         "tag": record.tag, "group": record.group, "created_at": record.created_at.isoformat(), "error": record.error,
-        "results": {n: v if math.isfinite(v) else str(v) for n, v in record.results.items()}, "spec": record.spec,
+        "results": {n: json_number(v) for n, v in record.results.items()}, "spec": record.spec,
     }  # fmt: skip

@@ -35,6 +35,7 @@ class Session:
         threads: of all trials together; None for what the machine has.
         new: begin beside an unfinished sweep with other settings.
         tune: keep freed memory in the workers.
+        retry_failed: do the failed trials of a stored sweep again.
     """
 
     wish: Wish | None
@@ -47,6 +48,7 @@ class Session:
     tune: bool = True
     quiet: bool = False
     confirm_seeds: int = 0
+    retry_failed: bool = False
     probes: dict[str, Probe] = field(default_factory=dict)
 
     # -- the two things it can do -------------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ class Session:
                 raise UsageError(f"sweep {book.id} began on other data: {', '.join(changes)}")
             self.probes[book.definition.optimizer] = probe
             self.trials = self.trials or book.total
-            return self.search([ledger.claim(store, book, self.trials)], executor, should_stop)
+            claimed = ledger.claim(store, book, self.trials, retry_failed=self.retry_failed)
+            return self.search([claimed], executor, should_stop)
 
     def search(
         self, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +136,7 @@ def resume(
     trials: int | None = typer.Option(None, "--trials", help="new total [default: as stored]", show_default=False),
     jobs: int = typer.Option(1, "--jobs", "-j", help="trials that run at the same time"),
     confirm_seeds: int = typer.Option(0, "--confirm-seeds", help="run the best settings on this many fresh seeds"),
+    retry_failed: bool = typer.Option(False, "--retry-failed", help="do the trials that failed again, too"),
     threads: int | None = req.THREADS,
     data_dir: Path | None = req.DATA_DIR,
     database: str = req.DB,
@@ -161,6 +161,7 @@ def resume(
     session = Session(
         wish=None, trials=trials or 0, jobs=jobs, threads=threads, database=database, data_dir=data_dir,
         tune=malloc_tuning, quiet=quiet or format == "json", confirm_seeds=confirm_seeds,
+        retry_failed=retry_failed,
     )  # fmt: skip
     body = session.resume(ref)
     if format == "json":
@@ -232,16 +233,29 @@ def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
         "total": sweep.total, "ended": len(sweep.ended()), "definition": book.definition.plain(),
         "best": trial_json(summary.best) if summary.best else None, "statuses": summary.statuses,
         "diverged_share": summary.diverged_share, "importance": summary.importance,
-        "convergence": list(summary.convergence),
+        "convergence": list(summary.convergence), "best_of_k": best_of_k_json(sweep),
     }  # fmt: skip
+
+
+def best_of_k_json(sweep: Sweep) -> dict[str, Any] | None:
+    """What to expect of the best of k trials of this sweep; a value that is not finite becomes its name."""
+    from vrcli.report.budget import best_of_search
+    from vrcli.report.wording import json_number
+
+    found = best_of_search((trial.status, trial.value) for trial in sweep.ended())
+    if found is None:
+        return None
+    curves = {"k": found.k, "expected": found.expected, "median": found.median, "all_diverged": found.all_diverged}
+    return {name: [json_number(value) for value in values.tolist()] for name, values in curves.items()}
 
 
 def trial_json(trial: Any) -> dict[str, Any]:
     """A trial as plain JSON values; a value that is not finite becomes its name."""
-    value = trial.value
+    from vrcli.report.wording import json_number
+
     return {
         "number": trial.number, "status": trial.status, "params": trial.params,
-        "value": value if value is None or math.isfinite(value) else str(value), "error": trial.error,
+        "value": None if trial.value is None else json_number(trial.value), "error": trial.error,
         "run_ids": list(trial.run_ids),
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,23 +73,30 @@ def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Di
     )
 
 
+def best_of_search(trials: Iterable[tuple[str, float | None]]) -> BestOfK | None:
+    """The curve of a search, from the state and value of each trial that ended; None where none of them tells.
+
+    A stopped trial counts with the best value it had reached. A failed one says nothing of its settings, so it is left
+    out.
+    """
+    values = [
+        value if value is not None and state in ("completed", "pruned") else math.nan
+        for state, value in trials
+        if state != "failed"
+    ]
+    return best_of_k(values) if values else None
+
+
 def best_of_k_rows(searches: Mapping[str, Sequence[tuple[str, float | None]]]) -> list[dict[str, str]]:
     """What to expect of the first k trials of each search, as rows of text that all have the same columns.
 
-    With diverged trials there is no mean, but the median of the best stands for some k. A stopped trial counts with
-    the best value it had reached. A failed one says nothing of its settings, so it is left out and counted apart.
+    With diverged trials there is no mean, but the median of the best stands for some k. Failed trials are counted
+    apart.
 
     Args:
         searches: state and value of each trial that ended, by name.
     """
-    found = {}
-    for name, trials in searches.items():
-        values = [
-            value if value is not None and state in ("completed", "pruned") else math.nan
-            for state, value in trials
-            if state != "failed"
-        ]
-        found[name] = best_of_k(values) if values else None
+    found = {name: best_of_search(trials) for name, trials in searches.items()}
     most = max((one.n for one in found.values() if one), default=0)
     states = {name: Counter(state for state, _ in trials) for name, trials in searches.items()}
     rows = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -50,6 +51,7 @@ class Comparison:
             ranks, or of the pairs of unpaired runs; for the tests of means 1, 0 or a half.
         detectable: smallest true difference that n seeds show with probability 0.8, given the spread seen.
         seeds_needed: seeds that would show the observed difference with probability 0.8.
+        bootstrap: interval for the difference that assumes no distribution (BCa), where it was asked for.
     """
 
     a: str
@@ -74,6 +76,7 @@ class Comparison:
     lean: float
     detectable: float
     seeds_needed: int | None
+    bootstrap: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def significant(self) -> bool:
@@ -104,6 +107,18 @@ class Comparison:
             head += f", {p_value(self.p)} ({self.test})"
         return head + (f", better in {self.wins} of {self.n} seeds" if self.paired else "")
 
+    def detail(self) -> str:
+        """How large the difference is beside the spread; empty where there is no mean difference."""
+        if not math.isfinite(self.effect_size):
+            return ""
+        how = "d_z" if self.paired else "Hedges' g"
+        text = f"effect size {signed(self.effect_size)} ({how}), "
+        text += f"{self.a} better than {self.b} with probability {number(self.superiority, 2)}"
+        if self.n >= statistics.ENOUGH_FOR_BOOTSTRAP and math.isfinite(self.bootstrap[0]):
+            low, high = map(signed, self.bootstrap)
+            text += f", bootstrap interval [{low}, {high}]"
+        return text
+
     def verdict(self) -> str:
         """One sentence that claims no more than the numbers allow."""
         if self.n < 2:
@@ -122,6 +137,8 @@ class Comparison:
         text = f"{winner} is better than {loser} by {size} in {self.metric} ({how})"
         if self.p_check > 1 - self.level and self._check_can_confirm():
             text += f"; a permutation test ({p_value(self.p_check)}) does not confirm it"
+        if self.n == 2:
+            text += "; two seeds hardly show a spread: use --seeds 5 or more before relying on it"
         return text
 
     def _no_claim(self) -> str:
@@ -164,12 +181,14 @@ def compare(
     metric: str = "best val loss",
     direction: Direction = "min",
     level: float = 0.95,
+    bootstrap: bool = False,
 ) -> Comparison:
     """Compare two optimizers on one metric.
 
     Args:
         a_values: one value per seed, NaN or infinite for a diverged run.
         b_values: likewise; in the same order of seeds when `paired`.
+        bootstrap: compute that interval, too.
 
     Raises:
         ValueError: paired samples of different lengths, or an empty sample.
@@ -186,12 +205,18 @@ def compare(
         p, lean, test = _rank_test(x, y, paired)
         spread = effect = math.nan
         p_check = p
+        resampled = (math.nan, math.nan)
     else:
         result, test, spread, effect, p_check = _mean_test(x, y, paired, level)
         p = result.p
         lean = float(np.heaviside(-result.difference, 0.5))
+        resampled = (math.nan, math.nan)
+        if bootstrap:
+            differences, minus = (x - y, None) if paired else (x, y)
+            resampled = statistics.bca_interval(differences, minus, level)
     sign = 1.0 if direction == "min" else -1.0
     low, high = sorted((sign * result.low, sign * result.high))
+    least, most = sorted((sign * resampled[0], sign * resampled[1]))
     return Comparison(
         a=a,
         b=b,
@@ -215,6 +240,7 @@ def compare(
         lean=lean,
         detectable=detectable_difference(spread, n, paired=paired, level=level),
         seeds_needed=seeds_needed(result.difference, spread, paired=paired, level=level),
+        bootstrap=(least, most),
     )
 
 
@@ -261,19 +287,22 @@ def compare_all(
     metric: str = "best val loss",
     direction: Direction = "min",
     level: float = 0.95,
+    bootstrap: bool = False,
 ) -> list[Comparison]:
     """Every pair of optimizers, with Holm's correction over all pairs.
 
     Args:
         groups: value by seed, by optimizer. Two optimizers with the same seeds are compared pair by pair; with other
             seeds, as independent samples, so that no run is dropped.
+        bootstrap: compute each pair's bootstrap interval, too.
     """
     found = []
+    pair = partial(compare, metric=metric, direction=direction, level=level, bootstrap=bootstrap)
     for a, b in combinations(groups, 2):
         paired = set(groups[a]) == set(groups[b])
         seeds_a = sorted(groups[a])
         seeds_b = seeds_a if paired else sorted(groups[b])
         values_a, values_b = [groups[a][s] for s in seeds_a], [groups[b][s] for s in seeds_b]
-        found.append(compare(a, values_a, b, values_b, paired=paired, metric=metric, direction=direction, level=level))
+        found.append(pair(a, values_a, b, values_b, paired=paired))
     adjusted = statistics.holm([c.p for c in found])
     return [replace(c, p_holm=p, family=len(found)) for c, p in zip(found, adjusted, strict=True)]

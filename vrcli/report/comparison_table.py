@@ -25,19 +25,25 @@ def cell(values: Sequence[float], *, percent: bool = False, level: float = 0.95)
 
 
 def comparison_rows(
-    groups: Mapping[str, Sequence[Run]], columns: Mapping[str, tuple[str, bool]], *, level: float = 0.95
+    groups: Mapping[str, Sequence[Run]],
+    columns: Mapping[str, tuple[str, bool]],
+    trials: Mapping[str, int],
+    *,
+    level: float = 0.95,
 ) -> list[dict[str, Any]]:
     """Rows for people.
 
     Args:
         groups: the runs of each optimizer.
         columns: heading by result name, and whether it is a share shown in per cent.
+        trials: how many each optimizer's settings were found with.
     """
     rows = []
     for optimizer, runs in groups.items():
         row: dict[str, Any] = {"": optimizer}
         for name, (heading, percent) in columns.items():
             row[heading] = cell(values_of(runs, name), percent=percent, level=level)
+        row["budget"] = f"{trials[optimizer]} x {runs[0].spec['training']['epochs']}"
         row["diverged"] = f"{sum(run.status == 'diverged' for run in runs)}/{len(runs)}"
         times = [run.results["wall_s"] for run in runs if "wall_s" in run.results]
         row["s/run"] = number(sum(times) / len(times), 3) if times else "-"

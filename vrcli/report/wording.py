@@ -104,3 +104,8 @@ def ago(then: datetime, now: datetime) -> str:
         if seconds / size < most:
             return f"{int(seconds / size)} {unit} ago"
     return then.astimezone().strftime("%Y-%m-%d")
+
+
+def json_number(value: float) -> float | str:
+    """A number, or its name where JSON has none ("nan", "inf")."""
+    return value if math.isfinite(value) else str(value)

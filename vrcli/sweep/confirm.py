@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vrcli.errors import VrError
-from vrcli.sweep.controller import PATIENCE_S, Interrupted, Sweep, Trial
-from vrcli.sweep.executor import Executor
+from vrcli.sweep.controller import Sweep, Trial
+from vrcli.sweep.executor import Executor, run_all
 from vrcli.sweep.trial import Outcome, TrialJob
 
 
@@ -43,28 +43,15 @@ def confirm(
     Raises:
         Interrupted: `should_stop` said so.
     """
-    waiting = [
-        (sweep, seed, best)
+    asked = [
+        (sweep, seed, TrialJob(sweep.definition, best.params, [seed], threads, links(sweep, best)))
         for sweep in sweeps
         if (best := sweep.best()) is not None
         for seed in fresh_seeds(sweep.definition.seeds, count)
     ]
-    running: dict[int, tuple[Sweep, int]] = {}
-    key = 0
-    while waiting or running:
-        if should_stop():
-            executor.close(patience_s=PATIENCE_S)
-            raise Interrupted("the confirmation was interrupted; the same command goes on with it")
-        while waiting and executor.free() > 0:
-            sweep, seed, best = waiting.pop(0)
-            key += 1
-            running[key] = (sweep, seed)
-            executor.submit(key, TrialJob(sweep.definition, best.params, [seed], threads, links(sweep, best)))
-        for message in executor.receive(0.2):
-            if message.kind == "note":
-                continue
-            sweep, seed = running.pop(message.key)
-            if message.kind == "refused":
-                raise VrError(f"{sweep.definition.optimizer}: {message.body}")
-            outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
-            ended(sweep, Confirmed(seed, outcome))
+    for message in run_all([job for *_, job in asked], executor, should_stop=should_stop, what="confirmation"):
+        sweep, seed, _ = asked[message.key]
+        if message.kind == "refused":
+            raise VrError(f"{sweep.definition.optimizer}: {message.body}")
+        outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
+        ended(sweep, Confirmed(seed, outcome))

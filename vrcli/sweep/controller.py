@@ -13,13 +13,10 @@ from typing import Any, Protocol
 from vrcli.errors import VrError
 from vrcli.sweep.axes import Params
 from vrcli.sweep.definition import Definition
-from vrcli.sweep.executor import Executor, Message
+from vrcli.sweep.executor import PATIENCE_S, Executor, Interrupted, Message
 from vrcli.sweep.prune import limits
 from vrcli.sweep.search import Exhausted, Search
 from vrcli.sweep.trial import Outcome, TrialJob
-
-#: How long what is running may take to end in order after Ctrl-C.
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -148,12 +145,6 @@ class Watcher(Protocol):
     def ended(self, sweep: Sweep, trial: Trial) -> None: ...
 
     def tick(self) -> None: ...
-
-
-class Interrupted(VrError):
-    """The user ended it; the same command goes on with it."""
-
-    exit_code = 130
 
 
 def run(

@@ -13,12 +13,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
+
+from vrcli.errors import VrError
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,46 @@ class Executor(Protocol):
         """Ask the running jobs to stop, give them `patience_s`, end the rest. Returns the last messages."""
 
 
+#: How long what is running may take to end in order after Ctrl-C.
+PATIENCE_S = 20.0
+
+
+class Interrupted(VrError):
+    """The user ended it; the same command goes on with it."""
+
+    exit_code = 130
+
+
 class Refused(Exception):
     """Raised by work whose request cannot be carried out as it stands (a data set that is not there)."""
+
+
+def run_all(
+    jobs: Sequence[Any], executor: Executor, *, should_stop: Callable[[], bool], what: str
+) -> Iterator[Message]:
+    """Run every job, as many at a time as the executor takes.
+
+    Args:
+        what: is going on, for the message of an interruption.
+
+    Yields:
+        The last message about each job as it comes; its key is the job's index.
+
+    Raises:
+        Interrupted: `should_stop` said so; running jobs had time to end in order.
+    """
+    waiting = deque(enumerate(jobs))
+    open_jobs = len(waiting)
+    while open_jobs:
+        if should_stop():
+            executor.close(patience_s=PATIENCE_S)
+            raise Interrupted(f"the {what} was interrupted; the same command goes on with it")
+        while waiting and executor.free() > 0:
+            executor.submit(*waiting.popleft())
+        for message in executor.receive(0.2):
+            if message.kind != "note":
+                open_jobs -= 1
+                yield message
 
 
 @dataclass

@@ -189,12 +189,16 @@ def enter(store: Store, definition: Definition, total: int, *, new: bool = False
     return claim(store, found, total)
 
 
-def claim(store: Store, book: StoreLedger, total: int) -> StoreLedger:
-    """Take over a stored sweep whose process is gone; its open trials are to be done again."""
+def claim(store: Store, book: StoreLedger, total: int, *, retry_failed: bool = False) -> StoreLedger:
+    """Take over a stored sweep whose process is gone; its open trials are to be done again.
+
+    Args:
+        retry_failed: the failed ones too.
+    """
     record = store.resume_sweep(book.id, trials=total)
     end = time.monotonic() + ORPHAN_S
     while True:
-        store.reclaim_trials(book.id)
+        store.reclaim_trials(book.id, failed=retry_failed)
         busy = store.trials(book.id, state="running")
         if not busy:
             return StoreLedger(store, record)

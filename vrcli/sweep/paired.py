@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, VrError
-from vrcli.sweep.controller import PATIENCE_S, Interrupted
-from vrcli.sweep.executor import Executor, Refused, Work
+from vrcli.sweep.executor import Executor, Refused, Work, run_all
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -91,21 +90,13 @@ def run_jobs(
         VrError: a run failed or its process died: a comparison with holes in it is none.
         Interrupted: `should_stop` said so.
     """
-    waiting = list(enumerate(jobs))
     found: dict[int, RunRecord] = {}
-    while len(found) < len(jobs):
-        if should_stop():
-            executor.close(patience_s=PATIENCE_S)
-            raise Interrupted("the comparison was interrupted; the same command goes on with it")
-        while waiting and executor.free() > 0:
-            executor.submit(waiting[0][0], waiting.pop(0)[1])
-        for message in executor.receive(0.2):
-            job = jobs[message.key]
-            if message.kind == "refused":
-                raise UsageError(str(message.body))
-            if message.kind in ("failed", "lost"):
-                raise VrError(f"{job.optimizer}, seed {job.seed}: {message.body}")
-            if message.kind == "done":
-                found[message.key] = message.body
-                ended(job, message.body)
+    for message in run_all(jobs, executor, should_stop=should_stop, what="comparison"):
+        job = jobs[message.key]
+        if message.kind == "refused":
+            raise UsageError(str(message.body))
+        if message.kind != "done":
+            raise VrError(f"{job.optimizer}, seed {job.seed}: {message.body}")
+        found[message.key] = message.body
+        ended(job, message.body)
     return [found[i] for i in range(len(jobs))]
