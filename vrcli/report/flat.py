@@ -1,0 +1,57 @@
+"""A run as one flat row: what tables, frames and exports have as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vrcli.report.groups import flat_settings
+from vrcli.report.types import Run
+
+#: What a run is called by, in the order of the columns.
+FIELDS = (
+    *("id", "name", "task", "dataset", "preset", "optimizer", "seed", "status", "error", "tag", "group"),
+    *("sweep_id", "trial_id", "created_at", "finished_at", "host", "dataset_fingerprint", "spec_id", "uuid"),
+)
+
+
+def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One row per run, all with the same columns: fields, settings, results.
+
+    Names are those of `--where`. A setting that is called like a field becomes `setting.NAME`, a result that is called
+    like a field or a setting `result.NAME`, whichever of the runs has it: `epochs` is what was asked for and
+    `result.epochs` what was done.
+
+    Returns:
+        None where a run has no such setting or result; lists as text, "0.9,0.999".
+    """
+    settings = [flat_settings(run.spec) for run in runs]
+    setting_names = list(dict.fromkeys(name for own in settings for name in own))
+    result_names = list(dict.fromkeys(name for run in runs for name in run.results))
+    by_setting = {name: f"setting.{name}" if name in FIELDS else name for name in setting_names}
+    taken = {*FIELDS, *by_setting.values()}
+    by_result = {name: f"result.{name}" if name in taken else name for name in result_names}
+    made = []
+    for run, own in zip(runs, settings, strict=True):
+        row = {name: getattr(run, name, None) for name in FIELDS}
+        row |= {column: plain(own.get(name)) for name, column in by_setting.items()}
+        row |= {column: run.results.get(name) for name, column in by_result.items()}
+        made.append(row)
+    return made
+
+
+def plain(value: Any) -> Any:
+    """A setting as one value of a table: lists as they are typed on the command line, mappings as text."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, Mapping) else value
+
+
+def one_kind(values: Sequence[Any]) -> list[Any]:
+    """A column whose values share a type, which typed files need: whole numbers among others become floats, anything
+    else text."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) < 2:
+        return list(values)
+    to = float if kinds == {int, float} else str
+    return [None if value is None else to(value) for value in values]
