@@ -70,6 +70,12 @@ class Curves(Runs):
         with self._reading() as connection:
             return [name for (name,) in fetch(connection, sql, (run_id,))]
 
+    def points(self, run_ids: Iterable[int] | int) -> int:
+        """How many points the curves of some runs have together; the curves themselves are not read."""
+        sql = "SELECT count(*) FROM points WHERE run_id = ?"
+        with self._reading() as connection:
+            return sum(int(fetch(connection, sql, (run_id,))[0][0]) for run_id in many(run_ids))
+
     def _insert_curves(
         self, connection: Connection, run_id: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]
     ) -> None:

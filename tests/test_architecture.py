@@ -17,6 +17,7 @@ FORBIDDEN = {
     "vrcli/optim": ("db", "typer", "vrcli.engine", "vrcli.cli", "skopt"),
     "vrcli/engine": ("db", "typer", "vrcli.cli", "vrcli.report", "skopt"),
     "vrcli/report": ("db", "torch", "tasks", "typer", "vrcli.cli", "vrcli.engine"),
+    "vrcli/export": ("tasks", "typer", "vrcli.engine", "vrcli.optim", "skopt"),
 }
 #: Slow to import: never at module level where `vr --help` would pay for it.
 HEAVY = ("torch", "torchvision", "skopt", "sqlalchemy", "datasets", "sklearn", "scipy", "matplotlib", "numpy", "pandas")

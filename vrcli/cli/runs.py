@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli import runs_export
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def show(
     req.check_format(format)
     from vrcli.cli.console import notice, say
     from vrcli.cli.run import as_json
+    from vrcli.report.wording import json_number
 
     with open_existing(database) as store:
         record = store.run(ref)
@@ -104,13 +106,6 @@ def show(
             return
         for line in show_lines(store, record, metric):
             say(line)
-
-
-def json_number(value: float) -> float | str:
-    """A number, or its name where JSON has none ("nan", "inf")."""
-    import math
-
-    return value if math.isfinite(value) else str(value)
 
 
 def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
@@ -237,3 +232,6 @@ def open_existing(database: str) -> Store:
     if "://" not in database and not Path(database).exists():
         raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
     return Store.open(database, mode="read")
+
+
+app.command("export")(runs_export.export)

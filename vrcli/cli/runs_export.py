@@ -1,0 +1,161 @@
+"""`vr runs export`: stored runs in the formats of other programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import filters
+from vrcli.cli import request as req
+from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+    from db.store import Store
+    from vrcli.export.selection import Written
+
+#: Format -> suffix of its file, or None for a folder.
+FORMATS: dict[str, str | None] = {
+    "csv": ".csv",
+    "json": ".json",
+    "parquet": ".parquet",
+    "sqlite": ".db",
+    "tensorboard": None,
+    "mlflow": None,
+}
+_BY_SUFFIX = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".db": "sqlite", ".sqlite": "sqlite"}
+
+
+def export(
+    refs: list[str] = typer.Argument(None, metavar="RUN", help="numbers or names [default: all]"),
+    to: str | None = typer.Option(
+        None, "--to", metavar="FORMAT", help=f"{', '.join(FORMATS)} [default: from --output]", show_default=False
+    ),
+    output: Path = typer.Option(..., "--output", "-o", metavar="PATH", help="file, or folder of event files"),
+    force: bool = typer.Option(False, "--force", help="replace an earlier export"),
+    metric: list[str] = typer.Option([], "--metric", metavar="NAME", help="only these curves [default: all]"),
+    task: list[str] = typer.Option([], "--task", metavar="NAME", help="only this task; repeat for several"),
+    opt: list[str] = filters.OPT,
+    preset: str | None = filters.PRESET,
+    tag: str | None = filters.TAG,
+    group: str | None = filters.GROUP,
+    sweep: list[str] = filters.SWEEP,
+    where: list[str] = filters.WHERE,
+    since: str | None = filters.SINCE,
+    database: str = req.DB,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Write runs with their curves for other programs.
+
+    csv and parquet are two files: results.csv has a row per run (settings and results as columns), results.curves.csv
+    a row per point. sqlite is a database of vr. tensorboard and mlflow are folders their viewers open.
+    """
+    from vrcli.cli.console import notice, say
+    from vrcli.cli.runs import open_existing
+
+    chosen = filters.Filter(task, opt, preset, tag, group, sweep, where, since)
+    format = format_of(to, output)
+    with open_existing(database) as store:
+        records = select(store, refs or [], chosen)
+        if not records:
+            notice(f"{database} has no runs yet; `vr run` makes some, nothing was written")
+            return
+        output = output if output.suffix or not FORMATS[format] else output.with_suffix(str(FORMATS[format]))
+        check_metrics(store, records, metric)
+        for line in write(store, records, metric or None, format, output, force=force):
+            say(line)
+
+
+def format_of(given: str | None, output: Path) -> str:
+    """The format that was asked for, or that the file's suffix means."""
+    if given is None:
+        found = _BY_SUFFIX.get(output.suffix.lower())
+        if found is None:
+            raise UsageError(f"--to is missing, and {output} does not say the format; one of {', '.join(FORMATS)}")
+        return found
+    if given not in FORMATS:
+        raise UsageError(f"--to {given} is not one of {', '.join(FORMATS)}{nearest(given, FORMATS)}")
+    return given
+
+
+def select(store: Store, refs: list[str], chosen: filters.Filter) -> list[RunRecord]:
+    """The runs that are both named and match, in the order of their numbers.
+
+    Raises:
+        UsageError: there are none, although the database has runs.
+    """
+    wanted = {store.run(ref).id for ref in refs}
+    found = [record for record in chosen.select(store) if not refs or record.id in wanted]
+    if refs and not found:
+        raise UsageError(f"none of the runs {', '.join(refs)} matches {chosen.words()}")
+    return sorted(found, key=lambda record: record.id)
+
+
+def check_metrics(store: Store, records: list[RunRecord], metrics: list[str]) -> None:
+    """Refuse curves that none of the runs has."""
+    if not metrics:
+        return
+    known = dict.fromkeys(name for record in records for name in store.metrics(record.id))
+    for name in metrics:
+        if name not in known:
+            hint = nearest(name, known) or f"; they have {', '.join(known) or 'none'}"
+            raise UsageError(f"--metric {name}: none of the runs has such a curve{hint}")
+
+
+def write(
+    store: Store, records: list[RunRecord], metrics: list[str] | None, format: str, output: Path, *, force: bool
+) -> list[str]:
+    """Write the runs, and say what was written."""
+    from importlib import import_module
+
+    from vrcli.export.selection import Selection
+
+    target: Any = import_module(f"vrcli.export.{format}")
+    check_target(target, output, store, format, force=force)
+    with progress(len(records)) as advance:
+        done: Written = target.write(Selection(store, records, metrics, advance), output)
+    runs = len(records) if done.runs is None else done.runs
+    names = " and ".join(str(path) for path in done.paths)
+    return [f"wrote {names}: {runs:,} run{'s' * (runs != 1)}, {done.points:,} points", *done.lines]
+
+
+def check_target(target: Any, output: Path, store: Store, format: str, *, force: bool) -> None:
+    """Refuse a place that cannot be written, or that holds what an export may not replace."""
+    for path in target.paths(output):
+        if path.is_dir() and hasattr(target, "owns"):
+            if not target.owns(path):
+                raise UsageError(f"--output {path} holds other files than an export to {format}; name a new folder")
+            if force or not any(path.iterdir()):
+                continue
+            raise UsageError(f"--output {path} is there already; --force replaces it")
+        filters.check_output(path)
+        if not path.exists():
+            continue
+        if store.location.path is not None and path.samefile(store.location.path):
+            raise UsageError(f"--output {path} is the database that is exported; name another file")
+        if hasattr(target, "owns"):
+            raise UsageError(f"--output {path} is a file; {format} is written to a folder")
+        if not force:
+            adds = f", vr db merge --db {path} adds to it" if format == "sqlite" else ""
+            raise UsageError(f"--output {path} is there already; --force replaces it{adds}")
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[], object]]:
+    """A bar on stderr for what takes longer than a moment; nothing where that is no terminal."""
+    if not sys.stderr.isatty() or total < 2:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vrcli.cli.console import err
+
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err(), transient=True) as bar:
+        job = bar.add_task("", total=total)
+        yield lambda: bar.advance(job)

@@ -1,0 +1,107 @@
+"""What is exported, one run at a time: memory holds the curves of a single run, however many there are."""
+
+from __future__ import annotations
+
+import bisect
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.records import Curve, RunRecord
+from db.store import Store
+from vrcli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The runs to write.
+
+    Args:
+        records: in the order in which they are written.
+        metrics: only these curves, all where None.
+        advance: told after each run that is written.
+    """
+
+    store: Store
+    records: Sequence[RunRecord]
+    metrics: Sequence[str] | None = None
+    advance: Callable[[], object] = lambda: None
+
+    def each(self) -> Iterator[tuple[RunRecord, Mapping[str, Curve]]]:
+        """Every run with its curves by metric."""
+        for record in self.records:
+            found = self.store.curves(record.id, self.metrics)
+            yield record, {name: curve for (_, name), curve in found.items()}
+            self.advance()
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export wrote.
+
+    Args:
+        runs: how many, where some were left out.
+        lines: what else there is to say, such as how to open it.
+    """
+
+    paths: tuple[Path, ...]
+    points: int
+    runs: int | None = None
+    lines: tuple[str, ...] = ()
+
+
+class Clock:
+    """Wall-clock times of a run's steps, for viewers with a time axis.
+
+    Seconds are recorded once an epoch; steps between are placed evenly.
+    """
+
+    def __init__(self, record: RunRecord, curves: Mapping[str, Curve]) -> None:
+        self.start = record.created_at.timestamp()
+        seconds = curves.get("wall_s")
+        self._steps: list[int] = [0, *seconds.steps] if seconds else [0]
+        self._seconds: list[float] = [0.0, *seconds.values] if seconds else [0.0]
+
+    def at(self, step: int) -> float:
+        """Seconds since 1970 at the end of a step."""
+        steps, seconds = self._steps, self._seconds
+        after = bisect.bisect_left(steps, step)
+        if after == 0:
+            return self.start
+        if after == len(steps):
+            return self.start + seconds[-1]
+        before = after - 1
+        share = (step - steps[before]) / (steps[after] - steps[before])
+        return self.start + seconds[before] + share * (seconds[after] - seconds[before])
+
+
+def missing_library(name: str) -> UsageError:
+    """The refusal of a format whose library is not installed."""
+    return UsageError(f"--to {name} needs a library that is not installed: pip install 'vrcli[{name}]'")
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place once all is written and is removed where that fails.
+
+    No two are the same: libraries that keep files open by their names would write into the earlier one.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        if path.is_dir():
+            remove(path)
+        part.replace(path)
+    finally:
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

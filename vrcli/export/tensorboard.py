@@ -1,0 +1,99 @@
+"""TensorBoard: a folder of event files, one subfolder per run with scalars, settings (HPARAMS tab) and pictures.
+
+TensorBoard keeps scalars as 32-bit floats; NaN and infinities survive.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from db.records import RunRecord
+from vrcli.export.selection import Clock, Selection, Written, missing_library, part_of
+from vrcli.report.flat import plain
+from vrcli.report.groups import flat_settings
+
+
+def paths(path: Path) -> tuple[Path, ...]:
+    """All that `write` makes."""
+    return (path,)
+
+
+def owns(path: Path) -> bool:
+    """Whether a folder holds event files and nothing else."""
+    return all(file.name.startswith("events.out.tfevents") for file in path.rglob("*") if not file.is_dir())
+
+
+def write(runs: Selection, path: Path) -> Written:
+    """Write the folder.
+
+    Raises:
+        UsageError: tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise missing_library("tensorboard") from None
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    points = 0
+    with part_of(path) as part:
+        part.mkdir()
+        for record, curves in runs.each():
+            clock = Clock(record, curves)
+            with SummaryWriter(str(part / _folder(record)), max_queue=10_000) as out:
+                _add_settings(out, record)
+                _add_pictures(out, runs, record, clock)
+                for name, curve in curves.items():
+                    for step, value in zip(curve.steps, curve.values, strict=True):
+                        out.add_scalar(_tag(name), value, step, walltime=clock.at(step))
+                    points += len(curve)
+    return Written((path,), points, lines=(f"open it with: tensorboard --logdir {path}",))
+
+
+def _folder(record: RunRecord) -> str:
+    """Readable in TensorBoard's list of runs, and safe as a file name: an optimizer may be `module:Class`."""
+    text = f"{record.id:04d}-{record.task}-{record.optimizer}-seed{record.seed}-{record.name}"
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)[:200]
+
+
+def _tag(metric: str) -> str:
+    """A metric under the heading TensorBoard gathers it by: train/..., val/..., other/..."""
+    first, _, rest = metric.partition("_")
+    return f"{first}/{rest}" if rest and first in ("train", "val", "test") else f"other/{metric}"
+
+
+def _add_settings(out: Any, record: RunRecord) -> None:
+    from torch.utils.tensorboard.summary import hparams
+
+    own = {"task": record.task, "preset": record.preset, "dataset": record.dataset, "optimizer": record.optimizer}
+    values = {**own, "seed": record.seed, "status": record.status, **flat_settings(record.spec)}
+    known = {name: _value(value) for name, value in values.items() if value is not None}
+    results = {f"result/{name}": value for name, value in record.results.items()}
+    for summary in hparams(known, results):
+        out.file_writer.add_summary(summary, walltime=record.created_at.timestamp())
+    for tag, value in results.items():
+        out.add_scalar(tag, value, 0, walltime=(record.finished_at or record.heartbeat_at).timestamp())
+
+
+def _value(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float, str)) else str(plain(value))
+
+
+def _add_pictures(out: Any, runs: Selection, record: RunRecord, clock: Clock) -> None:
+    """The run's PNG files as they are stored."""
+    from io import BytesIO
+
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    for artifact in runs.store.artifacts(record.id):
+        if artifact.media_type != "image/png":
+            continue
+        data = runs.store.artifact(record.id, artifact.name, step=artifact.step)
+        with Image.open(BytesIO(data)) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+        step = artifact.step or 0
+        tag = Path(artifact.name).stem
+        out.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step, clock.at(step))
