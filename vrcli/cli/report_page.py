@@ -1,0 +1,101 @@
+"""`vr report --format html`: one file to hand over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vrcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from db.records import RunRecord
+    from db.store import Store
+    from vrcli.report.page_data import Source
+    from vrcli.report.page_sweeps import Search
+
+
+def write_page(
+    store: Store, runs: Sequence[RunRecord], path: Path, *, metrics: Sequence[str] = (), command: str = ""
+) -> None:
+    """Write the page of these runs.
+
+    Args:
+        runs: all to be shown, whatever became of them, the newest first.
+        metrics: results for the tables' columns; by default what each section has.
+        command: that asked for the page, to be named on it.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from vrcli.cli.filters import check_output
+    from vrcli.report.page import render_page
+    from vrcli.report.page_data import page_of
+
+    check_output(path)
+    text = render_page(page_of(source_of(store, runs, metrics=metrics, command=command)))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--output {path} cannot be written: {error.strerror}") from None
+
+
+def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str], command: str) -> Source:
+    """Gather what the page needs from the store."""
+    from datetime import UTC, datetime
+
+    from vrcli import __version__
+    from vrcli.cli.report import declared, stopped_early, trial_counts
+    from vrcli.report.groups import FINISHED
+    from vrcli.report.page_data import Source, selection_notes
+    from vrcli.report.selection import quotable
+    from vrcli.report.types import Column
+
+    finished = [run for run in runs if run.status in FINISHED]
+    selection = quotable(finished, trial_counts(store))
+    stopped = stopped_early(store, {run.sweep_id for run in runs if run.sweep_id is not None})
+    known = declared({run.task for run in runs})
+    return Source(
+        runs=runs,
+        selection=selection,
+        searches=searches_of(store, runs),
+        commands=commands_of(runs),
+        read=lambda ids, names: store.curves(ids, names),
+        known=known,
+        columns=[Column.of(name, known) for name in metrics],
+        pruned=frozenset(run.id for run in finished if run.sweep_id in stopped),
+        database=store.label,
+        version=__version__,
+        made_at=datetime.now(UTC),
+        command=command,
+        notes=selection_notes(runs, selection, stopped),
+    )
+
+
+def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
+    """The sweeps that the runs belong to, with all trials of the optimizers among them."""
+    from vrcli.report.page_sweeps import Search, Trial
+
+    wanted: dict[int, set[str]] = {}
+    for run in runs:
+        if run.sweep_id is not None:
+            wanted.setdefault(run.sweep_id, set()).add(run.optimizer)
+    found = []
+    for id in sorted(wanted):
+        sweep = store.sweep(id)
+        section = (sweep.task, sweep.dataset or "", sweep.dataset_fingerprint or "", sweep.preset or "")
+        for optimizer in sorted(wanted[id]):
+            trials = [
+                Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
+                for t in store.trials(id, optimizer=optimizer)
+            ]
+            found.append(Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials))
+    return found
+
+
+def commands_of(runs: Iterable[RunRecord]) -> dict[int, str]:
+    """What repeats each run."""
+    from vrcli.cli.runs import command_of
+
+    return {run.id: command_of(run) for run in runs}

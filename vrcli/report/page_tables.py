@@ -1,0 +1,183 @@
+"""The tables of the HTML page: results of a section, its comparisons, and every run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vrcli.report import render
+from vrcli.report.comparison import Comparison, compare_all
+from vrcli.report.comparison_table import values_of
+from vrcli.report.types import Row, Run, Table
+from vrcli.report.wording import MINUS, number, p_value, settings, signed, with_half_width
+
+#: Characters of a name in a legend, a heading or a sentence; tables and details have it in full.
+LABEL = 48
+
+
+@dataclass(frozen=True)
+class Head:
+    """A heading of a table.
+
+    Args:
+        numeric: aligned to the right.
+    """
+
+    text: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """A cell of a table.
+
+    Args:
+        key: what it is sorted by, where that is not its text.
+    """
+
+    text: str
+    bold: bool = False
+    key: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text."""
+
+    heads: Sequence[Head]
+    lines: Sequence[Sequence[Data]]
+
+
+def shortened(text: str, most: int = LABEL) -> str:
+    """The text, or its beginning where it is too long for its place."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def labels(names: Iterable[str]) -> dict[str, str]:
+    """Names short enough for a legend; those that become equal are numbered."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        short, count = shortened(name), 2
+        while short in found.values():
+            short, count = f"{shortened(name, LABEL - 5)} ({count})", count + 1
+        found[name] = short
+    return found
+
+
+def row_labels(rows: Sequence[Row], names: Mapping[str, str]) -> list[str]:
+    """What each row is called in a chart: its optimizer, with what differs where an optimizer has several rows."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.optimizer] = counts.get(row.optimizer, 0) + 1
+    return [
+        names[row.optimizer]
+        + (f" {shortened(settings(dict(row.shown)), 60)}" if counts[row.optimizer] > 1 and row.shown else "")
+        for row in rows
+    ]
+
+
+def summary_grid(table: Table) -> Grid:
+    """The table of one section, as every other format of it says it."""
+    heads, lines = render.cells(table)
+    titles = [text for text, _ in heads]
+    found = []
+    for row, line in zip(table.rows, lines, strict=True):
+        keys: list[float | None] = [None] * len(line)
+        for column in table.columns:
+            keys[titles.index(column.title or column.key)] = _key(row.cells[column.key].summary.mean)
+        cells = [Data(text, bold, key) for (text, bold), key in zip(line, keys, strict=True)]
+        found.append(cells[1:])  # the task stands in the heading
+    return Grid([Head(text, side == "right") for text, side in heads[1:]], found)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Comparisons of a section's optimizers.
+
+    Args:
+        chosen: some optimizer had several rows, so that its best was chosen by the values compared.
+    """
+
+    found: Sequence[Comparison]
+    grid: Grid
+    chosen: bool
+
+
+def verdicts(table: Table, runs: Mapping[int, Run], names: Mapping[str, str]) -> Verdicts | None:
+    """Each optimizer's best row with at least two seeds against that of each other; None where there is no pair."""
+    column = next((c for c in table.columns if c.direction is not None and not c.is_cost), None)
+    if column is None or column.direction is None:
+        return None
+    best: dict[str, Row] = {}
+    for row in table.rows:
+        if row.n >= 2:
+            best.setdefault(row.optimizer, row)
+    chosen = any(sum(row.optimizer == name for row in table.rows) > 1 for name in best)
+    groups = {}
+    for name, row in best.items():
+        values = values_of([runs[i] for i in row.run_ids], column.key)
+        if None not in row.seeds and not all(run_lacks(runs[i], column.key) for i in row.run_ids):
+            groups[names[name]] = {int(s or 0): v for s, v in zip(row.seeds, values, strict=True)}
+    if len(groups) < 2:
+        return None
+    found = compare_all(groups, metric=column.title or column.key, direction=column.direction, level=table.level)
+    return Verdicts(found, _comparison_grid(found, table.level), chosen)
+
+
+def run_lacks(run: Run, key: str) -> bool:
+    """Whether a completed run has no such result; a diverged one counts as worst whatever it has."""
+    return run.status == "completed" and key not in run.results
+
+
+def _comparison_grid(found: Sequence[Comparison], level: float) -> Grid:
+    heads = ["pair", "difference", f"{100 * level:g} % interval", "p", "p (Holm)", "effect size"]
+    heads += ["P(first is better)", "wins", "seeds", "diverged", "test"]
+    return Grid([Head(text, 0 < i < 10) for i, text in enumerate(heads)], [_comparison_line(c) for c in found])
+
+
+def _comparison_line(one: Comparison) -> list[Data]:
+    interval = f"[{signed(one.interval[0])}, {signed(one.interval[1])}]" if math.isfinite(one.half_width) else "-"
+    return [
+        Data(f"{one.a} {MINUS} {one.b}"),
+        Data(signed(one.difference) if math.isfinite(one.difference) else "-", one.significant, _key(one.difference)),
+        Data(interval, False, _key(one.interval[0])),
+        Data(_p(one.p), False, _key(one.p)),
+        Data(_p(one.p_holm), one.significant, _key(one.p_holm)),
+        Data(signed(one.effect_size) if math.isfinite(one.effect_size) else "-", False, _key(one.effect_size)),
+        Data(number(one.superiority, 2), False, _key(one.superiority)),
+        Data(f"{one.wins} of {one.n}" if one.paired else "-", False, float(one.wins)),
+        Data(f"{one.n}, {'paired' if one.paired else 'unpaired'}", False, float(one.n)),
+        Data(f"{one.diverged[0]} / {one.diverged[1]}", False, float(sum(one.diverged))),
+        Data(one.test),
+    ]
+
+
+def _p(p: float) -> str:
+    return p_value(p).removeprefix("p ").removeprefix("= ") if math.isfinite(p) else "-"
+
+
+def _key(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def at_a_glance(table: Table) -> dict[str, Any] | None:
+    """The best row of a section by its first column, and which optimizers cannot be told from it."""
+    if not table.columns or not table.rows:
+        return None
+    column = table.columns[0]
+    key = column.key
+    winner = next((row for row in table.rows if row.cells[key].best), None)
+    if winner is None:
+        return None
+    tied = [row.optimizer for row in table.rows if row.cells[key].tied and row.optimizer != winner.optimizer]
+    untested = any(row.n == 1 for row in table.rows) and len(table.rows) > 1
+    found = winner.cells[key].summary
+    return {
+        "winner": winner,
+        "measure": column.title or key,
+        "value": with_half_width(found.mean, found.half_width, percent=column.percent),
+        "tied": list(dict.fromkeys(tied)),
+        "untested": untested,
+    }
