@@ -85,6 +85,10 @@ class RunSpec(BaseModel):
         return {**self.task_settings, **self.training.model_dump(), **self.optimizer_settings}
 
 
+#: The origin of a value from `--config`, as people read it.
+FROM_FILE = "config file"
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting that a user can give: its name on the command line and the model field behind it."""
@@ -109,13 +113,19 @@ class Settings:
     optimizer_model: type[BaseModel]
     by_name: Mapping[str, Setting]
 
-    def unknown(self, name: str) -> UsageError:
+    def unknown(self, name: str, where: str = "") -> UsageError:
+        """The refusal of a name that is no setting.
+
+        Args:
+            where: it stood, unless on the command line.
+        """
         flag = "--" + name.replace("_", "-")
         betas = self.by_name.get("betas")
         singles = [f"--beta{i + 1}" for i in range(len(betas.info.default))] if betas else []
         hint = nearest(flag, [s.flag for s in self.by_name.values()] + singles)
+        what = f"{where}: {name}" if where else flag
         command = f"vr run {self.task} --opt {self.optimizer} --help"
-        return UsageError(f"{flag} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
+        return UsageError(f"{what} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
 
 
 def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
@@ -194,19 +204,22 @@ def resolve(
     def put(name: str, value: Any, origin: str) -> None:
         setting = settings.by_name.get(name)
         if setting is None:
-            raise settings.unknown(name)
+            raise settings.unknown(name, origin if origin == FROM_FILE else "")
         values[setting.section][setting.key] = _parse(setting, value)
         origins[name] = origin
 
     for name, sourced in preset_settings(task, optimizer, preset, settings).items():
         put(name, sourced.value, str(sourced))
-    for given, origin in ((config or {}, "config file"), (flags or {}, "flag")):
+    for given, origin in ((config or {}, FROM_FILE), (flags or {}, "flag")):
         given = {name.replace("-", "_"): value for name, value in given.items()}
         _merge_betas(settings, given, values["optimizer"])
         for name, value in given.items():
             put(name, value, origin)
 
-    by_key = {(s.section, s.key): s.flag for s in settings.by_name.values()}
+    by_key = {
+        (s.section, s.key): f"{FROM_FILE}: {s.name}" if origins[s.name] == FROM_FILE else s.flag
+        for s in settings.by_name.values()
+    }
     training = _validated(Training, values["training"], "training", by_key)
     task_config = _validated(settings.task_model, values["task"], "task", by_key)
     hyper = _validated(settings.optimizer_model, values["optimizer"], "optimizer", by_key).model_dump()

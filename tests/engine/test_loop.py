@@ -306,3 +306,21 @@ def test_a_presets_learning_rate_for_all_is_not_for_methods_that_find_their_own(
 
     assert resolve(Fast, "adamw").spec.optimizer_settings["lr"] == 0.03
     assert resolve(Fast, "prodigy").spec.optimizer_settings["lr"] == 1.0
+
+
+def test_attention_can_be_differentiated_twice():
+    """AdaHessian needs the gradient's gradient, which the fused kernels of attention do not have."""
+    pytest.importorskip("pytorch_optimizer")
+
+    class Attentive(Toy):
+        def loss(self, model: Any, batch: Any) -> torch.Tensor:
+            x, y = batch
+            heads = model(x).view(1, 1, -1, 1) * torch.ones(8)
+            seen = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+            return (seen.mean((0, 1, 3)) - y).square().mean()
+
+    events = run("adahessian", task=Attentive)
+    assert ended(events).status == "completed"
+    losses = curve(events, "train_loss")
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] != losses[0]

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from tasks.base import Task
     from vrcli.spec import Resolved
 
+
+def check_threads(given: int | None) -> int | None:
+    """Refuse more threads than the machine has cores, and none at all."""
+    most = os.cpu_count() or 1
+    if given is not None and not 1 <= given <= most:
+        raise UsageError(f"--threads must be in 1..{most}, the cores of this machine, got {given}")
+    return given
+
+
 # Options that several commands share.
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
 DB = typer.Option("vr.db", "--db", envvar="VR_DB", help="database file, or an SQLAlchemy URL")
@@ -24,7 +33,9 @@ FORMAT = typer.Option("text", "--format", help="text or json")
 PRESET = typer.Option(None, "--preset", help="named configuration of the task [default: quick]", show_default=False)
 SEED = typer.Option(None, "--seed", help="seed of weights, data order and noise [default: 0]", show_default=False)
 DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or mps [default: auto]", show_default=False)
-THREADS = typer.Option(None, "--threads", min=1, help="CPU threads [default: as torch chooses]", show_default=False)
+THREADS = typer.Option(
+    None, "--threads", callback=check_threads, help="CPU threads [default: as torch chooses]", show_default=False
+)
 CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
@@ -134,16 +145,13 @@ def request(
         raise UsageError(f"--seed must be >= 0, got {first}")
     if count < 1:
         raise UsageError(f"--seeds must be >= 1, got {count}")
-    most, asked = os.cpu_count() or 1, pick("threads", threads, None, int)
-    if asked is not None and not 1 <= asked <= most:
-        raise UsageError(f"--threads must be in 1..{most}, the cores of this machine, got {asked}")
     return Request(
         task=name,
         optimizer=pick("opt", opt, DEFAULT_OPTIMIZER, str),
         preset=pick("preset", preset, "quick", str),
         seeds=list(range(first, first + count)),
         device=pick("device", device, "auto", str),
-        threads=asked,
+        threads=check_threads(pick("threads", threads, None, int)),
         tag=pick("tag", tag, None, str),
         config=body,
         flags=flags,

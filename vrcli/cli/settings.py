@@ -164,7 +164,7 @@ def options(settings: Settings, preset: Mapping[str, Any], *, with_optimizer: bo
     # A function of that signature, for typer to read: the public way to make its parameters.
     def shape(**given: Any) -> None: ...
 
-    shape.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    shape.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     shape.__annotations__ = {p.name: p.annotation for p in parameters}
     holder = typer.Typer(add_completion=False)
     holder.command()(shape)

@@ -208,11 +208,11 @@ def _closure(subject: Subject) -> str:
         calls.append(torch.is_grad_enabled())
         optimizer.zero_grad()
         with torch.enable_grad():
-            loss: Tensor = sum((p * p).sum() for p in model.parameters())  # type: ignore[assignment]
+            loss: Tensor = sum((p * p).sum() for p in model.parameters())  # type: ignore[assignment]  # sum begins at an int
             loss.backward(create_graph="create_graph" in subject.row.capabilities)
         return loss
 
-    returned = optimizer.step(closure)  # type: ignore[arg-type]
+    returned = optimizer.step(closure)  # type: ignore[arg-type]  # torch annotates a float
     if not calls:
         raise _Fails("step(closure) never calls the closure")
     if returned is None:

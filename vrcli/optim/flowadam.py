@@ -229,7 +229,7 @@ def dopri5(
             y_next = y + h * sum(w * k for w, k in zip(weights, slopes, strict=True) if w)
             slopes.append(velocity(y_next))
         evaluations += len(_STAGES)
-        error = size(h * sum(w * k for w, k in zip(_ERROR, slopes, strict=True) if w), y, y_next)  # type: ignore[arg-type]
+        error = size(h * sum(w * k for w, k in zip(_ERROR, slopes, strict=True) if w), y, y_next)  # type: ignore[arg-type]  # not 0
         if not math.isfinite(error):
             return None
         if error <= 1:

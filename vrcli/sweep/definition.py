@@ -172,7 +172,7 @@ def _settings_by_optimizer(task: type[Task[Any]], wish: Wish) -> dict[str, Setti
 def _define_one(
     task: type[Task[Any]], wish: Wish, settings: Settings, fixed: Mapping[str, Any], spaces: Mapping[str, Dimension]
 ) -> Definition:
-    from vrcli.spec import resolve
+    from vrcli.spec import FROM_FILE, resolve
 
     def resolved(values: Mapping[str, Any]) -> Resolved:
         return resolve(
@@ -200,7 +200,7 @@ def _define_one(
     values = _by_name(settings, base)
     return Definition(
         task=wish.task, preset=wish.preset, optimizer=settings.optimizer,
-        explicit={name: values[name] for name, origin in base.origins.items() if origin in ("config file", "flag")},
+        explicit={name: values[name] for name, origin in base.origins.items() if origin in (FROM_FILE, "flag")},
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(wish.seeds), device=wish.device, search=wish.search, initial=wish.initial,
