@@ -13,7 +13,9 @@ import pytest
 from vrcli.errors import UsageError, VrError
 from vrcli.report.budget import steps_to_target
 from vrcli.report.curves import binned
-from vrcli.report.figures import Plot, envelopes, profile, target, telemetry
+from vrcli.report.figure_style import Plot
+from vrcli.report.figures import envelopes, telemetry
+from vrcli.report.performance_figures import profile, target
 from vrcli.report.profiles import performance_profile, sensitivity_of
 from vrcli.report.sweep_figures import Trial, parallel, sensitivity, settings_grid, sweep
 
@@ -50,8 +52,8 @@ PLOTS = {
     "profile": lambda: profile({"a": {"cnn": 1.0, "t": 2.0}, "b": {"cnn": 1.5, "t": math.nan}}),
     "sweep": lambda: sweep({"a": trials(), "b": trials()}),
     "sensitivity": lambda: sensitivity({"a": trials(), "b": trials()}),
-    "settings": lambda: settings_grid(trials()),
-    "parallel": lambda: parallel(trials()),
+    "settings": lambda: settings_grid({"a": trials(), "b": trials()}),
+    "parallel": lambda: parallel({"a": trials(), "b": trials()}),
 }
 EMPTY = {
     "envelopes": lambda: envelopes({}),
@@ -66,8 +68,8 @@ EMPTY = {
     "sweep": lambda: sweep({"a": []}),
     "all diverged": lambda: sweep({"a": [Trial({"lr": 0.1}, math.nan)]}),
     "sensitivity": lambda: sensitivity({"a": [Trial({"lr": 0.1}, math.nan), Trial({}, 1.0)]}),
-    "settings": lambda: settings_grid([]),
-    "parallel": lambda: parallel([Trial({"lr": 0.1, "mode": None}, 0.5)]),
+    "settings": lambda: settings_grid({}),
+    "parallel": lambda: parallel({"a": [Trial({"lr": 0.1, "mode": None}, 0.5)]}),
 }
 
 

@@ -1,4 +1,4 @@
-"""Figures of runs: envelopes, telemetry, times to a target and performance profiles.
+"""Figures of runs: envelopes, the curves of single runs, and telemetry.
 
 Each function returns the figure together with the numbers it shows, so that a figure can be checked and redrawn.
 """
@@ -12,61 +12,216 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vrcli.report.budget import ToTarget
 from vrcli.report.curves import Band, Envelope, binned, envelope
 from vrcli.report.figure_style import (
+    PAGE,
+    PANEL,
     Plot,
     legend_below,
     log_where_it_serves,
     mark_on_top,
     new_figure,
-    plain_log_ticks,
     style_of,
     styled,
 )
-from vrcli.report.profiles import performance_profile
 from vrcli.report.statistics import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-Curves: TypeAlias = Sequence[tuple[ArrayLike, ArrayLike]]
+Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
+Curves: TypeAlias = Sequence[Curve]
+#: x and y of each run, by optimizer, by the panel's title.
+Panels: TypeAlias = Mapping[str, Mapping[str, Curves]]
 #: Positions beyond which a curve is drawn as means of consecutive stretches: more would be a smear.
 STRETCHES = 200
 
 
 def envelopes(
-    panels: Mapping[str, Mapping[str, Curves]],
+    panels: Panels,
     *,
     x_label: str = "step",
-    y_label: str = "loss",
+    y_label: str | None = "loss",
     band: Band = "sd",
     level: float = 0.95,
     log: bool | None = None,
     grid_points: int | None = None,
 ) -> Plot:
-    """Mean curve and band over runs, one colour per optimizer, one panel per split.
+    """Mean curve and band over runs, one colour per optimizer, one panel per split: see `envelope_rows`.
+
+    Args:
+        panels: x and y of each run, by optimizer, by the panel's title ("training", "validation").
+        y_label: of every panel; None where the panel's title says it.
+    """
+    return envelope_rows(
+        {"": panels}, x_label=x_label, y_label=y_label, band=band, level=level, log=log, grid_points=grid_points
+    )
+
+
+def envelope_rows(
+    sections: Mapping[str, Panels],
+    *,
+    x_label: str = "step",
+    y_label: str | None = None,
+    band: Band = "sd",
+    level: float = 0.95,
+    log: bool | None = None,
+    grid_points: int | None = None,
+) -> Plot:
+    """Envelopes with one row of panels per section (task, data set, preset), which share colours and legend only.
 
     The line is thin where not all runs are alive, and there is no band where fewer than two are. A dot on the upper
     edge marks where a run's loss stopped being finite.
 
     Args:
-        panels: x and y of each run, by optimizer, by the panel's title ("training", "validation").
+        sections: panels by the title of their row; x and y of each run, by optimizer, by the panel's title.
+        y_label: of every panel; None where the panel's title says it.
         band: see `curves.envelope`.
         log: logarithmic loss axis; by default where it serves.
         grid_points: interpolate all runs to this many positions, for axes without common positions (seconds).
     """
     with styled():
-        figure, grid = new_figure(1, max(1, len(panels)))
-        names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+        figure, grid = _section_grid(sections)
+        styles = style_of(name for panels in sections.values() for panel in panels.values() for name in panel)
+        counts = {title: _counts(panels) for title, panels in sections.items()}
+        labels = _labels(counts)
         rows: list[dict[str, Any]] = []
-        for axes, (title, panel) in zip(grid[0], panels.items(), strict=False):
-            rows += _panel(axes, title, panel, style_of(names), band, level, log, grid_points)
-            axes.set_title(title)
-            axes.set_xlabel(x_label)
-            axes.set_ylabel(y_label)
-        legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))
+        for line, (section, panels) in zip(grid, sections.items(), strict=False):
+            for axes, (title, panel) in zip(line, panels.items(), strict=False):
+                found = _panel(axes, title, panel, styles, labels, band, level, log, grid_points)
+                rows += [{"section": section, **row} for row in found]
+            _name_axes(line, section, panels, counts[section] if labels is None else {}, x_label, y_label)
+        everyone = _fullest(axes for line in grid for axes in line)
+        legend_below(figure, everyone, note=_band_words(band, level, rows))
         return Plot(figure, rows)
+
+
+def run_curves(
+    sections: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Curve]]]],
+    *,
+    x_label: str = "step",
+    y_label: str | None = None,
+    log: bool | None = None,
+) -> Plot:
+    """Every run's own curve as a thin line, one colour per optimizer.
+
+    Args:
+        sections: x and y by run, by optimizer, by the panel's title, by the title of the row of panels.
+        y_label: of every panel; None where the panel's title says it.
+    """
+    with styled():
+        figure, grid = _section_grid(sections)
+        styles = style_of(name for panels in sections.values() for panel in panels.values() for name in panel)
+        plain = {s: {t: _listed(panel) for t, panel in panels.items()} for s, panels in sections.items()}
+        counts = {title: _counts(panels) for title, panels in plain.items()}
+        labels = _labels(counts)
+        rows: list[dict[str, Any]] = []
+        for line, (section, panels) in zip(grid, sections.items(), strict=False):
+            for axes, (title, panel) in zip(line, panels.items(), strict=False):
+                found = _own_lines(axes, title, panel, styles, labels, log)
+                rows += [{"section": section, **row} for row in found]
+            _name_axes(line, section, panels, counts[section] if labels is None else {}, x_label, y_label)
+        most = max((row["averaged"] for row in rows), default=1)
+        notes = ["one line per run"]
+        notes += ["dots where a run's value stopped being finite"] * any(not math.isfinite(r["y"]) for r in rows)
+        notes += [f"points average up to {most} steps"] * (most > 1)
+        legend_below(figure, _fullest(axes for line in grid for axes in line), note="; ".join(notes))
+        return Plot(figure, rows)
+
+
+def _own_lines(
+    axes: Axes,
+    title: str,
+    panel: Mapping[str, Mapping[str, Curve]],
+    styles: Mapping[str, Mapping[str, Any]],
+    labels: Mapping[str, str] | None,
+    log: bool | None,
+) -> list[dict[str, Any]]:
+    """Draw the runs of one panel, in turns so that no optimizer hides the others, and return their numbers."""
+    rows: list[dict[str, Any]] = []
+    stretched, averaged = _in_stretches([curve for runs in panel.values() for curve in runs.values()])
+    drawn = iter(stretched)
+    lines = [
+        (turn, name, run, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+        for name, runs in panel.items()
+        for turn, (run, (x, y)) in enumerate((run, next(drawn)) for run in runs)
+    ]
+    for turn, name, run, x, y in sorted(lines, key=lambda line: line[0]):
+        label = (labels[name] if labels is not None else name) if turn == 0 else None
+        many = len(panel[name]) > 1
+        thin_line = {**styles[name], "linewidth": 0.7, "alpha": 0.75} if many else styles[name]
+        axes.plot(x, np.where(np.isfinite(y), y, np.nan), label=label, **thin_line)
+        rows += [
+            {"panel": title, "optimizer": name, "run": run, "averaged": averaged, "x": at, "y": value}
+            for at, value in zip(x.tolist(), y.tolist(), strict=True)
+        ]
+    for name, runs in panel.items():
+        lost = [x for x in map(_first_lost, runs.values()) if x is not None]
+        mark_on_top(axes, lost, styles[name]["color"])
+    values = [y for *_, y in lines]
+    _limit(axes, values, log_where_it_serves(axes, [np.where(y > 0, y, np.nan) for y in values], log))
+    return rows
+
+
+def _section_grid(sections: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[list[Axes]]]:
+    """One row of axes per section, as wide as the widest; places without a panel are empty."""
+    width = max((len(panels) for panels in sections.values()), default=1) or 1
+    count = max(1, len(sections))
+    page = PAGE if width > 1 else PANEL + 0.6
+    figure, grid = new_figure(count, width, size=(page, (2.5 if count == 1 else 2.0) * count + 0.4))
+    for line, panels in zip(grid, sections.values(), strict=False):
+        for axes in line[len(panels) :]:
+            axes.set_visible(False)
+    return figure, grid
+
+
+def _name_axes(
+    line: Sequence[Axes],
+    section: str,
+    panels: Mapping[str, Any],
+    counts: Mapping[str, str],
+    x_label: str,
+    y_label: str | None,
+) -> None:
+    """Titles and axis labels of one row; the numbers of runs where they are not the same in every row."""
+    for axes, title in zip(line, panels, strict=False):
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(title if y_label is None else y_label)
+        if y_label is not None:
+            axes.set_title(title)
+    if section and line:
+        words = ", ".join(f"{name} {count}" for name, count in counts.items())
+        line[0].set_title(section, loc="left", fontweight="bold")
+        if words:
+            line[0].set_title(f"{section}\n", loc="left", fontweight="bold")
+            line[0].annotate(f"n: {words}", (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points",
+                             fontsize=7)  # fmt: skip
+
+
+def _listed(panel: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curves]:
+    return {name: list(runs.values()) for name, runs in panel.items()}
+
+
+def _counts(panels: Panels) -> dict[str, str]:
+    """Runs of each optimizer, and how many of them were lost in any panel: "5", "5, 1 lost"."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(name for panel in panels.values() for name in panel):
+        mine = [panel[name] for panel in panels.values() if name in panel]
+        lost = max(sum(_first_lost(curve) is not None for curve in curves) for curves in mine)
+        found[name] = f"{max(map(len, mine))}{f', {lost} lost' if lost else ''}"
+    return found
+
+
+def _labels(counts: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
+    """Legend entries with the number of runs; None where that differs between sections and must stand there."""
+    found: dict[str, set[str]] = {}
+    for by_name in counts.values():
+        for name, count in by_name.items():
+            found.setdefault(name, set()).add(count)
+    if any(len(seen) > 1 for seen in found.values()):
+        return None
+    return {name: f"{name} (n = {seen.pop()})" for name, seen in found.items()}
 
 
 def telemetry(
@@ -80,10 +235,11 @@ def telemetry(
     with styled():
         count = max(1, len(metrics))
         figure, grid = new_figure(count, 1, sharex=True, size=(5.2, 1.5 * count + 0.8))
+        labels = _labels({"": _counts(metrics)})
         names = list(dict.fromkeys(name for panel in metrics.values() for name in panel))
         rows: list[dict[str, Any]] = []
         for line, (label, panel) in zip(grid, metrics.items(), strict=False):
-            rows += _panel(line[0], label, panel, style_of(names), band, level, None, None)
+            rows += _panel(line[0], label, panel, style_of(names), labels, band, level, None, None)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
         grid[-1][0].set_xlabel(x_label)
         legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))
@@ -116,6 +272,7 @@ def _panel(
     title: str,
     panel: Mapping[str, Curves],
     styles: Mapping[str, Mapping[str, Any]],
+    labels: Mapping[str, str] | None,
     band: Band,
     level: float,
     log: bool | None,
@@ -125,10 +282,10 @@ def _panel(
     rows: list[dict[str, Any]] = []
     drawn: list[Array] = []
     for name, curves in panel.items():
-        stretched, averaged = (curves, 1) if grid_points else _in_stretches(curves)
-        found = envelope(stretched, band=band, level=level, grid=_grid(curves, grid_points))
+        stretched, averaged = _in_stretches(curves)
+        found = envelope(stretched, band=band, level=level, grid=_grid(stretched, grid_points))
         lost = [x for x in map(_first_lost, curves) if x is not None]
-        _draw(axes, name, found, styles[name], len(lost))
+        _draw(axes, name if labels is None else labels[name], found, styles[name])
         mark_on_top(axes, lost, styles[name]["color"])
         drawn += [found.centre, *(np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))]
         rows += _rows(title, name, found, averaged)
@@ -167,9 +324,8 @@ def _grid(curves: Curves, points: int | None) -> Array | None:
     return np.linspace(0.0, max(ends), points) if points and ends else None
 
 
-def _draw(axes: Axes, name: str, found: Envelope, style: Mapping[str, Any], lost: int) -> None:
+def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> None:
     whole = found.n == found.runs
-    label = f"{name} (n = {found.runs}{f', {lost} lost' if lost else ''})"
     if not whole.any():
         whole = found.n == found.n.max(initial=0)
     # The full line keeps one point beyond where all runs are alive, so that the two lines meet.
@@ -192,72 +348,3 @@ def _rows(title: str, name: str, found: Envelope, averaged: int) -> list[dict[st
         {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": lost}
         for x, c, low, high, n, lost in zip(*(column.tolist() for column in columns), strict=True)
     ]
-
-
-def target(reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_label: str = "the target") -> Plot:
-    """The share of runs that reached a target, over what it took them; runs that ended before are ticks on their line.
-
-    Args:
-        reached: by optimizer, see `budget.steps_to_target`.
-    """
-    with styled():
-        figure, grid = new_figure()
-        axes = grid[0][0]
-        end = max([0.0, *(x for found in reached.values() for x in found.last)])
-        rows: list[dict[str, Any]] = []
-        for name, style in style_of(reached).items():
-            found = reached[name]
-            at, share = found.distribution()
-            xs, ys = (
-                np.concatenate([[0.0], at, [end]]),
-                np.concatenate([[0.0], share, share[-1:] if len(share) else [0.0]]),
-            )
-            axes.plot(xs, ys, drawstyle="steps-post", label=f"{name} ({found.reached} of {found.n})", **style)
-            outs = zip(found.when, found.last, found.diverged, strict=True)
-            ended = [x for when, x, lost in outs if when is None and not lost]
-            heights = [float(ys[np.searchsorted(xs, x, side="right") - 1]) for x in ended]
-            axes.plot(ended, heights, linestyle="none", marker="|", markersize=8, color=style["color"])
-            rows += [{"optimizer": name, "x": x, "share": y} for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]
-        axes.set_ylim(-0.02, 1.04)
-        axes.set_xlim(left=0)
-        axes.set_xlabel(f"{x_label} to {target_label}")
-        axes.set_ylabel("share of runs")
-        legend_below(figure, axes)
-        return Plot(figure, rows)
-
-
-def profile(
-    costs: Mapping[str, Mapping[str, float]], *, cost_label: str = "validation loss", most: float | None = None
-) -> Plot:
-    """Dolan and More's performance profiles: on what share of tasks each optimizer is within a factor of the best.
-
-    Args:
-        costs: by optimizer, by task; smaller is better, NaN or infinite for a failure.
-        most: largest factor drawn; by default a little past the largest that occurs.
-    """
-    found = performance_profile(costs)
-    with styled():
-        figure, grid = new_figure()
-        axes = grid[0][0]
-        largest = max([1.0, *(float(f[-1]) for f, _ in found.values() if len(f))])
-        end = most or 1.1 * largest
-        rows: list[dict[str, Any]] = []
-        for name, style in style_of(found).items():
-            factors, shares = found[name]
-            xs = np.concatenate([[1.0], factors, [max(end, largest)]])
-            ys = np.concatenate([[0.0], shares, shares[-1:]]) if len(shares) else np.zeros(2)
-            axes.plot(xs, ys, drawstyle="steps-post", label=name, **style)
-            rows += [
-                {"optimizer": name, "factor": x, "share": y}
-                for x, y in zip(factors.tolist(), shares.tolist(), strict=True)
-            ]
-        if end > 10:
-            axes.set_xscale("log")
-            plain_log_ticks(axes.xaxis, end)
-        axes.set_xlim(1.0, max(end, math.nextafter(1.0, 2.0)))
-        axes.set_ylim(-0.02, 1.04)
-        axes.set_xlabel(f"{cost_label} relative to the best optimizer")
-        tasks = len({task for by_task in costs.values() for task in by_task})
-        axes.set_ylabel(f"share of {tasks} tasks")
-        legend_below(figure, axes)
-        return Plot(figure, rows)

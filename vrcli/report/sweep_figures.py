@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 
 from vrcli.report.curves import best_so_far, thin
 from vrcli.report.figure_style import (
+    COLOURS,
     OUTCOMES,
     PAGE,
+    PANEL,
     Plot,
     legend_below,
     log_where_it_serves,
@@ -30,6 +32,7 @@ from vrcli.report.wording import setting as shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 #: Colour of trials that diverged: none of the outcome scale's.
 LOST = "#CC0066"
@@ -90,10 +93,7 @@ def sweep(
         last.set_xlabel("trial")
         last.set_ylabel(outcome_label)
         if norm is not None:
-            import matplotlib
-
-            mappable = matplotlib.cm.ScalarMappable(norm, OUTCOMES)
-            figure.colorbar(mappable, ax=left[:count], label=outcome_label, pad=0.02, aspect=30)
+            _outcome_bar(figure, left[:count], norm, outcome_label)
         legend_below(figure, last)
         return Plot(figure, rows)
 
@@ -176,7 +176,7 @@ def sensitivity(
         top.set_ylabel(outcome_label)
         bottom.set_ylabel("diverged")
         bottom.set_ylim(-0.05, 1.05)
-        bottom.set_xlabel("learning rate" if setting == "lr" else setting)
+        bottom.set_xlabel(named(setting))
         legend_below(figure, top, note=f"medians; thick within {100 * tolerance:g}% of the best; crosses diverged")
         return Plot(figure, rows)
 
@@ -221,76 +221,128 @@ def _log_x_where_it_serves(axes: Axes, values: Sequence[float]) -> None:
         plain_log_ticks(axes.xaxis, math.inf)
 
 
-def settings_grid(trials: Sequence[Trial], *, outcome_label: str = "best validation loss") -> Plot:
-    """The outcome of one optimizer's trials over each searched setting; diverged ones are crosses on the upper edge."""
-    names = list(dict.fromkeys(name for t in trials for name in t.settings))
+def settings_grid(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss") -> Plot:
+    """The outcome of each optimizer's trials over each searched setting; diverged ones are crosses on the upper edge.
+
+    Args:
+        trials: by optimizer, each of which begins a row of panels.
+    """
+    names = {optimizer: _setting_names(found) for optimizer, found in trials.items()}
+    columns = min(4, max([1, *map(len, names.values())]))
+    lines = [
+        (optimizer, own[start : start + columns])
+        for optimizer, own in names.items()
+        for start in range(0, len(own), columns)
+    ]
     with styled():
-        columns = min(3, max(1, len(names)))
-        lines = max(1, math.ceil(len(names) / columns))
-        figure, grid = new_figure(lines, columns, size=(PAGE, 2.2 * lines + 0.2), sharey=True)
-        places = [axes for line in grid for axes in line]
-        for axes in places[len(names) :]:
-            axes.set_visible(False)
+        size = (max(PANEL, 1.75 * columns), 2.0 * max(1, len(lines)) + 0.2)
+        figure, grid = new_figure(max(1, len(lines)), columns, size=size, sharey=True)
         rows: list[dict[str, Any]] = []
-        for axes, name in zip(places, names, strict=False):
-            with_it = [t for t in trials if name in t.settings]
-            numeric = all(
-                isinstance(t.settings[name], int | float) and not isinstance(t.settings[name], bool) for t in with_it
-            )
-            labels = sorted({shown(t.settings[name]) for t in with_it})
-            at = [float(t.settings[name]) if numeric else labels.index(shown(t.settings[name])) for t in with_it]
-            good = [(x, t.outcome) for x, t in zip(at, with_it, strict=True) if not t.diverged]
-            axes.plot([x for x, _ in good], [v for _, v in good], "o", markersize=4, alpha=0.7, color="#0072B2")
-            mark_on_top(axes, [x for x, t in zip(at, with_it, strict=True) if t.diverged], LOST, "x")
-            if numeric:
-                _log_x_where_it_serves(axes, at)
-            else:
-                axes.set_xticks(range(len(labels)), labels)
-                axes.set_xlim(-0.5, len(labels) - 0.5)
-            axes.set_xlabel(name)
-            rows += [
-                {"setting": name, "value": shown(t.settings[name]), "outcome": t.outcome, "diverged": t.diverged}
-                for t in with_it
-            ]
-        log_where_it_serves(places[0], [np.array([t.outcome for t in trials])])
-        for line in grid:
+        for line, (optimizer, own) in zip(grid, lines, strict=False):
+            for axes in line[len(own) :]:
+                axes.set_visible(False)
+            for axes, name in zip(line, own, strict=False):
+                rows += _over_setting(axes, optimizer, name, [t for t in trials[optimizer] if name in t.settings])
             line[0].set_ylabel(outcome_label)
+            line[0].set_title(optimizer, loc="left", fontweight="bold")
+        log_where_it_serves(grid[0][0], [np.array([t.outcome for found in trials.values() for t in found])])
         return Plot(figure, rows)
 
 
-def parallel(trials: Sequence[Trial], *, outcome_label: str = "best validation loss") -> Plot:
-    """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good."""
-    names = list(dict.fromkeys(name for t in trials for name in t.settings))
+def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Draw the outcomes over one setting and return them."""
+    numeric = all(_is_number(t.settings[name]) for t in trials)
+    labels = sorted({shown(t.settings[name]) for t in trials})
+    at = [float(t.settings[name]) if numeric else labels.index(shown(t.settings[name])) for t in trials]
+    good = [(x, t.outcome) for x, t in zip(at, trials, strict=True) if not t.diverged]
+    axes.plot([x for x, _ in good], [v for _, v in good], "o", markersize=3.5, alpha=0.7, color=COLOURS[0])
+    mark_on_top(axes, [x for x, t in zip(at, trials, strict=True) if t.diverged], LOST, "x")
+    if numeric:
+        _log_x_where_it_serves(axes, at)
+    else:
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+    axes.set_xlabel(named(name))
+    return [
+        {
+            "optimizer": optimizer,
+            "setting": name,
+            "value": shown(t.settings[name]),
+            "outcome": t.outcome,
+            "diverged": t.diverged,
+        }
+        for t in trials
+    ]
+
+
+def named(setting: str) -> str:
+    """A setting as an axis is called."""
+    return "learning rate" if setting == "lr" else setting
+
+
+def _setting_names(trials: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(name for t in trials for name in t.settings))
+
+
+def parallel(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss") -> Plot:
+    """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good.
+
+    Args:
+        trials: by optimizer, each with a panel of its own; all share the colours.
+    """
     with styled():
-        figure, grid = new_figure(size=(PAGE, 3.0))
-        axes = grid[0][0]
-        norm = _norm([t.outcome for t in trials])
-        scaled = [_unit([t.settings.get(name) for t in trials]) for name in names]
-        scaled.append(_unit([t.outcome if not t.diverged else None for t in trials]))
-        import matplotlib
-
-        colours = matplotlib.colormaps[OUTCOMES]
-        order = sorted(range(len(trials)), key=lambda i: -trials[i].outcome if not trials[i].diverged else -math.inf)
-        for i in order:
-            lost = trials[i].diverged or norm is None
-            colour = LOST if lost or norm is None else colours(norm(trials[i].outcome))
-            heights = [column[0][i] for column in scaled]
-            axes.plot(range(len(scaled)), heights, color=colour, linewidth=1, alpha=0.5 if lost else 0.9)
-        for place, (_, low, high) in enumerate(scaled):
-            axes.text(place, -0.03, low, ha="center", va="top", fontsize=7)
-            axes.text(place, 1.03, high, ha="center", va="bottom", fontsize=7)
-        axes.set_xticks(range(len(scaled)), [*names, outcome_label])
-        axes.tick_params(axis="x", pad=12, length=0)
-        axes.set_yticks([])
-        axes.set_ylim(-0.02, 1.02)
-        axes.grid(visible=True, axis="x", color="#888888")
-        for side in ("left", "bottom"):
-            axes.spines[side].set_visible(False)
-        if any(t.diverged for t in trials):
-            axes.plot([], [], color=LOST, label="diverged")
-            legend_below(figure, axes)
-        rows = [{**{n: shown(t.settings.get(n)) for n in names}, "outcome": t.outcome} for t in trials]
+        count = max(1, len(trials))
+        figure, grid = new_figure(count, 1, size=(PAGE, 2.0 * count + 0.8))
+        norm = _norm([t.outcome for found in trials.values() for t in found])
+        rows: list[dict[str, Any]] = []
+        for (axes,), (name, found) in zip(grid, trials.items(), strict=False):
+            _parallel_lines(axes, found, norm, outcome_label)
+            axes.set_title(f"{name}\n", loc="left", fontweight="bold")
+            rows += [
+                {"optimizer": name, "trial": i + 1, "settings": _words(t.settings), "outcome": t.outcome}
+                for i, t in enumerate(found)
+            ]
+        if norm is not None:
+            _outcome_bar(figure, [line[0] for line in grid], norm, outcome_label)
+        if any(t.diverged for found in trials.values() for t in found):
+            grid[0][0].plot([], [], color=LOST, label="diverged")
+            legend_below(figure, grid[0][0])
         return Plot(figure, rows)
+
+
+def _parallel_lines(axes: Axes, trials: Sequence[Trial], norm: Normalize | None, outcome_label: str) -> None:
+    import matplotlib
+
+    colours = matplotlib.colormaps[OUTCOMES]
+    names = _setting_names(trials)
+    scaled = [_unit([t.settings.get(name) for t in trials]) for name in names]
+    scaled.append(_unit([t.outcome if not t.diverged else None for t in trials]))
+    order = sorted(range(len(trials)), key=lambda i: -trials[i].outcome if not trials[i].diverged else -math.inf)
+    for i in order:
+        lost = trials[i].diverged or norm is None
+        colour = LOST if lost or norm is None else colours(norm(trials[i].outcome))
+        heights = [column[0][i] for column in scaled]
+        axes.plot(range(len(scaled)), heights, color=colour, linewidth=1, alpha=0.5 if lost else 0.9)
+    for place, (_, low, high) in enumerate(scaled):
+        axes.text(place, -0.05, low, ha="center", va="top", fontsize=7)
+        axes.text(place, 1.05, high, ha="center", va="bottom", fontsize=7)
+    axes.set_xticks(range(len(scaled)), [*map(named, names), outcome_label])
+    axes.tick_params(axis="x", pad=12, length=0)
+    axes.set_yticks([])
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(visible=True, axis="x", color="#888888")
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def _outcome_bar(figure: Figure, axes: Sequence[Axes], norm: Normalize, label: str) -> None:
+    """The scale of the outcomes' colours, beside the panels that use it."""
+    import matplotlib
+    from matplotlib.colors import LogNorm
+
+    bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, OUTCOMES), ax=axes, label=label, pad=0.02, aspect=30)
+    if isinstance(norm, LogNorm):
+        plain_log_ticks(bar.ax.yaxis, float(norm.vmax or 1.0) / float(norm.vmin or 1.0))
 
 
 def _is_number(value: Any) -> bool:
