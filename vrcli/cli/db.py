@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from vrcli.cli import db_merge
 from vrcli.cli import request as req
 from vrcli.cli.runs import open_existing
 
@@ -24,12 +25,12 @@ def info(database: str = req.DB, format: str = req.FORMAT, debug: bool = req.DEB
     if format == "json":
         print(json.dumps(facts, default=str))
         return
+    statuses = facts.pop("runs_by_status")
     for name, value in facts.items():
-        say(
-            f"{name.replace('_', ' '):16} {value:,}"
-            if isinstance(value, int)
-            else f"{name.replace('_', ' '):16} {value}"
-        )
+        text = f"{value:,}" if isinstance(value, int) else str(value)
+        if name == "runs" and statuses:
+            text += f" ({', '.join(f'{count:,} {status}' for status, count in sorted(statuses.items()))})"
+        say(f"{name.replace('_', ' '):16} {text}")
 
 
 @app.command("check")
@@ -72,3 +73,6 @@ def upgrade(database: str = req.DB, debug: bool = req.DEBUG) -> None:
         f"{database}: schema {done.before or 'none'} -> {done.after}"
         + (f", backup in {done.backup}" if done.backup else "")
     )
+
+
+app.command("merge")(db_merge.merge)

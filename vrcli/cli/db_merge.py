@@ -1,0 +1,162 @@
+"""`vr db merge`: bring the runs of other databases in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from db.records import MergeReport
+    from db.store import Store
+
+
+def merge(
+    others: list[str] = typer.Argument(metavar="OTHER", help="database files, or SQLAlchemy URLs"),
+    dry_run: bool = typer.Option(False, "--dry-run", help="say what would come in, change nothing"),
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Copy the runs and sweeps of other databases into this one, each once however often it is done.
+
+    The others are only read. Runs that have not ended there are left out until they have.
+    """
+    req.check_format(format)
+    from vrcli.cli.console import say
+
+    bodies = []
+    with own(database, dry_run) as store:
+        for other in others:
+            with opened(other, store) as source:
+                report = copy(store, source, dry_run)
+            bodies.append({"other": other, **as_json(report)})
+            if format == "text":
+                for line in lines(other, report, dry_run):
+                    say(line)
+    if format == "json":
+        print(json.dumps({"database": database, "dry_run": dry_run, "merged": bodies}))
+
+
+@contextmanager
+def own(database: str, dry_run: bool) -> Iterator[Store]:
+    """The database that takes the runs; one that is not there is made, but not for a rehearsal."""
+    import tempfile
+
+    from db.store import Store
+
+    if dry_run and "://" not in database and not Path(database).exists():
+        with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
+            yield store
+        return
+    with req.open_store(database) as store:
+        yield store
+
+
+@contextmanager
+def opened(other: str, store: Store) -> Iterator[Store]:
+    """Another database for reading. One of an older schema is read from a copy that is upgraded; it stays as it is.
+
+    Raises:
+        UsageError: it is not there, or is the very database that it would be merged into.
+    """
+    import tempfile
+
+    from db.store import Store
+    from db.versions import copy_sqlite
+
+    path = None if "://" in other else Path(other).expanduser()
+    if path is None:
+        with Store.open(other, mode="read") as source:
+            yield source
+        return
+    if not path.exists():
+        raise UsageError(f"there is no database {other}")
+    if store.location.path is not None and store.location.path.exists() and path.samefile(store.location.path):
+        raise UsageError(f"{other} is the database that it would be merged into; --db names another")
+    if not is_older(path):
+        with Store.open(path, mode="read") as source:
+            yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy_sqlite(path, copy)
+        Store.upgrade(copy)
+        with Store.open(copy, mode="read") as source:
+            yield source
+
+
+def is_older(path: Path) -> bool:
+    """Whether an SQLite file has an earlier schema of vr's."""
+    from db import schema, versions
+    from db.connection import Location
+
+    location = Location(path)
+    location.check_file("read")
+    engine = location.engine(read_only=True)
+    try:
+        with engine.connect() as connection:
+            found = versions.revision(connection, location.label)
+        return found is not None and int(found) < int(schema.SCHEMA)
+    finally:
+        engine.dispose()
+
+
+def copy(store: Store, source: Store, dry_run: bool) -> MergeReport:
+    """Merge, with a bar on a terminal."""
+    from vrcli.cli.runs_export import progress
+
+    if dry_run:
+        return store.merge(source, dry_run=True)
+    with progress(source.info()["runs"]) as advance:
+        return store.merge(source, advance=advance)
+
+
+def lines(other: str, report: MergeReport, dry_run: bool) -> list[str]:
+    """What a merge did, for people."""
+    would = "would bring in" if dry_run else "brought in"
+    parts = [f"{len(report.added):,} run{'s' * (len(report.added) != 1)} ({report.points:,} points)"]
+    if report.sweeps or report.trials:
+        parts.append(f"{len(report.sweeps):,} sweep{'s' * (len(report.sweeps) != 1)}")
+        parts.append(f"{report.trials:,} trial{'s' * (report.trials != 1)}")
+    found = [f"{other}: {would} {', '.join(parts)}; {report.known:,} known already"]
+    if report.added:
+        found.append(f"  new here: {numbers(report.added)}")
+    if report.updated:
+        found.append(f"  gone on over there, {'to be ' if dry_run else ''}replaced here: {numbers(report.updated)}")
+    if report.repeated:
+        found.append(
+            f"  same settings and seed as a run that is here: {numbers(report.repeated)} (reports count one of them)"
+        )
+    if report.running:
+        found.append(f"  left out: {report.running} still running there")
+    if report.conflicting_trials:
+        found.append(f"  left out: {report.conflicting_trials} trials, in whose place this database has others")
+    return found
+
+
+def numbers(ids: tuple[int, ...]) -> str:
+    """Numbers of runs in few characters: 3-7, 9."""
+    ranges: list[list[int]] = []
+    for number in sorted(ids):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    shown = texts if len(texts) <= 12 else [*texts[:12], f"and {len(texts) - 12} more"]
+    return f"run{'s' * (len(ids) != 1)} {', '.join(shown)}"
+
+
+def as_json(report: MergeReport) -> dict[str, Any]:
+    """A report as plain values."""
+    from dataclasses import asdict
+
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(report).items()}
