@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
-    from db.records import RunRecord
+    from db.records import RunRecord, TrialRecord
     from db.store import Store
     from vrcli.report.page_data import Source
     from vrcli.report.page_sweeps import Search
@@ -46,20 +47,22 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from datetime import UTC, datetime
 
     from vrcli import __version__
-    from vrcli.cli.report import declared, stopped_early, trial_counts
+    from vrcli.cli.report import declared
     from vrcli.report.groups import FINISHED
     from vrcli.report.page_data import Source, selection_notes
     from vrcli.report.selection import quotable
     from vrcli.report.types import Column
 
     finished = [run for run in runs if run.status in FINISHED]
-    selection = quotable(finished, trial_counts(store))
-    stopped = stopped_early(store, {run.sweep_id for run in runs if run.sweep_id is not None})
+    sweeps = {id: store.trials(id) for id in sorted({run.sweep_id for run in runs if run.sweep_id is not None})}
+    selection = quotable(finished, trials_ended(sweeps))
+    stopped = {id: {t.id for t in trials if t.state == "pruned"} for id, trials in sweeps.items()}
+    stopped = {id: trials for id, trials in stopped.items() if trials}
     known = declared({run.task for run in runs})
     return Source(
         runs=runs,
         selection=selection,
-        searches=searches_of(store, runs),
+        searches=searches_of(store, runs, sweeps),
         commands=commands_of(runs),
         read=lambda ids, names: store.curves(ids, names),
         known=known,
@@ -73,24 +76,34 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     )
 
 
-def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
-    """The sweeps that the runs belong to, with all trials of the optimizers among them."""
+def trials_ended(sweeps: Mapping[int, Iterable[TrialRecord]]) -> dict[tuple[int, str], list[datetime]]:
+    """When the trials of each sweep's optimizers ended, in order: what budgets are counted from."""
+    ended: dict[tuple[int, str], list[datetime]] = {}
+    for id, trials in sweeps.items():
+        for trial in trials:
+            if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
+                ended.setdefault((id, trial.optimizer), []).append(trial.finished_at)
+    return {key: sorted(times) for key, times in ended.items()}
+
+
+def searches_of(store: Store, runs: Iterable[RunRecord], sweeps: Mapping[int, Sequence[TrialRecord]]) -> list[Search]:
+    """All trials of the optimizers that the runs are of, by sweep.
+
+    Args:
+        sweeps: trials of the runs' sweeps.
+    """
     from vrcli.report.page_sweeps import Search, Trial
 
-    wanted: dict[int, set[str]] = {}
-    for run in runs:
-        if run.sweep_id is not None:
-            wanted.setdefault(run.sweep_id, set()).add(run.optimizer)
     found = []
-    for id in sorted(wanted):
+    for id, optimizer in sorted({(run.sweep_id, run.optimizer) for run in runs if run.sweep_id is not None}):
         sweep = store.sweep(id)
         section = (sweep.task, sweep.dataset or "", sweep.dataset_fingerprint or "", sweep.preset or "")
-        for optimizer in sorted(wanted[id]):
-            trials = [
-                Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
-                for t in store.trials(id, optimizer=optimizer)
-            ]
-            found.append(Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials))
+        trials = [
+            Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
+            for t in sweeps[id]
+            if t.optimizer == optimizer
+        ]
+        found.append(Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials))
     return found
 
 

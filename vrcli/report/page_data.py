@@ -283,7 +283,7 @@ def selection_notes(runs: Sequence[PageRun], selection: Selection, stopped: Mapp
         notes.append(f"{selection.searched} runs of sweeps' trials: not in the tables, but under their sweep")
     if selection.flattered:
         text = "some rows show the best trial of a sweep on the search's own seed"
-        notes.append(f"{text}; --confirm-seeds gives fresh ones")
+        notes.append(f"{text}: the best of many is flattered, fresh seeds (--confirm-seeds) are not")
     return notes
 
 

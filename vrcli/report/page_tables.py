@@ -86,10 +86,12 @@ def summary_grid(table: Table) -> Grid:
     for row, line in zip(table.rows, lines, strict=True):
         keys: list[float | None] = [None] * len(line)
         for column in table.columns:
-            keys[titles.index(column.title or column.key)] = _key(row.cells[column.key].summary.mean)
+            if (title := column.title or column.key) in titles:
+                keys[titles.index(title)] = _key(row.cells[column.key].summary.mean)
         cells = [Data(text, bold, key) for (text, bold), key in zip(line, keys, strict=True)]
-        found.append(cells[1:])  # the task stands in the heading
-    return Grid([Head(text, side == "right") for text, side in heads[1:]], found)
+        found.append([cell for title, cell in zip(titles, cells, strict=True) if title != "task"])
+    # The task stands in the heading of the section.
+    return Grid([Head(text, side == "right") for text, side in heads if text != "task"], found)
 
 
 @dataclass(frozen=True)

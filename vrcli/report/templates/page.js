@@ -130,9 +130,9 @@
     return loading;
   }
 
-  const settings = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d"] };
+  const settings = { displaylogo: false, responsive: true, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]], toImageButtonOptions: { format: "svg" } };
   function layout(x, y, extra = {}) {
-    const axis = { gridcolor: theme.grid, linecolor: theme.axis, zeroline: false, automargin: true, exponentformat: "power", minexponent: 4 };
+    const axis = { gridcolor: theme.grid, linecolor: theme.axis, zeroline: false, automargin: true, tickformat: "~g" };
     return {
       margin: { l: 52, r: 12, t: 14, b: 42 }, showlegend: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: theme.ink, size: 12, family: getComputedStyle(document.body).fontFamily },
@@ -268,7 +268,7 @@
       const axis = this.data.parameters.find((p) => p.name === parameter);
       const traces = this.legend.shown.flatMap(({ i, name, colour }) => this.traces(this.data.searches[i], parameter, name, colourOf(colour), dashOf(colour)));
       Plotly.react(one(".plot", panel), traces, layout(
-        { title: { text: escaped(parameter || "trial"), standoff: 6 }, type: axis?.category ? "category" : axis?.log ? "log" : "linear" },
+        { title: { text: escaped(parameter || "trial"), standoff: 6 }, tickformat: axis?.category ? "" : "~g", type: axis?.category ? "category" : axis?.log ? "log" : "linear" },
         { title: { text: "best validation loss", standoff: 6 }, type: this.data.log ? "log" : "linear" },
         { hovermode: "closest", uirevision: "same" },
       ), settings);
@@ -280,7 +280,7 @@
       const good = places.filter((i) => search.v[i] !== null), bad = places.filter((i) => search.v[i] === null);
       const points = { name, mode: "markers", hovertemplate: "%{customdata}", cliponaxis: false };
       const traces = [
-        { ...points, x: good.map(x), y: good.map((i) => search.v[i]), customdata: good.map(text), marker: { color: colour, size: 7, opacity: 0.75, symbol: good.map((i) => (search.state[i] === "pruned" ? "circle-open" : "circle")) } },
+        { ...points, x: good.map(x), y: good.map((i) => search.v[i]), customdata: good.map(text), marker: { color: colour, size: parameter ? 7 : 5, opacity: parameter ? 0.75 : 0.4, symbol: good.map((i) => (search.state[i] === "pruned" ? "circle-open" : "circle")) } },
         { ...points, x: bad.map(x), y: bad.map(() => 1), yaxis: "y2", customdata: bad.map(text), marker: { color: colour, size: 9, symbol: "x-thin", line: { color: colour, width: 2 } } },
       ];
       if (!parameter) traces.unshift({ x: search.k, y: search.best, name, mode: "lines", line: { color: colour, width: 2, shape: "hv", dash }, hovertemplate: "best so far %{y:.4~g}" });
