@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli import runs_export
+from vrcli.cli import runs_diff, runs_export
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -234,4 +234,5 @@ def open_existing(database: str) -> Store:
     return Store.open(database, mode="read")
 
 
+app.command("diff")(runs_diff.diff)
 app.command("export")(runs_export.export)
