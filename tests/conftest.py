@@ -1,8 +1,16 @@
-"""Shared fixtures: one thread, a private cache and working directory, reproducible property tests."""
+"""Shared fixtures: one thread, a private cache and working directory, reproducible property tests, and calling `vr`."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 # One thread each, here and in every process that a test starts: as many tests run side by side as there are cores,
 # and torch's threads would wait for each other. Set before torch is imported.
@@ -14,6 +22,8 @@ from hypothesis import settings
 settings.register_profile("vr", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("vr")
 
+SPIRALS = "vrcli.scaffold.task_template:Spirals"
+
 
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +31,89 @@ def _private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("VR_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("VR_DB", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Run `vr ARGS` in an empty working directory."""
+    from vrcli.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["vr", *map(str, words)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return Result(stop.value.code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def spirals(vr: Callable[..., Result]) -> Callable[..., Result]:
+    """Run the template task's smoke preset, quickly."""
+    return lambda *words: vr("run", SPIRALS, "--preset", "smoke", "--threads", "1", "--malloc-tuning", *words)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., int]:
+    """Write a finished run into vr.db in the working directory of `vr`, without training; returns its number."""
+    from db.store import Store
+
+    def add(
+        optimizer: str = "adamw",
+        *,
+        seed: int = 0,
+        loss: float = 0.1,
+        task: str = "cnn",
+        dataset: str = "digits",
+        preset: str = "quick",
+        status: str = "completed",
+        epochs: int = 4,
+        tag: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        results: Mapping[str, float] | None = None,
+        **settings: Any,
+    ) -> int:
+        training = {"epochs": epochs, "batch_size": 32, "max_steps": None}
+        own = {"lr": 0.01, **settings}
+        spec = {
+            "task": task, "preset": preset, "dataset": dataset, "dataset_fingerprint": f"print-of-{dataset}",
+            "optimizer": optimizer, "seed": seed, "device": "cpu", "threads": 1, "precision": "fp32",
+            "task_settings": {"dataset": dataset, "width": 8}, "training": training, "optimizer_settings": own,
+            "versions": {"vr": "1"},
+        }  # fmt: skip
+        spec_id = hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=8).hexdigest()
+        about = {"vr": "1", "python": "3", "device": "cpu", "cpu": "a processor", "threads": 1, "directory": "/here"}
+        per_epoch, steps = 5, list(range(1, 5 * epochs + 1))
+        end = math.nan if status == "diverged" else loss
+        validation = [loss * (2 - e / epochs) for e in range(1, epochs)] + [end]
+        at = list(range(per_epoch, per_epoch * epochs + 1, per_epoch))
+        with Store.open(tmp_path / "vr.db") as store:
+            run = store.begin_run(spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag)
+            curves = {
+                "train_loss": (steps, [loss * (3 - s / len(steps)) for s in steps]),
+                "lr_effective": (steps, [own["lr"] / s for s in steps]),
+                "val_loss": (at, validation), "val_accuracy": (at, [1 - v for v in validation]),
+                "epoch": (at, [float(e) for e in range(1, epochs + 1)]),
+                "wall_s": (at, [0.5 * e for e in range(1, epochs + 1)]),
+            }  # fmt: skip
+            store.add_points(run.id, curves)
+            found = {
+                "best_val_loss": loss, "test_loss": loss * 1.1, "val_accuracy": 1 - loss, "final_val_loss": end,
+                "wall_s": 2.0, "step_ms": 1.5, "peak_memory_bytes": 3e8,
+                "steps": float(len(steps)), "epochs": float(epochs), **(results or {}),
+            }  # fmt: skip
+            store.finish_run(run.id, status, results=found)
+        return run.id
+
+    return add

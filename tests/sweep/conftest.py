@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,29 +80,11 @@ def mixed() -> Known:
     return KNOWN["hartmann"]
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def vr(capsys, monkeypatch, tmp_path) -> Callable[..., Result]:
+def vr(vr, monkeypatch):
     """Run `vr ARGS` in an empty working directory, with the task valley in reach of this process and its workers."""
-    from vrcli.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["vr", *map(str, words)])
-        monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return Result(int(stop.value.code or 0), captured.out, captured.err)
-
-    return call
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return vr
 
 
 class Inline:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.errors import UsageError
 
 app = typer.Typer(help="Measure speed, side by side.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -99,6 +100,46 @@ def sweep(
     _print(rows(sizes=sizes, rounds=rounds), f"medians of {rounds}; 4 axes as in vradam's space", format)
 
 
+@app.command("store")
+def store(
+    runs: int = typer.Option(10_000, "--runs", min=1, help="runs of the generated database"),
+    points: int = typer.Option(1000, "--points", min=1, help="points of each run's curve"),
+    rounds: int = typer.Option(5, "--rounds", min=1, help="values behind each median"),
+    mlflow: bool = typer.Option(False, "--mlflow", help="also write the same points to MLflow's SQLite backend"),
+    folder: Path | None = typer.Option(None, "--folder", help="where it is generated, and kept", show_default=False),
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Time writing points, and reading a database of many runs: lists, reports, envelopes."""
+    req.check_format(format)
+    from contextlib import nullcontext
+    from tempfile import TemporaryDirectory
+
+    from vrcli.bench.store import against_mlflow, bench_store
+    from vrcli.cli.console import notice
+
+    if folder is not None and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--folder {folder} must be an empty folder")
+    with TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
+        side = against_mlflow(Path(place), points=10_000, rounds=max(5, rounds)) if mlflow else None
+        found = bench_store(Path(place), runs=runs, points=points, rounds=rounds, notice=notice)
+    rows: list[dict[str, Any]] = [
+        {"value": f.value, "unit": f.unit, "worst": f.worst, "n": f.n, "what": f.what} for f in found
+    ]
+    note = f"{runs:,} runs of {points:,} points; medians of n"
+    if side is not None:
+        timings, version = side
+        low, high = timings.ratio_range("mlflow", "vr")
+        for name in ("vr", "mlflow"):
+            worst = 10_000 / max(timings.seconds[name])
+            rows.append({
+                "value": 10_000 / timings.median_s(name), "unit": "points/s", "worst": worst,
+                "n": len(timings.seconds[name]), "what": f"write blocks of 1,000 points: {name}",
+            })  # fmt: skip
+        note += f"; MLflow {version} takes {timings.ratio('mlflow', 'vr'):.1f} x as long ({low:.1f}-{high:.1f})"
+    _print(rows, note, format)
+
+
 def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
@@ -107,9 +148,13 @@ def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:
     if format == "json":
         print(json.dumps({"machine": cpu_name(), "note": note, "rows": list(rows)}))
         return
-    rows = [{name: f"{v:.3g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows]
+    rows = [{name: _number(v) if isinstance(v, float) else v for name, v in row.items()} for row in rows]
     columns = list(rows[0])
     text = [c for c in columns if not str(rows[0][c])[:1].isdigit()]
     for line in grid(columns, rows, right=[c for c in columns if c not in text]):
         say(line)
     say(f"{note}; {cpu_name()}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
