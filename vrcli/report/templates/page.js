@@ -303,6 +303,7 @@
     const block = new (figure.dataset.chart === "curves" ? Curves : Sweep)(figure);
     blocks.push(block);
     block.draw();
+    performance.mark("charts");
   }
   const seen = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
