@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from vrcli import __version__
-from vrcli.cli import bench, compare, db, opts, report, run, runs, sweep, sweeps, tasks
+from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
 from vrcli.cli.settings import ParserError
 from vrcli.errors import VrError
 
@@ -46,6 +46,7 @@ app.command("run", cls=run.RunCommand)(run.run)
 app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
 app.command("compare", cls=compare.CompareCommand)(compare.compare)
 app.command("report")(report.report)
+app.add_typer(plot.app, name="plot")
 app.add_typer(runs.app, name="runs")
 app.add_typer(sweeps.app, name="sweeps")
 app.add_typer(tasks.app, name="tasks")

@@ -225,7 +225,13 @@ def _labels(counts: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
 
 
 def telemetry(
-    metrics: Mapping[str, Mapping[str, Curves]], *, x_label: str = "step", band: Band = "quantile", level: float = 0.9
+    metrics: Panels,
+    *,
+    x_label: str = "step",
+    band: Band = "quantile",
+    level: float = 0.9,
+    log: bool | None = None,
+    grid_points: int | None = None,
 ) -> Plot:
     """Several metrics of the same runs above each other on one x axis.
 
@@ -239,7 +245,7 @@ def telemetry(
         names = list(dict.fromkeys(name for panel in metrics.values() for name in panel))
         rows: list[dict[str, Any]] = []
         for line, (label, panel) in zip(grid, metrics.items(), strict=False):
-            rows += _panel(line[0], label, panel, style_of(names), labels, band, level, None, None)
+            rows += _panel(line[0], label, panel, style_of(names), labels, band, level, log, grid_points)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
         grid[-1][0].set_xlabel(x_label)
         legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))

@@ -36,7 +36,8 @@ def target(reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_la
             ended = [x for when, x, lost in outs if when is None and not lost]
             heights = [float(ys[np.searchsorted(xs, x, side="right") - 1]) for x in ended]
             axes.plot(ended, heights, linestyle="none", marker="|", markersize=8, color=style["color"])
-            rows += [{"optimizer": name, "x": x, "share": y} for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]
+            about = {"optimizer": name, "n": found.n, "reached": found.reached}
+            rows += [{**about, "x": x, "share": y} for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{x_label} to {target_label}")
@@ -46,12 +47,17 @@ def target(reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_la
 
 
 def profile(
-    costs: Mapping[str, Mapping[str, float]], *, cost_label: str = "validation loss", most: float | None = None
+    costs: Mapping[str, Mapping[str, float]],
+    *,
+    cost_label: str = "validation loss",
+    problems: str = "tasks",
+    most: float | None = None,
 ) -> Plot:
     """Dolan and More's performance profiles: on what share of tasks each optimizer is within a factor of the best.
 
     Args:
         costs: by optimizer, by task; smaller is better, NaN or infinite for a failure.
+        problems: what the costs are of.
         most: largest factor drawn; by default a little past the largest that occurs.
     """
     found = performance_profile(costs)
@@ -66,10 +72,8 @@ def profile(
             xs = np.concatenate([[1.0], factors, [max(end, largest)]])
             ys = np.concatenate([[0.0], shares, shares[-1:]]) if len(shares) else np.zeros(2)
             axes.plot(xs, ys, drawstyle="steps-post", label=name, **style)
-            rows += [
-                {"optimizer": name, "factor": x, "share": y}
-                for x, y in zip(factors.tolist(), shares.tolist(), strict=True)
-            ]
+            steps = zip(factors.tolist(), shares.tolist(), strict=True) if len(factors) else [(1.0, 0.0)]
+            rows += [{"optimizer": name, "factor": x, "share": y} for x, y in steps]
         if end > 10:
             axes.set_xscale("log")
             plain_log_ticks(axes.xaxis, end)
@@ -77,6 +81,6 @@ def profile(
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel(f"{cost_label} relative to the best optimizer")
         tasks = len({task for by_task in costs.values() for task in by_task})
-        axes.set_ylabel(f"share of {tasks} tasks")
+        axes.set_ylabel(f"share of {tasks} {problems}")
         legend_below(figure, axes)
         return Plot(figure, rows)

@@ -52,7 +52,7 @@ class Sensitivity:
         n: runs at each.
         best: the setting with the best median, None where everything diverged.
         stable: range around it in which the median stays within the tolerance of the best.
-        decades: width of that range in powers of ten.
+        decades: width of that range in powers of ten; NaN where it begins at zero or below.
     """
 
     at: Array
@@ -64,14 +64,16 @@ class Sensitivity:
 
     @property
     def decades(self) -> float:
-        return math.log10(self.stable[1] / self.stable[0]) if self.stable else 0.0
+        if self.stable is None:
+            return 0.0
+        return math.log10(self.stable[1] / self.stable[0]) if self.stable[0] > 0 else math.nan
 
 
 def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 0.1) -> Sensitivity:
     """Summarise outcomes over a setting such as the learning rate.
 
     Args:
-        points: setting (positive) and outcome of each run; smaller is better, NaN or infinite when it diverged.
+        points: setting and outcome of each run; smaller is better, NaN or infinite when it diverged.
         tolerance: how far above the best the outcome may be, as a share of the best's magnitude.
     """
     runs: dict[float, list[float]] = defaultdict(list)

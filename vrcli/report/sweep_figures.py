@@ -189,7 +189,7 @@ def _sensitivity_lines(
     points: Sequence[tuple[float, float]],
     style: Mapping[str, Any],
 ) -> None:
-    label = f"{name}: stable over {found.decades:.1f} decades" if found.stable else f"{name}: diverged everywhere"
+    label = f"{name}: {_stable_words(found)}"
     middle = np.where(np.isfinite(found.middle), found.middle, np.nan)
     top.plot(found.at, middle, label=label, marker="o", markersize=3, **style)
     finite = [(s, v) for s, v in points if math.isfinite(v)]
@@ -199,6 +199,14 @@ def _sensitivity_lines(
         top.plot(found.at[inside], middle[inside], color=style["color"], linewidth=5, alpha=0.3)
     mark_on_top(top, [s for s, v in points if not math.isfinite(v)], style["color"], "x")
     bottom.plot(found.at, np.array(found.diverged) / np.maximum(found.n, 1), marker="o", markersize=3, **style)
+
+
+def _stable_words(found: Sensitivity) -> str:
+    if found.stable is None:
+        return "diverged everywhere"
+    if math.isfinite(found.decades):
+        return f"stable over {found.decades:.1f} decades"
+    return f"stable from {found.stable[0]:g} to {found.stable[1]:g}"
 
 
 def _sensitivity_rows(name: str, setting: str, found: Sensitivity) -> list[dict[str, Any]]:

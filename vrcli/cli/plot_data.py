@@ -1,0 +1,274 @@
+"""What figures are drawn from: which stored runs stand in which panel, and their curves over the axis asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+    from db.store import Store
+    from vrcli.report.types import Column, Section
+
+AXES = {"step": "step", "epoch": "epoch", "seconds": "wall time (s)"}
+#: Curves that give an axis its positions.
+POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
+#: Rows of panels beyond which a figure is no longer one page.
+MOST_SECTIONS = 6
+#: Lines beyond which a panel cannot be read.
+MOST_LINES = 12
+TITLES = {
+    "train_loss": "training loss", "epoch_train_loss": "training loss\n(epoch mean)", "grad_norm": "gradient norm",
+    "lr_effective": "effective learning rate", "velocity_norm": "velocity norm", "gate": "gate",
+    "wall_s": "wall time (s)",
+}  # fmt: skip
+
+#: Runs by what their line is called, by the title of their section.
+Sections: TypeAlias = dict[str, dict[str, list["RunRecord"]]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs of a figure.
+
+    Args:
+        notes: what must be said of those that are not in it.
+    """
+
+    sections: Sections
+    notes: Sequence[str] = ()
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        return [run for lines in self.sections.values() for runs in lines.values() for run in runs]
+
+
+def title_of(metric: str) -> str:
+    """A curve as its axis is called."""
+    for prefix, words in (("best_val_", "best validation "), ("val_", "validation "), ("test_", "test ")):
+        if metric.startswith(prefix):
+            return words + metric.removeprefix(prefix).replace("_", " ")
+    return TITLES.get(metric) or metric.removeprefix("train_").replace("_", " ")
+
+
+def finished(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
+    """The runs that ended, and a note of the others."""
+    from vrcli.report.groups import FINISHED
+
+    done = [run for run in runs if run.status in FINISHED]
+    others = len(runs) - len(done)
+    return done, [f"{others} runs still running, failed or interrupted: not drawn"] * bool(others)
+
+
+def section_titles(runs: Iterable[RunRecord]) -> dict[Section, str]:
+    """A heading for each task, data set and preset; with the data's fingerprint where only that differs."""
+    keys: dict[Section, str] = {}
+    for run in runs:
+        words = [run.task, run.dataset or "", run.preset or ""]
+        keys[section_of(run)] = " · ".join(word for word in words if word)
+    titles = list(keys.values())
+    return {key: f"{title} · {key[2][:8]}" if titles.count(title) > 1 else title for key, title in keys.items()}
+
+
+def section_of(run: RunRecord) -> Section:
+    """What runs must share to stand in one panel."""
+    return run.task, run.dataset or "", run.dataset_fingerprint or "", run.preset or ""
+
+
+def by_section(runs: Sequence[RunRecord], most: int = MOST_SECTIONS) -> dict[str, list[RunRecord]]:
+    """The runs of each section by its title.
+
+    Raises:
+        UsageError: more sections than the figure takes, with the options that narrow them.
+    """
+    titles = section_titles(runs)
+    if len(titles) > most:
+        names = ", ".join(sorted(titles.values())[:8])
+        more = f" and {len(titles) - 8} more" if len(titles) > 8 else ""
+        asked = "one task, --preset or --where dataset=NAME" if most == 1 else "tasks, --preset or --where dataset=NAME"
+        raise UsageError(
+            f"these runs are of {len(titles)} tasks, data sets or presets ({names}{more}), and one figure takes "
+            f"{most}; name {asked}"
+        )
+    found: dict[str, list[RunRecord]] = {title: [] for title in sorted(titles.values())}
+    for run in runs:
+        found[titles[section_of(run)]].append(run)
+    return found
+
+
+def objective(runs: Sequence[RunRecord]) -> Column:
+    """The result by which runs are chosen: their best validation objective."""
+
+    keys = sorted({key for run in runs for key in run.results if key.startswith("best_val_")})
+    return of_result(keys[0] if keys else "best_val_loss", runs)
+
+
+def of_result(key: str, runs: Sequence[RunRecord]) -> Column:
+    """A result with its direction; the task is asked only where the name does not tell: loading it costs a second."""
+    from vrcli.report.types import Column
+
+    column = Column.of(key)
+    if column.direction is None:
+        from vrcli.cli.report import declared
+
+        column = Column.of(key, declared(run.task for run in runs))
+    return column
+
+
+def configurations(runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Chosen:
+    """Runs pooled over seeds: each optimizer's best settings as `vr report --best` has them, or all settings.
+
+    Raises:
+        UsageError: too many sections or configurations for one figure.
+    """
+    from vrcli.report.selection import quotable
+    from vrcli.report.tables import summarise
+
+    done, notes = finished(runs)
+    chosen = quotable(done, {})
+    by_id = {run.id: run for run in done}
+    if chosen.searched:
+        notes.append(f"{chosen.searched} runs of sweeps' trials: not drawn (vr plot sweep draws them)")
+    if chosen.flattered:
+        notes.append("some lines show the best trial of a sweep on the search's own seed; --confirm-seeds gives more")
+    sections: Sections = {}
+    dropped = 0
+    for title, members in by_section([by_id[run.id] for run in chosen.runs], most).items():
+        column = objective(members)
+        columns = [column] if column.direction else []
+        rows = summarise(members, columns, one_per_optimizer=not every and bool(columns)).rows
+        if every and len(rows) > MOST_LINES:
+            raise UsageError(
+                f"--all: {title} has {len(rows)} configurations and a panel takes {MOST_LINES}; --opt, --tag or "
+                "--where lr>1e-3 narrow them"
+            )
+        dropped += sum(row.trials > 1 for row in rows)
+        sections[title] = dict(zip(_labels(rows), ([by_id[i] for i in row.run_ids] for row in rows), strict=True))
+    if dropped:
+        notes.append("of an optimizer with several settings the best stand here; --all draws each")
+    return Chosen(sections, notes)
+
+
+def _labels(rows: Sequence[Any]) -> list[str]:
+    """Each row by its optimizer, with the settings in which the optimizer's rows differ where it has several."""
+    from vrcli.report.groups import differing
+    from vrcli.report.wording import settings
+
+    found = [""] * len(rows)
+    for optimizer in dict.fromkeys(row.optimizer for row in rows):
+        places = [i for i, row in enumerate(rows) if row.optimizer == optimizer]
+        own = differing([rows[i].settings for i in places], [optimizer] * len(places))
+        for place, values in zip(places, own, strict=True):
+            found[place] = f"{optimizer} {settings(values)}".strip()
+    again = {label for label in found if found.count(label) > 1}
+    pairs = zip(found, rows, strict=True)
+    return [f"{label} (run {row.run_ids[0]})" if label in again else label for label, row in pairs]
+
+
+def by_optimizer(runs: Sequence[RunRecord]) -> Sections:
+    """Every run under its optimizer's name, whatever its settings."""
+    sections: Sections = {}
+    for title, members in by_section(runs).items():
+        lines: dict[str, list[RunRecord]] = defaultdict(list)
+        for run in sorted(members, key=lambda run: run.id):
+            lines[run.optimizer].append(run)
+        sections[title] = dict(sorted(lines.items()))
+    return sections
+
+
+def metrics_of(store: Store, runs: Sequence[RunRecord], asked: Sequence[str], defaults: Sequence[str]) -> list[str]:
+    """The curves to draw: those asked for, by name or by quantity (accuracy), else those of the defaults that exist.
+
+    Raises:
+        UsageError: none of the runs has such a curve.
+    """
+    known = dict.fromkeys(name for run in runs for name in store.metrics(run.id))
+    drawable = [name for name in known if name not in POSITIONS.values()]
+    found: list[str] = []
+    for name in asked:
+        matching = [name] if name in known else [n for n in (f"train_{name}", f"val_{name}") if n in known]
+        if not matching:
+            hint = nearest(name, known) or f"; they have {', '.join(drawable)}"
+            raise UsageError(f"--metric {name} is no curve of these runs{hint}")
+        found += matching
+    if not found:
+        found = [name for name in defaults if name in known] or [n for n in drawable if n.startswith("val_")][:1]
+    return list(dict.fromkeys(found))
+
+
+Arrays: TypeAlias = tuple[Any, Any]
+
+
+def curves(store: Store, runs: Sequence[RunRecord], metrics: Sequence[str], x: str) -> dict[tuple[int, str], Arrays]:
+    """Positions and values by run and metric."""
+    import numpy as np
+
+    from vrcli.report.curves import rescaled
+
+    axis = POSITIONS.get(x)
+    stored = store.curves([run.id for run in runs], [*metrics, *([axis] if axis else [])])
+    found: dict[tuple[int, str], Arrays] = {}
+    for (run, metric), curve in stored.items():
+        if metric not in metrics:
+            continue
+        steps = np.asarray(curve.steps)
+        known = stored.get((run, axis)) if axis else None
+        if axis is None:
+            found[run, metric] = steps, np.asarray(curve.values)
+        elif known is not None:
+            found[run, metric] = rescaled(steps, known.steps, known.values), np.asarray(curve.values)
+    return found
+
+
+def panels(
+    store: Store, chosen: Chosen, metrics: Sequence[str], x: str
+) -> dict[str, dict[str, dict[str, dict[str, Arrays]]]]:
+    """Curves by run, line, panel and section; lines and panels without curves are left out."""
+    read = curves(store, chosen.runs, metrics, x)
+    found = {}
+    for section, lines in chosen.sections.items():
+        in_section = {}
+        for metric in metrics:
+            panel = {
+                label: {str(run.id): read[run.id, metric] for run in runs if (run.id, metric) in read}
+                for label, runs in lines.items()
+            }
+            if kept := {label: own for label, own in panel.items() if own}:
+                in_section[title_of(metric)] = kept
+        if in_section:
+            found[section] = in_section
+    return found
+
+
+def machines_note(runs: Sequence[RunRecord], x: str) -> list[str]:
+    """Seconds of different machines on one axis must be said."""
+    machines = {(run.provenance.get("cpu"), run.provenance.get("device"), run.host) for run in runs}
+    return ["times come from different machines"] if x == "seconds" and len(machines) > 1 else []
+
+
+def outcome(run: RunRecord, key: str) -> float:
+    """A run's result as a cost: NaN where it diverged or has none."""
+    return run.results.get(key, float("nan")) if run.status == "completed" else float("nan")
+
+
+def of_setting(runs: Sequence[RunRecord], setting: str) -> dict[int, float]:
+    """The value of a numeric setting by run id.
+
+    Raises:
+        UsageError: no run has it, or it is no number.
+    """
+    from vrcli.report.groups import flat_settings
+
+    flat: Mapping[int, Mapping[str, Any]] = {run.id: flat_settings(run.spec) for run in runs}
+    known = {name for own in flat.values() for name in own}
+    if setting not in known:
+        hint = nearest(setting, known) or f"; they have {', '.join(sorted(known))}"
+        raise UsageError(f"--setting {setting} is no setting of these runs{hint}")
+    found = {id: own[setting] for id, own in flat.items() if own.get(setting) is not None}
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in found.values()):
+        raise UsageError(f"--setting {setting} is not a number; vr plot sweep --kind settings shows choices")
+    return {id: float(value) for id, value in found.items()}

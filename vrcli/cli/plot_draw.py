@@ -1,0 +1,312 @@
+"""Each figure of `vr plot`: from the chosen runs to the drawing, the numbers and the text."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from vrcli.cli import plot_data as from_store
+from vrcli.cli.console import notice
+from vrcli.cli.plot_data import AXES, Chosen, title_of
+from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+    from db.store import Store
+    from vrcli.cli.filters import Filter
+    from vrcli.cli.plot_output import Output
+    from vrcli.report.curves import Band
+    from vrcli.report.figure_style import Plot
+    from vrcli.report.types import Column
+
+LOSSES = ("train_loss", "val_loss")
+TELEMETRY = ("train_loss", "lr_effective", "velocity_norm", "gate")
+#: Positions on an axis of seconds, on which runs have none in common.
+GRID = 200
+
+
+def split_refs(store: Store, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words that are runs' numbers or names, and the others, which are tasks."""
+    tasks = {run.task for run in store.runs(results=())}
+    refs = [word for word in words if word not in tasks and (word.isdecimal() or "-" in word)]
+    return refs, [word for word in words if word not in refs]
+
+
+def named_runs(store: Store, refs: Sequence[str], given: Filter) -> list[RunRecord]:
+    """The runs asked for by number or name, else those that the filter selects."""
+    if not refs:
+        return given.select(store)
+    named = [store.run(ref) for ref in dict.fromkeys(refs)]
+    if not given.words():
+        return named
+    kept = {run.id for run in given.select(store)}
+    if not any(run.id in kept for run in named):
+        raise UsageError(f"none of the {len(named)} runs named matches {given.words()}")
+    return [run for run in named if run.id in kept]
+
+
+def own_lines(runs: Sequence[RunRecord]) -> Chosen:
+    """Each run as a line of its own."""
+    if len(runs) > from_store.MOST_LINES:
+        return Chosen(from_store.by_optimizer(runs))
+    sections = from_store.by_section(runs)
+    return Chosen({
+        title: {f"{run.id} {run.name} · {run.optimizer}": [run] for run in members}
+        for title, members in sections.items()
+    })  # fmt: skip
+
+
+def curves(store: Store, chosen: Chosen, asked: Sequence[str], x: str, output: Output) -> None:
+    """Draw single runs."""
+    from vrcli.report import figure_text
+    from vrcli.report.figures import run_curves
+
+    metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
+    panels = from_store.panels(store, chosen, metrics, x)
+    if _no_curves(panels, x):
+        return
+    _say(from_store.machines_note(chosen.runs, x))
+    plot = run_curves(panels, x_label=AXES[x], log=output.log)
+    output.deliver(plot, lambda page: figure_text.run_curves(plot.rows, page, AXES[x]))
+
+
+def envelope(
+    store: Store, chosen: Chosen, asked: Sequence[str], x: str, band: str, level: float, output: Output
+) -> None:
+    """Draw the mean and spread over seeds."""
+    from vrcli.report import figure_text
+    from vrcli.report.figures import envelope_rows
+
+    metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
+    panels = from_store.panels(store, chosen, metrics, x)
+    if _no_curves(panels, x):
+        return
+    _say(from_store.machines_note(chosen.runs, x))
+    plot = envelope_rows(
+        {section: {title: _listed(panel) for title, panel in own.items()} for section, own in panels.items()},
+        x_label=AXES[x], band=cast("Band", band), level=level, log=output.log,
+        grid_points=GRID if x == "seconds" else None,
+    )  # fmt: skip
+    output.deliver(plot, lambda page: figure_text.envelopes(plot.rows, page, AXES[x]))
+
+
+def telemetry(
+    store: Store, chosen: Chosen, asked: Sequence[str], x: str, band: str, level: float, output: Output
+) -> None:
+    """Draw what the optimizers did beside the loss."""
+    from vrcli.report import figure_text
+    from vrcli.report.figures import telemetry as draw
+
+    metrics = from_store.metrics_of(store, chosen.runs, asked, TELEMETRY)
+    panels = from_store.panels(store, chosen, metrics, x)
+    if _no_curves(panels, x):
+        return
+    missing = [title_of(name) for name in TELEMETRY if name not in metrics]
+    if missing and not asked:
+        notice(f"none of these runs recorded: {', '.join(missing)}")
+    (panel,) = panels.values()
+    plot = draw(
+        {title: _listed(lines) for title, lines in panel.items()}, x_label=AXES[x], band=cast("Band", band),
+        level=level, log=output.log, grid_points=GRID if x == "seconds" else None,
+    )  # fmt: skip
+    output.deliver(plot, lambda page: figure_text.telemetry(plot.rows, page, AXES[x]))
+
+
+def target(store: Store, chosen: Chosen, asked: str | None, value: float | None, x: str, output: Output) -> None:
+    """Draw how long runs took to reach a target."""
+    from vrcli.report import figure_text
+    from vrcli.report.budget import steps_to_target
+    from vrcli.report.performance_figures import target as draw
+
+    (lines,) = chosen.sections.values()
+    default = from_store.objective(chosen.runs).key.removeprefix("best_")
+    metric = from_store.metrics_of(store, chosen.runs, [asked] if asked else [], [default])[0]
+    direction = from_store.of_result(metric, chosen.runs).direction
+    if direction is None:
+        raise UsageError(f"--metric {metric}: whether less or more is better is not known")
+    panels = from_store.panels(store, chosen, [metric], x)
+    if _no_curves(panels, x):
+        return
+    (panel,) = next(iter(panels.values())).values()
+    if value is None:
+        value = _within_reach(_listed(panel), direction)
+    reached = {
+        name: steps_to_target(
+            list(own.values()), value, direction=direction,
+            diverged=[run.status == "diverged" for run in lines[name] if str(run.id) in own],
+        )
+        for name, own in panel.items()
+    }  # fmt: skip
+    goal = f"{title_of(metric)} {'≤' if direction == 'min' else '≥'} {value:.4g}"
+    if not any(found.reached for found in reached.values()):
+        notice(f"no run reached {goal}; the best value is {_best(_listed(panel), direction):.4g}")
+    _say(from_store.machines_note(chosen.runs, x))
+    words = {"step": "steps", "epoch": "epochs", "seconds": "seconds"}[x]
+    plot = draw(reached, x_label=words, target_label=goal)
+    output.deliver(plot, lambda page: figure_text.target(plot.rows, page, words, goal))
+
+
+def _best(panel: Mapping[str, Sequence[tuple[Any, Any]]], direction: str) -> float:
+    import numpy as np
+
+    values = np.concatenate([np.asarray(y, dtype=np.float64) for own in panel.values() for _, y in own])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return math.nan
+    return float(values.min() if direction == "min" else values.max())
+
+
+def _within_reach(panel: Mapping[str, Sequence[tuple[Any, Any]]], direction: str) -> float:
+    """The value that at least half the runs of each optimizer reach, where all have some; said on stderr."""
+    import numpy as np
+
+    sign = 1.0 if direction == "min" else -1.0
+    medians = []
+    for own in panel.values():
+        best = [sign * _best({"": [curve]}, direction) for curve in own]
+        medians.append(float(np.median(np.where(np.isfinite(best), best, np.inf))))
+    reachable = [value for value in medians if math.isfinite(value)]
+    # Rounded to three digits towards what is easier, so that it is still reached.
+    worst = sign * max(reachable, default=math.nan)
+    if not math.isfinite(worst):
+        return worst
+    unit = 10.0 ** (math.floor(math.log10(abs(worst))) - 2) if worst else 1.0
+    value = float(f"{(math.ceil if direction == 'min' else math.floor)(worst / unit) * unit:.6g}")
+    notice(f"target {value:.4g}, which half the runs of each optimizer reach; --target names another")
+    return value
+
+
+def profile(chosen: Chosen, asked: str | None, per_seed: bool, output: Output) -> None:
+    """Draw performance profiles over the tasks that all optimizers have."""
+    from vrcli.report import figure_text
+    from vrcli.report.performance_figures import profile as draw
+
+    costs: dict[str, dict[str, float]] = defaultdict(dict)
+    names = dict.fromkeys(name for lines in chosen.sections.values() for name in lines)
+    labels = set()
+    for section, lines in chosen.sections.items():
+        column = _cost(asked, [run for runs in lines.values() for run in runs], bool(asked))
+        labels.add(title_of(column.key))
+        problems = {name: _problems(section, runs, column.key, per_seed) for name, runs in lines.items()}
+        shared = set.intersection(*(set(problems.get(name, ())) for name in names))
+        if not shared:
+            missing = [name for name in names if name not in lines]
+            notice(f"{section} is left out: no runs of {', '.join(missing)}" if missing
+                   else f"{section} is left out: the optimizers share no seed")  # fmt: skip
+        for name in names:
+            costs[name] |= {problem: problems[name][problem] for problem in sorted(shared)}
+    if not any(costs.values()):
+        raise UsageError("no task has runs of all these optimizers; name some with --opt, or run what is missing")
+    if any(cost <= 0 for own in costs.values() for cost in own.values()):
+        raise UsageError("a profile divides by the best value and needs positive ones; --metric names another result")
+    label = labels.pop() if len(labels) == 1 else "best validation objective"
+    problem = "seeds of tasks" if per_seed else "tasks"
+    plot = draw(costs, cost_label=label, problems=problem)
+    output.deliver(plot, lambda page: figure_text.profile(plot.rows, page, label))
+
+
+def _cost(asked: str | None, runs: Sequence[RunRecord], checked: bool) -> Column:
+    """The result that counts as cost."""
+    column = from_store.of_result(asked, runs) if asked else from_store.objective(runs)
+    known = {name for run in runs for name in run.results}
+    if checked and column.key not in known:
+        raise UsageError(f"--metric {column.key} is no result of these runs"
+                         f"{nearest(column.key, known) or '; they have ' + ', '.join(sorted(known))}")  # fmt: skip
+    if column.direction != "min":
+        raise UsageError(f"--metric {column.key} is no cost: this figure needs a result of which less is better")
+    return column
+
+
+def _problems(section: str, runs: Sequence[RunRecord], key: str, per_seed: bool) -> dict[str, float]:
+    """The cost of each problem: of each seed, or the mean over seeds, which is a failure once a run diverged."""
+    values = {run.seed: from_store.outcome(run, key) for run in runs}
+    if per_seed:
+        return {f"{section} seed {seed}": value for seed, value in values.items()}
+    return {section: sum(values.values()) / len(values)}
+
+
+def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked: str | None, output: Output) -> None:
+    """Draw the outcome over one setting."""
+    from vrcli.report import figure_text
+    from vrcli.report.sweep_figures import Trial
+    from vrcli.report.sweep_figures import sensitivity as draw
+
+    done, notes = from_store.finished(runs)
+    _say(notes)
+    if not done:
+        notice("none of these runs has finished")
+        return
+    from_store.by_section(done, 1)
+    column = _cost(asked, done, bool(asked))
+    at = from_store.of_setting(done, setting)
+    trials: dict[str, list[Trial]] = defaultdict(list)
+    for run in sorted(done, key=lambda run: run.id):
+        if run.id in at:
+            trials[run.optimizer].append(Trial({setting: at[run.id]}, from_store.outcome(run, column.key)))
+    if len(set(at.values())) < 2:
+        notice(f"all of these runs have the same {setting}: a sweep, or runs with several, would show more")
+    label = title_of(column.key)
+    plot = draw(trials, setting, outcome_label=label, tolerance=tolerance)
+    output.deliver(plot, lambda page: figure_text.sensitivity(plot.rows, page, setting, label))
+
+
+def sweep(
+    store: Store,
+    words: Sequence[str],
+    opts: Sequence[str],
+    preset: str | None,
+    where: Sequence[str],
+    kind: str,
+    x: str,
+    output: Output,
+) -> None:
+    """Draw the trials of searches."""
+    from vrcli.cli import plot_sweeps
+    from vrcli.cli.filters import Filter
+    from vrcli.report import figure_text, sweep_figures
+
+    sweeps = plot_sweeps.named(store, words, opts, preset)
+    if not sweeps:
+        notice("no sweeps yet; start with: vr sweep cnn --opt vradam --trials 20")
+        return
+    plot_sweeps.one_section(sweeps)
+    refs = [str(one.id) for one in sweeps]
+    chosen = Filter(sweeps=refs, where=where).select(store) if where else store.runs(sweep=refs)
+    runs = {run.id: run for run in chosen}
+    key = from_store.objective(list(runs.values())).key
+    trials, left_out = {}, 0
+    for one in sweeps:
+        name = plot_sweeps.titles(sweeps)[one.id]
+        trials[name], without = plot_sweeps.trials_of(store, one, runs, key.removeprefix("best_"), x)
+        left_out += without
+    if left_out:
+        notice(f"{left_out} trials failed, are unfinished or do not match: not drawn")
+    if not any(trials.values()):
+        notice("no trial has ended yet")
+        return
+    label = title_of(key)
+    if kind == "trials":
+        plot: Plot = sweep_figures.sweep(trials, outcome_label=label, x_label=AXES[x])
+        output.deliver(plot, lambda page: figure_text.sweep(plot.rows, page, label))
+    else:
+        draw = sweep_figures.settings_grid if kind == "settings" else sweep_figures.parallel
+        text = figure_text.settings_grid if kind == "settings" else figure_text.parallel
+        plot = draw(trials, outcome_label=label)
+        output.deliver(plot, lambda page: text(plot.rows, page, label))
+
+
+def _listed(panel: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {name: list(own.values()) for name, own in panel.items()}
+
+
+def _no_curves(panels: Mapping[str, Any], x: str) -> bool:
+    if not panels:
+        notice("these runs have no such curves" + (f" over {x}" if x != "step" else ""))
+    return not panels
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        notice(note)

@@ -1,0 +1,120 @@
+"""Where a figure goes: a file, the numbers behind it, a window, or the terminal as text."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vrcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vrcli.report.figure_style import Plot
+    from vrcli.report.figure_text import Page
+
+#: Columns of a text plot: what a pipe gets, and the most that a wide terminal gets.
+NARROW, WIDE = 80, 100
+
+
+@dataclass(frozen=True)
+class Output:
+    """What was asked for.
+
+    Args:
+        figure: a file whose ending names the format.
+        data: a csv file of the numbers behind the figure.
+        show: in a window.
+        log: logarithmic y axis; None for where it serves.
+    """
+
+    figure: Path | None
+    data: Path | None
+    show: bool
+    log: bool | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be written, before any work.
+
+        Raises:
+            UsageError: an unknown ending, or a file that cannot be written.
+        """
+        from vrcli.cli.filters import check_output
+
+        if self.figure is not None:
+            if self.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
+                raise UsageError(f"--output {self.figure}: figures end in .png, .svg or .pdf")
+            check_output(self.figure)
+        if self.data is not None:
+            if self.data.suffix.lower() != ".csv":
+                raise UsageError(f"--data {self.data}: the numbers are written as .csv")
+            check_output(self.data, "--data")
+
+    def deliver(self, plot: Plot, text: Callable[[Page], str]) -> None:
+        """Write and show the figure as asked, or print it as text where nothing was asked."""
+        from vrcli.cli.console import err, say
+
+        if self.figure is not None:
+            plot.save(self.figure)
+            say(f"wrote {self.figure}", to=err())
+        if self.data is not None:
+            plot.save_data(self.data)
+            say(f"wrote {self.data} ({len(plot.rows):,} rows)", to=err())
+        if self.show:
+            show(plot)
+        if self.figure is None and self.data is None and not self.show:
+            sys.stdout.write(text(page(self.log)).rstrip("\n") + "\n")
+
+
+def page(log: bool | None) -> Page:
+    """What the terminal, or a pipe, takes."""
+    from vrcli.report.figure_text import Page
+
+    width = min(WIDE, shutil.get_terminal_size((NARROW, 24)).columns) if sys.stdout.isatty() else NARROW
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    return Page(width=width, ascii=plain, log=log)
+
+
+def show(plot: Plot) -> None:
+    """Open the figure in a window, else in the system's viewer; where neither works, say where it lies."""
+    if has_display() and in_window(plot.figure):
+        return
+    import tempfile
+
+    import typer
+
+    from vrcli.cli.console import notice
+
+    with tempfile.NamedTemporaryFile(prefix="vr-", suffix=".png", delete=False) as file:
+        path = Path(file.name)
+    plot.save(path)
+    try:
+        opened = has_display() and typer.launch(str(path)) == 0
+    except OSError:
+        opened = False
+    if not opened:
+        notice(f"no window or viewer can be opened here; the figure is in {path} (--output names another file)")
+
+
+def has_display() -> bool:
+    """Whether there is a screen to draw on."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def in_window(figure: Figure) -> bool:
+    """Show the figure in a window of matplotlib's and wait until it is closed; False where it has no such backend."""
+    from matplotlib import pyplot
+
+    try:
+        pyplot.figure(figure)
+        if getattr(figure.canvas, "required_interactive_framework", None) is None:
+            return False
+        pyplot.show()
+    except Exception:  # a toolkit fails in as many ways as there are toolkits; the system's viewer is left
+        return False
+    return True
