@@ -160,6 +160,17 @@ class Runs(Database):
             )
             return self._one(connection, run_id)
 
+    def tag_run(self, run_id: int, tag: str | None) -> RunRecord:
+        """Change the word that a run is found by, also when the run has ended; nothing that was measured changes.
+
+        Args:
+            tag: None takes it away.
+        """
+        with self._writing() as connection:
+            self._one(connection, run_id)
+            connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(tag=tag))
+            return self._one(connection, run_id)
+
     def delete_run(self, run_id: int) -> None:
         """Remove a run with its curves, results and artifacts; one that is still running is refused."""
         with self._writing() as connection:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli import runs_diff, runs_export
+from vrcli.cli import runs_diff, runs_export, runs_manage
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -236,3 +236,7 @@ def open_existing(database: str) -> Store:
 
 app.command("diff")(runs_diff.diff)
 app.command("export")(runs_export.export)
+app.command("rerun")(runs_manage.rerun)
+app.command("retry")(runs_manage.retry)
+app.command("tag")(runs_manage.tag)
+app.command("rm")(runs_manage.rm)

@@ -1,0 +1,135 @@
+"""`vr runs rm`, `tag`, `rerun` and `retry`: what they change, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from db.store import Store
+
+
+def _ids(tmp_path: Path) -> list[int]:
+    with Store.open(tmp_path / "vr.db", mode="read") as store:
+        return sorted(run.id for run in store.runs())
+
+
+def test_rm_says_what_is_lost_and_removes_it(vr, stored, tmp_path):
+    stored("adamw")
+    stored("sgd", seed=3)
+    stored("vradam")
+    done = vr("runs", "rm", "2", "1", "1", "--yes")
+    assert done.code == 0
+    assert done.out == "removed runs 2, 1\n"
+    assert "sgd · seed 3 · completed · 56 points" in done.err
+    assert len(done.err.splitlines()) == 2
+    assert _ids(tmp_path) == [3]
+    with Store.open(tmp_path / "vr.db", mode="read") as store:
+        assert store.check() == []
+        assert store.info()["points"] == 56
+
+
+def test_rm_removes_nothing_where_one_run_is_not_there_or_goes_on(vr, stored, tmp_path):
+    stored()
+    with Store.open(tmp_path / "vr.db") as store:
+        store.begin_run({"task": "cnn", "optimizer": "sgd", "seed": 0}, spec_id="r", provenance={})
+    for words, expected in (
+        (["1", "9", "--yes"], "has no run 9"),
+        (["1", "2", "--yes"], "run 2 is still running (pid "),
+        (["1"], "--yes says so; nothing was removed"),
+    ):
+        done = vr("runs", "rm", *words)
+        assert done.code == 2
+        assert expected in done.err.splitlines()[-1]
+        assert _ids(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", [1]), ("y", [])])
+def test_rm_asks_on_a_terminal(vr, stored, tmp_path, answer, left):
+    stored()
+    child = pexpect.spawn(sys.executable, ["-m", "vrcli", "runs", "rm", "1"], cwd=str(tmp_path), timeout=30)
+    child.expect("remove 1 run for good")
+    child.sendline(answer)
+    child.expect(pexpect.EOF)
+    assert _ids(tmp_path) == left
+
+
+def test_a_tag_can_be_changed_and_taken_away(vr, stored):
+    stored(tag="old")
+    assert vr("runs", "tag", "1", "new").out == "run 1: tag old -> new\n"
+    (run,) = json.loads(vr("runs", "list", "--tag", "new", "--format", "json").out)
+    assert run["results"]["best_val_loss"] == 0.1
+    assert vr("runs", "tag", "1").out == "run 1: tag new -> none\n"
+    assert vr("runs", "tag", "1", "").code == 2
+    assert vr("runs", "tag", "4", "x").code == 2
+
+
+def test_rerun_gives_the_same_bits_and_says_so(spirals, vr, tmp_path):
+    first = json.loads(
+        spirals("--opt", "vradam", "--beta3", "1.5", "--seed", "3", "--tag", "t", "--format", "json").out
+    )
+    done = vr("runs", "rerun", first["name"], "--format", "json")
+    assert done.code == 0, done.err
+    body = json.loads(done.out)
+    assert (body["id"], body["again"], body["bit_identical"]) == (2, 1, True)
+    assert (body["spec_id"], body["spec"], body["tag"]) == (first["spec_id"], first["spec"], "t")
+    with Store.open(tmp_path / "vr.db", mode="read") as store:
+        curves = store.curves([1, 2])
+    for (run, metric), curve in curves.items():
+        if run == 1 and metric != "wall_s":
+            assert bytes(curve.values) == bytes(curves[2, metric].values), metric
+    assert vr("runs", "rerun", "1", "--quiet").out.splitlines()[-1] == "same curves as run 1, bit for bit"
+
+
+def test_another_curve_is_noticed(spirals, vr, tmp_path):
+    spirals("--opt", "adamw")
+    with Store.open(tmp_path / "vr.db") as store:
+        run = store.run(1)
+        values = list(store.curves(1)[1, "train_loss"].values)
+        other = store.begin_run(run.spec, spec_id=run.spec_id, provenance=run.provenance)
+        store.add_points(other.id, {"train_loss": ([1, 2], [values[0], values[1] + 1e-9])})
+        store.finish_run(other.id, "failed", error="made up")
+    done = vr("runs", "retry", "2", "--quiet")
+    assert done.code == 0
+    last = done.out.splitlines()[-1]
+    assert last.startswith("the curves of run 2 and run 3 part at step 2: train_loss is ")
+    assert str(values[1]) in last
+
+
+def test_retry_compares_as_far_as_the_stored_run_went(spirals, vr, tmp_path):
+    spirals("--opt", "adamw")
+    with Store.open(tmp_path / "vr.db") as store:
+        run, curve = store.run(1), store.curves(1)[1, "train_loss"]
+        other = store.begin_run(run.spec, spec_id=run.spec_id, provenance=run.provenance, group="g", tag="t")
+        store.add_points(other.id, {"train_loss": (curve.steps[:4], curve.values[:4])})
+        store.finish_run(other.id, "interrupted")
+    done = vr("runs", "retry", "2", "--format", "json")
+    body = json.loads(done.out)
+    assert (body["id"], body["status"], body["group"], body["tag"]) == (3, "completed", "g", "t")
+    assert body["verdict"].startswith("bit-identical as far as both go: 4 of ")
+    assert body["bit_identical"] is False
+
+
+def test_what_cannot_be_trained_again_is_refused(vr, stored, tmp_path):
+    stored("adamw")  # its settings are not those of the task
+    with Store.open(tmp_path / "vr.db") as store:
+        spec = {**store.run(1).spec, "threads": 10_000}
+        run = store.begin_run(spec, spec_id="x", provenance={})
+        store.finish_run(run.id, "failed")
+        store.begin_run(spec, spec_id="x", provenance={})
+    for words, expected in (
+        (["retry", "1"], "run 1 completed; vr runs rerun 1 trains it again"),
+        (["rerun", "1"], "run 1 cannot be trained by this version"),
+        (["rerun", "2"], "took 10000 threads; this machine has"),
+        (["rerun", "3"], "run 3 is still running"),
+        (["rerun", "nobody"], "has no run nobody"),
+        (["rerun", "1", "--db", "none.db"], "there is no none.db here"),
+    ):
+        done = vr("runs", *words)
+        assert done.code == 2, words
+        assert expected in done.err
+        assert len(done.err.splitlines()) == 1
+    assert _ids(tmp_path) == [1, 2, 3]

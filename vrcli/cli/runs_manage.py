@@ -1,0 +1,238 @@
+"""`vr runs rm`, `tag`, `rerun` and `retry`: what can be done with stored runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from db.records import RunRecord
+    from db.store import Store
+    from tasks.base import Task
+    from vrcli.spec import RunSpec
+
+_ENDED_WELL = ("completed", "diverged")
+
+
+def rm(
+    refs: list[str] = typer.Argument(metavar="RUN", help="numbers or names of runs"),
+    yes: bool = typer.Option(False, "--yes", "-y", help="do not ask"),
+    database: str = req.DB,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Remove runs with their curves, results and files; asks first."""
+    from vrcli.cli.console import err, say
+
+    with writable(database) as store:
+        records = chosen(store, refs)
+        running = [record for record in records if record.status == "running"]
+        if running:
+            first = running[0]
+            raise UsageError(f"run {first.id} is still running (pid {first.pid} on {first.host}); nothing was removed")
+        for line in losses(store, records):
+            say(line, to=err())
+        if not yes:
+            confirm(f"remove {len(records)} run{'s' * (len(records) != 1)} for good?")
+        for record in records:
+            store.delete_run(record.id)
+    say(f"removed run{'s' * (len(records) != 1)} {', '.join(str(record.id) for record in records)}")
+
+
+def tag(
+    ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
+    word: str | None = typer.Argument(None, metavar="[WORD]", help="the tag; without one it is taken away"),
+    database: str = req.DB,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Change the word that a run is found by (--tag)."""
+    from vrcli.cli.console import say
+
+    if word is not None and not 0 < len(word.strip()) <= 255:
+        raise UsageError("a tag is a word of 1 to 255 letters")
+    with writable(database) as store:
+        before = store.run(ref)
+        after = store.tag_run(before.id, word)
+    say(f"run {after.id}: tag {before.tag or 'none'} -> {after.tag or 'none'}")
+
+
+def rerun(
+    ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
+    data_dir: Path | None = req.DATA_DIR,
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    quiet: bool = req.QUIET,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Train what a run trained again, as a new run, and say whether the curves agree bit for bit."""
+    again(ref, database, data_dir, format=format, quiet=quiet, retry=False)
+
+
+def retry(
+    ref: str = typer.Argument(metavar="RUN", help="number or name of a run that failed or was interrupted"),
+    data_dir: Path | None = req.DATA_DIR,
+    database: str = req.DB,
+    format: str = req.FORMAT,
+    quiet: bool = req.QUIET,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Train a run that failed or was interrupted again from its beginning, as a new run of the same group."""
+    again(ref, database, data_dir, format=format, quiet=quiet, retry=True)
+
+
+def again(ref: str, database: str, data_dir: Path | None, *, format: str, quiet: bool, retry: bool) -> None:
+    """Train a stored run's spec once more; compare its curves with the stored ones."""
+    req.check_format(format)
+    from vrcli.cli.console import say
+    from vrcli.cli.run import as_json, exit_code
+    from vrcli.cli.runs_diff import curves_of
+    from vrcli.report.diff import compare, verdict
+
+    with writable(database) as store:
+        stored = store.run(ref)
+        check_status(stored, retry)
+        links = {"tag": stored.tag, "group": stored.group if retry else None}
+        record = train(stored, store, data_dir, quiet=quiet or format == "json", text=format == "text", links=links)
+        found = compare(stored, record, curves_of(store, stored), curves_of(store, record))
+    text = verdict(found, f"run {stored.id}", f"run {record.id}")
+    if format == "json":
+        print(json.dumps({**as_json(record), "again": stored.id, "bit_identical": found.same_curves, "verdict": text}))
+    elif curves_known(found):
+        say(f"same curves as run {stored.id}, bit for bit" if found.same_curves else text)
+    raise typer.Exit(exit_code([record]))
+
+
+def curves_known(found: Any) -> bool:
+    """Whether the stored run had any curve to compare with."""
+    return any(curve.points[0] for curve in found.computed())
+
+
+def check_status(record: RunRecord, retry: bool) -> None:
+    """Refuse a run that goes on, and to retry one that has come to its end."""
+    if record.status == "running":
+        raise UsageError(f"run {record.id} is still running (pid {record.pid} on {record.host})")
+    if retry and record.status in _ENDED_WELL:
+        raise UsageError(f"run {record.id} {record.status}; vr runs rerun {record.id} trains it again")
+
+
+def train(
+    stored: RunRecord, store: Store, data_dir: Path | None, *, quiet: bool, text: bool, links: dict[str, Any]
+) -> RunRecord:
+    """Run a stored run's spec."""
+    from vrcli.engine.allocator import keep_freed_memory
+
+    tuned = bool(stored.provenance.get("malloc_tuned", True)) and keep_freed_memory()
+
+    from vrcli.cli.console import RunDisplay, notice
+    from vrcli.optim import registry
+    from vrcli.runner import execute, stop_requests
+
+    task = task_of(stored)
+    spec = spec_of(stored, task)
+    changed = [f"{name} {spec.versions[name]} instead of {old}" for name, old in stored.spec.get("versions", {}).items()
+               if spec.versions.get(name, old) != old]  # fmt: skip
+    if changed:
+        notice(f"{', '.join(changed)}: other versions may give other bits")
+    usual = registry.settings_model(spec.optimizer)().model_dump()
+    origins = {name: "stored" for name, value in spec.optimizer_settings.items() if value != usual[name]}
+    display = RunDisplay(origins, quiet=quiet, summary=text)
+    with stop_requests() as should_stop:
+        record = execute(
+            spec, task, store, watcher=display, data_dir=data_dir, malloc_tuned=tuned, notice=notice,
+            should_stop=should_stop, **links,
+        )  # fmt: skip
+    if record.dataset_fingerprint != stored.dataset_fingerprint:
+        notice(f"the data differ: {record.dataset_fingerprint} instead of {stored.dataset_fingerprint}")
+    return record
+
+
+def task_of(stored: RunRecord) -> type[Task[Any]]:
+    """A stored run's task; one that was given as module:Class is found by the command line it came from.
+
+    Raises:
+        UnknownTask: it is not installed.
+    """
+    from tasks.registry import UnknownTask, load
+
+    try:
+        return load(stored.task)
+    except UnknownTask:
+        for word in stored.provenance.get("argv", []):
+            with suppress(UnknownTask):
+                if ":" in word and (found := load(word)).name == stored.task:
+                    return found
+        raise
+
+
+def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
+    """A stored run's configuration, as this version of vr reads it.
+
+    Raises:
+        UsageError: this machine or this version cannot train it.
+    """
+    import os
+
+    from pydantic import ValidationError
+
+    from vrcli.engine.prepare import pick_device
+    from vrcli.engine.provenance import versions
+    from vrcli.optim import registry
+    from vrcli.spec import RunSpec, explain
+
+    body, cores = stored.spec, os.cpu_count() or 1
+    if body["threads"] > cores:
+        raise UsageError(f"run {stored.id} took {body['threads']} threads; this machine has {cores} cores")
+    try:
+        own = registry.settings_model(stored.optimizer)(**body["optimizer_settings"]).model_dump()
+        settings = task.Config(**body["task_settings"]).model_dump(mode="json")
+        changes = {"optimizer_settings": own, "task_settings": settings, "versions": versions()}
+        return RunSpec(**{**body, **changes, "device": pick_device(body["device"])})
+    except ValidationError as error:
+        raise UsageError(f"run {stored.id} cannot be trained by this version: {explain(error, {})}") from None
+
+
+def writable(database: str) -> Store:
+    """A database that is there, for writing."""
+    if "://" not in database and not Path(database).exists():
+        raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
+    return req.open_store(database, mode="write")
+
+
+def chosen(store: Store, refs: list[str]) -> list[RunRecord]:
+    """The runs that were named, each once; none is touched where one is not there."""
+    return list({record.id: record for record in map(store.run, refs)}.values())
+
+
+def losses(store: Store, records: list[RunRecord]) -> list[str]:
+    """What removing runs destroys, one line each."""
+    lines = []
+    for record in records:
+        files = store.artifacts(record.id)
+        parts = [record.task, record.dataset, record.optimizer, f"seed {record.seed}", record.status]
+        parts += [f"{store.points(record.id):,} points"]
+        parts += [f"{len(files)} file{'s' * (len(files) != 1)} ({sum(f.size for f in files):,} bytes)"] if files else []
+        if record.sweep_id is not None:
+            parts += [
+                f"a {'trial' if record.trial_id else 'confirmation'} of sweep {store.sweep(record.sweep_id).name}"
+            ]
+        lines.append(f"run {record.id} · {record.name} · " + " · ".join(part for part in parts if part))
+    return lines
+
+
+def confirm(question: str) -> None:
+    """Ask on a terminal; elsewhere --yes must have been given.
+
+    Raises:
+        UsageError: nobody can be asked, or the answer is no.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{question} Nobody can be asked here: --yes says so; nothing was removed")
+    if not typer.confirm(question, err=True):
+        raise UsageError("nothing was removed")
