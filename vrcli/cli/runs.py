@@ -47,7 +47,8 @@ def list_runs(
         say("no runs yet, or none that match; start with: vr run cnn --opt vradam")
         return
     columns = ["id", "when", "task", "dataset", "optimizer", "settings", "seed", "status", "best val", "test", "time"]
-    for line in grid(columns, list_rows(found), right=["id", "seed", "best val", "test", "time"]):
+    rows, right = list_rows(found), ["id", "seed", "best val", "test", "time"]
+    for line in grid(columns, fitted(rows, columns, terminal_width()), right=right):
         say(line)
 
 
@@ -63,16 +64,47 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
         test = r.get("test_loss")
         rows.append({
             "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
-            "optimizer": record.optimizer, "settings": settings, "seed": record.seed, "status": record.status,
+            "optimizer": record.optimizer, "settings": settings, "seed": record.seed, "status": status_text(record),
             "best val": "-" if best is None else f"{best:.4f}", "test": "-" if test is None else f"{test:.4f}",
             "time": duration(r["wall_s"]) if "wall_s" in r else "-",
         })  # fmt: skip
     return rows
 
 
+def terminal_width() -> int | None:
+    """Columns of the terminal on stdout; None where there is none, and lines may have any length."""
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def fitted(rows: list[dict[str, Any]], columns: list[str], width: int | None) -> list[dict[str, Any]]:
+    """Rows whose settings are cut so that the lines fit, down to 12 characters; what is cut ends in dots."""
+    if width is None:
+        return rows
+    widest = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in columns}
+    room = max(12, width - sum(widest[name] + 2 for name in columns if name != "settings"))
+    return [
+        {**row, "settings": text if len(text) <= room else f"{text[: room - 3]}..."}
+        for row, text in ((row, str(row["settings"])) for row in rows)
+    ]
+
+
+def status_text(record: RunRecord) -> str:
+    """A run's status; what is recorded as running although its process is gone is not answering."""
+    if record.status != "running":
+        return record.status
+    from datetime import UTC, datetime
+
+    from db.runs import is_dead
+
+    return "not answering" if is_dead(record, datetime.now(UTC)) else record.status
+
+
 @app.command("show")
 def show(
-    ref: str = typer.Argument(help="id or name of a run"),
+    ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     metric: list[str] = typer.Option([], "--metric", help="curves to plot [default: training and validation loss]"),
     samples: Path | None = typer.Option(None, "--samples", help="write the run's newest picture to this file"),
     database: str = req.DB,
@@ -117,6 +149,11 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
         " · ".join(filter(None, [record.task, record.dataset, record.preset, record.optimizer, f"seed {record.seed}"]))
     ]
     lines += outcome(record, task_metrics(record.task), hints=False)
+    if status_text(record) == "not answering":
+        lines.append(
+            f"  not answering: its process (pid {record.pid} on {record.host}) is gone; "
+            "the next command that writes to the database marks it as interrupted"
+        )
     lines += ["", "settings"]
     spec = record.spec
     for section in ("task_settings", "training", "optimizer_settings"):
@@ -131,7 +168,8 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
             *plot({n: (list(c.steps), list(c.values)) for n, c in curves.items()}, x_label="step").splitlines(),
         ]
     for artifact in store.artifacts(record.id):
-        lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step})")
+        hint = "   --samples FILE writes the newest" if artifact.media_type.startswith("image/") else ""
+        lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
         if artifact.name.endswith(".txt"):
             lines += store.artifact(record.id, artifact.name, step=artifact.step).decode().splitlines()
     lines += ["", "repeat it with", f"  {command_of(record)}"]

@@ -1,0 +1,65 @@
+"""`vr runs list` and `show`: lines that fit the terminal, runs whose process is gone, pictures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from db.store import Store
+from vrcli.cli.runs import fitted
+
+ROWS = [{"id": 1, "settings": "lr=0.1 beta3=1", "when": "now"}, {"id": 12, "settings": "a" * 200, "when": "1 min ago"}]
+
+
+@pytest.mark.parametrize("width", [30, 40, 80, 500])
+def test_settings_are_cut_to_the_width(width):
+    rows = fitted(ROWS, ["id", "settings", "when"], width)
+    # Columns are two spaces apart; the longest of the others have 2 and 9 characters.
+    assert max(len(row["settings"]) for row in rows) <= max(12, width - 2 - 9 - 2 * 2)
+    assert rows[1]["settings"].endswith("..." if width < 500 else "a")
+    assert fitted(ROWS, ["id", "settings", "when"], None) == ROWS
+
+
+def test_only_a_terminal_cuts(vr, stored, tmp_path):
+    long = "x" * 150
+    stored("adamw", note=long)
+    stored("adamw", note="short")
+    assert f"note={long}" in vr("runs", "list").out
+    assert json.loads(vr("runs", "list", "--format", "json").out)[1]["spec"]["optimizer_settings"]["note"] == long
+    child = pexpect.spawn(
+        sys.executable, ["-m", "vrcli", "runs", "list"], cwd=str(tmp_path), dimensions=(30, 110), timeout=30
+    )
+    lines = child.read().decode().splitlines()
+    assert max(map(len, lines)) <= 110
+    assert "note=xx" in lines[2]
+
+
+def test_a_run_whose_process_is_gone_is_not_said_to_be_running(vr, tmp_path: Path):
+    code = (
+        "from db.store import Store\n"
+        "spec = dict(task='cnn', optimizer='sgd', seed=0, task_settings={}, training={}, optimizer_settings={},"
+        " device='cpu', threads=1)\n"
+        "Store.open('vr.db').begin_run(spec, spec_id='x', provenance={'argv': ['vr', 'run']})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert "not answering" in vr("runs", "list").out
+    assert "marks it as interrupted" in vr("runs", "show", "1").out
+    with Store.open(tmp_path / "vr.db", mode="read") as store:
+        assert store.run(1).status == "running"  # reading changes nothing
+
+
+def test_show_says_how_to_get_a_picture(vr, tmp_path):
+    spec = {"task": "cnn", "optimizer": "sgd", "seed": 0, "device": "cpu", "threads": 1}
+    spec |= {"task_settings": {}, "training": {}, "optimizer_settings": {}}
+    with Store.open(tmp_path / "vr.db") as store:
+        run = store.begin_run(spec, spec_id="x", provenance={"argv": ["vr", "run"]})
+        store.add_artifact(run.id, "samples.png", b"PNG", media_type="image/png", step=3)
+        store.finish_run(run.id, "completed", results={"wall_s": 1.0})
+    assert "--samples FILE writes the newest" in vr("runs", "show", "1").out
+    assert vr("runs", "show", "1", "--samples", "out.png").code == 0
+    assert (tmp_path / "out.png").read_bytes() == b"PNG"
