@@ -1,0 +1,96 @@
+"""The example queries for people with an SQL shell: they run on a real database and mean what they say."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sqlite3
+import statistics
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from db.store import Store
+
+#: The best run of each optimizer.
+BEST = """
+SELECT task, optimizer, n, diverged, round(best_val_loss, 4) AS best_val_loss, round(test_loss, 4) AS test_loss, run_id
+FROM v_best ORDER BY task, v_best.best_val_loss"""
+
+#: Mean and standard deviation over seeds; runs of one configuration share everything but the seed. What diverged has no
+#: test loss and is counted apart.
+SEEDS = """
+SELECT task, optimizer, count(test_loss) AS n, sum(status = 'diverged') AS diverged, round(avg(test_loss), 4) AS mean,
+    round(sqrt(sum((test_loss - mean) * (test_loss - mean)) / (count(test_loss) - 1)), 4) AS sd
+FROM (SELECT *, avg(test_loss) OVER (PARTITION BY task, preset, run_group, optimizer) AS mean FROM v_runs
+    WHERE run_group IS NOT NULL)
+GROUP BY task, preset, run_group, optimizer ORDER BY task, mean"""
+
+#: Steps until the validation loss is below 0.1; NULL for a run that never got there.
+TARGET = """
+SELECT optimizer, seed, min(step) FILTER (WHERE value < 0.1) AS steps_to_target
+FROM v_curves WHERE task = 'cnn' AND metric = 'val_loss' GROUP BY run_id ORDER BY optimizer, seed"""
+
+LOSSES = {"vradam": [0.05, 0.25, 0.09], "adamw": [0.5, math.nan, 0.08]}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Path]:
+    """Two optimizers with three seeds each, one of which diverged."""
+    path = tmp_path / "vr.db"
+    with Store.open(path) as store:
+        for optimizer, losses in LOSSES.items():
+            for seed, loss in enumerate(losses):
+                spec = {"task": "cnn", "preset": "quick", "dataset": "digits", "optimizer": optimizer, "seed": seed}
+                run = store.begin_run(spec, spec_id=f"{optimizer}{seed}", provenance={}, group="compare-1")
+                store.add_points(
+                    run.id, {"val_loss": ([9, 18, 27], [1.0, 0.3 if math.isnan(loss) else loss + 0.02, loss])}
+                )
+                lost = math.isnan(loss)
+                results = {"best_val_loss": 0.3} if lost else {"best_val_loss": loss, "test_loss": 2 * loss}
+                store.finish_run(run.id, "diverged" if lost else "completed", results=results)
+    return path
+
+
+def _rows(path: Path, query: str) -> list[tuple]:
+    with closing(sqlite3.connect(path)) as plain:
+        return plain.execute(query).fetchall()
+
+
+def test_the_best_run_of_each_optimizer(database: Path) -> None:
+    assert _rows(database, BEST) == [
+        ("cnn", "vradam", 3, 0, 0.05, 0.1, 1),
+        ("cnn", "adamw", 3, 1, 0.08, 0.16, 6),
+    ]
+
+
+def test_mean_and_standard_deviation_over_seeds(database: Path) -> None:
+    expected = []
+    for optimizer, losses in LOSSES.items():
+        kept = [2 * loss for loss in losses if not math.isnan(loss)]
+        lost = len(losses) - len(kept)
+        mean, sd = round(statistics.mean(kept), 4), round(statistics.stdev(kept), 4)
+        expected.append(("cnn", optimizer, len(kept), lost, mean, sd))
+    assert _rows(database, SEEDS) == expected
+
+
+def test_steps_until_a_target(database: Path) -> None:
+    assert _rows(database, TARGET) == [
+        ("adamw", 0, None),
+        ("adamw", 1, None),
+        ("adamw", 2, 27),
+        ("vradam", 0, 18),
+        ("vradam", 1, None),
+        ("vradam", 2, 27),
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("sqlite3"), reason="the sqlite3 shell is not installed")
+@pytest.mark.parametrize("query", [BEST, SEEDS, TARGET])
+def test_the_shell_takes_them_too(database: Path, query: str) -> None:
+    done = subprocess.run(["sqlite3", database, query], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(_rows(database, query))
