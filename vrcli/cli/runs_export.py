@@ -65,7 +65,8 @@ def export(
         if not records:
             notice(f"{database} has no runs yet; `vr run` makes some, nothing was written")
             return
-        output = output if output.suffix or not FORMATS[format] else output.with_suffix(str(FORMATS[format]))
+        if FORMATS[format] and output.name and not output.suffix:
+            output = output.with_suffix(str(FORMATS[format]))
         check_metrics(store, records, metric)
         for line in write(store, records, metric or None, format, output, force=force):
             say(line)

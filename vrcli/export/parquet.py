@@ -21,7 +21,7 @@ from vrcli.report.flat import FIELDS, one_kind, rows
 __all__ = ["paths", "write"]
 
 #: So many points together make a row group: enough for fast reading, little enough for memory.
-GROUP_POINTS = 1_000_000
+GROUP_POINTS = 250_000
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 CURVES = pa.schema([
     ("run", pa.int64()), ("optimizer", _NAMES), ("seed", pa.int64()), ("metric", _NAMES), ("step", pa.int64()),
