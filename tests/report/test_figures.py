@@ -17,7 +17,8 @@ from vrcli.report.figure_style import Plot
 from vrcli.report.figures import envelopes, telemetry
 from vrcli.report.performance_figures import profile, target
 from vrcli.report.profiles import performance_profile, sensitivity_of
-from vrcli.report.sweep_figures import Trial, parallel, sensitivity, settings_grid, sweep
+from vrcli.report.setting_figures import parallel, sensitivity, settings_grid
+from vrcli.report.sweep_figures import Trial, sweep
 
 RNG = np.random.default_rng(0)
 
@@ -148,10 +149,10 @@ def test_long_curves_are_averaged_and_say_so() -> None:
     x = np.arange(1, 3001)
     y = RNG.standard_normal((3, 3000))
     plot = envelopes({"training": {"a": [(x, row) for row in y]}})
-    assert len(plot.rows) == 200
-    assert {r["averaged"] for r in plot.rows} == {15}
+    assert len(plot.rows) == 100
+    assert {r["averaged"] for r in plot.rows} == {30}
     assert np.mean([r["centre"] for r in plot.rows]) == pytest.approx(y.mean(), abs=1e-3)
-    assert "average up to 15 steps" in plot.figure.legends[0].get_title().get_text().replace("\n", " ")
+    assert "average up to 30 steps" in plot.figure.legends[0].get_title().get_text().replace("\n", " ")
 
 
 def test_binned_means_equal_numpy_and_keep_losses() -> None:
@@ -210,8 +211,10 @@ def test_stable_range_is_the_stretch_around_the_best() -> None:
 
 def test_sweep_rows_keep_every_trial_and_the_best_so_far() -> None:
     found = trials(10)
-    rows = sweep({"a": found}).rows
-    assert len(rows) == 10
+    points = sweep({"a": found}).rows
+    assert len(points) == 10 * 8
+    assert [r["y"] for r in points if r["trial"] == 2] == pytest.approx(found[1].y, nan_ok=True)
+    rows = [r for r in points if r["x"] == 1]
     best = [r["best_so_far"] for r in rows if not math.isnan(r["best_so_far"])]
     assert best == sorted(best, reverse=True)
     assert best[-1] == min(t.outcome for t in found if not t.diverged)

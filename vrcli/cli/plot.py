@@ -33,6 +33,7 @@ X = typer.Option("step", "--x", metavar="AXIS", help="step, epoch or seconds")
 LOG = typer.Option(None, "--log/--no-log", help="logarithmic y axis [default: where it serves]", show_default=False)
 BAND = typer.Option("sd", "--band", help="around the mean: sd, ci, minmax or quantile")
 LEVEL = typer.Option(0.95, "--level", help="share of a ci or quantile band")
+EVERY_STEP = typer.Option(False, "--every-step", help="each step of long curves, not means of stretches")
 RUN = typer.Option([], "--run", metavar="RUN", help="only this run (number or name); repeatable")
 
 
@@ -42,8 +43,8 @@ def curves(
     run: list[str] = RUN, opt: list[str] = only.OPT, preset: str | None = only.PRESET, tag: str | None = only.TAG,
     group: str | None = only.GROUP, sweep: list[str] = only.SWEEP, where: list[str] = only.WHERE,
     since: str | None = only.SINCE, metric: list[str] = METRIC, x: str = X, log: bool | None = LOG,
-    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    every_step: bool = EVERY_STEP, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    database: str = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """Every run's own curve, thin, coloured by optimizer: training left, validation right."""
     target = _begin(Output(output, data, show, log), x)
@@ -58,7 +59,7 @@ def curves(
             _nothing()
             return
         chosen = plot_draw.own_lines(runs) if run or refs else plot_data.Chosen(plot_data.by_optimizer(runs))
-        plot_draw.curves(store, chosen, metric, x, target)
+        plot_draw.curves(store, chosen, metric, x, every_step, target)
 
 
 @app.command("envelope")
@@ -68,8 +69,8 @@ def envelope(
     where: list[str] = only.WHERE, since: str | None = only.SINCE,
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
     metric: list[str] = METRIC, x: str = X, band: str = BAND, level: float = LEVEL, log: bool | None = LOG,
-    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    every_step: bool = EVERY_STEP, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    database: str = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """Mean curve and spread over the seeds of each optimizer's best settings: training left, validation right."""
     target = _begin(Output(output, data, show, log), x, band, level)
@@ -80,7 +81,7 @@ def envelope(
         runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
         chosen = _finished(plot_data.configurations(runs, every=every), runs)
         if chosen is not None:
-            plot_draw.envelope(store, chosen, metric, x, band, level, target)
+            plot_draw.envelope(store, chosen, metric, x, (band, level), every_step, target)
 
 
 @app.command("telemetry")

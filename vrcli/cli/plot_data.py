@@ -147,7 +147,9 @@ def configurations(runs: Sequence[RunRecord], *, every: bool, most: int = MOST_S
                 "--where lr>1e-3 narrow them"
             )
         dropped += sum(row.trials > 1 for row in rows)
-        sections[title] = dict(zip(_labels(rows), ([by_id[i] for i in row.run_ids] for row in rows), strict=True))
+        # By name, not by rank: an optimizer keeps its colour from figure to figure.
+        lines = zip(_labels(rows), ([by_id[i] for i in row.run_ids] for row in rows), strict=True)
+        sections[title] = dict(sorted(lines, key=lambda line: line[0]))
     if dropped:
         notes.append("of an optimizer with several settings the best stand here; --all draws each")
     return Chosen(sections, notes)

@@ -58,26 +58,33 @@ def own_lines(runs: Sequence[RunRecord]) -> Chosen:
     })  # fmt: skip
 
 
-def curves(store: Store, chosen: Chosen, asked: Sequence[str], x: str, output: Output) -> None:
+def curves(store: Store, chosen: Chosen, asked: Sequence[str], x: str, every_step: bool, output: Output) -> None:
     """Draw single runs."""
     from vrcli.report import figure_text
-    from vrcli.report.figures import run_curves
+    from vrcli.report.figures import STRETCHES, run_curves
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
     panels = from_store.panels(store, chosen, metrics, x)
     if _no_curves(panels, x):
         return
     _say(from_store.machines_note(chosen.runs, x))
-    plot = run_curves(panels, x_label=AXES[x], log=output.log)
+    stretches = None if every_step else STRETCHES
+    plot = run_curves(panels, x_label=AXES[x], log=output.log, stretches=stretches)
     output.deliver(plot, lambda page: figure_text.run_curves(plot.rows, page, AXES[x]))
 
 
 def envelope(
-    store: Store, chosen: Chosen, asked: Sequence[str], x: str, band: str, level: float, output: Output
+    store: Store,
+    chosen: Chosen,
+    asked: Sequence[str],
+    x: str,
+    band: tuple[str, float],
+    every_step: bool,
+    output: Output,
 ) -> None:
     """Draw the mean and spread over seeds."""
     from vrcli.report import figure_text
-    from vrcli.report.figures import envelope_rows
+    from vrcli.report.figures import STRETCHES, envelope_rows
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
     panels = from_store.panels(store, chosen, metrics, x)
@@ -86,8 +93,8 @@ def envelope(
     _say(from_store.machines_note(chosen.runs, x))
     plot = envelope_rows(
         {section: {title: _listed(panel) for title, panel in own.items()} for section, own in panels.items()},
-        x_label=AXES[x], band=cast("Band", band), level=level, log=output.log,
-        grid_points=GRID if x == "seconds" else None,
+        x_label=AXES[x], band=cast("Band", band[0]), level=band[1], log=output.log,
+        grid_points=GRID if x == "seconds" else None, stretches=None if every_step else STRETCHES,
     )  # fmt: skip
     output.deliver(plot, lambda page: figure_text.envelopes(plot.rows, page, AXES[x]))
 
@@ -230,8 +237,8 @@ def _problems(section: str, runs: Sequence[RunRecord], key: str, per_seed: bool)
 def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked: str | None, output: Output) -> None:
     """Draw the outcome over one setting."""
     from vrcli.report import figure_text
+    from vrcli.report.setting_figures import sensitivity as draw
     from vrcli.report.sweep_figures import Trial
-    from vrcli.report.sweep_figures import sensitivity as draw
 
     done, notes = from_store.finished(runs)
     _say(notes)
@@ -265,7 +272,7 @@ def sweep(
     """Draw the trials of searches."""
     from vrcli.cli import plot_sweeps
     from vrcli.cli.filters import Filter
-    from vrcli.report import figure_text, sweep_figures
+    from vrcli.report import figure_text, setting_figures, sweep_figures
 
     sweeps = plot_sweeps.named(store, words, opts, preset)
     if not sweeps:
@@ -291,7 +298,7 @@ def sweep(
         plot: Plot = sweep_figures.sweep(trials, outcome_label=label, x_label=AXES[x])
         output.deliver(plot, lambda page: figure_text.sweep(plot.rows, page, label))
     else:
-        draw = sweep_figures.settings_grid if kind == "settings" else sweep_figures.parallel
+        draw = setting_figures.settings_grid if kind == "settings" else setting_figures.parallel
         text = figure_text.settings_grid if kind == "settings" else figure_text.parallel
         plot = draw(trials, outcome_label=label)
         output.deliver(plot, lambda page: text(plot.rows, page, label))

@@ -58,7 +58,7 @@ def _like(newest: SweepRecord, pool: Sequence[SweepRecord]) -> list[SweepRecord]
     for sweep in pool:
         if kind(sweep) == kind(newest):
             found.setdefault(str(sweep.settings.get("optimizer")), sweep)
-    return sorted(found.values(), key=lambda sweep: sweep.id)
+    return [found[name] for name in sorted(found)]
 
 
 def titles(sweeps: Sequence[SweepRecord]) -> dict[int, str]:

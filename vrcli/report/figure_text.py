@@ -109,7 +109,8 @@ def telemetry(rows: Rows, page: Page, x_label: str) -> str:
 def sweep(rows: Rows, page: Page, outcome: str) -> str:
     """The best so far over the trials, and the best trial of each optimizer."""
     series, facts = {}, []
-    for name, own in _by(rows, "optimizer"):
+    for name, points in _by(rows, "optimizer"):
+        own = [first[0] for _, first in _by(points, "trial")]
         series[name] = ([row["trial"] for row in own], [row["best_so_far"] for row in own])
         good = [row for row in own if math.isfinite(row["outcome"])]
         best = min(good, key=lambda row: float(row["outcome"]), default=None)
@@ -183,18 +184,18 @@ def sensitivity(rows: Rows, page: Page, setting: str, outcome: str) -> str:
     for name, own in _by(rows, "optimizer"):
         at = [math.log10(row[setting]) if log else row[setting] for row in own]
         series[name] = (at, [row["median"] if math.isfinite(row["median"]) else math.nan for row in own])
-        stable = [row[setting] for row in own if row["stable"]]
+        low, high = own[0]["stable_from"], own[0]["stable_to"]
         best = min(own, key=lambda row: float(row["median"]) if math.isfinite(row["median"]) else math.inf)
         facts.append(
             {
                 "": name,
                 "runs": str(sum(row["n"] for row in own)),
                 "diverged": str(sum(row["diverged"] for row in own)),
-                "best median": number(best["median"]),
-                f"at {setting}": f"{best[setting]:.3g}" if stable else "-",
-                "stable from": f"{min(stable):.3g}" if stable else "-",
-                "to": f"{max(stable):.3g}" if stable else "-",
-                "decades": f"{math.log10(max(stable) / min(stable)):.1f}" if stable and min(stable) > 0 else "-",
+                "best median": number(best["median"]) if math.isfinite(low) else "NaN",
+                f"at {setting}": f"{best[setting]:.3g}" if math.isfinite(low) else "-",
+                "stable from": f"{low:.3g}" if math.isfinite(low) else "-",
+                "to": f"{high:.3g}" if math.isfinite(low) else "-",
+                "decades": f"{math.log10(high / low):.1f}" if low > 0 else "-",
             }
         )
     return f"{outcome}\n{page.plot(series, f'log10 {setting}' if log else setting)}\n\n{table(facts)}"

@@ -34,8 +34,10 @@ Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
 Curves: TypeAlias = Sequence[Curve]
 #: x and y of each run, by optimizer, by the panel's title.
 Panels: TypeAlias = Mapping[str, Mapping[str, Curves]]
-#: Positions beyond which a curve is drawn as means of consecutive stretches: more would be a smear.
-STRETCHES = 200
+#: Stretches as whose means a long curve is drawn: more points would be a smear at the width of a panel.
+STRETCHES = 100
+#: How far below the lowest mean a logarithmic axis goes for the sake of a band.
+BELOW = 2.5
 
 
 def envelopes(
@@ -68,6 +70,7 @@ def envelope_rows(
     level: float = 0.95,
     log: bool | None = None,
     grid_points: int | None = None,
+    stretches: int | None = STRETCHES,
 ) -> Plot:
     """Envelopes with one row of panels per section (task, data set, preset), which share colours and legend only.
 
@@ -80,6 +83,7 @@ def envelope_rows(
         band: see `curves.envelope`.
         log: logarithmic loss axis; by default where it serves.
         grid_points: interpolate all runs to this many positions, for axes without common positions (seconds).
+        stretches: long curves are drawn as means of so many stretches; None for every step.
     """
     with styled():
         figure, grid = _section_grid(sections)
@@ -89,7 +93,7 @@ def envelope_rows(
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (title, panel) in zip(line, panels.items(), strict=False):
-                found = _panel(axes, title, panel, styles, labels, band, level, log, grid_points)
+                found = _panel(axes, title, panel, styles, labels, band, level, log, grid_points, stretches)
                 rows += [{"section": section, **row} for row in found]
             _name_axes(line, section, panels, counts[section] if labels is None else {}, x_label, y_label)
         everyone = _fullest(axes for line in grid for axes in line)
@@ -103,12 +107,14 @@ def run_curves(
     x_label: str = "step",
     y_label: str | None = None,
     log: bool | None = None,
+    stretches: int | None = STRETCHES,
 ) -> Plot:
     """Every run's own curve as a thin line, one colour per optimizer.
 
     Args:
         sections: x and y by run, by optimizer, by the panel's title, by the title of the row of panels.
         y_label: of every panel; None where the panel's title says it.
+        stretches: see `envelope_rows`.
     """
     with styled():
         figure, grid = _section_grid(sections)
@@ -119,7 +125,7 @@ def run_curves(
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (title, panel) in zip(line, panels.items(), strict=False):
-                found = _own_lines(axes, title, panel, styles, labels, log)
+                found = _own_lines(axes, title, panel, styles, labels, log, stretches)
                 rows += [{"section": section, **row} for row in found]
             _name_axes(line, section, panels, counts[section] if labels is None else {}, x_label, y_label)
         most = max((row["averaged"] for row in rows), default=1)
@@ -137,10 +143,11 @@ def _own_lines(
     styles: Mapping[str, Mapping[str, Any]],
     labels: Mapping[str, str] | None,
     log: bool | None,
+    stretches: int | None,
 ) -> list[dict[str, Any]]:
     """Draw the runs of one panel, in turns so that no optimizer hides the others, and return their numbers."""
     rows: list[dict[str, Any]] = []
-    stretched, averaged = _in_stretches([curve for runs in panel.values() for curve in runs.values()])
+    stretched, averaged = _in_stretches([curve for runs in panel.values() for curve in runs.values()], stretches)
     drawn = iter(stretched)
     lines = [
         (turn, name, run, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
@@ -245,7 +252,9 @@ def telemetry(
         names = list(dict.fromkeys(name for panel in metrics.values() for name in panel))
         rows: list[dict[str, Any]] = []
         for line, (label, panel) in zip(grid, metrics.items(), strict=False):
-            rows += _panel(line[0], label, panel, style_of(names), labels, band, level, log, grid_points)
+            # Schedules end at zero: a logarithmic axis would show little else.
+            own = False if log is None and "rate" in label else log
+            rows += _panel(line[0], label, panel, style_of(names), labels, band, level, own, grid_points, STRETCHES)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
         grid[-1][0].set_xlabel(x_label)
         legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))
@@ -265,6 +274,8 @@ def _band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> 
         "minmax": "mean and range over runs",
         "quantile": f"median and the middle {share} of runs",
     }[band]
+    if any(row["low"] <= 0 < row["centre"] for row in rows):
+        words += "; bands may pass zero"
     if any(row["n"] < row["runs"] for row in rows):
         words += "; thin where runs have ended"
     if any(row["lost"] for row in rows):
@@ -283,32 +294,39 @@ def _panel(
     level: float,
     log: bool | None,
     grid_points: int | None,
+    stretches: int | None,
 ) -> list[dict[str, Any]]:
     """Draw the envelopes of one panel and return their numbers."""
     rows: list[dict[str, Any]] = []
     drawn: list[Array] = []
     for name, curves in panel.items():
-        stretched, averaged = _in_stretches(curves)
+        stretched, averaged = _in_stretches(curves, stretches)
         found = envelope(stretched, band=band, level=level, grid=_grid(stretched, grid_points))
         lost = [x for x in map(_first_lost, curves) if x is not None]
         _draw(axes, name if labels is None else labels[name], found, styles[name])
         mark_on_top(axes, lost, styles[name]["color"])
-        drawn += [found.centre, *(np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))]
+        low, high = (np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))
+        drawn += [found.centre, high, low]
         rows += _rows(title, name, found, averaged)
     log = log_where_it_serves(axes, [np.where(values > 0, values, np.nan) for values in drawn], log)
+    if log:
+        # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
+        centres = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn[::3]])
+        floor = float(centres.min(initial=np.inf)) / BELOW
+        drawn = [np.where(values < floor, np.nan, values) for values in drawn]
     _limit(axes, drawn, log)
     return rows
 
 
-def _in_stretches(curves: Curves) -> tuple[Curves, int]:
+def _in_stretches(curves: Curves, stretches: int | None) -> tuple[Curves, int]:
     """Long curves as means of stretches, and how many steps the longest stretch averages."""
     positions = [np.asarray(x, dtype=np.float64) for x, _ in curves]
     longest = max((len(x) for x in positions), default=0)
-    if longest <= 2 * STRETCHES:
+    if not stretches or longest <= 1.5 * stretches:
         return curves, 1
     low, high = min(float(x[0]) for x in positions if len(x)), max(float(x[-1]) for x in positions if len(x))
-    edges = np.linspace(low, high, STRETCHES + 1)
-    return [binned(curve, edges) for curve in curves], math.ceil(longest / STRETCHES)
+    edges = np.linspace(low, high, stretches + 1)
+    return [binned(curve, edges) for curve in curves], math.ceil(longest / stretches)
 
 
 def _limit(axes: Axes, drawn: Sequence[Array], log: bool) -> None:

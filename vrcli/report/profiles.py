@@ -46,10 +46,11 @@ class Sensitivity:
     """How the outcome depends on one setting.
 
     Args:
-        at: values of the setting, increasing.
+        at: values of the setting, increasing; the middle of a bin's where values were pooled.
         middle: median outcome at each, diverged runs as worst; infinite where most diverged.
         diverged: runs that diverged at each.
         n: runs at each.
+        binned: whether values lie so close that they were pooled in thirds of a decade.
         best: the setting with the best median, None where everything diverged.
         stable: range around it in which the median stays within the tolerance of the best.
         decades: width of that range in powers of ten; NaN where it begins at zero or below.
@@ -59,6 +60,7 @@ class Sensitivity:
     middle: Array
     diverged: tuple[int, ...]
     n: tuple[int, ...]
+    binned: bool
     best: float | None
     stable: tuple[float, float] | None
 
@@ -76,13 +78,15 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
         points: setting and outcome of each run; smaller is better, NaN or infinite when it diverged.
         tolerance: how far above the best the outcome may be, as a share of the best's magnitude.
     """
-    runs: dict[float, list[float]] = defaultdict(list)
+    binned = _too_close([setting for setting, _ in points])
+    bins: dict[float, list[tuple[float, float]]] = defaultdict(list)
     for setting, outcome in points:
-        runs[setting].append(outcome)
-    at = sorted(runs)
-    middle = np.array([float(np.median(oriented(runs[s]))) for s in at])
-    lost = tuple(int((~np.isfinite(runs[s])).sum()) for s in at)
-    counts = tuple(len(runs[s]) for s in at)
+        bins[math.floor(3 * math.log10(setting) + 1e-9) if binned else setting].append((setting, outcome))
+    members = [sorted(bins[key]) for key in sorted(bins)]
+    outcomes = [np.array([outcome for _, outcome in own]) for own in members]
+    at = [float(np.median([setting for setting, _ in own])) for own in members]
+    middle = np.array([float(np.median(oriented(own))) for own in outcomes])
+    lost = tuple(int((~np.isfinite(own)).sum()) for own in outcomes)
     best = stable = None
     if np.isfinite(middle).any():
         index = int(np.argmin(middle))
@@ -92,5 +96,13 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
             first -= 1
         while last < len(at) - 1 and good[last + 1]:
             last += 1
-        best, stable = at[index], (at[first], at[last])
-    return Sensitivity(np.array(at), middle, lost, counts, best, stable)
+        best, stable = at[index], (members[first][0][0], members[last][-1][0])
+    return Sensitivity(np.array(at), middle, lost, tuple(map(len, members)), binned, best, stable)
+
+
+def _too_close(settings: Sequence[float]) -> bool:
+    """Whether a search put settings closer than a sixth of a decade: each alone is one noisy run."""
+    values = np.unique(np.array(settings, dtype=np.float64))
+    if len(values) < 3 or values[0] <= 0 or values[-1] < 10 * values[0]:
+        return False
+    return float(np.diff(np.log10(values)).min()) < 1 / 6
