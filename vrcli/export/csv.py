@@ -19,7 +19,7 @@ CURVE_COLUMNS = ("run", "optimizer", "seed", "metric", "step", "value")
 
 def curves_path(path: Path) -> Path:
     """Where the curves of `results.csv` go: `results.curves.csv`."""
-    return path.with_name(f"{path.stem}.curves{path.suffix}")
+    return path.parent / f"{path.stem}.curves{path.suffix}"
 
 
 def paths(path: Path) -> tuple[Path, ...]:
