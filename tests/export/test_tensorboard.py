@@ -18,7 +18,7 @@ Export = Callable[..., Path]
 def _read(folder: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
 
 
 def test_scalars_settings_and_pictures_survive(export: Export, store: Store) -> None:
@@ -49,8 +49,10 @@ def test_settings_are_hyperparameters(export: Export) -> None:
     settings = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
     assert settings["lr"].number_value == 0.01
     assert settings["betas"].string_value == "0.9,0.999"
-    assert settings["flip"].bool_value is False
     assert settings["optimizer"].string_value == "vradam"
+    assert settings["seed"].number_value == 0
+    assert "flip" not in settings  # the same in all runs
+    assert b"|flip|`False`|" in read.Tensors("settings/text_summary")[0].tensor_proto.string_val[0]
 
 
 def test_a_folder_of_something_else_is_never_replaced(export: Export, tmp_path: Path) -> None:

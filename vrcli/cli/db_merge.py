@@ -25,9 +25,10 @@ def merge(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Copy the runs and sweeps of other databases into this one, each once however often it is done.
+    """Bring in the runs and sweeps of other databases.
 
-    The others are only read. Runs that have not ended there are left out until they have.
+    Each comes in once, however often it is done. The others are only read. Runs that have not ended there are left out
+    until they have.
     """
     req.check_format(format)
     from vrcli.cli.console import say

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from db.store import Store
     from tasks.base import Metric
 
-app = typer.Typer(help="List and show stored runs.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, show, compare, export and repeat stored runs.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")

@@ -28,9 +28,10 @@ def diff(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Compare two runs: settings, results, curves and provenance, what differs first.
+    """Compare two runs, what differs first.
 
-    Curves are compared bit for bit: the first step at which they part is named.
+    Settings, results, curves and provenance stand side by side. Curves are compared bit for bit: the first step at
+    which they part is named.
     """
     req.check_format(format)
     from vrcli.cli.console import say

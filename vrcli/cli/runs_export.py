@@ -54,6 +54,9 @@ def export(
 
     csv and parquet are two files: results.csv has a row per run (settings and results as columns), results.curves.csv
     a row per point. sqlite is a database of vr. tensorboard and mlflow are folders their viewers open.
+
+    NaN and infinities are words in csv and json, and numbers in parquet and tensorboard (whose numbers have 32 bits);
+    mlflow itself keeps infinities as 1.8e308.
     """
     from vrcli.cli.console import notice, say
     from vrcli.cli.runs import open_existing

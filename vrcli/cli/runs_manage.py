@@ -71,7 +71,11 @@ def rerun(
     quiet: bool = req.QUIET,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Train what a run trained again, as a new run, and say whether the curves agree bit for bit."""
+    """Train the same again and compare it bit for bit.
+
+    The stored settings and seed are trained as a new run with the same tag; the last line says whether its curves are
+    those of the stored run, or at which step they part.
+    """
     again(ref, database, data_dir, format=format, quiet=quiet, retry=False)
 
 
@@ -83,7 +87,11 @@ def retry(
     quiet: bool = req.QUIET,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Train a run that failed or was interrupted again from its beginning, as a new run of the same group."""
+    """Train a failed or interrupted run again.
+
+    It starts from the beginning, as a new run with the same tag and group; what the stored run recorded stays, and the
+    curves are compared as far as it went.
+    """
     again(ref, database, data_dir, format=format, quiet=quiet, retry=True)
 
 

@@ -1,11 +1,13 @@
-"""TensorBoard: a folder of event files, one subfolder per run with scalars, settings (HPARAMS tab) and pictures.
+"""TensorBoard: a folder of event files, one subfolder per run with scalars, settings and pictures.
 
-TensorBoard keeps scalars as 32-bit floats; NaN and infinities survive.
+Under HPARAMS stand the settings in which the runs differ, under TEXT all of them. TensorBoard keeps scalars as 32-bit
+floats; NaN and infinities survive.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,13 @@ def write(runs: Selection, path: Path) -> Written:
     except ImportError:
         raise missing_library("tensorboard") from None
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    points = 0
+    points, varying = 0, _varying([_settings(record) for record in runs.records])
     with part_of(path) as part:
         part.mkdir()
         for record, curves in runs.each():
             clock = Clock(record, curves)
             with SummaryWriter(str(part / _folder(record)), max_queue=10_000) as out:
-                _add_settings(out, record)
+                _add_settings(out, record, varying)
                 _add_pictures(out, runs, record, clock)
                 for name, curve in curves.items():
                     for step, value in zip(curve.steps, curve.values, strict=True):
@@ -63,15 +65,29 @@ def _tag(metric: str) -> str:
     return f"{first}/{rest}" if rest and first in ("train", "val", "test") else f"other/{metric}"
 
 
-def _add_settings(out: Any, record: RunRecord) -> None:
-    from torch.utils.tensorboard.summary import hparams
-
+def _settings(record: RunRecord) -> dict[str, Any]:
     own = {"task": record.task, "preset": record.preset, "dataset": record.dataset, "optimizer": record.optimizer}
     values = {**own, "seed": record.seed, "status": record.status, **flat_settings(record.spec)}
-    known = {name: _value(value) for name, value in values.items() if value is not None}
+    return {name: _value(value) for name, value in values.items() if value is not None}
+
+
+def _varying(settings: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Names of settings in which runs differ, and those that are always worth a column."""
+    names = {name for own in settings for name in own}
+    return {"task", "optimizer", "seed", "lr"} | {
+        name for name in names if any(own.get(name) != settings[0].get(name) for own in settings)
+    }
+
+
+def _add_settings(out: Any, record: RunRecord, varying: set[str]) -> None:
+    from torch.utils.tensorboard.summary import hparams
+
+    settings, begin = _settings(record), record.created_at.timestamp()
     results = {f"result/{name}": value for name, value in record.results.items()}
-    for summary in hparams(known, results):
-        out.file_writer.add_summary(summary, walltime=record.created_at.timestamp())
+    for summary in hparams({name: value for name, value in settings.items() if name in varying}, results):
+        out.file_writer.add_summary(summary, walltime=begin)
+    table = ["|setting|value|", "|---|---|", *(f"|{name}|`{value}`|" for name, value in settings.items())]
+    out.add_text("settings", "\n".join(table), 0, walltime=begin)
     for tag, value in results.items():
         out.add_scalar(tag, value, 0, walltime=(record.finished_at or record.heartbeat_at).timestamp())
 
