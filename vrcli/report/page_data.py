@@ -278,7 +278,8 @@ def selection_notes(runs: Sequence[PageRun], selection: Selection, stopped: Mapp
     if early:
         notes.append(f"{len(early)} trials of {len(stopped)} sweep(s) were stopped early (--prune)")
     if unfinished:
-        notes.append(f"{unfinished} runs still running, failed or interrupted: not in the tables")
+        word = "run" if unfinished == 1 else "runs"
+        notes.append(f"{unfinished} {word} still running, failed or interrupted: not in the tables")
     if selection.searched:
         notes.append(f"{selection.searched} runs of sweeps' trials: not in the tables, but under their sweep")
     if selection.flattered:

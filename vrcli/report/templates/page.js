@@ -122,7 +122,8 @@
   let loading;
   function library() {
     loading ??= (async () => {
-      const packed = Uint8Array.from(atob(one("#library").textContent.trim()), (c) => c.charCodeAt(0));
+      const text = one("#library").textContent.trim();
+      const packed = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
       const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
       document.head.append(make("script", await new Response(stream).text()));
       return Plotly;
@@ -323,4 +324,6 @@
   });
   addEventListener("afterprint", () => { theme = scheme.matches ? themes.dark : themes.light; redraw(); });
   performance.mark("interactive");
+  // Unpacked while the reader looks at the tables, so that charts need not wait for it.
+  if (one("[data-chart]")) addEventListener("load", () => setTimeout(library));
 })();
