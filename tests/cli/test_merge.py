@@ -67,6 +67,15 @@ def test_a_dry_run_says_the_same_and_changes_nothing(vr, stored, other, tmp_path
     assert rehearsed.out.replace("would bring in", "brought in") == done.out
 
 
+def test_a_dry_run_does_not_upgrade(vr, other, tmp_path):
+    shutil.copy(OLD, tmp_path / "vr.db")
+    before = (tmp_path / "vr.db").read_bytes()
+    done = vr("db", "merge", "other.db", "--dry-run")
+    assert done.code == 2
+    assert "upgrade it with `vr db upgrade`" in done.err
+    assert (tmp_path / "vr.db").read_bytes() == before
+
+
 def test_an_older_database_is_read_from_a_copy(vr, tmp_path):
     shutil.copy(OLD, tmp_path / "old.db")
     before = (tmp_path / "old.db").read_bytes()

@@ -181,3 +181,20 @@ def test_a_store_for_reading_takes_nothing_in(other: Store, tmp_path: Path) -> N
         reader.merge(other)
     with Store.open(tmp_path / "vr.db") as store, Store.open(tmp_path / "other.db", mode="read") as source:
         assert len(store.merge(source).added) == 1
+
+
+def test_a_dry_run_reports_what_a_merge_would_do_and_changes_nothing(store: Store, other: Store) -> None:
+    sweep = other.create_sweep({"task": "cnn"}, key="k", trials=1)
+    trial = other.add_trial(sweep.id, "vradam", {"lr": 0.1})
+    _run(store, seed=1)
+    _run(other, seed=1)
+    _run(other, "failed", seed=2, trial_id=trial.id)
+    _run(other, "running", seed=3)
+    told: list[int] = []
+    rehearsed = store.merge(other, dry_run=True)
+    assert (len(store.runs()), store.sweeps(), store.info()["points"]) == (1, [], 4)
+    done = store.merge(other, advance=lambda: told.append(1))
+    assert (len(rehearsed.added), rehearsed.points) == (2, 8)
+    assert replace(rehearsed, added=(), repeated=(), sweeps=()) == replace(done, added=(), repeated=(), sweeps=())
+    assert [len(rehearsed.repeated), len(rehearsed.sweeps)] == [len(done.repeated), len(done.sweeps)] == [1, 1]
+    assert len(told) == 3

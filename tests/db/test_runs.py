@@ -225,3 +225,16 @@ def test_an_interrupted_run_is_resumed_from_its_checkpoint(begin: Begin, store: 
     store.finish_run(run.id, "completed")
     with pytest.raises(StoreError, match="is completed; only interrupted and failed runs"):
         store.resume_run(run.id)
+
+
+def test_a_tag_can_be_changed_after_the_end(begin: Begin, store: Store) -> None:
+    run = begin(tag="old")
+    store.add_points(run.id, {"loss": ([1, 2], [0.5, 0.25]), "other": ([1], [1.0])})
+    ended = store.finish_run(run.id, "completed", results={"best_val_loss": 0.5})
+    assert store.tag_run(run.id, "new") == replace(ended, tag="new")
+    assert [found.id for found in store.runs(tag="new")] == [run.id]
+    assert store.tag_run(run.id, None).tag is None
+    assert store.points(run.id) == 3
+    assert store.points([run.id, run.id + 1]) == 3
+    with pytest.raises(StoreError, match="no run"):
+        store.tag_run(run.id + 1, "x")

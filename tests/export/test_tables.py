@@ -91,3 +91,22 @@ def test_a_failed_export_leaves_nothing_behind(
     with pytest.raises(ZeroDivisionError):
         export(format, f"out.{format}")
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "parquet", "sqlite", "tensorboard"])
+def test_a_run_that_failed_at_once_has_little_to_say(export: Export, store: Store, format: str) -> None:
+    spec = {"task": "cnn", "optimizer": "sgd", "task_settings": {"dataset": 3}, "training": {"epochs": "many"}}
+    run = store.begin_run(spec, spec_id="x", provenance={})
+    store.finish_run(run.id, "failed", error="out of memory")
+    path = export(format, f"out.{format}")  # of another kind than the others' settings
+    alone = export(format, f"alone.{format}", ids=[run.id])
+    if format == "parquet":
+        assert pq.read_table(path)["epochs"].to_pylist() == ["2", "2", "2", "2", "many"]
+        assert pq.read_table(alone)["seed"].to_pylist() == [None]
+        assert pq.read_table(alone.with_name("alone.curves.parquet")).num_rows == 0
+    if format == "csv":
+        assert pd.read_csv(alone)["error"].tolist() == ["out of memory"]
+        assert pd.read_csv(alone.with_name("alone.curves.csv")).empty
+    if format == "sqlite":
+        with Store.open(alone, mode="read") as part:
+            assert part.runs()[0].error == "out of memory"

@@ -53,10 +53,14 @@ def own(database: str, dry_run: bool) -> Iterator[Store]:
 
     from db.store import Store
 
-    if dry_run and "://" not in database and not Path(database).exists():
-        with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
-            yield store
-        return
+    if dry_run and "://" not in database:
+        path = Path(database).expanduser()
+        if not path.exists():
+            with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
+                yield store
+            return
+        if is_older(path):
+            Store.open(path, mode="read").close()  # refuses it: opening it for writing would upgrade it
     with req.open_store(database) as store:
         yield store
 
