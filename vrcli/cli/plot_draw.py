@@ -249,7 +249,7 @@ def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked
     column = _cost(asked, done, bool(asked))
     at = from_store.of_setting(done, setting)
     trials: dict[str, list[Trial]] = defaultdict(list)
-    for run in sorted(done, key=lambda run: run.id):
+    for run in sorted(done, key=lambda run: (run.optimizer, run.id)):
         if run.id in at:
             trials[run.optimizer].append(Trial({setting: at[run.id]}, from_store.outcome(run, column.key)))
     if len(set(at.values())) < 2:

@@ -159,7 +159,7 @@ def _thirds(rows: Rows) -> list[tuple[str, Rows]]:
         return [(str(value), part) for value, part in _by(ordered, "value")]
     edges = [round(len(ordered) * i / 3) for i in range(4)]
     parts = [ordered[start:end] for start, end in pairwise(edges)]
-    return [(f"{part[0]['value']} .. {part[-1]['value']}", part) for part in parts]
+    return [(" .. ".join(dict.fromkeys((part[0]["value"], part[-1]["value"]))), part) for part in parts]
 
 
 def parallel(rows: Rows, page: Page, outcome: str, most: int = 10) -> str:

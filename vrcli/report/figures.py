@@ -21,6 +21,7 @@ from vrcli.report.figure_style import (
     log_where_it_serves,
     mark_on_top,
     new_figure,
+    plain_log_ticks,
     style_of,
     styled,
 )
@@ -121,7 +122,8 @@ def run_curves(
         styles = style_of(name for panels in sections.values() for panel in panels.values() for name in panel)
         plain = {s: {t: _listed(panel) for t, panel in panels.items()} for s, panels in sections.items()}
         counts = {title: _counts(panels) for title, panels in plain.items()}
-        labels = _labels(counts)
+        alone = all(count == "1" for by_name in counts.values() for count in by_name.values())
+        labels = {name: name for name in styles} if alone else _labels(counts)
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (title, panel) in zip(line, panels.items(), strict=False):
@@ -315,6 +317,9 @@ def _panel(
         floor = float(centres.min(initial=np.inf)) / BELOW
         drawn = [np.where(values < floor, np.nan, values) for values in drawn]
     _limit(axes, drawn, log)
+    if log:
+        low_end, high_end = axes.get_ylim()
+        plain_log_ticks(axes.yaxis, high_end / low_end)
     return rows
 
 

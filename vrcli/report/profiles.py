@@ -81,7 +81,7 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
     binned = _too_close([setting for setting, _ in points])
     bins: dict[float, list[tuple[float, float]]] = defaultdict(list)
     for setting, outcome in points:
-        bins[math.floor(3 * math.log10(setting) + 1e-9) if binned else setting].append((setting, outcome))
+        bins[round(3 * math.log10(setting)) if binned else setting].append((setting, outcome))
     members = [sorted(bins[key]) for key in sorted(bins)]
     outcomes = [np.array([outcome for _, outcome in own]) for own in members]
     at = [float(np.median([setting for setting, _ in own])) for own in members]

@@ -133,7 +133,7 @@ def _log_x_where_it_serves(axes: Axes, values: Sequence[float]) -> None:
 
 
 def settings_grid(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss") -> Plot:
-    """The outcome of each optimizer's trials over each searched setting; diverged ones are crosses on the upper edge."""
+    """The outcome of each optimizer's trials over each searched setting; crosses on the upper edge diverged."""
     lines: list[list[tuple[str, str]]] = []
     for optimizer, found in trials.items():
         own = [(optimizer, name) for name in _setting_names(found)]

@@ -100,9 +100,9 @@ def _best_so_far(axes: Axes, trials: Mapping[str, Sequence[Trial]], outcome_labe
         mark_on_top(axes, [i + 1 for i, t in enumerate(trials[name]) if t.diverged], style["color"], "x")
         rows += _sweep_rows(name, trials[name], best.tolist())
     log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
-    axes.set_title("best so far\n")
+    # No label on the axis: it would push the columns apart.
+    axes.set_title(f"{outcome_label}\nso far")
     axes.set_xlabel("trial")
-    axes.set_ylabel(outcome_label)
     return rows
 
 
