@@ -40,7 +40,7 @@ def test_runs_come_in_once(vr, stored, other, tmp_path):
     assert done.out.splitlines() == [
         f"other.db: brought in 2 runs ({points} points); 0 known already",
         "  new here: runs 2-3",
-        "  same settings and seed as a run that is here: run 2 (reports count one of them)",
+        "  same settings and seed as a run that is here: run 2 (reports count one)",
         "  left out: 1 still running there",
     ]
     assert _count(tmp_path / "vr.db") == 3
@@ -64,7 +64,8 @@ def test_a_dry_run_says_the_same_and_changes_nothing(vr, stored, other, tmp_path
     rehearsed = vr("db", "merge", "other.db", "--dry-run")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
     done = vr("db", "merge", "other.db")
-    assert rehearsed.out.replace("would bring in", "brought in") == done.out
+    numbered = [line for line in done.out.splitlines() if "new here" not in line]
+    assert rehearsed.out.replace("would bring in", "brought in").splitlines() == numbered
 
 
 def test_a_dry_run_does_not_upgrade(vr, other, tmp_path):

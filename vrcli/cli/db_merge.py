@@ -132,14 +132,14 @@ def lines(other: str, report: MergeReport, dry_run: bool) -> list[str]:
         parts.append(f"{len(report.sweeps):,} sweep{'s' * (len(report.sweeps) != 1)}")
         parts.append(f"{report.trials:,} trial{'s' * (report.trials != 1)}")
     found = [f"{other}: {would} {', '.join(parts)}; {report.known:,} known already"]
-    if report.added:
+    # Of a rehearsal only counts: the numbers that runs would get depend on what comes in before them.
+    which = (lambda ids: f"{len(ids):,} run{'s' * (len(ids) != 1)}") if dry_run else numbers
+    if report.added and not dry_run:
         found.append(f"  new here: {numbers(report.added)}")
     if report.updated:
         found.append(f"  gone on over there, {'to be ' if dry_run else ''}replaced here: {numbers(report.updated)}")
     if report.repeated:
-        found.append(
-            f"  same settings and seed as a run that is here: {numbers(report.repeated)} (reports count one of them)"
-        )
+        found.append(f"  same settings and seed as a run that is here: {which(report.repeated)} (reports count one)")
     if report.running:
         found.append(f"  left out: {report.running} still running there")
     if report.conflicting_trials:
