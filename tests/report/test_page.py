@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vrcli.report import page_curves
 from vrcli.report.page import render_page
 from vrcli.report.page_data import Source, page_of
-from vrcli.report.page_json import embeddable, numbers
-from vrcli.report.page_sweeps import Search, Trial, search_block
+from vrcli.report.page_json import embeddable
+from vrcli.report.page_sweeps import Search, Trial
 from vrcli.report.page_tables import labels
 from vrcli.report.selection import Selection
 
@@ -89,58 +88,6 @@ def test_embedded_json_cannot_end_its_tag_and_survives_the_way():
     assert json.loads(text) == value
 
 
-def test_numbers_that_do_not_exist_are_null_in_charts_and_named_elsewhere():
-    assert numbers([1.0, math.nan, math.inf, -math.inf, 0.123456789, 1e-9, 123456.0]) == [
-        1, None, None, None, 0.12346, 1e-9, 123456,
-    ]  # fmt: skip
-    assert json.loads(embeddable([math.nan, math.inf, -math.inf])) == ["NaN", "inf", "-inf"]
-
-
-def test_thinned_curves_keep_every_extreme_and_say_how_many_points_there_were():
-    random = np.random.default_rng(1)
-    values = random.normal(size=12_000)
-    values[[17, 6001, 11_000]] = [50.0, -60.0, 70.0]
-    found = page_curves.row_series([1], {(1, "train_loss"): curve(values.tolist())}, 300)["train_loss"]
-    assert found["of"] == 12_000
-    assert len(found["x"]) <= 300
-    assert {50, -60, 70} <= set(found["c"])
-    assert (found["x"][0], found["x"][-1]) == (1, 12_000)
-    own = page_curves.run_curves(1, {(1, "train_loss"): curve(values.tolist())}, ["train_loss"], 90)[0]
-    assert len(own["x"]) <= 92
-    assert {50, -60, 70} <= set(own["y"])
-    assert own["of"] == 12_000
-
-
-def test_envelopes_are_mean_and_standard_deviation_with_the_runs_alive():
-    values = np.array([[3.0, 2.0, 1.0], [5.0, 4.0, 2.0]])
-    curves = {(i, "train_loss"): curve(v) for i, v in enumerate([values[0].tolist(), values[1, :2].tolist()])}
-    found = page_curves.row_series([0, 1], curves, 100)["train_loss"]
-    assert found["c"] == [4, 3, 1]
-    sd = values[:, :2].std(axis=0, ddof=1)
-    assert found["hi"][:2] == pytest.approx(values[:, :2].mean(axis=0) + sd, rel=1e-4)
-    assert found["lo"][2] is None
-    assert found["n"] == [2, 2, 1]
-
-
-def test_steps_become_epochs_and_seconds():
-    curves = {
-        (1, "train_loss"): curve([1.0] * 8),
-        (1, "epoch"): curve([1.0, 2.0], 4),
-        (1, "wall_s"): curve([10.0, 30.0], 4),
-    }
-    found = page_curves.row_series([1], curves, 100)["train_loss"]
-    assert found["x"] == list(range(1, 9))
-    assert found["e"] == [0.25 * s for s in range(1, 9)]
-    assert found["t"] == [2.5, 5, 7.5, 10, 15, 20, 25, 30]
-
-
-def test_a_run_that_stops_being_finite_is_marked_where_it_did():
-    lost = {1: curve([1.0, math.nan]), 2: curve([1.0, 2.0, 3.0])}
-    found = page_curves.row_series([1, 2], {(i, "train_loss"): c for i, c in lost.items()}, 100)["train_loss"]
-    assert [at["x"] for at in found["lost"]] == [2]
-    assert found["c"] == [1, 2, 3]
-
-
 def test_names_become_short_and_stay_apart():
     found = labels([LONG + "a", LONG + "b", "adamw"])
     assert len(set(found.values())) == 3
@@ -173,27 +120,6 @@ def test_comparisons_are_those_of_the_statistics(make_source: Callable[..., Sour
     assert one.better == "adamw"
     assert one.p == pytest.approx(stats.ttest_rel(adamw, sgd).pvalue)
     assert page_of(make_source(seeds=1)).sections[0].verdicts is None
-
-
-def test_sweeps_show_the_best_so_far_and_never_draw_what_was_lost():
-    states = [("completed", 3.0), ("diverged", math.nan), ("pruned", 2.5), ("completed", 1.0), ("running", None)]
-    trials = [
-        Trial(i + 1, {"lr": 10.0**-i, "on": i > 1}, state, value, 5, i) for i, (state, value) in enumerate(states)
-    ]
-    search = Search(7, "some-name", ("cnn", "digits", "", "quick"), "sgd", 10, "running", trials)
-    found = search_block([search], {"sgd": "sgd"}, {3: "vr run again"})
-    plotted = found.data["searches"][0]
-    assert plotted["v"] == [3, None, 2.5, 1]
-    assert plotted["best"] == [3, 3, 2.5, 1]
-    assert plotted["params"][1] == {"lr": 0.1, "on": "F"}
-    assert [(p["name"], p["category"], p["log"]) for p in found.data["parameters"]] == [
-        ("lr", False, True),
-        ("on", True, False),
-    ]
-    row = found.rows[0]
-    assert (row.best, row.found, row.command) == ("1.000", "lr=0.001 on=T", "vr run again")
-    assert row.diverged == "1/4 (25 %)"
-    assert row.counts == "4/10 (1 pruned, 1 running)"
 
 
 def test_the_page_may_load_nothing(make_source: Callable[..., Source]):

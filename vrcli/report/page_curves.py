@@ -15,11 +15,11 @@ from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.types import Column
 
 #: What a page may spend on the envelopes of all sections and on the curves of single runs, in bytes.
-ENVELOPE_BYTES, RUN_BYTES = 5_000_000, 2_000_000
+ENVELOPE_BYTES, RUN_BYTES = 8_000_000, 2_000_000
 #: Bytes of JSON per point of an envelope (three positions, three values) and of a run (two numbers).
 ENVELOPE_POINT, RUN_POINT = 45, 14
 #: Fewest and most points of a line: below, a curve loses its shape; above, a screen has no pixels for them.
-FEWEST, MOST = 60, 400
+FEWEST, MOST = 60, 1000
 #: Curves that are axes, not results.
 AXES = ("epoch", "wall_s")
 #: Curves that stand on the left, in the order in which they are offered.

@@ -331,8 +331,13 @@ def _details(run: PageRun, work: _Work) -> dict[str, Any]:
         "error": run.error,
         "command": work.source.commands.get(run.id, ""),
         "settings": {name: values for name, values in parts.items() if values},
-        "results": {name: number(value, 6) for name, value in sorted(run.results.items())},
+        "results": {name: _result(value) for name, value in sorted(run.results.items())},
         "provenance": dict(run.provenance),
         "curves": work.own_curves.get(run.id, []),
         "diverged": run.status == "diverged",
     }
+
+
+def _result(value: float) -> str:
+    """A result in full: whole numbers without decimals."""
+    return f"{value:,.0f}" if math.isfinite(value) and value == int(value) else number(value, 6)

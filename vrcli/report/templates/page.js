@@ -117,7 +117,7 @@
   const faded = (colour) => colour + "2e";
   // Plotly reads a little markup in names; this is none.
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const short = (value) => (value === null ? "" : String(Number(value.toPrecision(4))));
+  const short = (value, digits = 4) => (value === null ? "" : String(Number(value.toPrecision(digits))));
 
   let loading;
   function library() {
@@ -172,7 +172,7 @@
     const alive = (i) => (Array.isArray(found.n) ? found.n[i] : found.n);
     const most = Array.isArray(found.n) ? Math.max(...found.n) : found.n;
     const whole = (i) => i >= 0 && i < x.length && alive(i) === most;
-    const text = centre.map((v, i) => `${short(v)}${percent ? " %" : ""}${high.length && high[i] !== null ? ` ± ${short(high[i] - v)}` : ""} (n = ${alive(i)})`);
+    const text = centre.map((v, i) => `${short(v)}${percent ? " %" : ""}${high.length && high[i] !== null ? ` ± ${short(high[i] - v, 2)}` : ""} (n = ${alive(i)})`);
     const common = { x, name, customdata: text, hovertemplate: "%{customdata}", mode: "lines", line: { color: colour, width: 1.8, dash: dashOf(place) } };
     const traces = [];
     if (low.length) {
@@ -245,7 +245,7 @@
       const traces = shown.flatMap(({ name, colour }, k) => (lines[k][axis].length ? envelope(lines[k], axis, name, colour, { log, percent: about.percent }) : []));
       const title = about.title.replace(/ \(.*\)$/, "") + (about.percent ? " (%)" : "");
       Plotly.react(one(".plot", panel), traces, layout(
-        { title: { text: axisTitles[axis], standoff: 6 } },
+        { title: { text: axisTitles[axis], standoff: 6 }, unifiedhovertitle: { text: `${axisTitles[axis]} %{x}` } },
         { title: { text: escaped(title), standoff: 6 }, type: log ? "log" : "linear" },
         { hovermode: shown.length > 6 ? "closest" : "x unified", uirevision: about.key + axis + log },
       ), settings);
