@@ -8,13 +8,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vrcli.errors import UsageError, VrError
 from vrcli.report.budget import steps_to_target
 from vrcli.report.curves import binned
 from vrcli.report.figure_style import Plot
-from vrcli.report.figures import envelopes, telemetry
+from vrcli.report.figures import envelope_rows, envelopes, run_curves, telemetry
 from vrcli.report.performance_figures import profile, target
 from vrcli.report.profiles import performance_profile, sensitivity_of
 from vrcli.report.setting_figures import parallel, sensitivity, settings_grid
@@ -48,6 +49,9 @@ def trials(count: int = 12) -> list[Trial]:
 
 PLOTS = {
     "envelopes": lambda: envelopes({"training": {"a": curves(), "b": curves(die=12)}, "validation": {"a": curves()}}),
+    "run curves": lambda: run_curves(
+        {"s": {"loss": {"a": {"1": curves()[0]}}}, "t": {"loss": {"a": {"2": curves()[0]}}}}
+    ),
     "telemetry": lambda: telemetry({"training loss": {"a": curves()}, "gate": {"a": curves(1)}}),
     "target": lambda: target({"a": steps_to_target(curves(), 0.3), "b": steps_to_target(curves(), 0.001)}),
     "profile": lambda: profile({"a": {"cnn": 1.0, "t": 2.0}, "b": {"cnn": 1.5, "t": math.nan}}),
@@ -58,6 +62,8 @@ PLOTS = {
 }
 EMPTY = {
     "envelopes": lambda: envelopes({}),
+    "run curves": lambda: run_curves({}),
+    "lost run": lambda: run_curves({"": {"loss": {"a": {"1": ([1.0], [math.nan])}}}}),
     "no runs": lambda: envelopes({"training": {"a": []}}),
     "only lost": lambda: envelopes({"training": {"a": [([1.0], [math.nan])]}}),
     "one point": lambda: envelopes({"training": {"a": [([1.0], [0.5])]}}),
@@ -236,3 +242,103 @@ def test_bad_paths_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(VrError, match="cannot write") as caught:
             save(tmp_path / "missing" / "figure.png")
         assert "\n" not in str(caught.value)
+
+
+def test_sections_stand_in_rows_and_say_their_own_n() -> None:
+    panels = {"cnn": {"validation loss": {"a": curves(3), "b": curves(3)}}, "t": {"validation loss": {"a": curves(2)}}}
+    plot = envelope_rows(panels)
+    assert [axes.get_title(loc="left").strip() for axes in plot.figure.axes] == ["cnn", "t"]
+    facts = {(r["section"], r["optimizer"], r["runs"]) for r in plot.rows}
+    assert facts == {("cnn", "a", 3), ("cnn", "b", 3), ("t", "a", 2)}
+    assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["a", "b"]
+    notes = [text.get_text() for axes in plot.figure.axes for text in axes.texts]
+    assert notes == ["n: a 3, b 3", "n: a 2"]
+    colours = {axes.lines[0].get_color() for axes in plot.figure.axes}
+    assert len(colours) == 1
+    same = envelope_rows({"cnn": {"v": {"a": curves(3)}}, "t": {"v": {"a": curves(3)}}})
+    assert [text.get_text() for text in same.figure.legends[0].get_texts()] == ["a (n = 3)"]
+
+
+@pytest.mark.parametrize("band", ["sd", "ci", "minmax", "quantile"])
+def test_a_band_that_passes_zero_does_not_stretch_a_logarithmic_axis(band: str) -> None:
+    x = np.arange(1, 50)
+    drawn = [(x, np.exp(-x / 8) * scale) for scale in (0.01, 0.02, 3.0)]
+    plot = envelope_rows({"": {"loss": {"a": drawn}}}, band=band)
+    low, high = plot.figure.axes[0].get_ylim()
+    lowest = min(r["centre"] for r in plot.rows)
+    assert lowest / 4 < low < lowest
+    assert high >= max(r["centre"] for r in plot.rows)
+
+
+def test_run_curves_keep_every_point_and_every_loss() -> None:
+    drawn = {"a": {str(i): curve for i, curve in enumerate(curves(3, die=12))}, "b": {"9": curves(1)[0]}}
+    plot = run_curves({"s": {"loss": drawn}})
+    for name, runs in drawn.items():
+        for run, (x, y) in runs.items():
+            own = [r for r in plot.rows if (r["optimizer"], r["run"]) == (name, run)]
+            np.testing.assert_array_equal([r["x"] for r in own], x)
+            np.testing.assert_array_equal([r["y"] for r in own], y)
+    dots = [line for line in plot.figure.axes[0].lines if line.get_marker() == "o"]
+    assert [list(line.get_xdata()) for line in dots] == [[12.0]]
+    labels = plot.figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["a (n = 3, 1 lost)", "b (n = 1)"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sensitivity_of_random_runs_equals_pandas(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    settings = rng.choice([1e-4, 3e-4, 1e-3, 1e-2, 1e-1], 60)
+    outcomes = rng.lognormal(size=60)
+    outcomes[rng.random(60) < 0.3] = rng.choice([math.nan, math.inf])
+    found = sensitivity_of(list(zip(settings.tolist(), outcomes.tolist(), strict=True)), tolerance=0.2)
+    frame = pd.DataFrame({"lr": settings, "y": np.where(np.isfinite(outcomes), outcomes, np.inf)})
+    groups = frame.groupby("lr").y
+    assert not found.binned
+    assert found.at.tolist() == list(groups.groups)
+    np.testing.assert_allclose(found.middle, groups.median().to_numpy())
+    assert list(found.n) == groups.count().tolist()
+    assert list(found.diverged) == frame.groupby("lr").y.apply(lambda y: int(np.isinf(y).sum())).tolist()
+    if found.best is not None and found.stable is not None:
+        best = groups.median().min()
+        inside = groups.median().loc[found.stable[0] : found.stable[1]]
+        assert (inside <= 1.2 * best).all()
+        beyond = [lr for lr in found.at if lr < found.stable[0]][-1:]
+        beyond += [lr for lr in found.at if lr > found.stable[1]][:1]
+        assert (groups.median().loc[beyond] > 1.2 * best).all()
+
+
+def test_close_settings_are_pooled_in_thirds_of_a_decade() -> None:
+    rng = np.random.default_rng(3)
+    settings = 10 ** rng.uniform(-5, -1, 80)
+    outcomes = rng.lognormal(size=80)
+    found = sensitivity_of(list(zip(settings.tolist(), outcomes.tolist(), strict=True)))
+    frame = pd.DataFrame({"lr": settings, "y": outcomes, "bin": np.round(3 * np.log10(settings))})
+    assert found.binned
+    np.testing.assert_allclose(found.middle, frame.groupby("bin").y.median())
+    np.testing.assert_allclose(found.at, frame.groupby("bin").lr.median())
+    assert sum(found.n) == 80
+    assert found.stable is not None
+    assert set(found.stable) <= set(settings)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_profiles_equal_pandas(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.lognormal(size=(6, 3)), columns=list("abc"))
+    table[rng.random((6, 3)) < 0.25] = math.nan
+    table.iloc[0, 0] = math.inf
+    costs = {name: {str(task): value for task, value in table[name].items()} for name in table}
+    rows = pd.DataFrame(profile(costs).rows)
+    finite = table.replace(math.inf, math.nan)
+    ratios = finite.div(finite.min(axis=1), axis=0)
+    for name in table:
+        expected = ratios[name].dropna().sort_values()
+        own = rows[rows.optimizer == name]
+        for factor in (1.0, 1.3, 2.0, 8.0):
+            share = own[own.factor <= factor * (1 + 1e-12)].share.max()
+            assert (0.0 if math.isnan(share) else share) == pytest.approx((expected <= factor * (1 + 1e-12)).sum() / 6)
+
+
+def test_an_optimizer_without_a_success_has_a_row() -> None:
+    rows = profile({"a": {"t": 1.0}, "b": {"t": math.nan}}).rows
+    assert [r["share"] for r in rows if r["optimizer"] == "b"] == [0.0]
