@@ -152,8 +152,8 @@ def test_report_of_nothing_is_a_helpful_line(vr, spirals):
     assert vr("report").code == 2  # no database: where is it?
     spirals("--opt", "adamw")
     done = vr("report", "--opt", "sgd")
-    assert done.code == 0
-    assert "none that match" in done.err
+    assert (done.code, done.out) == (2, "")
+    assert "no stored run has it" in done.err
     wrong = vr("report", "--format", "markdwn")
     assert wrong.code == 2
     assert "did you mean markdown?" in wrong.err

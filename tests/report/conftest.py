@@ -26,6 +26,8 @@ class FakeRun:
     results: Mapping[str, float]
     created_at: dt.datetime = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"cpu": "cpu A", "device": "cpu"})
+    sweep_id: int | None = None
+    trial_id: int | None = None
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def table(make_run):
 
 
 def test_every_tabulate_format_is_there_under_its_name() -> None:
-    assert set(tabulate.tabulate_formats) | {"markdown", "csv", "json"} == set(formats())
+    assert set(tabulate.tabulate_formats) | {"markdown", "text", "csv", "json"} == set(formats())
 
 
 @pytest.mark.parametrize("name", formats())
@@ -45,7 +47,7 @@ def test_golden(table, name: str) -> None:
     assert render(table, name) + "\n" == expected
 
 
-@pytest.mark.parametrize("name", [f for f in formats() if f not in ("csv", "json")])
+@pytest.mark.parametrize("name", [f for f in formats() if f not in ("csv", "tsv", "json")])
 def test_every_format_states_every_fact(table, name: str) -> None:
     text = render(table, name).replace(r"$\pm$", "±").replace("\\", "")
     for row in table.rows:
@@ -120,6 +122,7 @@ def test_markdown_keeps_its_columns_and_escapes_html(make_run, name: str) -> Non
 @pytest.mark.parametrize("name", ["latex", "latex_booktabs", "latex_longtable", "latex_raw"])
 def test_latex_is_escaped_and_balanced(make_run, name: str) -> None:
     text = render(summarise([make_run(HOSTILE, loss=-0.5), make_run("b")]), name)
+    text = text.removeprefix("% needs ")
     assert not re.search(r"(?<!\\)[#%&]", text.replace(" & ", " "))
     assert r"\textbackslash{}i" in text
     bare = re.sub(r"\\[{}]", "", text)
@@ -144,3 +147,44 @@ def test_same_name_other_content_is_told_apart(make_run) -> None:
     text = render(summarise([make_run(fingerprint="aaaaaaaa"), make_run(fingerprint="bbbbbbbb")]), "markdown")
     assert "digits#aaaaaa" in text
     assert "digits#bbbbbb" in text
+
+
+# -- LaTeX that compiles -----------------------------------------------------------------------------------------------
+
+COMPILER = next((name for name in ("tectonic", "pdflatex") if shutil.which(name)), None)
+#: What people name things, and what LaTeX would choke on.
+LATEX_NAMES = ("a_b%c&d#e~f^g\\h{i}$j$", '[x] *y* --z "q" <l> |m|', "± † ‡ § ¶ ‖ − × é ü ñ ç Å ş 中 α 😀")
+
+
+def latex_document(body: str) -> str:
+    lines = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\usepackage{longtable}", r"\begin{document}"]
+    return "\n".join([*lines, r"\footnotesize", body, r"\end{document}", ""])
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no tectonic or pdflatex is installed")
+@pytest.mark.parametrize("name", [f for f in formats() if f.startswith("latex")])
+def test_latex_compiles(make_run, tmp_path: Path, name: str) -> None:
+    runs = [make_run(o, s, v + s / 9, tag=o) for o in LATEX_NAMES for s in range(3) for v in (0.1,)]
+    runs += [make_run("lost", s, 0.1, status="diverged", dataset=LATEX_NAMES[0], x_y="%") for s in range(2)]
+    text = render(summarise(runs), name)
+    assert text.isascii()
+    (tmp_path / "table.tex").write_text(latex_document(text), encoding="utf-8")
+    command = ["tectonic", "--only-cached"] if COMPILER == "tectonic" else ["pdflatex", "-halt-on-error"]
+    done = subprocess.run([*command, "table.tex"], cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "table.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("é", r"\'{e}"),
+        ("Å", r"{[}U+00C5{]}"),
+        ("±", r"$\pm$"),
+        ("[a]", "{[}a]"),
+        ("中", "{[}U+4E2D{]}"),
+        ("--", "-{}-"),
+    ],
+)
+def test_latex_has_a_command_for_every_character(make_run, given: str, expected: str) -> None:
+    assert expected in render(summarise([make_run(f"x{given}y")]), "latex")

@@ -117,9 +117,20 @@ def test_tied_rows_follow_holm_over_the_section(make_run) -> None:
 
 
 def test_sections_do_not_compete(make_run) -> None:
-    runs = [make_run("a", s, v, task=t) for t in ("cnn", "transformer") for s, v in enumerate(LOSSES[0])]
+    tasks = ("cnn", "transformer")
+    runs = [make_run(n, s, v + (n == "b"), task=t) for n in "ab" for t in tasks for s, v in enumerate(LOSSES[0])]
     table = summarise(runs)
-    assert [row.cells["best_val_loss"].best for row in table.rows] == [True, True]
+    found = {(row.task, row.optimizer): row.cells["best_val_loss"].best for row in table.rows}
+    assert found == {(t, n): n == "a" for t in tasks for n in "ab"}
+
+
+def test_a_row_alone_is_not_the_best_of_anything(make_run) -> None:
+    runs = [make_run("a", s, v) for s, v in enumerate(LOSSES[0])]
+    runs += [make_run("a", s, v, task="transformer") for s, v in enumerate(LOSSES[0])]
+    table = summarise([*runs, make_run("lost", 0, 0.3, task="transformer", status="diverged")])
+    found = {(row.task, row.optimizer): row.cells["best_val_loss"].best for row in table.rows}
+    assert found == {("cnn", "a"): False, ("transformer", "a"): True, ("transformer", "lost"): False}
+    assert "**" not in render(summarise(runs), "markdown")
 
 
 def test_larger_is_better_for_accuracy(make_run) -> None:
@@ -180,7 +191,9 @@ def test_costs_leave_diverged_runs_out_and_name_the_machines(make_run) -> None:
     table = summarise(runs, ["best_val_loss", "wall_s"])
     assert table.rows[0].cells["wall_s"].summary.mean == 5.0
     assert any("different machines: cpu A; cpu B" in note for note in table.notes)
-    assert not any("machines" in note for note in summarise(runs).notes)
+    # Without a cost the row still holds runs of two machines, which it says.
+    assert any(note == "runs of one row come from different machines: cpu A; cpu B" for note in summarise(runs).notes)
+    assert not any("machines" in note for note in summarise([runs[0], runs[2]]).notes)
 
 
 def test_columns_by_name() -> None:
@@ -192,15 +205,18 @@ def test_columns_by_name() -> None:
 def test_rows_of_a_search_that_stopped_trials_early_are_marked(make_run) -> None:
     runs = [make_run("pruned", 0, 0.1), make_run("pruned", 1, 0.2), make_run("whole", 0, 0.3)]
     table = summarise(runs, pruned={runs[1].id})
-    assert {row.optimizer: row.pruned for row in table.rows} == {"pruned": True, "whole": False}
+    assert [(row.optimizer, row.seeds, row.pruned) for row in table.rows] == [
+        ("pruned", (0,), False), ("pruned", (1,), True), ("whole", (0,), False)
+    ]  # fmt: skip
     text = render(table, "plain")
     marked = [line for line in text.splitlines() if "¶" in line]
-    assert [line.split()[0] for line in marked] == ["cnn", "¶"]  # its row, which is the section's first; and the note
-    assert "stopped early" in marked[1]
+    # Other budgets share no row: the run of a search that was cut short stands alone; then comes the note.
+    assert [line.split()[-1] for line in marked[:-1]] == ["¶"]
     assert "pruned" in marked[0]
+    assert "stopped early" in marked[1]
     assert "¶" not in render(summarise(runs), "plain")
     assert r"\P" in render(table, "latex")
-    assert [row["pruned"] for row in json.loads(render(table, "json"))["rows"]] == [True, False]
+    assert [row["pruned"] for row in json.loads(render(table, "json"))["rows"]] == [False, True, False]
 
 
 GFLOWNET = {
@@ -215,7 +231,7 @@ GFLOWNET = {
 def test_the_best_of_a_metric_is_the_one_its_task_declares(make_run) -> None:
     low = make_run("low", 0, 0.1, results={"val_reward": 1.0, "val_loss_se": 0.1, "val_hits": 0.2, "val_odd": 1.0})
     high = make_run("high", 0, 0.2, results={"val_reward": 9.0, "val_loss_se": 0.2, "val_hits": 0.3, "val_odd": 2.0})
-    table = summarise([low, high], known=GFLOWNET)
+    table = summarise([low, high], ["test_loss", *GFLOWNET], known=GFLOWNET)
     best = {c.key: [row.optimizer for row in table.rows if row.cells[c.key].best] for c in table.columns}
     assert best == {
         "best_val_loss": ["low"],
@@ -226,6 +242,7 @@ def test_the_best_of_a_metric_is_the_one_its_task_declares(make_run) -> None:
         "val_reward": ["high"],
     }
     assert [c.percent for c in table.columns if c.key == "val_hits"] == [True]
+    assert [c.key for c in default_columns([low, high])] == ["best_val_loss", "test_loss"]
     by_reward = summarise([low, high], ["val_reward"], known=GFLOWNET)
     assert [row.optimizer for row in by_reward.rows] == ["high", "low"]
 
@@ -238,3 +255,115 @@ def test_nothing_is_best_by_a_metric_that_nobody_declared(make_run, name) -> Non
     assert not any(cell.best or cell.tied for cell in cells(table, key).values())
     with pytest.raises(ValueError, match=key):
         summarise(runs, [key], one_per_optimizer=True)
+
+
+# -- what is asked for -------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_other_budgets_share_no_row(make_run) -> None:
+    runs = [make_run("a", seed, 0.1 + seed / 100) for seed in range(4)]
+    table = summarise(runs, trials={runs[0].id: 20, runs[1].id: 20, runs[2].id: 40})
+    assert sorted((row.trials, row.seeds) for row in table.rows) == [(1, (3,)), (20, (0, 1)), (40, (2,))]
+    assert len(table.unequal_budgets) == 1
+
+
+def test_pooling_is_by_one_setting_and_says_over_which_others(make_run) -> None:
+    runs = [
+        make_run("a", seed, lr + seed / 1000, lr=lr, beta=beta)
+        for lr in (0.1, 0.2) for beta in (1, 2, 3) for seed in (0, 1)
+    ]  # fmt: skip
+    runs += [
+        make_run("a", 0, 0.5, lr=0.1, beta=1, training={"epochs": 40}),
+        make_run("a", 0, 9.0, dataset="other", lr=0.1),
+    ]
+    table = summarise(runs, group_by=["lr"])
+    found = [(row.dataset, row.epochs, row.settings["lr"], row.n, dict(row.varying)) for row in table.rows]
+    assert found == [
+        ("digits", 20, 0.1, 6, {"beta": 3}),
+        ("digits", 20, 0.2, 6, {"beta": 3}),
+        ("digits", 40, 0.1, 1, {}),
+        ("other", 20, 0.1, 1, {}),
+    ]
+    assert table.rows[0].shown == {"lr": 0.1}
+    assert "beta" not in table.rows[0].settings
+    assert table.rows[0].cells["best_val_loss"].summary.mean == pytest.approx(0.1005)
+    assert not any(cell.tied for row in table.rows for cell in row.cells.values())
+    (note,) = [note for note in table.notes if note.startswith("rows pool")]
+    assert "differ in beta (up to 3 values)" in note
+    assert "lr" not in note
+    assert not any("pool" in note for note in summarise(runs).notes)
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        (None, ["b", "c", "a", "lost"]),
+        ("best_val_loss", ["b", "c", "a", "lost"]),
+        ("-best_val_loss", ["a", "c", "b", "lost"]),
+        ("wall_s", ["a", "b", "c", "lost"]),  # no column of the table
+        ("lr", ["c", "a", "b", "lost"]),
+        ("-lr", ["lost", "b", "a", "c"]),
+        ("optimizer", ["a", "b", "c", "lost"]),
+        ("-optimizer", ["lost", "c", "b", "a"]),
+        ("-n", ["c", "b", "a", "lost"]),
+    ],
+)
+def test_rows_are_sorted_by_anything(make_run, sort, expected) -> None:
+    runs = [
+        make_run("a", 0, 0.3, lr=0.02, results={"wall_s": 1.0}),
+        make_run("b", 0, 0.1, lr=0.03, results={"wall_s": 2.0}),
+        make_run("c", 0, 0.2, lr=0.01, results={"wall_s": 3.0}),
+        make_run("c", 1, 0.2, lr=0.01, results={"wall_s": 3.0}),
+        make_run("lost", 0, 0.2, lr=0.04, status="diverged"),
+    ]
+    assert [row.optimizer for row in summarise(runs, sort=sort).rows] == expected
+
+
+def test_the_spread_is_what_was_asked_for(make_run) -> None:
+    values = (0.2, 0.3, 0.7)
+    runs = [make_run("a", s, v) for s, v in enumerate(values)]
+    line = {
+        kind: render(summarise(runs, ["best_val_loss"], spread=kind), "plain").splitlines()[1] for kind in
+        ("ci", "sd", "minmax", "none")
+    }  # fmt: skip
+    half = stats.t.ppf(0.975, 2) * np.std(values, ddof=1) / math.sqrt(3)
+    assert f"0.40 ± {half:.2f}" in line["ci"]
+    assert f"0.40 ± {np.std(values, ddof=1):.2f}" in line["sd"]
+    assert "0.4000 [0.2000, 0.7000]" in line["minmax"]
+    assert " 0.4000 " in line["none"]
+    assert "±" not in line["none"] + line["minmax"]
+    assert any("standard deviation" in note for note in summarise(runs, spread="sd").notes)
+
+
+def test_the_best_settings_are_never_chosen_on_the_test_set(make_run) -> None:
+    runs = [
+        make_run("a", 0, 0.1, lr=0.1, results={"test_loss": 9.0}),
+        make_run("a", 0, 0.2, lr=0.2, results={"test_loss": 1.0}),
+    ]
+    (row,) = summarise(runs, ["test_loss"], one_per_optimizer=True).rows
+    assert row.settings["lr"] == 0.1
+
+
+def test_the_stored_text_groups_as_the_decoded_settings_do(make_run) -> None:
+    """Runs with a stored text are decoded once for each text without its seed, which must not merge more."""
+    import dataclasses
+
+    from vrcli.report.groups import group_runs
+
+    @dataclasses.dataclass(frozen=True)
+    class Stored:
+        run: object
+        spec_json: str
+
+        def __getattr__(self, name):
+            return getattr(object.__getattribute__(self, "run"), name)
+
+    runs = [make_run("a", seed, 0.1, lr=lr) for lr in (0.1, 0.2) for seed in range(3)]
+    runs += [make_run("a", 7, 0.1, lr=0.1, seed_of_data=1), make_run("a", 8, 0.1, lr=0.1, seed_of_data=1)]
+    for seed in (11, 12):  # a setting that is called seed as well, and differs
+        runs.append(make_run("a", seed, 0.1))
+        runs[-1].spec["task_settings"]["seed"] = seed
+    stored = [Stored(run, json.dumps(run.spec)) for run in runs]
+    plain, fast = group_runs(runs), group_runs(stored)
+    assert [[run.id for run in group.runs] for group in fast] == [[run.id for run in group.runs] for group in plain]
+    assert [len(group.runs) for group in fast] == [3, 3, 2, 1, 1]

@@ -1,4 +1,4 @@
-"""A table in any format: what `tabulate` knows under its usual names, and csv and json with the raw numbers."""
+"""A table in any format: what `tabulate` knows under its usual names, and csv, tsv and json with the raw numbers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import tabulate
 
-from vrcli.report.statistics import Summary
-from vrcli.report.types import Column, Row, Table
-from vrcli.report.wording import MINUS, duration, number, settings, with_half_width
+from vrcli.report.layout import FIELDS, printed
+from vrcli.report.types import Cell, Table
+from vrcli.report.wording import MINUS, settings
 
-#: GitHub's pipe table under the name people look for.
-ALIASES = {"markdown": "pipe", "md": "pipe"}
-OWN = ("csv", "json")
+#: Formats under the names that people look for: GitHub's pipe table, and lines for a terminal.
+ALIASES = {"markdown": "pipe", "md": "pipe", "text": "simple"}
+OWN = ("csv", "tsv", "json")
 LATEX = ("latex", "latex_booktabs", "latex_longtable", "latex_raw")
 HTML = ("html", "unsafehtml")
+
+#: Headings with their alignment, and the rows as (text, bold) cells.
+Cells: TypeAlias = tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]
 
 
 def formats() -> list[str]:
     """Every accepted format name."""
-    return sorted({"markdown", *OWN, *tabulate.tabulate_formats})
+    return sorted({"markdown", "text", *OWN, *tabulate.tabulate_formats})
 
 
 def render(table: Table, format: str) -> str:
@@ -38,114 +44,57 @@ def render(table: Table, format: str) -> str:
     Raises:
         ValueError: an unknown format.
     """
-    name = ALIASES.get(format, format)
-    if name == "json":
+    if format == "json":
         return to_json(table)
-    if name == "csv":
-        return to_csv(table)
+    if format in ("csv", "tsv"):
+        return to_csv(table, "\t" if format == "tsv" else ",")
+    return lay_out(cells(table), table.notes, format)
+
+
+def cells(table: Table) -> Cells:
+    """What every format writes."""
+    columns = printed(table)
+    heads = [(column.title, column.side) for column in columns]
+    return heads, [list(line) for line in zip(*(column.cells for column in columns), strict=True)]
+
+
+def lay_out(found: Cells, notes: Sequence[str], format: str) -> str:
+    """Cells and footnotes in one of tabulate's formats.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    name = ALIASES.get(format, format)
     if name not in tabulate.tabulate_formats:
         raise ValueError(f"unknown table format {format!r}")
     markup = MARKUPS.get(name, PLAIN)
-    columns, lines = cells(table)
+    columns, lines = found
     body = [[_cell(text, bold, markup) for text, bold in line] for line in lines]
     headers = [markup.escape(_clean(title)) for title, _ in columns]
     style = "unsafehtml" if name == "html" else name
     align = [side for _, side in columns]
-    # tabulate ignores alignments given without a row to align
-    found = tabulate.tabulate(body, headers, tablefmt=style, disable_numparse=True, colalign=align if body else None)
-    notes = [markup.escape(_clean(note)) for note in table.notes]
-    return markup.finish(found, notes)
+    with _tight():
+        # tabulate ignores alignments given without a row to align
+        text = tabulate.tabulate(body, headers, tablefmt=style, disable_numparse=True, colalign=align if body else None)
+    head = f"% needs \\usepackage{{{PACKAGES[name]}}}\n" if name in PACKAGES else ""
+    return head + markup.finish(text, [markup.escape(_clean(note)) for note in notes])
 
 
-def cells(table: Table) -> tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]:
-    """Headings with their alignment, and the rows as (text, bold) cells."""
-    ambiguous = _same_name_other_data(table)
-    with_settings = any(row.shown for row in table.rows)
-    with_diverged = any(row.diverged for row in table.rows)
-    unequal = table.unequal_budgets
-    columns = [("task", "left"), ("optimizer", "left")]
-    columns += [("settings", "left")] if with_settings else []
-    columns += [(column.title or column.key, "right") for column in table.columns]
-    columns += [("n", "right")] + ([("diverged", "right")] if with_diverged else []) + [("budget", "right")]
-    lines: list[list[tuple[str, bool]]] = []
-    previous: object = None
-    for row in table.rows:
-        first = table.columns[0].key if table.columns else ""
-        best = bool(first) and row.cells[first].best
-        line = [(_label(row, ambiguous) if row.section != previous else "", False), (row.optimizer, best)]
-        previous = row.section
-        line += [(settings(dict(row.shown)), False)] if with_settings else []
-        line += [(_value(row, column), row.cells[column.key].best) for column in table.columns]
-        line += [(str(row.n), False)]
-        line += [(f"{row.diverged}/{row.n}", False)] if with_diverged else []
-        marks = (" ¶" if row.pruned else "") + (" §" if row.section in unequal else "")
-        line += [(_budget(row) + marks, False)]
-        lines.append(line)
-    return columns, lines
-
-
-def _label(row: Row, ambiguous: set[tuple[str, str]]) -> str:
-    data = row.dataset
-    if (row.task, row.dataset) in ambiguous:
-        data += f"#{row.fingerprint[:6]}"
-    about = ", ".join(part for part in (data, row.preset) if part)
-    return f"{row.task} ({about})" if about else row.task
-
-
-def _same_name_other_data(table: Table) -> set[tuple[str, str]]:
-    seen: dict[tuple[str, str], set[str]] = {}
-    for row in table.rows:
-        seen.setdefault((row.task, row.dataset), set()).add(row.fingerprint)
-    return {name for name, prints in seen.items() if len(prints) > 1}
-
-
-def _budget(row: Row) -> str:
-    text = f"{row.trials} x {'?' if row.epochs is None else row.epochs}"
-    return text if row.max_steps is None else f"{text} ({row.max_steps} steps)"
-
-
-def _value(row: Row, column: Column) -> str:
-    cell = row.cells[column.key]
-    found = cell.summary
-    if not found.n:
-        return "-"
-    if not math.isfinite(found.mean):
-        return "NaN"
-    text = _cost(found, column) if column.is_cost else _mean(found, column)
-    if found.diverged:
-        text += " ‡"
-    return text + (" †" if cell.tied else "")
-
-
-def _mean(found: Summary, column: Column) -> str:
-    return with_half_width(found.mean, found.half_width, percent=column.percent)
-
-
-def _cost(found: Summary, column: Column) -> str:
-    """What a run cost: a mean without an interval, in a unit that reads well."""
-    if column.key in ("wall_s", "train_s"):
-        return duration(found.mean)
-    if column.key == "peak_memory_bytes":
-        return f"{found.mean / 2**20:,.0f} MiB"
-    whole = column.key in ("parameters", "steps", "epochs") or abs(found.mean) >= 1000
-    return f"{found.mean:,.0f}" if whole else number(found.mean, 3)
+@contextmanager
+def _tight() -> Iterator[None]:
+    """Columns as narrow as their content: tabulate widens headings by a setting of its module alone."""
+    before, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = before
 
 
 def to_json(table: Table) -> str:
     """Every number in full; a number that does not exist is null, never NaN."""
     rows = []
     for row in table.rows:
-        metrics = {
-            column.key: {
-                **{key: _finite(getattr(row.cells[column.key].summary, key)) for key in NUMBERS},
-                "n": row.cells[column.key].summary.n,
-                "diverged": row.cells[column.key].summary.diverged,
-                "values": [_finite(v) for v in row.cells[column.key].summary.values],
-                "best": row.cells[column.key].best,
-                "tied_with_best": row.cells[column.key].tied,
-            }
-            for column in table.columns
-        }
+        metrics = {column.key: cell_json(row.cells[column.key]) for column in table.columns}
         identity = {key: getattr(row, key) for key in IDENTITY}
         rows.append(
             {
@@ -154,6 +103,8 @@ def to_json(table: Table) -> str:
                 "differing": dict(row.shown),
                 "seeds": list(row.seeds),
                 "runs": list(row.run_ids),
+                "pooled_over": dict(row.varying),
+                "hardware": list(row.hardware),
                 **{key: getattr(row, key) for key in BUDGET},
                 "metrics": metrics,
             }
@@ -162,28 +113,46 @@ def to_json(table: Table) -> str:
     return json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False)
 
 
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """One result of one row in full."""
+    found = cell.summary
+    return {
+        **{key: finite(getattr(found, key)) for key in NUMBERS},
+        "n": found.n,
+        "diverged": found.diverged,
+        "values": [finite(v) for v in found.values],
+        "best": cell.best,
+        "tied_with_best": cell.tied,
+    }
+
+
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
-BUDGET = ("n", "diverged", "trials", "pruned", "epochs", "max_steps")
+BUDGET = ("n", "diverged", "trials", "searched", "pruned", "epochs", "max_steps")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 
-def to_csv(table: Table) -> str:
+def to_csv(table: Table, delimiter: str = ",") -> str:
     """One line per row, five numbers per metric; a number that does not exist is an empty field."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
     metrics = [f"{column.key}_{key}" for column in table.columns for key in (*NUMBERS, "n")]
-    writer.writerow([*IDENTITY, "settings", *BUDGET, *metrics])
+    results = {column.key for column in table.columns}
+    named = [name for name in table.shown or () if name not in FIELDS and name not in results]
+    writer.writerow([*IDENTITY, "settings", *named, *BUDGET, *metrics])
     for row in table.rows:
         numbers: list[object] = []
         for column in table.columns:
             found = row.cells[column.key].summary
-            numbers += [_finite(getattr(found, key)) for key in NUMBERS] + [found.n]
+            numbers += [finite(getattr(found, key)) for key in NUMBERS] + [found.n]
         about = [getattr(row, key) for key in IDENTITY]
-        writer.writerow([*about, settings(dict(row.shown)), *(getattr(row, key) for key in BUDGET), *numbers])
+        about += [settings(dict(row.shown)), *(row.settings.get(name) for name in named)]
+        line = [*about, *(getattr(row, key) for key in BUDGET), *numbers]
+        writer.writerow([_clean(field) if isinstance(field, str) else field for field in line])
     return out.getvalue()
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The number for a file; nothing where there is none."""
     return value if math.isfinite(value) else None
 
 
@@ -245,18 +214,36 @@ LATEX_SYMBOLS = {
     "±": r"$\pm$",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
-    "§": r"\S",
-    "¶": r"\P",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "‖": r"$\|$",
+    "×": r"$\times$",
     MINUS: "$-$",
     "|": r"\textbar{}",
+    # After the end of a row, LaTeX takes both for arguments of the line break.
+    "[": "{[}",
+    "*": "{*}",
 }
+#: Formats that LaTeX knows only with a package.
+PACKAGES = {"latex_booktabs": "booktabs", "latex_longtable": "longtable"}
+#: Combining characters that LaTeX has a command for.
+ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
 
 
 def _latex(found: str, notes: list[str]) -> str:
     # LaTeX ignores the line ends of the source, so each footnote is a paragraph.
     safe = [_latex_escape(note) for note in notes]
     text = "\n\n".join([found, *(rf"{{\footnotesize {note}}}" for note in safe)])
-    return _replacing(LATEX_SYMBOLS)(text)
+    text = _replacing(LATEX_SYMBOLS)(text).replace("--", "-{}-")
+    return re.sub(r"[^\x00-\x7f]", lambda match: _latex_letter(match[0]), text)
+
+
+def _latex_letter(letter: str) -> str:
+    """A character for any LaTeX: with its accent as a command, else by its number, since few fonts have all."""
+    base, *marks = list(unicodedata.normalize("NFKD", letter))
+    if base.isascii() and base.isalpha() and all(mark in ACCENTS for mark in marks):
+        return "".join(f"\\{ACCENTS[mark]}{{" for mark in marks) + base + "}" * len(marks)
+    return f"{{[}}U+{ord(letter):04X}{{]}}"
 
 
 WIKI = {"|": "&#124;", "<": "&lt;", "[": "&#91;", "!": "&#33;"}
@@ -266,7 +253,6 @@ MARKDOWN = Markup(("**", "**"), _markdown, _paragraphs)
 MARKUPS: dict[str, Markup] = {
     "pipe": MARKDOWN,
     "github": MARKDOWN,
-    "tsv": Markup(None, str, lambda found, _: found),
     **dict.fromkeys(HTML, Markup(("<b>", "</b>"), html.escape, _html)),
     **dict.fromkeys(LATEX, Markup((BOLD_ON, BOLD_OFF), str, _latex)),
     "latex_raw": Markup((BOLD_ON, BOLD_OFF), _latex_escape, _latex),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from datetime import datetime
+from typing import Protocol, TypeAlias, TypeVar
 
 from vrcli.report.types import Run
 
@@ -40,29 +42,43 @@ class Selection:
     flattered: int
 
 
-def quotable(runs: Sequence[R], trial_counts: Mapping[int, int]) -> Selection:
+#: When the trials of each sweep's optimizer ended, in order.
+Ended: TypeAlias = Mapping[tuple[int, str], Sequence[datetime]]
+
+
+def budgets(runs: Iterable[SweptRun], ended: Ended) -> dict[int, int]:
+    """By run id, the trials of the search that a run's settings come from.
+
+    A run on a fresh seed was chosen from the trials that had ended before it began: a sweep that goes on later does
+    not add to what it cost. A trial is looked at among all trials of its sweep.
+    """
+    found = {}
+    for run in runs:
+        times = ended.get((run.sweep_id, run.optimizer)) if run.sweep_id is not None else None
+        if times:
+            before = len(times) if run.trial_id is not None else bisect_right(times, run.created_at)
+            found[run.id] = max(1, before)
+    return found
+
+
+def quotable(runs: Sequence[R], ended: Ended) -> Selection:
     """Runs on their own and runs that confirm a sweep; of a sweep without those, its best trial.
 
     Args:
         runs: finished runs.
-        trial_counts: trials by sweep id.
+        ended: for the budgets.
     """
-    confirmed = {run.sweep_id for run in runs if run.sweep_id is not None and run.trial_id is None}
-    by_trial: dict[int, dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
+    confirmed = {(run.sweep_id, run.optimizer) for run in runs if run.sweep_id is not None and run.trial_id is None}
+    by_trial: dict[tuple[int, str], dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
     chosen = []
     for run in runs:
         if run.trial_id is None:
             chosen.append(run)
-        elif run.sweep_id is not None and run.sweep_id not in confirmed:
-            by_trial[run.sweep_id][run.trial_id].append(run)
+        elif run.sweep_id is not None and (run.sweep_id, run.optimizer) not in confirmed:
+            by_trial[run.sweep_id, run.optimizer][run.trial_id].append(run)
     for trials in by_trial.values():
         chosen += min(trials.values(), key=_loss)
-    counts = {
-        run.id: trial_counts[run.sweep_id]
-        for run in chosen
-        if run.sweep_id is not None and run.sweep_id in trial_counts
-    }
-    return Selection(chosen, counts, len(runs) - len(chosen), len(by_trial))
+    return Selection(chosen, budgets(chosen, ended), len(runs) - len(chosen), len(by_trial))
 
 
 def _loss(runs: Iterable[SweptRun]) -> float:

@@ -1,27 +1,36 @@
 """The table of `vr report`: optimizers side by side, with what is needed to believe it.
 
 Rows are configurations (complete specs without the seed) by task, data set and preset. Nothing is merged that differs
-in anything else, the best is compared with each other row (Holm, 5%), and unequal budgets are marked.
+in anything else unless that is asked for, and then it is said; a trial of a search and a run on a fresh seed never
+share a row, nor do different budgets. The best is compared with each other row (Holm, 5%), and unequal budgets are
+marked.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from vrcli.report.comparison import p_of
-from vrcli.report.groups import Group, differing, group_runs
+from vrcli.report.groups import Group, differing, group_runs, pool
+from vrcli.report.notes import notes
 from vrcli.report.render import formats, render
-from vrcli.report.statistics import holm, oriented, summary
-from vrcli.report.types import COSTS, Cell, Column, Known, Row, Run, Section, Table
+from vrcli.report.statistics import Summary, holm, oriented, summary
+from vrcli.report.types import Cell, Column, Known, Row, Run, Section, Spread, Table
 
-__all__ = ["default_columns", "formats", "render", "summarise"]
+__all__ = ["default_columns", "formats", "mark", "render", "selector", "sortable", "summarise"]
 
-PARTLY = "‡ mean of the runs that did not diverge; comparisons count the others as worst"
-PRUNED = "¶ hopeless trials were stopped early: the search cost less than its budget says"
-UNEQUAL = "§ budgets (trials x epochs) differ within a task: compare with care"
+#: What rows can be sorted by besides results and settings.
+SORTS: Mapping[str, Callable[[Row], Any]] = {
+    "task": lambda row: row.section,
+    "optimizer": lambda row: row.optimizer,
+    "n": lambda row: row.n,
+    "diverged": lambda row: row.diverged / row.n,
+    "budget": lambda row: row.trials * (row.epochs or 1),
+}
 
 
 def summarise(
@@ -32,7 +41,10 @@ def summarise(
     pruned: Collection[int] = (),
     known: Known | None = None,
     one_per_optimizer: bool = False,
+    group_by: Sequence[str] = (),
+    sort: str | None = None,
     level: float = 0.95,
+    spread: Spread = "ci",
 ) -> Table:
     """Group finished runs and compare the groups.
 
@@ -43,43 +55,111 @@ def summarise(
         pruned: ids of the runs whose settings come from a search that stopped trials early.
         known: metrics that the tasks declare, by result name; without it, a result that is no loss, perplexity or
             accuracy has no best row.
-        one_per_optimizer: keep each optimizer's best settings by the first column; the settings it was tried with then
+        one_per_optimizer: keep each optimizer's best settings, see `selector`; the settings it was tried with then
             count as its trials.
+        group_by: settings; runs of an optimizer that agree in them are pooled whatever else they differ in, except
+            the budget.
+        sort: a result, a setting or one of `SORTS`, with "-" before it for the largest first; within each section.
         level: of the intervals.
+        spread: what stands beside a mean.
 
     Raises:
         ValueError: one row per optimizer, by a result of which nobody knows whether less or more is better.
     """
     wanted = [c if isinstance(c, Column) else Column.of(c, known) for c in columns or default_columns(runs, known)]
-    if one_per_optimizer and wanted[0].direction is None:
-        raise ValueError(f"whether less or more {wanted[0].key} is better is not known, so nothing is best by it")
+    by = selector(wanted, runs, known) if one_per_optimizer else None
+    if by is not None and by.direction is None:
+        raise ValueError(f"whether less or more {by.key} is better is not known, so nothing is best by it")
+    order = (sort or "").removeprefix("-")
+    measured = {c.key: c for c in [*wanted, *([by] if by else [])]}
+    if order not in measured and order not in SORTS and any(order in run.results for run in runs):
+        measured[order] = Column.of(order, known)
     sections: dict[Section, list[Row]] = defaultdict(list)
-    for group in group_runs(runs):
-        sections[group.section].append(_row(group, wanted, trials or {}, pruned, level))
+    for group in grouped(runs, trials or {}, pruned, group_by):
+        sections[group.section].append(_row(group, list(measured.values()), trials or {}, pruned, level))
     rows: list[Row] = []
-    for _, members in sorted(sections.items()):
-        ordered = sorted(members, key=lambda row: _rank(row, wanted[0])) if wanted else members
-        if one_per_optimizer:
-            ordered = _best_of_each(ordered, trials or {})
-        shown = differing([row.settings for row in ordered], [row.optimizer for row in ordered], ignore=("epochs",))
-        ordered = [replace(row, shown=own) for row, own in zip(ordered, shown, strict=True)]
-        for column in wanted:
-            if column.direction is not None and not column.is_cost:
-                ordered = _mark(ordered, column, level)
-        rows += ordered
-    table = Table(tuple(wanted), tuple(rows), level)
-    return replace(table, notes=tuple(_notes(table, one_per_optimizer)))
+    for _, members in sorted(sections.items(), reverse=sort == "-task"):
+        first = by or (wanted[0] if wanted else None)
+        ordered = sorted(members, key=lambda row: rank(row, first)) if first else members
+        if by is not None:
+            # A run on a fresh seed before any trial of a search, however lucky the trial.
+            ordered = _best_of_each(sorted(ordered, key=lambda row: row.searched), trials or {})
+            ordered = sorted(ordered, key=lambda row: rank(row, wanted[0]))
+        if sort and order != "task":
+            ordered = sorted_by(ordered, order, descending=sort.startswith("-"))
+        rows += mark(_with_shown(ordered, group_by), wanted, level)
+    table = Table(tuple(wanted), tuple(rows), level, spread=spread)
+    unequal = bool(table.unequal_budgets)
+    return replace(table, notes=tuple(notes(rows, wanted, level=level, spread=spread, unequal=unequal, chosen_by=by)))
+
+
+def grouped(
+    runs: Sequence[Run], trials: Mapping[int, int], pruned: Collection[int], group_by: Sequence[str]
+) -> list[Group]:
+    """The groups behind the rows."""
+    groups = group_runs(
+        runs, apart=lambda run: (getattr(run, "trial_id", None) is not None, trials.get(run.id, 1), run.id in pruned)
+    )
+    if not group_by:
+        return groups
+
+    def budget(group: Group) -> tuple[object, ...]:
+        first = group.runs[0]
+        searched = getattr(first, "trial_id", None) is not None
+        return searched, trials.get(first.id, 1), group.settings.get("epochs"), group.settings.get("max_steps")
+
+    return pool(groups, group_by, budget)
+
+
+def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
+    shown = differing([row.settings for row in rows], [row.optimizer for row in rows], ignore=("epochs",))
+    named = [{name: row.settings[name] for name in group_by if name in row.settings} for row in rows]
+    return [
+        replace(row, shown={**first, **own}) if first or own else row
+        for row, first, own in zip(rows, named, shown, strict=True)
+    ]
 
 
 def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Column]:
-    """Best validation objective, test loss, and the other validation metrics that any run has, by name."""
+    """Best validation objective, its test value and the test loss, and accuracy or else perplexity on validation."""
     keys = {key for run in runs for key in run.results}
     best = sorted(key for key in keys if key.startswith("best_val_")) or ["best_val_loss"]
     objectives = {key.removeprefix("best_") for key in best}
     test = [key for key in ("test_loss",) if key in keys]
     test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)
-    others = sorted(key for key in keys if key.startswith("val_") and key != "val_loss" and key not in objectives)
-    return [Column.of(key, known) for key in dict.fromkeys(best + test + others)]
+    others = [key for key in ("val_accuracy", "val_perplexity") if key in keys and key not in objectives]
+    return [Column.of(key, known) for key in dict.fromkeys([*best, *test, *others[:1]])]
+
+
+def selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None = None) -> Column:
+    """By what the best settings are chosen: the first of the results that is not measured on the test set."""
+    for column in columns:
+        if not column.key.startswith("test_") and not column.is_cost:
+            return column
+    return default_columns(runs, known)[0]
+
+
+def sortable(runs: Iterable[Run], settings: Iterable[str]) -> set[str]:
+    """Every name that rows can be sorted by."""
+    return {*SORTS, *settings, *(name for run in runs for name in run.results)}
+
+
+def sorted_by(rows: Sequence[Row], name: str, *, descending: bool = False) -> list[Row]:
+    """Rows by a result's mean, a setting or one of `SORTS`; those that have none come last."""
+
+    def value(row: Row) -> Any:
+        if name in SORTS:
+            return SORTS[name](row)
+        if name in row.cells:
+            return row.cells[name].summary.mean
+        return row.settings.get(name)
+
+    keyed = [(value(row), row) for row in rows]
+    have = [(v, row) for v, row in keyed if v is not None and v == v]
+    if any(isinstance(v, str | list | bool) for v, _ in have) and len({type(v) for v, _ in have}) > 1:
+        have = [(str(v), row) for v, row in have]
+    found = [row for _, row in sorted(have, key=lambda pair: pair[0], reverse=descending)]
+    return found + [row for v, row in keyed if v is None or v != v]
 
 
 def _row(
@@ -87,7 +167,6 @@ def _row(
 ) -> Row:
     task, dataset, fingerprint, preset = group.section
     epochs = group.settings.get("epochs")
-    machine_matters = any(c.is_cost for c in columns)
     return Row(
         task=task,
         dataset=dataset,
@@ -100,13 +179,22 @@ def _row(
         run_ids=tuple(run.id for run in group.runs),
         diverged=sum(run.status == "diverged" for run in group.runs),
         repeats=group.repeats,
-        trials=max(trials.get(run.id, 1) for run in group.runs),
+        trials=trials.get(group.runs[0].id, 1),
         pruned=any(run.id in pruned for run in group.runs),
         epochs=int(epochs) if epochs is not None else None,
         max_steps=group.settings.get("max_steps"),
-        hardware=tuple(sorted({_machine(run) for run in group.runs})) if machine_matters else (),
-        cells={c.key: Cell(summary(_values(group, c), direction=c.direction or "min", level=level)) for c in columns},
+        hardware=tuple(sorted({_machine(run) for run in group.runs})),
+        cells={c.key: Cell(_summary(_values(group, c), c, level)) for c in columns},
+        searched=getattr(group.runs[0], "trial_id", None) is not None,
+        varying=group.varying,
     )
+
+
+def _summary(values: Sequence[float], column: Column, level: float) -> Summary:
+    if len(values) == 1 and math.isfinite(values[0]):  # common in long tables, and there is nothing to compute
+        nan, value = math.nan, float(values[0])
+        return Summary(1, 0, value, nan, value, nan, nan, level, (value,))
+    return summary(values, direction=column.direction or "min", level=level)
 
 
 def _values(group: Group, column: Column) -> list[float]:
@@ -125,19 +213,16 @@ def _machine(run: Run) -> str:
     return str(device if device not in (None, "cpu") else run.provenance.get("cpu", ""))
 
 
-def _rank(row: Row, column: Column) -> tuple[float, float, float, str]:
+def rank(row: Row, column: Column) -> tuple[float, float, float, str]:
     """Sort key, smaller is better: the mean, infinite once a run diverged; then the median; then the finite mean.
 
     Rows of an unknown direction rise, with the diverged ones last.
     """
     found = row.cells[column.key].summary
-    direction = column.direction or "min"
-    values = oriented(found.values, direction)
-    sign = 1.0 if direction == "min" else -1.0
+    sign = -1.0 if column.direction == "max" else 1.0
     finite = sign * found.mean if math.isfinite(found.mean) else math.inf
     median = sign * found.median if math.isfinite(found.median) else math.inf
-    mean = float(values.mean()) if len(values) else math.inf
-    return mean, median, finite, row.optimizer
+    return math.inf if found.diverged else finite, median, finite, row.optimizer
 
 
 def _best_of_each(rows: Sequence[Row], trials: Mapping[int, int]) -> list[Row]:
@@ -152,59 +237,34 @@ def _best_of_each(rows: Sequence[Row], trials: Mapping[int, int]) -> list[Row]:
     ]
 
 
-def _mark(rows: Sequence[Row], column: Column, level: float) -> list[Row]:
-    """Mark the best of one column, and the rows that cannot be told from it."""
-    usable = [row for row in rows if math.isfinite(row.cells[column.key].summary.mean)]
-    if not usable:
-        return list(rows)
-    best = min(usable, key=lambda row: _rank(row, column))
-    others = [row for row in usable if row is not best]
-    adjusted = holm([_p_against(best, row, column) for row in others])
-    tied = {id(row) for row, p in zip(others, adjusted, strict=True) if p > 1 - level}
-    return [
-        replace(
-            row,
-            cells={
-                **row.cells,
-                column.key: replace(row.cells[column.key], best=row is best, tied=id(row) in tied),
-            },
-        )
-        for row in rows
-    ]
+def mark(rows: Sequence[Row], columns: Sequence[Column], level: float) -> list[Row]:
+    """Mark the best row by each result, and the rows that cannot be told from it.
+
+    Args:
+        rows: what is compared with each other.
+    """
+    flags: dict[int, dict[str, Cell]] = defaultdict(dict)
+    for column in columns:
+        if column.direction is None or column.is_cost:
+            continue
+        measured = [row for row in rows if row.cells[column.key].summary.n]
+        usable = [row for row in measured if math.isfinite(row.cells[column.key].summary.mean)]
+        if not usable or len(measured) < 2:
+            continue
+        best = min(usable, key=lambda row: rank(row, column))
+        flags[id(best)][column.key] = replace(best.cells[column.key], best=True)
+        others = [row for row in usable if row is not best]
+        adjusted = holm([_p_against(best, row, column) for row in others])
+        for row, p in zip(others, adjusted, strict=True):
+            if p > 1 - level:
+                flags[id(row)][column.key] = replace(row.cells[column.key], tied=True)
+    return [replace(row, cells={**row.cells, **flags[id(row)]}) if id(row) in flags else row for row in rows]
 
 
 def _p_against(best: Row, row: Row, column: Column) -> float:
     a, b = best.cells[column.key].summary.values, row.cells[column.key].summary.values
+    if min(len(a), len(b)) < 2 or best.varying or row.varying:
+        return math.nan
     paired = best.seeds == row.seeds and len(a) == len(b) == len(row.seeds)
     direction = column.direction or "min"
     return p_of(oriented(a, direction), oriented(b, direction), paired)
-
-
-def _notes(table: Table, one_per_optimizer: bool) -> list[str]:
-    rows, columns, level = table.rows, table.columns, table.level
-    quality = [c.key for c in columns if not c.is_cost]
-    cells = [row.cells[key] for row in rows for key in quality]
-    notes = []
-    if any(math.isfinite(cell.summary.half_width) for row in rows for cell in row.cells.values()):
-        notes.append(f"± is a {100 * level:g}% interval for the mean over n seeds")
-    if any(cell.tied for cell in cells):
-        notes.append(f"† not significantly different from the best (Holm, {100 * (1 - level):.3g}%)")
-    if any(0 < cell.summary.diverged < cell.summary.n for cell in cells):
-        notes.append(PARTLY)
-    if any(row.diverged == row.n for row in rows):
-        notes.append("NaN: every run diverged")
-    if table.unequal_budgets:
-        notes.append(UNEQUAL)
-    if any(row.pruned for row in rows):
-        notes.append(PRUNED)
-    sizes = Counter(row.section for row in rows)
-    if any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
-        notes.append("a row with n = 1 is not tested against the best: repeat it with --seeds 5")
-    if one_per_optimizer:
-        notes.append(f"each optimizer with its best settings by {columns[0].title}; trials are the settings stored")
-    if repeats := sum(row.repeats for row in rows):
-        notes.append(f"{repeats} repeated run{'s' * (repeats != 1)} of a seed counted once, by the newest")
-    machines = {m for row in rows for m in row.hardware}
-    if len(machines) > 1 and any(c.key in COSTS for c in columns):
-        notes.append("times come from different machines: " + "; ".join(sorted(machines)))
-    return notes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from vrcli.report.statistics import Direction, Summary
 
@@ -15,6 +15,9 @@ Section: TypeAlias = tuple[str, str, str, str]
 
 #: Direction and whether it is shown in percent, by result name; no direction where tasks contradict each other.
 Known: TypeAlias = Mapping[str, tuple[Direction | None, bool]]
+
+#: What stands beside a mean: a confidence interval, the standard deviation, the smallest and largest value, nothing.
+Spread: TypeAlias = Literal["ci", "sd", "minmax", "none"]
 
 
 class Run(Protocol):
@@ -52,10 +55,12 @@ COSTS = {
     "train_s": "training s",
     "samples_per_s": "samples/s",
     "step_ms": "ms/step",
+    "optimizer_ms": "optimizer ms/step",
     "peak_memory_bytes": "peak memory",
     "steps": "steps",
     "epochs": "epochs",
     "parameters": "parameters",
+    "gradient_evaluations": "gradients",
 }
 
 
@@ -90,6 +95,11 @@ class Column:
     def is_cost(self) -> bool:
         return self.key in COSTS
 
+    @property
+    def measures_machine(self) -> bool:
+        """Whether it is another number on another machine."""
+        return self.is_cost and self.key not in ("steps", "epochs", "parameters", "gradient_evaluations")
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -121,8 +131,10 @@ class Row:
         pruned: some of them were stopped before their budget was spent.
         epochs: planned for each run; None where unknown.
         max_steps: planned limit of steps, if there is one.
-        hardware: distinct machines, where a cost is reported.
+        hardware: distinct machines.
         cells: by column key.
+        searched: trials of a search on the seeds of that search, no fresh ones.
+        varying: where runs of several configurations were pooled on request, the number of values by setting.
     """
 
     task: str
@@ -142,6 +154,8 @@ class Row:
     max_steps: int | None
     hardware: tuple[str, ...]
     cells: Mapping[str, Cell]
+    searched: bool = False
+    varying: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -158,12 +172,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by section, the best first, and what must be said below them."""
+    """Rows by section, the best first, and what must be said below them.
+
+    Args:
+        columns: the results.
+        spread: what stands beside a mean.
+        shown: names of the columns to print, results by their keys; None for those that say something.
+        common_preset: a note says the preset of all rows, so that the rows need not.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     level: float = 0.95
     notes: tuple[str, ...] = ()
+    spread: Spread = "ci"
+    shown: tuple[str, ...] | None = None
+    common_preset: bool = False
 
     @property
     def unequal_budgets(self) -> frozenset[Section]:
