@@ -164,12 +164,20 @@ def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None
 
 
 def plain_log_ticks(axis: Axis, span: float) -> None:
-    """Plain numbers at a logarithmic axis: powers of ten, and their doubles and fivefolds where there is room."""
+    """Plain numbers at a logarithmic axis: powers of ten, and some of their multiples where there is room."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 300 else (1.0,)))
+    subs = (1.0, 2.0, 5.0) if span < 300 else (1.0, 3.0) if span < 3000 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def whole_ticks(axes: Axes) -> None:
+    """No half steps, epochs or trials on the x axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 
 def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") -> None:

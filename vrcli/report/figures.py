@@ -24,6 +24,7 @@ from vrcli.report.figure_style import (
     plain_log_ticks,
     style_of,
     styled,
+    whole_ticks,
 )
 from vrcli.report.statistics import Array
 
@@ -196,16 +197,20 @@ def _name_axes(
     """Titles and axis labels of one row; the numbers of runs where they are not the same in every row."""
     for axes, title in zip(line, panels, strict=False):
         axes.set_xlabel(x_label)
+        if x_label in ("step", "epoch"):
+            whole_ticks(axes)
         axes.set_ylabel(title if y_label is None else y_label)
         if y_label is not None:
             axes.set_title(title)
     if section and line:
-        words = ", ".join(f"{name} {count}" for name, count in counts.items())
-        line[0].set_title(section, loc="left", fontweight="bold")
+        words = ", ".join(
+            f"{name} {count.replace(', ', ' (') + ')' * (',' in count)}" for name, count in counts.items()
+        )
+        line[0].set_title(f"{section}\n" if words else section, loc="left", fontweight="bold")
         if words:
-            line[0].set_title(f"{section}\n", loc="left", fontweight="bold")
-            line[0].annotate(f"n: {words}", (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points",
-                             fontsize=7)  # fmt: skip
+            above = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
+            # Out of the layout: a long list must not push the panels apart.
+            line[0].annotate(f"n: {words}", (0, 1), fontsize=7, **above).set_in_layout(False)
 
 
 def _listed(panel: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curves]:

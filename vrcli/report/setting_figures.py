@@ -69,7 +69,7 @@ def sensitivity(
         _log_x_where_it_serves(bottom, [row[setting] for row in rows])
         top.set_ylabel(outcome_label)
         if lost:
-            bottom.set_ylabel("share diverged")
+            bottom.set_ylabel("share\ndiverged")
             bottom.set_ylim(-0.05, 1.05)
         bottom.set_xlabel(named(setting))
         legend_below(figure, top, note=_sensitivity_note(summaries, tolerance, lost=lost))

@@ -22,6 +22,7 @@ from vrcli.report.figure_style import (
     plain_log_ticks,
     style_of,
     styled,
+    whole_ticks,
 )
 from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import setting as shown
@@ -80,6 +81,8 @@ def sweep(
             lost = sum(t.diverged for t in found)
             axes.set_title(f"{name}\n{len(found)} trials, {lost} diverged")
             axes.set_xlabel(x_label)
+            if x_label in ("step", "epoch"):
+                whole_ticks(axes)
         _share_loss_axis(places[:count], [np.asarray(t.y) for found in trials.values() for t in found])
         for place in range(count):
             places[place].tick_params(labelleft=place % columns == 0)
@@ -103,6 +106,7 @@ def _best_so_far(axes: Axes, trials: Mapping[str, Sequence[Trial]], outcome_labe
     # No label on the axis: it would push the columns apart.
     axes.set_title(f"{outcome_label}\nso far")
     axes.set_xlabel("trial")
+    whole_ticks(axes)
     return rows
 
 
@@ -116,7 +120,7 @@ def norm_of(outcomes: Sequence[float]) -> Normalize | None:
     low, high = min(finite), max(finite)
     if low > 0 and high / low >= LOG_FROM:
         return LogNorm(low, high)
-    return Normalize(low, high if high > low else low + 1e-12)
+    return Normalize(low, high) if high > low else Normalize(low - abs(low) / 10, low + abs(low) / 10 + 1e-300)
 
 
 def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None) -> None:
