@@ -8,10 +8,12 @@ marked.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from vrcli.report.comparison import p_of
@@ -209,8 +211,20 @@ def _values(group: Group, column: Column) -> list[float]:
 
 
 def _machine(run: Run) -> str:
-    device = run.provenance.get("device")
-    return str(device if device not in (None, "cpu") else run.provenance.get("cpu", ""))
+    # What differs between the runs of a machine (the command line) is stored before the machine, which is read once.
+    text: str = getattr(run, "provenance_json", "")
+    at = text.find('"device": ')
+    return _machine_in(text[at:]) if at > 0 and '"cpu": ' in text[at:] else _machine_of(run.provenance)
+
+
+@lru_cache
+def _machine_in(tail: str) -> str:
+    return _machine_of(json.loads("{" + tail))
+
+
+def _machine_of(provenance: Mapping[str, Any]) -> str:
+    device = provenance.get("device")
+    return str(device if device not in (None, "cpu") else provenance.get("cpu", ""))
 
 
 def rank(row: Row, column: Column) -> tuple[float, float, float, str]:

@@ -1,0 +1,182 @@
+"""`vr report`: what can be asked for, what is refused, and what an empty database says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from db.store import Store
+
+
+@pytest.fixture
+def filled(stored) -> None:
+    """Two optimizers on two tasks, three seeds each; one of two learning rates twice as good."""
+    for task, scale in (("cnn", 1), ("transformer", 10)):
+        for seed in range(3):
+            stored("adamw", seed=seed, loss=scale * (0.2 + seed / 100), task=task)
+            stored("vradam", seed=seed, loss=scale * (0.1 + seed / 100), task=task)
+            stored("vradam", seed=seed, loss=scale * (0.3 + seed / 100), task=task, lr=0.1)
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_optimizers_by_tasks(vr, filled) -> None:
+    done = vr("report", "--pivot", "best_val_loss", "--spread", "none")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")]
+    assert lines[0] == ["optimizer", "cnn", "transformer"]
+    assert lines[2:] == [["vradam", "**0.1100**", "**1.100**"], ["adamw", "0.2100", "2.100"]]
+    assert "of up to 2 settings" in done.out
+    turned = vr("report", "--pivot", "best_val_loss", "--columns", "optimizer", "--format", "csv")
+    assert [row["task"] for row in rows_of(turned.out)] == ["cnn", "transformer"]
+    by_rate = vr(
+        "report", "cnn", "--opt", "vradam", "--pivot", "best_val_loss,test_loss", "--rows", "lr", "--format", "json"
+    )
+    assert [row["row"]["lr"] for row in json.loads(by_rate.out)["rows"]] == ["0.01", "0.1"]
+
+
+def test_columns_that_were_asked_for(vr, filled) -> None:
+    done = vr("report", "cnn", "--columns", "optimizer,lr,best_val_loss,n,budget", "--sort", "-lr", "--format", "text")
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["optimizer", "lr", "best", "val", "loss", "n", "budget"]
+    assert [line.split()[1] for line in lines[2:5]] == ["0.1", "0.01", "0.01"]
+    several = vr("report", "--columns", "optimizer,n", "--format", "text").out.splitlines()
+    assert several[0].split()[0] == "task", "rows of two tasks must not look alike"
+    everything = vr("report", "--columns", "all").out
+    for title in ("dataset", "preset", "ms/step", "peak memory", "s/run", "final val loss", "budget"):
+        assert title in everything.splitlines()[0]
+
+
+def test_pooling_by_a_setting_says_what_was_pooled(vr, stored) -> None:
+    for lr in (0.1, 0.2):
+        for width in (1, 2):
+            stored("adamw", loss=lr + width, lr=lr, beta=width)
+    rows = json.loads(vr("report", "--group-by", "lr", "--format", "json").out)["rows"]
+    assert [(row["n"], row["pooled_over"]) for row in rows] == [(2, {"beta": 2}), (2, {"beta": 2})]
+    assert "rows pool runs that differ in beta" in vr("report", "--group-by", "lr").out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--metric", "best_val_los"), "--metric best_val_los is no result of these runs; did you mean best_val_loss?"),
+        (("--columns", "optimiser,n"), "--columns optimiser is no column of these runs; did you mean optimizer?"),
+        (("--sort", "-tes_loss"), "--sort tes_loss is no column of these runs; did you mean test_loss?"),
+        (("--group-by", "learning"), "--group-by learning is no setting of these runs"),
+        (("--pivot", "tst_loss"), "--pivot tst_loss is no result of these runs; did you mean test_loss?"),
+        (("--rows", "tasks"), "--rows tasks is no row of these runs; did you mean task?"),
+        (("--rows", "task", "--columns", "task"), "--rows and --columns are both task"),
+        (("--pivot", "test_loss", "--columns", "task,lr"), "--columns names one thing with --pivot"),
+        (("--pivot", "test_loss", "--group-by", "lr"), "leave one of them out"),
+        (("--pivot", "test_loss", "--sort", "n"), "--sort n is no row or result"),
+        (("--spread", "cii"), "--spread cii is not known; did you mean ci?"),
+        (("--level", "95"), "--level must be between 0 and 1, got 95"),
+        (("--format", "mardown"), "--format mardown is not known; did you mean markdown?"),
+        (("--output", "missing/table.md"), "--output missing/table.md: there is no folder missing"),
+        (("--output", "."), "--output . is a folder"),
+        (("transfomer",), "did you mean transformer?"),
+        (("--opt", "adamv"), "did you mean adamw?"),
+        (("--where", "lr>5"), "none of the 18 stored runs matches"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(vr, filled, words, says) -> None:
+    done = vr("report", *words)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_filters_reach_the_table(vr, filled) -> None:
+    rows = rows_of(vr("report", "--where", "task=cnn lr<0.05", "--opt", "vradam", "--format", "csv").out)
+    assert [(row["task"], row["optimizer"], row["n"]) for row in rows] == [("cnn", "vradam", "3")]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("t.md", "| task"), ("t.tex", "% needs \\usepackage{booktabs}"), ("t.csv", "task,dataset"), ("t.json", "{"),
+        ("t.txt", "task"), ("t.tsv", "task\tdataset"), ("t.out", "| task"),
+    ],
+)  # fmt: skip
+def test_the_ending_of_the_file_names_the_format(vr, filled, name: str, begins: str) -> None:
+    done = vr("report", "cnn", "--output", name)
+    assert done.code == 0
+    assert name in done.out
+    assert Path(name).read_text(encoding="utf-8").startswith(begins)
+    assert vr("report", "--format", "psql", "--output", name).code == 0
+    assert Path(name).read_text(encoding="utf-8").startswith("+--")
+
+
+def test_html_is_a_table_on_the_screen_and_a_page_in_a_file(vr, filled) -> None:
+    shown = vr("report", "--format", "html")
+    assert shown.out.startswith("<table>")
+    assert "--output report.html makes a whole page" in shown.err
+    assert vr("report", "--output", "page.html").code == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page.lower().startswith("<!doctype html>")
+    assert "vradam" in page
+
+
+@pytest.mark.parametrize(("format", "out"), [("markdown", ""), ("csv", "task,"), ("json", "{"), ("latex", "")])
+def test_an_empty_database_says_what_to_do_and_is_no_error(vr, tmp_path, format, out) -> None:
+    Store.open(tmp_path / "vr.db").close()
+    done = vr("report", "--format", format)
+    assert done.code == 0
+    assert "start with: vr run cnn" in done.err
+    assert done.out.startswith(out)
+    assert bool(done.out) == bool(out)
+    if format == "json":
+        assert json.loads(done.out)["rows"] == []
+
+
+def test_a_table_fits_a_page_or_says_what_it_left_out(vr, filled, stored) -> None:
+    stored("an_optimizer_of_a_long_name", loss=0.5, lr=0.123456, momentum=0.987654, nesterov=True)
+    done = vr("report", "cnn")
+    assert "not shown, to keep to 100 columns" in done.err
+    assert "(--columns all shows everything)" in done.err
+    assert "settings" in done.out, "two rows of one optimizer are told apart by them"
+
+
+def test_runs_that_are_in_no_table_are_counted_by_their_end(vr, stored) -> None:
+    stored("adamw")
+    stored("adamw", seed=1, status="failed")
+    stored("adamw", seed=2, status="interrupted")
+    done = vr("report")
+    assert "1 interrupted, 1 failed: runs that are not in the table" in done.err
+
+
+def test_the_budget_does_not_follow_a_sweep_that_goes_on(vr, stored) -> None:
+    """Three trials, a confirming run, then two more trials: the run was chosen from three."""
+    first = stored("adamw", loss=0.1)
+    confirming = stored("adamw", seed=5, loss=0.12)
+    path = Path("vr.db")
+    with sqlite3.connect(path) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(sweeps)")]
+        sweep = dict.fromkeys(columns, "x") | {
+            "id": 1, "status": "completed", "task": "cnn", "settings": "{}", "trials": 5, "pid": 1,
+            "created_at": "2026-01-01 00:00:00", "updated_at": "2026-01-01 00:00:00",
+        }  # fmt: skip
+        db.execute(f"INSERT INTO sweeps VALUES ({','.join('?' * len(columns))})", list(sweep.values()))
+        (begun,) = db.execute("SELECT created_at FROM runs WHERE id = ?", (confirming,)).fetchone()
+        for number in range(5):
+            ended = "2026-01-01 00:00:00" if number < 3 else "2999-01-01 00:00:00"
+            db.execute(
+                "INSERT INTO trials (id, uuid, sweep_id, optimizer, number, params, state, value, attempt, created_at, "
+                "finished_at) VALUES (?, ?, 1, 'adamw', ?, '{}', 'completed', 0.1, 1, ?, ?)",
+                (number + 1, str(number), number, begun, ended),
+            )
+        db.execute("UPDATE runs SET sweep_id = 1, trial_id = 1 WHERE id = ?", (first,))
+        db.execute("UPDATE runs SET sweep_id = 1 WHERE id = ?", (confirming,))
+    (row,) = json.loads(vr("report", "--format", "json").out)["rows"]
+    assert (row["trials"], row["searched"], row["runs"]) == (3, False, [confirming])
+    both = json.loads(vr("report", "--trials", "--format", "json").out)["rows"]
+    assert {(row["trials"], row["searched"], *row["runs"]) for row in both} == {
+        (3, False, confirming),
+        (5, True, first),
+    }
