@@ -203,14 +203,13 @@ def _name_axes(
         if y_label is not None:
             axes.set_title(title)
     if section and line:
-        words = ", ".join(
-            f"{name} {count.replace(', ', ' (') + ')' * (',' in count)}" for name, count in counts.items()
-        )
-        line[0].set_title(f"{section}\n" if words else section, loc="left", fontweight="bold")
-        if words:
-            above = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
+        told = [f"{name} {count.replace(', ', ' (')}{')' * (',' in count)}" for name, count in counts.items()]
+        line[0].set_title(f"{section}\n" if told else section, loc="left", fontweight="bold")
+        if told:
+            note = line[0].annotate(f"n: {', '.join(told)}", (0, 1), (0, 5), xycoords="axes fraction",
+                                    textcoords="offset points", fontsize=7)  # fmt: skip
             # Out of the layout: a long list must not push the panels apart.
-            line[0].annotate(f"n: {words}", (0, 1), fontsize=7, **above).set_in_layout(False)
+            note.set_in_layout(False)
 
 
 def _listed(panel: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curves]:
