@@ -95,3 +95,11 @@ def test_a_page_without_finished_runs_is_a_page(stored: Callable[..., int], tmp_
     html = written(tmp_path)
     assert "1 run still running, failed or interrupted" in html
     assert '<h2 id="runs-title">' in html
+
+
+def test_the_command_writes_the_page(vr: Callable[..., Any], stored: Callable[..., int], tmp_path: Path):
+    stored("adamw")
+    done = vr("report", "--format", "html", "--output", "report.html")
+    assert (done.code, done.out[:29]) == (0, "report.html: 1 run on one pag"), done.err
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "vr report --format html --output report.html" in html

@@ -49,7 +49,8 @@ def make_source(make_run: Callable[..., Any]) -> Callable[..., Source]:
                 extra = {"name": f"name-{base.id}", "spec_id": "5bec", "tag": None, "group": None, "error": None}
                 extra |= {"host": "here", "sweep_id": None, "trial_id": None, **(about or {})}
                 lost = (diverged or {}).get(base.id)
-                run = SimpleNamespace(**{**vars(base), **extra, "status": "diverged" if lost else base.status})
+                extra |= {"status": "diverged", "results": {}} if lost else {}
+                run = SimpleNamespace(**{**vars(base), **extra})
                 runs.append(run)
                 train = loss + np.exp(-np.arange(points) / 20) + 0.01 * random.random(points)
                 if lost:
@@ -251,6 +252,12 @@ def test_tables_sort_by_number_both_ways_with_missing_values_last(make_source: A
     page.click("#runs-table th button", at - 1)
     assert [int(text) for text in page.column("#runs-table", at)] == sorted(ids, reverse=True)
     assert page.run("return document.querySelectorAll('[aria-sort]').length") == 1
+    best = heads.index("best val")
+    for _ in ("up", "down"):
+        page.click("#runs-table th button", best - 1)
+        column = page.column("#runs-table", best)
+        assert column[-1] == "-"
+        assert "-" not in column[:-1]
     page.click("#section-0 table.data th button", 0)
     assert page.column("#section-0 table.data", 0)[:4] == sorted(("adamw", "sgd", "rmsprop", "lion"))
 
@@ -263,7 +270,7 @@ def test_runs_are_filtered_by_words_and_their_details_open(make_source: Any, ope
     assert page.find("#count")[0].text == "1 of 6 runs"
     page.click("#runs-table tr:not([hidden]) td.more button")
     text = page.find("tr.detail")[0].text
-    for part in ("name-2", "optimizer", "0.003", "cpu A", "vr run", "wall_s"):
+    for part in ("name-2", "optimizer", "0.003", "cpu A", "vr run", "batch_size"):
         assert part in text
     page.click("#runs-table tr:not([hidden]) td.more button")
     assert page.find("tr.detail") == []

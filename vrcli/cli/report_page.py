@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from db.records import RunRecord, TrialRecord
+    from db.records import RunRecord
     from db.store import Store
     from vrcli.report.page_data import Source
     from vrcli.report.page_sweeps import Search
+
+#: Runs whose curves take long enough to read that it is said.
+MANY = 100
 
 
 def write_page(
@@ -30,16 +32,20 @@ def write_page(
     Raises:
         UsageError: the file cannot be written.
     """
+    from vrcli.cli.console import notice, say
     from vrcli.cli.filters import check_output
     from vrcli.report.page import render_page
     from vrcli.report.page_data import page_of
 
     check_output(path)
+    if len(runs) >= MANY:
+        notice(f"reading the curves of {len(runs)} runs")
     text = render_page(page_of(source_of(store, runs, metrics=metrics, command=command)))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--output {path} cannot be written: {error.strerror}") from None
+    say(f"{path}: {len(runs)} run{'s' * (len(runs) != 1)} on one page, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str], command: str) -> Source:
@@ -47,22 +53,21 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from datetime import UTC, datetime
 
     from vrcli import __version__
-    from vrcli.cli.report import declared
+    from vrcli.cli.report import declared, stopped_early, trial_counts
     from vrcli.report.groups import FINISHED
     from vrcli.report.page_data import Source, selection_notes
     from vrcli.report.selection import quotable
     from vrcli.report.types import Column
 
     finished = [run for run in runs if run.status in FINISHED]
-    sweeps = {id: store.trials(id) for id in sorted({run.sweep_id for run in runs if run.sweep_id is not None})}
-    selection = quotable(finished, trials_ended(sweeps))
-    stopped = {id: {t.id for t in trials if t.state == "pruned"} for id, trials in sweeps.items()}
-    stopped = {id: trials for id, trials in stopped.items() if trials}
+    sweeps = {run.sweep_id for run in runs if run.sweep_id is not None}
+    selection = quotable(finished, trial_counts(store, sweeps))
+    stopped = stopped_early(store, sweeps)
     known = declared({run.task for run in runs})
     return Source(
         runs=runs,
         selection=selection,
-        searches=searches_of(store, runs, sweeps),
+        searches=searches_of(store, runs),
         commands=commands_of(runs),
         read=lambda ids, names: store.curves(ids, names),
         known=known,
@@ -76,22 +81,8 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     )
 
 
-def trials_ended(sweeps: Mapping[int, Iterable[TrialRecord]]) -> dict[tuple[int, str], list[datetime]]:
-    """When the trials of each sweep's optimizers ended, in order: what budgets are counted from."""
-    ended: dict[tuple[int, str], list[datetime]] = {}
-    for id, trials in sweeps.items():
-        for trial in trials:
-            if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
-                ended.setdefault((id, trial.optimizer), []).append(trial.finished_at)
-    return {key: sorted(times) for key, times in ended.items()}
-
-
-def searches_of(store: Store, runs: Iterable[RunRecord], sweeps: Mapping[int, Sequence[TrialRecord]]) -> list[Search]:
-    """All trials of the optimizers that the runs are of, by sweep.
-
-    Args:
-        sweeps: trials of the runs' sweeps.
-    """
+def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
+    """All trials of the optimizers that the runs are of, by sweep."""
     from vrcli.report.page_sweeps import Search, Trial
 
     found = []
@@ -100,8 +91,7 @@ def searches_of(store: Store, runs: Iterable[RunRecord], sweeps: Mapping[int, Se
         section = (sweep.task, sweep.dataset or "", sweep.dataset_fingerprint or "", sweep.preset or "")
         trials = [
             Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
-            for t in sweeps[id]
-            if t.optimizer == optimizer
+            for t in store.trials(id, optimizer=optimizer)
         ]
         found.append(Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials))
     return found

@@ -108,13 +108,16 @@ class Verdicts:
 
 
 def verdicts(table: Table, runs: Mapping[int, Run], names: Mapping[str, str]) -> Verdicts | None:
-    """Each optimizer's best row with at least two seeds against that of each other; None where there is no pair."""
+    """Each optimizer's best row with at least two seeds against that of each other; None where there is no pair.
+
+    Trials on the seeds of their own search are left out: the best of many is better than it will be again.
+    """
     column = next((c for c in table.columns if c.direction is not None and not c.is_cost), None)
     if column is None or column.direction is None:
         return None
     best: dict[str, Row] = {}
     for row in table.rows:
-        if row.n >= 2:
+        if row.n >= 2 and not row.searched:
             best.setdefault(row.optimizer, row)
     chosen = any(sum(row.optimizer == name for row in table.rows) > 1 for name in best)
     groups = {}

@@ -65,7 +65,7 @@
       } else items.append(make("dt", name), make("dd", Array.isArray(value) ? value.join(", ") : written(value)));
     }
     part.append(make("h4", title), items);
-    return part;
+    return items.children.length ? part : "";
   }
   function detail(row) {
     details ??= data("details");
