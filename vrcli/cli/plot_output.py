@@ -45,10 +45,11 @@ class Output:
             UsageError: an unknown ending, or a file that cannot be written.
         """
         from vrcli.cli.filters import check_output
+        from vrcli.report.figure_style import SUFFIXES
 
         if self.figure is not None:
-            if self.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
-                raise UsageError(f"--output {self.figure}: figures end in .png, .svg or .pdf")
+            if self.figure.suffix.lower() not in SUFFIXES:
+                raise UsageError(f"--output {self.figure}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
             check_output(self.figure)
         if self.data is not None:
             if self.data.suffix.lower() != ".csv":
