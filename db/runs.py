@@ -239,6 +239,11 @@ class Runs(Database):
             rows = connection.execute(query).all()
             return _records(rows, self._results(connection, [row[0] for row in rows], results))
 
+    def metric_names(self) -> list[str]:
+        """Names of all results and curves that any run has had."""
+        with self._reading() as connection:
+            return [name for (name,) in fetch(connection, "SELECT name FROM metrics ORDER BY name", ())]
+
     def run(self, ref: int | str) -> RunRecord:
         """The run of this number or name.
 

@@ -180,3 +180,9 @@ def test_the_budget_does_not_follow_a_sweep_that_goes_on(vr, stored) -> None:
         (3, False, confirming),
         (5, True, first),
     }
+
+
+def test_the_usual_table_is_the_one_of_its_columns_by_name(vr, filled) -> None:
+    """It reads fewer results than are stored, which must not be seen."""
+    named = [word for name in ("best_val_loss", "test_loss", "val_accuracy") for word in ("--metric", name)]
+    assert vr("report", "--format", "csv").out == vr("report", "--format", "csv", *named).out

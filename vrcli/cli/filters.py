@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +43,11 @@ class Filter:
     where: Sequence[str] = ()
     since: str | None = None
 
-    def select(self, store: Store) -> list[RunRecord]:
+    def select(self, store: Store, *, results: Iterable[str] | None = None) -> list[RunRecord]:
         """The runs, the newest first; none where the database has none at all.
+
+        Args:
+            results: names of those to read, None for all; all are read where a condition may name one.
 
         Raises:
             UsageError: a value that no run has, or a combination that no run matches.
@@ -63,6 +66,7 @@ class Filter:
             group=self.group,
             sweep=self.sweeps or None,
             since=begin,
+            results=None if asked else results,
         )
         kept = conditions.keep(found, asked)
         if kept and len(self.tasks) < 2 and len(self.opts) < 2:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
+from vrcli.cli.report_table import EMPTY, Wish, declared, table_of
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from db.records import RunRecord
     from db.store import Store
-    from vrcli.report.selection import Selection
-    from vrcli.report.types import Column, Known, Spread, Table
+    from vrcli.report.types import Spread
+
+__all__ = ["declared", "report", "stopped_early", "trial_counts"]
 
 #: Formats by the ending of the file, where none is named.
 ENDINGS = {
     ".html": "html", ".htm": "html", ".md": "markdown", ".tex": "latex_booktabs", ".csv": "csv", ".tsv": "tsv",
     ".json": "json", ".txt": "text", ".rst": "rst",
 }  # fmt: skip
-RAW = ("csv", "tsv", "json")
 SPREADS = ("ci", "sd", "minmax", "none")
 
 COLUMNS = typer.Option(
@@ -64,27 +64,6 @@ OUTPUT = typer.Option(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What the table is to look like.
-
-    Args:
-        pivot: results to lay out by rows and columns; None for the plain table.
-    """
-
-    metrics: Sequence[str]
-    columns: Sequence[str]
-    pivot: Sequence[str] | None
-    rows: str | None
-    group_by: Sequence[str]
-    sort: str | None
-    spread: Spread
-    level: float
-    every_trial: bool
-    best_only: bool
-    format: str
-
-
 def report(
     tasks: list[str] = filters.TASKS,
     opt: list[str] = filters.OPT,
@@ -113,17 +92,19 @@ def report(
 
     Of a sweep stand the runs on fresh seeds (--confirm-seeds), or its best trial where there are none.
 
+    \b
     For a paper:  vr report --pivot test_loss --format latex_booktabs
     Columns:      vr report --columns optimizer,lr,best_val_loss,n,budget --sort lr
     Laid out:     vr report --pivot test_loss --rows lr --columns optimizer --trials
     """
     wanted = Filter(tasks or (), opt, preset, tag, group, sweep, where, since)
-    wish = Wish(
-        metric, _names([columns or ""]), _names(pivot) if pivot or rows else None, rows, _names(group_by), sort,
-        _spread(spread), level, every_trial, best_only, _format(format, output),
-    )  # fmt: skip
-    check(wish, output)
-    make(wanted, wish, output, database)
+    with no_garbage_collection():
+        wish = Wish(
+            metric, _names([columns or ""]), _names(pivot) if pivot or rows else None, rows, _names(group_by), sort,
+            _spread(spread), level, every_trial, best_only, _format(format, output),
+        )  # fmt: skip
+        check(wish, output)
+        make(wanted, wish, output, database)
 
 
 def make(wanted: Filter, wish: Wish, output: Path | None, database: str) -> None:
@@ -133,8 +114,8 @@ def make(wanted: Filter, wish: Wish, output: Path | None, database: str) -> None
     from vrcli.cli.console import notice, say
     from vrcli.cli.runs import open_existing
 
-    with open_existing(database) as store, no_garbage_collection():
-        found = wanted.select(store)
+    with open_existing(database) as store:
+        found = wanted.select(store, results=needed(store, wish, output))
         if output is not None and wish.format == "html":
             write_page(store, found, output, wish)
             return
@@ -149,6 +130,15 @@ def make(wanted: Filter, wish: Wish, output: Path | None, database: str) -> None
     elif text:
         output.write_text(text, encoding="utf-8")
         say(f"{output}: {wish.format}")
+
+
+def needed(store: Store, wish: Wish, output: Path | None) -> list[str] | None:
+    """Names of the results that the usual table may show; None, for all, where something else was asked for."""
+    asked = wish.metrics or wish.columns or wish.group_by or wish.sort or wish.pivot is not None
+    if asked or (output is not None and wish.format == "html"):
+        return None
+    usual = ("best_val_", "test_", "val_accuracy", "val_perplexity")
+    return [name for name in store.metric_names() if name.startswith(usual)]
 
 
 @contextmanager
@@ -183,8 +173,6 @@ def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wis
 
 # -- what was asked for -----------------------------------------------------------------------------------------------
 
-EMPTY = "no finished runs yet; start with: vr run cnn --opt vradam"
-
 
 def _names(texts: Iterable[str]) -> list[str]:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
@@ -218,171 +206,6 @@ def check(wish: Wish, output: Path | None) -> None:
             raise UsageError("--group-by pools settings, --pivot shows the best of them; leave one of them out")
     if output is not None:
         filters.check_output(output)
-
-
-def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
-    for name in names:
-        if name not in known:
-            hint = nearest(name, known) or f"; known: {', '.join(sorted(known))}"
-            raise UsageError(f"{flag} {name} is no {what} of these runs{hint}")
-
-
-# -- the table --------------------------------------------------------------------------------------------------------
-
-
-def table_of(
-    found: Sequence[RunRecord], wish: Wish, ended: dict[tuple[int, str], list[datetime]], stopped: dict[int, set[int]]
-) -> tuple[str, list[str]]:
-    """The output, and what must be said beside it."""
-    from vrcli.report.groups import FINISHED
-    from vrcli.report.selection import Selection, budgets, quotable
-    from vrcli.report.tables import render
-    from vrcli.report.types import Table
-
-    finished = [run for run in found if run.status in FINISHED]
-    notices = unfinished(found, stopped)
-    if not finished:
-        empty = render(Table((), ()), wish.format).rstrip("\n") + "\n" if wish.format in RAW else ""
-        return empty, [*notices, EMPTY]
-    selection = quotable(finished, ended)
-    if wish.every_trial:
-        selection = Selection(finished, budgets(finished, ended), 0, 0)
-    if selection.searched:
-        notices.append(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
-    if selection.flattered:
-        notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
-    pruned = {run.id for run in selection.runs if run.sweep_id in stopped}
-    text, more = (_plain if wish.pivot is None else _pivoted)(selection, wish, pruned)
-    return text.rstrip("\n") + "\n", notices + more
-
-
-def unfinished(found: Sequence[RunRecord], stopped: dict[int, set[int]]) -> list[str]:
-    """What is said of the runs that are in no table."""
-    from collections import Counter
-
-    from vrcli.report.groups import FINISHED
-
-    early = {trial for trials in stopped.values() for trial in trials}
-    left = Counter(run.status for run in found if run.status not in FINISHED and run.trial_id not in early)
-    said = [f"{len(early)} trials of {len(stopped)} sweep(s) were stopped early (--prune)"] if early else []
-    if left:
-        said.append(", ".join(f"{n} {status}" for status, n in left.items()) + ": runs that are not in the table")
-    return said
-
-
-def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.layout import FIELDS, fit
-    from vrcli.report.tables import SORTS, render, selector, summarise
-
-    runs = selection.runs
-    results, settings = _vocabulary(selection, wish)
-    everything = wish.columns == ["all"]
-    if not everything:
-        _known("--columns", wish.columns, {*FIELDS, *results, *settings, "all"}, "column")
-    _known("--group-by", wish.group_by, settings, "setting")
-    if wish.sort:
-        _known("--sort", [wish.sort.removeprefix("-")], {*SORTS, *results, *settings}, "column")
-    names = [*wish.metrics, *(name for name in wish.columns if name in results)]
-    columns = _columns(selection, names or (sorted(results) if everything else []), exact=bool(wish.columns))
-    if wish.best_only and selector(columns, runs).direction is None:
-        raise UsageError(f"--best: whether less or more {columns[0].key} is better is not known; order by a --metric")
-    table = summarise(
-        runs, columns, trials=selection.trials, pruned=pruned, one_per_optimizer=wish.best_only,
-        group_by=wish.group_by, sort=wish.sort, level=wish.level, spread=wish.spread,
-    )  # fmt: skip
-    table, notices = _shaped(table, wish, everything)
-    if not wish.columns and not wish.metrics and wish.format not in (*RAW, "html", "unsafehtml"):
-        table, dropped = fit(table)
-        if dropped:
-            notices.append(f"not shown, to keep to 100 columns: {', '.join(dropped)} (--columns all shows everything)")
-    if wish.format in ("tsv", "csv"):
-        notices += table.notes
-    return render(table, wish.format), notices
-
-
-def _shaped(table: Table, wish: Wish, everything: bool) -> tuple[Table, list[str]]:
-    """The table with the columns that were asked for."""
-    from vrcli.report.layout import every_name
-
-    if everything:
-        return replace(table, shown=tuple(every_name(table))), []
-    if not wish.columns:
-        return table, []
-    return replace(table, shown=tuple(dict.fromkeys([*wish.columns, *wish.metrics]))), []
-
-
-def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.pivot import FIELDS, pivot, render
-    from vrcli.report.tables import default_columns, selector, summarise
-
-    results, settings = _vocabulary(selection, wish)
-    rows = wish.rows or ("optimizer" if wish.columns != ["optimizer"] else "task")
-    columns = wish.columns[0] if wish.columns else ("task" if rows != "task" else "optimizer")
-    _known("--pivot", wish.pivot or [], results, "result")
-    _known("--rows", [rows], {*FIELDS, *settings}, "row")
-    _known("--columns", [columns], {*FIELDS, *settings}, "column")
-    if rows == columns:
-        raise UsageError(f"--rows and --columns are both {rows}; one of them must be another")
-    default = default_columns(selection.runs)[0]
-    metrics = _columns(selection, [*(wish.pivot or []), *wish.metrics] or [default.key])
-    chosen_by = selector(metrics, selection.runs)
-    if chosen_by.direction is None:
-        chosen_by = default
-    if wish.sort:
-        known = {"task", "optimizer", rows, *(metric.key for metric in metrics)}
-        _known("--sort", [wish.sort.removeprefix("-")], known, "row or result")
-    table = summarise(
-        selection.runs, list(dict.fromkeys([*metrics, chosen_by])), trials=selection.trials, pruned=pruned,
-        level=wish.level, spread=wish.spread,
-    )  # fmt: skip
-    found = pivot(table, metrics, rows=rows, columns=columns, chosen_by=chosen_by, sort=wish.sort)
-    return render(found, wish.format), list(found.notes) if wish.format in ("tsv", "csv") else []
-
-
-def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
-    """Names of the results and of the settings that the runs have; settings only where one may be meant."""
-    from vrcli.report.groups import group_runs
-
-    results = {name for run in selection.runs for name in run.results}
-    asked = {*wish.columns, *wish.group_by, *([wish.rows] if wish.rows else [])}
-    asked |= {wish.sort.removeprefix("-")} if wish.sort else set()
-    if asked <= results:
-        return results, set()
-    return results, {name for group in group_runs(selection.runs) for name in group.settings}
-
-
-def _columns(selection: Selection, names: Sequence[str], *, exact: bool = False) -> list[Column]:
-    """The results to show; those of the tasks' own making are looked up, which takes the tasks' libraries."""
-    from vrcli.report.tables import default_columns
-    from vrcli.report.types import Column
-
-    runs = selection.runs
-    _known("--metric", names, {name for run in runs for name in run.results}, "result")
-    wanted = [Column.of(name) for name in dict.fromkeys(names)]
-    if not wanted:
-        wanted = default_columns(runs)[: 1 if exact else None]
-    if all(column.direction is not None or column.is_cost for column in wanted):
-        return wanted
-    known = declared(run.task for run in runs)
-    return [Column.of(column.key, known) for column in wanted]
-
-
-def declared(tasks: Iterable[str]) -> Known:
-    """What the tasks say of their metrics, by result name; nothing of a task that is not available here."""
-    from tasks.registry import UnknownTask, load
-
-    found: dict[str, tuple[Literal["min", "max"] | None, bool]] = {}
-    for task in sorted(set(tasks)):
-        try:
-            metrics = load(task).metrics
-        except UnknownTask:
-            continue
-        for metric in metrics:
-            for prefix in ("best_val", "final_val", "val", "test"):
-                key = f"{prefix}_{metric.name}"
-                direction, percent = found.get(key, (metric.direction, metric.percent))
-                found[key] = (direction if direction == metric.direction else None, percent and metric.percent)
-    return found
 
 
 # -- sweeps -----------------------------------------------------------------------------------------------------------

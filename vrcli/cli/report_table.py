@@ -1,0 +1,206 @@
+"""The table behind `vr report`: from what was asked for to text, and what is said beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from vrcli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from db.records import RunRecord
+    from vrcli.report.selection import Selection
+    from vrcli.report.types import Column, Known, Spread, Table
+
+#: What is said where there is nothing to show.
+EMPTY = "no finished runs yet; start with: vr run cnn --opt vradam"
+RAW = ("csv", "tsv", "json")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the table is to look like.
+
+    Args:
+        pivot: results to lay out by rows and columns; None for the plain table.
+    """
+
+    metrics: Sequence[str]
+    columns: Sequence[str]
+    pivot: Sequence[str] | None
+    rows: str | None
+    group_by: Sequence[str]
+    sort: str | None
+    spread: Spread
+    level: float
+    every_trial: bool
+    best_only: bool
+    format: str
+
+
+def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known) or f"; known: {', '.join(sorted(known))}"
+            raise UsageError(f"{flag} {name} is no {what} of these runs{hint}")
+
+
+def table_of(
+    found: Sequence[RunRecord],
+    wish: Wish,
+    ended: Mapping[tuple[int, str], Sequence[datetime]],
+    stopped: Mapping[int, set[int]],
+) -> tuple[str, list[str]]:
+    """The output, and what must be said beside it."""
+    from vrcli.report.groups import FINISHED
+    from vrcli.report.selection import Selection, budgets, quotable
+    from vrcli.report.tables import render
+    from vrcli.report.types import Table
+
+    finished = [run for run in found if run.status in FINISHED]
+    notices = unfinished(found, stopped)
+    if not finished:
+        empty = render(Table((), ()), wish.format).rstrip("\n") + "\n" if wish.format in RAW else ""
+        return empty, [*notices, EMPTY]
+    selection = quotable(finished, ended)
+    if wish.every_trial:
+        selection = Selection(finished, budgets(finished, ended), 0, 0)
+    if selection.searched:
+        notices.append(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
+    if selection.flattered:
+        notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
+    pruned = {run.id for run in selection.runs if run.sweep_id in stopped}
+    text, more = (_plain if wish.pivot is None else _pivoted)(selection, wish, pruned)
+    return text.rstrip("\n") + "\n", notices + more
+
+
+def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> list[str]:
+    """What is said of the runs that are in no table."""
+    from collections import Counter
+
+    from vrcli.report.groups import FINISHED
+
+    early = {trial for trials in stopped.values() for trial in trials}
+    left = Counter(run.status for run in found if run.status not in FINISHED and run.trial_id not in early)
+    said = [f"{len(early)} trials of {len(stopped)} sweep(s) were stopped early (--prune)"] if early else []
+    if left:
+        said.append(", ".join(f"{n} {status}" for status, n in left.items()) + ": runs that are not in the table")
+    return said
+
+
+def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
+    from vrcli.report.layout import FIELDS, fit
+    from vrcli.report.tables import SORTS, render, selector, summarise
+
+    runs = selection.runs
+    results, settings = _vocabulary(selection, wish)
+    everything = wish.columns == ["all"]
+    if not everything:
+        _known("--columns", wish.columns, {*FIELDS, *results, *settings, "all"}, "column")
+    _known("--group-by", wish.group_by, settings, "setting")
+    if wish.sort:
+        _known("--sort", [wish.sort.removeprefix("-")], {*SORTS, *results, *settings}, "column")
+    names = [*wish.metrics, *(name for name in wish.columns if name in results)]
+    columns = _columns(selection, names or (sorted(results) if everything else []), exact=bool(wish.columns))
+    if wish.best_only and selector(columns, runs).direction is None:
+        raise UsageError(f"--best: whether less or more {columns[0].key} is better is not known; order by a --metric")
+    table = summarise(
+        runs, columns, trials=selection.trials, pruned=pruned, one_per_optimizer=wish.best_only,
+        group_by=wish.group_by, sort=wish.sort, level=wish.level, spread=wish.spread,
+    )  # fmt: skip
+    table, notices = _shaped(table, wish, everything)
+    if not wish.columns and not wish.metrics and wish.format not in (*RAW, "html", "unsafehtml"):
+        table, dropped = fit(table)
+        if dropped:
+            notices.append(f"not shown, to keep to 100 columns: {', '.join(dropped)} (--columns all shows everything)")
+    if wish.format in ("tsv", "csv"):
+        notices += table.notes
+    return render(table, wish.format), notices
+
+
+def _shaped(table: Table, wish: Wish, everything: bool) -> tuple[Table, list[str]]:
+    """The table with the columns that were asked for."""
+    from vrcli.report.layout import every_name
+
+    if everything:
+        return replace(table, shown=tuple(every_name(table))), []
+    if not wish.columns:
+        return table, []
+    return replace(table, shown=tuple(dict.fromkeys([*wish.columns, *wish.metrics]))), []
+
+
+def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
+    from vrcli.report.pivot import FIELDS, pivot, render
+    from vrcli.report.tables import default_columns, selector, summarise
+
+    results, settings = _vocabulary(selection, wish)
+    rows = wish.rows or ("optimizer" if wish.columns != ["optimizer"] else "task")
+    columns = wish.columns[0] if wish.columns else ("task" if rows != "task" else "optimizer")
+    _known("--pivot", wish.pivot or [], results, "result")
+    _known("--rows", [rows], {*FIELDS, *settings}, "row")
+    _known("--columns", [columns], {*FIELDS, *settings}, "column")
+    if rows == columns:
+        raise UsageError(f"--rows and --columns are both {rows}; one of them must be another")
+    default = default_columns(selection.runs)[0]
+    metrics = _columns(selection, [*(wish.pivot or []), *wish.metrics] or [default.key])
+    chosen_by = selector(metrics, selection.runs)
+    if chosen_by.direction is None:
+        chosen_by = default
+    if wish.sort:
+        known = {"task", "optimizer", rows, *(metric.key for metric in metrics)}
+        _known("--sort", [wish.sort.removeprefix("-")], known, "row or result")
+    table = summarise(
+        selection.runs, list(dict.fromkeys([*metrics, chosen_by])), trials=selection.trials, pruned=pruned,
+        level=wish.level, spread=wish.spread,
+    )  # fmt: skip
+    found = pivot(table, metrics, rows=rows, columns=columns, chosen_by=chosen_by, sort=wish.sort)
+    return render(found, wish.format), list(found.notes) if wish.format in ("tsv", "csv") else []
+
+
+def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
+    """Names of the results and of the settings that the runs have; settings only where one may be meant."""
+    from vrcli.report.groups import group_runs
+
+    results = {name for run in selection.runs for name in run.results}
+    asked = {*wish.columns, *wish.group_by, *([wish.rows] if wish.rows else [])}
+    asked |= {wish.sort.removeprefix("-")} if wish.sort else set()
+    if asked <= results:
+        return results, set()
+    return results, {name for group in group_runs(selection.runs) for name in group.settings}
+
+
+def _columns(selection: Selection, names: Sequence[str], *, exact: bool = False) -> list[Column]:
+    """The results to show; those of the tasks' own making are looked up, which takes the tasks' libraries."""
+    from vrcli.report.tables import default_columns
+    from vrcli.report.types import Column
+
+    runs = selection.runs
+    _known("--metric", names, {name for run in runs for name in run.results}, "result")
+    wanted = [Column.of(name) for name in dict.fromkeys(names)]
+    if not wanted:
+        wanted = default_columns(runs)[: 1 if exact else None]
+    if all(column.direction is not None or column.is_cost for column in wanted):
+        return wanted
+    known = declared(run.task for run in runs)
+    return [Column.of(column.key, known) for column in wanted]
+
+
+def declared(tasks: Iterable[str]) -> Known:
+    """What the tasks say of their metrics, by result name; nothing of a task that is not available here."""
+    from tasks.registry import UnknownTask, load
+
+    found: dict[str, tuple[Literal["min", "max"] | None, bool]] = {}
+    for task in sorted(set(tasks)):
+        try:
+            metrics = load(task).metrics
+        except UnknownTask:
+            continue
+        for metric in metrics:
+            for prefix in ("best_val", "final_val", "val", "test"):
+                key = f"{prefix}_{metric.name}"
+                direction, percent = found.get(key, (metric.direction, metric.percent))
+                found[key] = (direction if direction == metric.direction else None, percent and metric.percent)
+    return found
