@@ -53,16 +53,17 @@ def notes(
     return found + machine_notes(rows, columns)
 
 
-def spread_notes(rows: Iterable[Row], columns: Sequence[Column], level: float, spread: Spread) -> list[str]:
+def spread_notes(rows: Sequence[Row], columns: Sequence[Column], level: float, spread: Spread) -> list[str]:
     """What stands beside the means, where anything does."""
+    what = "runs" if any(row.varying for row in rows) else "seeds"
     found = [row.cells[c.key].summary for row in rows for c in columns if not c.is_cost]
     if not any(math.isfinite(one.sd) for one in found):
         return []
     if spread == "ci":
-        return [f"± is a {100 * level:g}% interval for the mean over n seeds"]
+        return [f"± is a {100 * level:g}% interval for the mean over n {what}"]
     if spread == "sd":
-        return ["± is the standard deviation over n seeds"]
-    return ["in brackets the smallest and the largest of n seeds"] if spread == "minmax" else []
+        return [f"± is the standard deviation over n {what}"]
+    return [f"in brackets the smallest and the largest of n {what}"] if spread == "minmax" else []
 
 
 def pooled_notes(rows: Iterable[Row]) -> list[str]:
