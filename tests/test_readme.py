@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+#: What the long commands are shortened to, unless the slow test runs them as they stand.
+SHORTER = {"--trials 20 --seeds 10": "--trials 2 --seeds 2"}
 #: The installations are run by continuous integration, in a fresh environment.
 BLOCKS = [b for b in re.findall(r"(?<!-->\n)```sh\n(.*?)```", README, re.S) if "pip install ." not in b]
 
@@ -25,8 +27,9 @@ pip() {{
 """
 
 
-@pytest.mark.timeout(600)
-def test_every_command_block_runs(tmp_path: Path):
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("shorter", [SHORTER, pytest.param({}, marks=pytest.mark.slow)], ids=["short", "whole"])
+def test_every_command_block_runs(tmp_path: Path, shorter: dict[str, str]):
     pytest.importorskip("pip", reason="an environment made by uv has no pip")
     for name, body in re.findall(r"<!-- file (\S+) -->\n```\w+\n(.*?)```", README, re.S):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -43,9 +46,12 @@ def test_every_command_block_runs(tmp_path: Path):
         "PATH": f"{tools}:{os.environ['PATH']}",
     }
     assert len(BLOCKS) >= 4
+    assert all(whole in README for whole in shorter)
     for block in BLOCKS:
         if "sqlite3 " in block and not shutil.which("sqlite3"):
             continue
+        for whole, short in shorter.items():
+            block = block.replace(whole, short)
         done = subprocess.run(["bash", "-ec", _PIP + block], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{block}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
@@ -64,10 +70,35 @@ def test_the_toml_example_is_accepted(tmp_path: Path):
     assert spec.training.epochs == 20
 
 
+def python_example(word: str) -> str:
+    return next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if word in b)
+
+
+def test_the_notebook_example_runs(stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for seed in range(3):
+        stored("adamw", seed=seed, loss=0.1 * (seed + 1))
+    monkeypatch.chdir(tmp_path)
+    *body, last = python_example("vrcli.load").strip().splitlines()
+    names: dict[str, object] = {}
+    exec("\n".join([*body, f"shown = {last}"]), names)  # the README's own text
+    shown = names["shown"]
+    assert shown["count"].tolist() == [3] * 4
+    assert shown["mean"].iloc[-1] == pytest.approx(0.2)
+
+
+def test_the_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[[^\]]+\]\((\S+)\)", README)
+    assert len(pictures) == 3
+    for name in pictures:
+        body = (ROOT / name).read_bytes()
+        assert body.startswith(b"\x89PNG")
+        assert len(body) < 200_000
+
+
 def test_the_python_example_runs():
     import torch
 
-    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "VRAdam(" in b)
+    example = python_example("VRAdam(")
     names = {"model": torch.nn.Linear(2, 1)}
     exec(example, names)  # the README's own text
     names["model"](torch.ones(1, 2)).sum().backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sqlite3
 import statistics
@@ -15,24 +16,8 @@ import pytest
 
 from db.store import Store
 
-#: The best run of each optimizer.
-BEST = """
-SELECT task, optimizer, n, diverged, round(best_val_loss, 4) AS best_val_loss, round(test_loss, 4) AS test_loss, run_id
-FROM v_best ORDER BY task, v_best.best_val_loss"""
-
-#: Mean and standard deviation over seeds; runs of one configuration share everything but the seed. What diverged has no
-#: test loss and is counted apart.
-SEEDS = """
-SELECT task, optimizer, count(test_loss) AS n, sum(status = 'diverged') AS diverged, round(avg(test_loss), 4) AS mean,
-    round(sqrt(sum((test_loss - mean) * (test_loss - mean)) / (count(test_loss) - 1)), 4) AS sd
-FROM (SELECT *, avg(test_loss) OVER (PARTITION BY task, preset, run_group, optimizer) AS mean FROM v_runs
-    WHERE run_group IS NOT NULL)
-GROUP BY task, preset, run_group, optimizer ORDER BY task, mean"""
-
-#: Steps until the validation loss is below 0.1; NULL for a run that never got there.
-TARGET = """
-SELECT optimizer, seed, min(step) FILTER (WHERE value < 0.1) AS steps_to_target
-FROM v_curves WHERE task = 'cnn' AND metric = 'val_loss' GROUP BY run_id ORDER BY optimizer, seed"""
+#: As they stand in the README: the best run of each optimizer, mean and deviation over seeds, steps to a target.
+BEST, SEEDS, TARGET = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.S)
 
 LOSSES = {"vradam": [0.05, 0.25, 0.09], "adamw": [0.5, math.nan, 0.08]}
 
