@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tasks import registry
 from tasks.base import Metric
 from vrcli.cli.report import declared
 
+ROOT = Path(__file__).parents[2]
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 
 
@@ -213,3 +215,15 @@ def test_unexpected_errors_are_one_line_unless_debugged(vr, monkeypatch):
     assert "unexpected ZeroDivisionError: by chance" in done.err
     with pytest.raises(ZeroDivisionError):
         vr("tasks", "list", "--debug")
+
+
+def test_lists_do_not_wait_for_libraries_that_they_do_not_need(stored, tmp_path):
+    stored()
+    words = [sys.executable, "-X", "importtime", "-m", "vrcli", "runs", "list"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "sqlalchemy" in loaded
+    assert not loaded & {"scipy", "numpy", "torch", "matplotlib", "pandas"}

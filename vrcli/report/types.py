@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from vrcli.report.statistics import Direction, Summary
+if TYPE_CHECKING:  # lists of runs need no scipy
+    from vrcli.report.statistics import Direction, Summary
 
 #: Task, data set, its fingerprint, preset: what rows must share to be compared.
 Section: TypeAlias = tuple[str, str, str, str]
 
 #: Direction and whether it is shown in percent, by result name; no direction where tasks contradict each other.
-Known: TypeAlias = Mapping[str, tuple[Direction | None, bool]]
+Known: TypeAlias = "Mapping[str, tuple[Direction | None, bool]]"
 
 #: What stands beside a mean: a confidence interval, the standard deviation, the smallest and largest value, nothing.
 Spread: TypeAlias = Literal["ci", "sd", "minmax", "none"]
