@@ -32,6 +32,8 @@ def store(stored: Callable[..., int], tmp_path: Path) -> Any:
         ({"where": ["lr>0.1"]}, {3}),
         ({"where": ["best_val_loss<3", "beta3=1"]}, {2}),
         ({"since": "1h"}, {1, 2, 3}),
+        ({"status": "completed"}, {1, 2, 3}),
+        ({"status": "running"}, set()),
         ({"opts": ["adamw", "sgd"]}, {1, 3}),
     ],
 )
@@ -48,6 +50,7 @@ def test_runs_are_selected(store: Store, asked: dict[str, Any], expected: set[in
         ({"tag": "mien"}, "--tag mien: .*did you mean mine"),
         ({"preset": "paper"}, "--preset paper: .*stored: quick"),
         ({"group": "g"}, "--group g: no stored run has it$"),
+        ({"status": "runing"}, "--status runing is no status of a run; did you mean running"),
         ({"since": "2999-01-01"}, "none of the 3 stored runs matches --since 2999-01-01"),
         ({"tasks": ["cnn"], "where": ["lr>5"]}, "none of the 3 stored runs matches cnn --where 'lr>5'"),
     ],
@@ -55,6 +58,11 @@ def test_runs_are_selected(store: Store, asked: dict[str, Any], expected: set[in
 def test_what_matches_nothing_is_refused(store: Store, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Filter(**asked).select(store)
+
+
+def test_a_limit_takes_the_newest_that_match(store: Store) -> None:
+    assert [run.id for run in Filter().select(store, limit=2)] == [3, 2]
+    assert [run.id for run in Filter(where=["task=cnn"]).select(store, limit=1)] == [2]
 
 
 def test_an_empty_database_is_no_fault(tmp_path: Path) -> None:

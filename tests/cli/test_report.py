@@ -123,6 +123,26 @@ def test_html_is_a_table_on_the_screen_and_a_page_in_a_file(vr, filled) -> None:
     assert "vradam" in page
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--best",),
+        ("--trials",),
+        ("--level", "0.9"),
+        ("--spread", "sd"),
+        ("--sort", "lr"),
+        ("--columns", "n"),
+        ("--pivot", "test_loss"),
+        ("--group-by", "lr"),
+    ],
+)
+def test_what_would_not_change_the_page_is_refused(vr, filled, words) -> None:
+    done = vr("report", "--output", "page.html", *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"vr: {words[0]} does not change the page")
+    assert not Path("page.html").exists()
+
+
 @pytest.mark.parametrize(("format", "out"), [("markdown", ""), ("csv", "task,"), ("json", "{"), ("latex", "")])
 def test_an_empty_database_says_what_to_do_and_is_no_error(vr, tmp_path, format, out) -> None:
     Store.open(tmp_path / "vr.db").close()

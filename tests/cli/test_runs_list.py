@@ -63,3 +63,17 @@ def test_show_says_how_to_get_a_picture(vr, tmp_path):
     assert "--samples FILE writes the newest" in vr("runs", "show", "1").out
     assert vr("runs", "show", "1", "--samples", "out.png").code == 0
     assert (tmp_path / "out.png").read_bytes() == b"PNG"
+
+
+def test_a_list_takes_the_filters_and_says_when_there_are_more(vr, stored):
+    for seed in range(3):
+        stored("adamw", seed=seed, lr=0.1 * (seed + 1))
+    found = vr("runs", "list", "--where", "lr>0.15", "--format", "json")
+    assert [run["id"] for run in json.loads(found.out)] == [3, 2]
+    few = vr("runs", "list", "--limit", "2")
+    assert len(few.out.splitlines()) == 3
+    assert "the newest 2; --limit shows more" in few.err
+    assert "more" not in vr("runs", "list", "--limit", "3").err
+    assert vr("runs", "list", "--status", "running").out == "no runs are running\n"
+    assert json.loads(vr("runs", "list", "--status", "running", "--format", "json").out) == []
+    assert "did you mean adamw" in vr("runs", "list", "--opt", "adamm").err

@@ -32,6 +32,7 @@ class Filter:
     Args:
         where: texts of conditions, all of which must hold.
         since: as `where.since` reads it.
+        status: one of RUN_STATUSES; that no run has it is no fault.
     """
 
     tasks: Sequence[str] = ()
@@ -42,18 +43,26 @@ class Filter:
     sweeps: Sequence[str] = ()
     where: Sequence[str] = ()
     since: str | None = None
+    status: str | None = None
 
-    def select(self, store: Store, *, results: Iterable[str] | None = None) -> list[RunRecord]:
+    def select(
+        self, store: Store, *, results: Iterable[str] | None = None, limit: int | None = None
+    ) -> list[RunRecord]:
         """The runs, the newest first; none where the database has none at all.
 
         Args:
             results: names of those to read, None for all; all are read where a condition may name one.
+            limit: at most so many.
 
         Raises:
             UsageError: a value that no run has, or a combination that no run matches.
         """
+        from db.records import RUN_STATUSES
         from vrcli.report import where as conditions
 
+        if self.status is not None and self.status not in RUN_STATUSES:
+            hint = nearest(self.status, RUN_STATUSES) or f"; those are {', '.join(RUN_STATUSES)}"
+            raise UsageError(f"--status {self.status} is no status of a run{hint}")
         asked = [condition for text in self.where for condition in conditions.parse(text)]
         begin = conditions.since(self.since) if self.since is not None else None
         for ref in self.sweeps:
@@ -65,10 +74,12 @@ class Filter:
             tag=self.tag,
             group=self.group,
             sweep=self.sweeps or None,
+            status=self.status,
             since=begin,
             results=None if asked else results,
+            limit=None if asked else limit,
         )
-        kept = conditions.keep(found, asked)
+        kept = conditions.keep(found, asked)[:limit]
         if kept and len(self.tasks) < 2 and len(self.opts) < 2:
             return kept
         everything = store.runs(results=())
@@ -87,7 +98,7 @@ class Filter:
         ):
             if value is not None:
                 self._check_values(flag, [value], {getattr(run, name) for run in everything} - {None}, list, bool(kept))
-        if not kept:
+        if not kept and self.status is None:  # what is running now may well be nothing
             raise UsageError(f"none of the {len(everything)} stored runs matches {self.words()}")
 
     @staticmethod

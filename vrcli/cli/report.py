@@ -166,8 +166,6 @@ def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wis
     if not found:
         notice(EMPTY)
         return
-    if wish.pivot is not None or wish.columns or wish.group_by or wish.sort:
-        notice("the page lays out its own tables; --format unsafehtml writes the one asked for here")
     write(store, found, output, metrics=list(wish.metrics), command=shlex.join(["vr", *sys.argv[1:]]))
 
 
@@ -205,7 +203,19 @@ def check(wish: Wish, output: Path | None) -> None:
         if wish.group_by:
             raise UsageError("--group-by pools settings, --pivot shows the best of them; leave one of them out")
     if output is not None:
+        if wish.format == "html":
+            check_page(wish)
         filters.check_output(output)
+
+
+def check_page(wish: Wish) -> None:
+    """Refuse what would have no effect on the page, which lays out tables of its own."""
+    usual = Wish(wish.metrics, [], None, None, [], None, "ci", 0.95, False, False, wish.format)
+    flags = {"--pivot": "pivot", "--rows": "rows", "--columns": "columns", "--group-by": "group_by", "--sort": "sort",
+             "--spread": "spread", "--level": "level", "--trials": "every_trial", "--best": "best_only"}  # fmt: skip
+    for flag, name in flags.items():
+        if getattr(wish, name) != getattr(usual, name):
+            raise UsageError(f"{flag} does not change the page; leave it out, or write the table: --format unsafehtml")
 
 
 # -- sweeps -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -54,6 +54,8 @@ def run(
         asked, database, data_dir, quiet=quiet or format == "json", tune=malloc_tuning, text=format == "text"
     )
     if format == "json":
+        from vrcli.report.flat import as_json
+
         bodies = [as_json(record) for record in records]
         print(json.dumps(bodies[0] if len(asked.seeds) == 1 else bodies))
     raise typer.Exit(exit_code(records))
@@ -93,15 +95,3 @@ def exit_code(records: list[RunRecord]) -> int:
     if "interrupted" in statuses:
         return 130
     return 0 if statuses == {"completed"} else 1
-
-
-def as_json(record: RunRecord) -> dict[str, Any]:
-    """A run as plain JSON values; what is not finite becomes a string, since JSON has no such number."""
-    from vrcli.report.wording import json_number
-
-    return {
-        "id": record.id, "name": record.name, "status": record.status, "task": record.task, "preset": record.preset,
-        "dataset": record.dataset, "optimizer": record.optimizer, "seed": record.seed, "spec_id": record.spec_id,
-        "tag": record.tag, "group": record.group, "created_at": record.created_at.isoformat(), "error": record.error,
-        "results": {n: json_number(v) for n, v in record.results.items()}, "spec": record.spec,
-    }  # fmt: skip

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vrcli.cli import filters, runs_diff, runs_export, runs_manage
 from vrcli.cli import request as req
-from vrcli.cli import runs_diff, runs_export, runs_manage
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,11 +24,15 @@ app = typer.Typer(
 
 @app.command("list")
 def list_runs(
-    task: str | None = typer.Option(None, "--task", help="only this task"),
-    opt: str | None = typer.Option(None, "--opt", help="only this optimizer"),
+    task: list[str] = typer.Option([], "--task", metavar="NAME", help="only this task; repeat for several"),
+    opt: list[str] = filters.OPT,
     status: str | None = typer.Option(None, "--status", help="running, completed, diverged, failed or interrupted"),
-    tag: str | None = typer.Option(None, "--tag", help="only runs with this tag"),
-    group: str | None = typer.Option(None, "--group", help="only runs of this group"),
+    preset: str | None = filters.PRESET,
+    tag: str | None = filters.TAG,
+    group: str | None = filters.GROUP,
+    sweep: list[str] = filters.SWEEP,
+    where: list[str] = filters.WHERE,
+    since: str | None = filters.SINCE,
     limit: int = typer.Option(50, "--limit", "-n", min=1, help="at most this many, newest first"),
     database: str = req.DB,
     format: str = req.FORMAT,
@@ -36,22 +40,26 @@ def list_runs(
 ) -> None:
     """List stored runs, newest first. Under settings stands what differs between them."""
     req.check_format(format)
-    from vrcli.cli.console import say
+    from vrcli.cli.console import notice, say
     from vrcli.cli.grid import grid
-    from vrcli.cli.run import as_json
+    from vrcli.report.flat import as_json
 
+    wanted = filters.Filter(task, opt, preset, tag, group, sweep, where, since, status)
     with open_existing(database) as store:
-        found = store.runs(task=task, optimizer=opt, status=status, tag=tag, group=group, limit=limit)
+        found = wanted.select(store, limit=limit + 1)
+    more, found = len(found) > limit, found[:limit]
     if format == "json":
         print(json.dumps([as_json(record) for record in found]))
         return
     if not found:
-        say("no runs yet, or none that match; start with: vr run cnn --opt vradam")
+        say(f"no runs are {status}" if status else "no runs yet; start with: vr run cnn --opt vradam")
         return
     columns = ["id", "when", "task", "dataset", "optimizer", "settings", "seed", "status", "best val", "test", "time"]
     rows, right = list_rows(found), ["id", "seed", "best val", "test", "time"]
     for line in grid(columns, fitted(rows, columns, terminal_width()), right=right):
         say(line)
+    if more:
+        notice(f"the newest {limit}; --limit shows more")
 
 
 def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
@@ -116,7 +124,7 @@ def show(
     """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
     req.check_format(format)
     from vrcli.cli.console import notice, say
-    from vrcli.cli.run import as_json
+    from vrcli.report.flat import as_json
     from vrcli.report.wording import json_number
 
     with open_existing(database) as store:

@@ -99,9 +99,10 @@ def again(ref: str, database: str, data_dir: Path | None, *, format: str, quiet:
     """Train a stored run's spec once more; compare its curves with the stored ones."""
     req.check_format(format)
     from vrcli.cli.console import say
-    from vrcli.cli.run import as_json, exit_code
+    from vrcli.cli.run import exit_code
     from vrcli.cli.runs_diff import curves_of
     from vrcli.report.diff import compare, verdict
+    from vrcli.report.flat import as_json
 
     with writable(database) as store:
         stored = store.run(ref)

@@ -18,7 +18,7 @@ def paths(path: Path) -> tuple[Path, ...]:
 
 def write(runs: Selection, path: Path) -> Written:
     """Write the file, one line a run."""
-    from vrcli.cli.run import as_json
+    from vrcli.report.flat import as_json
     from vrcli.report.wording import json_number
 
     points = 0

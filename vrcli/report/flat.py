@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vrcli.report.groups import flat_settings
-from vrcli.report.types import Run
+from vrcli.report.types import NamedRun, Run
+from vrcli.report.wording import json_number
 
 #: What a run is called by, in the order of the columns.
 FIELDS = (
@@ -55,3 +56,13 @@ def one_kind(values: Sequence[Any]) -> list[Any]:
         return list(values)
     to = float if kinds == {int, float} else str
     return [None if value is None else to(value) for value in values]
+
+
+def as_json(run: NamedRun) -> dict[str, Any]:
+    """A run as plain JSON values; what is not finite becomes a string, since JSON has no such number."""
+    return {
+        "id": run.id, "name": run.name, "status": run.status, "task": run.task, "preset": run.preset,
+        "dataset": run.dataset, "optimizer": run.optimizer, "seed": run.seed, "spec_id": run.spec_id,
+        "tag": run.tag, "group": run.group, "created_at": run.created_at.isoformat(), "error": run.error,
+        "results": {name: json_number(value) for name, value in run.results.items()}, "spec": run.spec,
+    }  # fmt: skip

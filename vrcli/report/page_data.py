@@ -26,26 +26,16 @@ from vrcli.report.page_tables import (
 from vrcli.report.runs_table import differing_settings
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
-from vrcli.report.types import Column, Known, Section
+from vrcli.report.types import Column, Known, NamedRun, Section
 from vrcli.report.wording import duration, number
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
 DRAWN_AT_ONCE = 10
 
 
-class PageRun(SweptRun, Protocol):
+class PageRun(SweptRun, NamedRun, Protocol):
     """A run, with what the page says of it besides its results."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def spec_id(self) -> str: ...
-    @property
-    def tag(self) -> str | None: ...
-    @property
-    def group(self) -> str | None: ...
-    @property
-    def error(self) -> str | None: ...
     @property
     def host(self) -> str: ...
 

@@ -50,6 +50,21 @@ class Run(Protocol):
     def results(self) -> Mapping[str, float]: ...
 
 
+class NamedRun(Run, Protocol):
+    """A run, with what it is called by."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def spec_id(self) -> str: ...
+    @property
+    def tag(self) -> str | None: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def error(self) -> str | None: ...
+
+
 #: Results that tell what a run cost, and how they are titled; everything else tells how good it is.
 COSTS = {
     "wall_s": "s/run",
