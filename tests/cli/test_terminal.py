@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
 
 import pexpect
+from rich.console import Console
+
+from vrcli.cli.console import say
 
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 
@@ -39,3 +43,13 @@ def test_no_color_is_respected(tmp_path: Path):
     child.expect(pexpect.EOF)
     text = child.before
     assert "\x1b[3" not in text.replace("\x1b[39m", "")  # no foreground colour; cursor movement remains
+
+
+def test_prose_breaks_between_words_on_a_terminal_only():
+    def said(*, terminal: bool, prose: bool) -> list[str]:
+        file = io.StringIO()
+        say("word " * 20, to=Console(file=file, force_terminal=terminal, width=42, soft_wrap=True), prose=prose)
+        return file.getvalue().splitlines()
+
+    assert [len(line.rstrip()) for line in said(terminal=True, prose=True)] == [39, 39, 19]
+    assert len(said(terminal=True, prose=False)) == len(said(terminal=False, prose=True)) == 1

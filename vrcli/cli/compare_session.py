@@ -75,7 +75,7 @@ class CompareSession:
         lines = self.lines(groups, comparisons)
         if not self.quiet:
             for line in lines:
-                say(line)
+                say(line, prose=True)
         return self.body(groups, values, comparisons)
 
     # -- before anything runs -----------------------------------------------------------------------------------------

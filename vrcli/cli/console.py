@@ -36,9 +36,14 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if stream.isatty() else WIDTH)
 
 
-def say(text: str = "", *, style: str | None = None, to: Console | None = None) -> None:
-    """Print text as it is: square brackets in it are no markup."""
-    (to or out()).print(text, style=style, markup=False)
+def say(text: str = "", *, style: str | None = None, to: Console | None = None, prose: bool = False) -> None:
+    """Print text as it is: square brackets in it are no markup.
+
+    Args:
+        prose: break long lines between words on a terminal; a pipe always gets whole lines.
+    """
+    console = to or out()
+    console.print(text, style=style, markup=False, soft_wrap=not (prose and console.is_terminal))
 
 
 def notice(text: str) -> None:

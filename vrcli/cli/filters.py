@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from db.records import RunRecord
     from db.store import Store
 
-TASKS = typer.Argument(None, metavar="[TASK]...", help="only these tasks", show_default=False)
+TASKS = typer.Argument(None, metavar="TASK", help="only these tasks", show_default=False)
 OPT = typer.Option([], "--opt", metavar="NAME", help="only this optimizer; repeat for several")
 PRESET = typer.Option(None, "--preset", metavar="NAME", help="only this preset", show_default=False)
 TAG = typer.Option(None, "--tag", metavar="WORD", help="only runs with this tag", show_default=False)

@@ -185,7 +185,7 @@ def sensitivity(
 
 @app.command("sweep")
 def sweep(
-    sweeps: list[str] = typer.Argument(None, metavar="[SWEEP|TASK]...", help="sweeps by number or name [default: the "
+    sweeps: list[str] = typer.Argument(None, metavar="SWEEP|TASK", help="sweeps by number or name [default: the "
                                        "newest, and its like of other optimizers]", show_default=False),
     opt: list[str] = only.OPT, preset: str | None = only.PRESET, where: list[str] = only.WHERE,
     kind: str = typer.Option("trials", "--kind", help="trials (curves), settings (scatter) or parallel (coordinates)"),
