@@ -40,7 +40,7 @@ def parse_space(text: str) -> tuple[str, Dimension]:
     try:
         return name, _dimension(body)
     except ValueError as error:
-        raise UsageError(f"--space {name}: {error}") from None
+        raise UsageError(f"--space {text}: {error}; write {NOTATION}") from None
 
 
 def _dimension(body: str) -> Dimension:

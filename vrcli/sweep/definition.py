@@ -273,5 +273,7 @@ def _belongs(settings: Settings, name: str, optimizers: Sequence[str], task: typ
 
 
 def _unknown(flag: str, name: str, by_optimizer: Mapping[str, Settings]) -> UsageError:
-    known = sorted({n for settings in by_optimizer.values() for n in settings.by_name})
-    return UsageError(f"{flag} {name}: no setting of {' or '.join(by_optimizer)} is called so{nearest(name, known)}")
+    every = [setting for settings in by_optimizer.values() for setting in settings.by_name.values()]
+    own = sorted({setting.name for setting in every if setting.section == "optimizer"})
+    hint = nearest(name, [setting.name for setting in every]) or f"; those are {', '.join(own)}, and the task's"
+    return UsageError(f"{flag} {name}: no setting of {' or '.join(by_optimizer)} is called so{hint}")
