@@ -206,3 +206,25 @@ def test_the_usual_table_is_the_one_of_its_columns_by_name(vr, filled) -> None:
     """It reads fewer results than are stored, which must not be seen."""
     named = [word for name in ("best_val_loss", "test_loss", "val_accuracy") for word in ("--metric", name)]
     assert vr("report", "--format", "csv").out == vr("report", "--format", "csv", *named).out
+
+
+@pytest.mark.parametrize("format", ["html", "csv", "markdown", "json"])
+def test_the_database_that_is_read_is_never_written_over(vr, filled, format: str) -> None:
+    before = Path("vr.db").read_bytes()
+    Path("link.html").symlink_to("vr.db")
+    for name in ("vr.db", "link.html"):
+        done = vr("report", "--format", format, "--output", name)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"vr: --output {name} is the database that is read; name another file\n"
+    assert Path("vr.db").read_bytes() == before
+
+
+def test_the_page_names_its_command_without_the_password(vr, filled, monkeypatch) -> None:
+    from vrcli.cli import runs
+
+    monkeypatch.setattr(runs, "open_existing", lambda _: Store.open("vr.db", mode="read"))
+    done = vr("report", "cnn", "--output", "p.html", "--db", "postgresql://user:SECRET@host/db")
+    assert done.code == 0
+    page = Path("p.html").read_text(encoding="utf-8")
+    assert "SECRET" not in page
+    assert "user:***@host" in page

@@ -136,11 +136,14 @@ def _optimizer_names() -> list[str]:
     return list(names())
 
 
-def check_output(path: Path, flag: str = "--output") -> None:
+def check_output(path: Path, flag: str = "--output", database: str | None = None) -> None:
     """Refuse a file that cannot be written, before any work is done for it.
 
+    Args:
+        database: the one that is read, as --db has it: never written over.
+
     Raises:
-        UsageError: its folder is missing or closed, or it is a folder itself.
+        UsageError: its folder is missing or closed, it is a folder itself, or it belongs to the database.
     """
     import os
 
@@ -149,5 +152,22 @@ def check_output(path: Path, flag: str = "--output") -> None:
         raise UsageError(f"{flag} {path} is a folder; name a file")
     if not folder.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {folder}")
+    if database is not None and _belongs_to(path, database):
+        raise UsageError(f"{flag} {path} is the database that is read; name another file")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise UsageError(f"{flag} {path} cannot be written: permission denied")
+
+
+def _belongs_to(path: Path, database: str) -> bool:
+    """Whether a file is an SQLite database or one of those that SQLite keeps beside it, by whatever name."""
+    from db.connection import Location
+
+    file = Location(database).path
+    if file is None:
+        return False
+    for ending in ("", "-wal", "-shm", "-journal"):
+        own = file.resolve()
+        own = own.with_name(own.name + ending)
+        if path.resolve() == own or (path.exists() and own.exists() and path.samefile(own)):
+            return True
+    return False

@@ -103,7 +103,7 @@ def report(
             metric, _names([columns or ""]), _names(pivot) if pivot or rows else None, rows, _names(group_by), sort,
             _spread(spread), level, every_trial, best_only, _format(format, output),
         )  # fmt: skip
-        check(wish, output)
+        check(wish, output, database)
         make(wanted, wish, output, database)
 
 
@@ -157,16 +157,16 @@ def no_garbage_collection() -> Iterator[None]:
 
 def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wish) -> None:
     """The page, which must be made while the store is open."""
-    import shlex
     import sys
 
     from vrcli.cli.console import notice
     from vrcli.cli.report_page import write_page as write
+    from vrcli.report.wording import command
 
     if not found:
         notice(EMPTY)
         return
-    write(store, found, output, metrics=list(wish.metrics), command=shlex.join(["vr", *sys.argv[1:]]))
+    write(store, found, output, metrics=list(wish.metrics), command=command(sys.argv))
 
 
 # -- what was asked for -----------------------------------------------------------------------------------------------
@@ -193,8 +193,12 @@ def _format(name: str | None, output: Path | None) -> str:
     return name
 
 
-def check(wish: Wish, output: Path | None) -> None:
-    """Refuse what cannot be, before anything is read."""
+def check(wish: Wish, output: Path | None, database: str) -> None:
+    """Refuse what cannot be, before anything is read.
+
+    Raises:
+        UsageError: names the option that is to blame.
+    """
     if not 0 < wish.level < 1:
         raise UsageError(f"--level must be between 0 and 1, got {wish.level:g}")
     if wish.pivot is not None:
@@ -205,11 +209,15 @@ def check(wish: Wish, output: Path | None) -> None:
     if output is not None:
         if wish.format == "html":
             check_page(wish)
-        filters.check_output(output)
+        filters.check_output(output, database=database)
 
 
 def check_page(wish: Wish) -> None:
-    """Refuse what would have no effect on the page, which lays out tables of its own."""
+    """Refuse what would have no effect on the page, which lays out tables of its own.
+
+    Raises:
+        UsageError: names the option that is to blame.
+    """
     usual = Wish(wish.metrics, [], None, None, [], None, "ci", 0.95, False, False, wish.format)
     flags = {"--pivot": "pivot", "--rows": "rows", "--columns": "columns", "--group-by": "group_by", "--sort": "sort",
              "--spread": "spread", "--level": "level", "--trials": "every_trial", "--best": "best_only"}  # fmt: skip

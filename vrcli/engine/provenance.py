@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from vrcli import __version__
+from vrcli.secret import masked
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "datasets", "scikit-learn", "scikit-optimize", "pytorch-optimizer")
 
@@ -26,7 +27,7 @@ def versions() -> dict[str, str]:
 def collect(device: torch.device, threads: int, *, malloc_tuned: bool) -> dict[str, Any]:
     """Versions, hardware, repository state and command line of this process, as plain JSON values."""
     return {
-        "argv": sys.argv,
+        "argv": masked(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": _library_versions(),

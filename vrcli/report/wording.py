@@ -1,9 +1,14 @@
-"""How numbers are written for people."""
+"""How numbers, times and command lines are written for people."""
 
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+from vrcli.secret import masked
 
 MINUS = "\u2212"
 
@@ -109,3 +114,17 @@ def ago(then: datetime, now: datetime) -> str:
 def json_number(value: float) -> float | str:
     """A number, or its name where JSON has none ("nan", "inf")."""
     return value if math.isfinite(value) else str(value)
+
+
+def command(argv: Sequence[str]) -> str:
+    """A command line as it can be typed again, but for passwords.
+
+    Args:
+        argv: as a process has it, the program first.
+    """
+    return shlex.join(["vr", *masked(argv[1:])])
+
+
+def provenance(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored of a run's origin, to be shown: without passwords, which older versions recorded."""
+    return {**stored, "argv": masked(stored["argv"])} if "argv" in stored else dict(stored)
