@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import (
+    ARRAY,
+    URL,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    any_,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from db.errors import StoreError
 
 _BUSY_S = 60.0  # how long a writer waits for the others; each holds the lock for milliseconds
+MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
 _SQLITE_HEADER = b"SQLite format 3\x00"
 
 
@@ -225,3 +241,13 @@ def _execute(connection: Connection, sql: str, parameters: Sequence[Any]) -> Any
     cursor = connection.connection.cursor()
     cursor.execute(sql if connection.dialect.paramstyle == "qmark" else sql.replace("?", "%s"), parameters)
     return cursor
+
+
+def among(connection: Connection, column: ColumnElement[Any], numbers: Sequence[int]) -> ColumnElement[bool]:
+    """The condition that a column is one of these numbers, of which there may be any number."""
+    if len(numbers) <= MOST_PARAMETERS:
+        return column.in_(numbers)
+    if connection.dialect.name == "sqlite":
+        listed = func.json_each(json.dumps(list(map(int, numbers)))).table_valued("value")
+        return column.in_(select(listed.c.value))
+    return column == any_(literal(numbers, ARRAY(BigInteger)))

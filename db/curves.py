@@ -8,9 +8,10 @@ from contextlib import closing
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exists, select
 
-from db.connection import fetch
+from db import schema
+from db.connection import among, fetch
 from db.errors import StoreError
 from db.records import Curve
 from db.runs import Runs, many
@@ -63,12 +64,12 @@ class Curves(Runs):
                         found[run_id, name] = Curve(run_id, name, array("q", steps), _values(values, kinds))
         return found
 
-    def metrics(self, run_id: int) -> list[str]:
-        """The names of a run's curves, in the order in which they first came up."""
-        sql = """SELECT name FROM metrics WHERE EXISTS
-                 (SELECT 1 FROM points WHERE run_id = ? AND metric_id = metrics.id) ORDER BY id"""
+    def metrics(self, run_ids: Iterable[int] | int) -> list[str]:
+        """The names of the curves that any of these runs has, in the order in which they first came up."""
+        points, metrics = schema.points.c, schema.metrics.c
         with self._reading() as connection:
-            return [name for (name,) in fetch(connection, sql, (run_id,))]
+            drawn = exists().where(points.metric_id == metrics.id, among(connection, points.run_id, many(run_ids)))
+            return list(connection.scalars(select(metrics.name).where(drawn).order_by(metrics.id)))
 
     def points(self, run_ids: Iterable[int] | int) -> int:
         """How many points the curves of some runs have together; the curves themselves are not read."""

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Select, bindparam, delete, insert, se
 from sqlalchemy.exc import IntegrityError
 
 from db import liveness, names, schema
-from db.connection import Database, fetch, stream
+from db.connection import MOST_PARAMETERS, Database, among, fetch, stream
 from db.errors import StoreError
 from db.records import FINISHED, RunRecord, join_value, split_value
 from db.versions import lock
@@ -24,7 +24,6 @@ from db.versions import lock
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
 _COLUMNS = tuple(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-1])
 _VANISHED = "its process is gone"
-_MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
 # Built once: it goes with every block of points.
 _HEARTBEAT = (
     update(schema.runs)
@@ -171,13 +170,22 @@ class Runs(Database):
             connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(tag=tag))
             return self._one(connection, run_id)
 
-    def delete_run(self, run_id: int) -> None:
-        """Remove a run with its curves, results and artifacts; one that is still running is refused."""
+    def delete_runs(self, run_ids: Iterable[int] | int) -> None:
+        """Remove runs with their curves, results and artifacts, all of them or none.
+
+        Raises:
+            StoreError: one is not there, or is still running.
+        """
+        ids, now = list(dict.fromkeys(many(run_ids))), datetime.now(UTC)
         with self._writing() as connection:
-            run = self._one(connection, run_id)
-            if run.status == "running" and not is_dead(run, datetime.now(UTC)):
-                raise StoreError(f"run {run_id} is still running (pid {run.pid} on {run.host})")
-            connection.execute(delete(schema.runs).where(schema.runs.c.id == run_id))
+            chosen = among(connection, schema.runs.c.id, ids)
+            found = _records(connection.execute(select(*_COLUMNS).where(chosen)).all(), {})
+            if missing := set(ids) - {run.id for run in found}:
+                raise self._no_run(connection, min(missing))
+            for run in found:
+                if run.status == "running" and not is_dead(run, now):
+                    raise StoreError(f"run {run.id} is still running (pid {run.pid} on {run.host})")
+            connection.execute(delete(schema.runs).where(chosen))
 
     def mark_interrupted(self) -> list[int]:
         """Mark the running runs whose process is gone as interrupted, and say which."""
@@ -223,7 +231,7 @@ class Runs(Database):
             limit: at most so many.
             results: names of the results to read, None for all; a few of them make a long list faster.
         """
-        wanted = {"id": ids, "task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
+        wanted = {"task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
         wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id}
         query: Select[Any] = select(*_COLUMNS).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id.desc())
         for name, value in wanted.items():
@@ -236,6 +244,8 @@ class Runs(Database):
         if limit is not None:
             query = query.limit(limit)
         with self._reading() as connection:
+            if ids is not None:
+                query = query.where(among(connection, schema.runs.c.id, many(ids)))
             rows = connection.execute(query).all()
             return _records(rows, self._results(connection, [row[0] for row in rows], results))
 
@@ -313,7 +323,7 @@ class Runs(Database):
         if not run_ids or not names:
             return found
         sql = "SELECT run_id, metric_id, value, kind FROM results WHERE run_id "
-        if len(run_ids) <= _MOST_PARAMETERS:
+        if len(run_ids) <= MOST_PARAMETERS:
             sql, parameters = f"{sql} IN ({', '.join('?' * len(run_ids))})", list(run_ids)
         else:
             sql, parameters = f"{sql} BETWEEN ? AND ?", [min(run_ids), max(run_ids)]

@@ -100,6 +100,11 @@ def test_curves_are_chosen_by_run_and_metric(begin: Begin, store: Store) -> None
     assert store.curves([]) == {}
     assert store.metrics(runs[0]) == ["a", "b"]
     assert store.curves(runs)[runs[2], "b"].values[0] == runs[2] + 0.5
+    store.add_points(runs[2], {"c": ([1], [0.0])})
+    assert store.metrics(runs[:2]) == ["a", "b"]
+    assert store.metrics(runs) == ["a", "b", "c"]
+    assert store.metrics(range(runs[1] + 1, 40_000)) == ["a", "b", "c"]
+    assert store.metrics([]) == []
 
 
 def test_adding_points_is_a_heartbeat(begin: Begin, store: Store) -> None:

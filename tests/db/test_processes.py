@@ -109,7 +109,7 @@ def test_a_live_process_is_left_alone_even_when_stopped(tmp_path: Path, start: S
     with Store.open(url) as store:
         assert store.run(run_id).status == "running"
         with pytest.raises(StoreError, match=f"still running \\(pid {writer.pid} on "):
-            store.delete_run(run_id)
+            store.delete_runs(run_id)
         with pytest.raises(StoreError, match="is running"):
             store.resume_run(run_id)
     writer.send_signal(signal.SIGCONT)
@@ -179,7 +179,7 @@ def test_a_dead_running_run_can_be_resumed_and_deleted(begin: Begin, store: Stor
     for run in runs:
         _set(store, run, pid=2**22 + 1)
     assert store.resume_run(runs[0].id).pid == os.getpid()
-    store.delete_run(runs[1].id)
+    store.delete_runs(runs[1].id)
     assert store.mark_interrupted() == []
 
 

@@ -117,7 +117,7 @@ def test_unknown_runs_are_named_with_what_is_there(begin: Begin, store: Store, m
     for huge in (-1, 2**70, str(2**70)):
         with pytest.raises(StoreError, match="has no run"):
             store.run(huge)
-    for change in (store.heartbeat, store.delete_run, lambda id: store.finish_run(id, "completed")):
+    for change in (store.heartbeat, store.delete_runs, lambda id: store.finish_run(id, "completed")):
         with pytest.raises(StoreError, match="has no run 99"):
             change(99)
 
@@ -174,7 +174,7 @@ def test_a_list_takes_as_many_queries_for_many_runs_as_for_few(begin: Begin, sto
 
 
 def test_many_runs_bring_their_own_results(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.runs._MOST_PARAMETERS", 3)
+    monkeypatch.setattr("db.runs.MOST_PARAMETERS", 3)
     wanted = []
     for seed in range(8):
         run = begin(seed=seed, task="cnn" if seed % 2 else "diffusion")
@@ -182,6 +182,25 @@ def test_many_runs_bring_their_own_results(begin: Begin, store: Store, monkeypat
         wanted.append((run.id, {"steps": float(seed)}))
     assert [(run.id, run.results) for run in store.runs()] == wanted[::-1]
     assert [(run.id, run.results) for run in store.runs(task="cnn")] == wanted[1::2][::-1]
+
+
+def test_any_number_of_runs_can_be_named(begin: Begin, store: Store) -> None:
+    runs = [begin(seed=seed).id for seed in range(3)]
+    for run in runs[:2]:
+        store.finish_run(run, "completed", results={"steps": run})
+    chosen = [*range(-5, 0), *runs[1:], *range(100, 40_100)]  # more than a statement takes one by one
+    assert [run.id for run in store.runs(ids=chosen)] == runs[:0:-1]
+    assert [run.id for run in store.runs(ids=chosen, status="completed", limit=1)] == [runs[1]]
+    assert store.runs(ids=chosen)[1].results == {"steps": float(runs[1])}
+    assert store.runs(ids=range(100, 40_100)) == []
+
+
+def test_all_names_that_runs_have_used_are_known(begin: Begin, store: Store) -> None:
+    assert store.metric_names() == []
+    run = begin()
+    store.add_points(run.id, {"val_loss": ([1], [1.0]), "grad_norm": ([1], [2.0])})
+    store.finish_run(run.id, "completed", results={"best_val_loss": 1.0})
+    assert store.metric_names() == ["best_val_loss", "grad_norm", "val_loss"]
 
 
 def test_a_list_reads_only_the_results_it_is_asked_for(begin: Begin, store: Store) -> None:
@@ -198,15 +217,33 @@ def test_a_deleted_run_takes_everything_with_it_and_its_number_stays_free(begin:
         store.add_points(run.id, {"train_loss": ([1], [1.0])})
         store.add_artifact(run.id, "a", b"1", media_type="text/plain")
     with pytest.raises(StoreError, match=f"run {gone.id} is still running"):
-        store.delete_run(gone.id)
+        store.delete_runs(gone.id)
     store.finish_run(gone.id, "completed", results={"steps": 1})
-    store.delete_run(gone.id)
+    store.delete_runs(gone.id)
     assert [run.id for run in store.runs()] == [kept.id]
     assert store.curves([kept.id, gone.id]).keys() == {(kept.id, "train_loss")}
     assert store.artifacts(gone.id) == []
     assert store.check() == []
     assert store.info()["points"] == 1
     assert begin(seed=3).id > gone.id
+
+
+def test_runs_are_deleted_together_or_not_at_all(begin: Begin, store: Store) -> None:
+    first, second, running = begin(seed=1), begin(seed=2), begin(seed=3)
+    for run in (first, second):
+        store.add_points(run.id, {"train_loss": ([1], [1.0])})
+        store.finish_run(run.id, "completed")
+    for other, reason in ((running.id, f"run {running.id} is still running"), (99, "has no run 99")):
+        with pytest.raises(StoreError, match=reason):
+            store.delete_runs([first.id, other, second.id])
+        assert len(store.runs()) == 3
+    store.delete_runs([])
+    begun: list[object] = []
+    event.listen(store._engine, "begin", begun.append)
+    store.delete_runs([second.id, first.id, second.id])
+    assert len(begun) == 1
+    assert [run.id for run in store.runs()] == [running.id]
+    assert store.points([first.id, second.id]) == 0
 
 
 def test_an_interrupted_run_is_resumed_from_its_checkpoint(begin: Begin, store: Store) -> None:

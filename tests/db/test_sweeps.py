@@ -147,7 +147,7 @@ def test_runs_know_their_trial_and_sweep(store: Store, sweep: SweepRecord) -> No
     with pytest.raises(StoreError, match="has no sweep 99"):
         _run(store, sweep_id=99)
     store.finish_run(second, "completed")
-    store.delete_run(second)
+    store.delete_runs(second)
     assert store.trial(trial.id).run_id == first
     with store._engine.connect() as connection:
         rows = connection.execute(text("SELECT sweep, number, state, run_id FROM v_trials")).all()
