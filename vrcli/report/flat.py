@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vrcli.report.groups import flat_settings
@@ -19,26 +19,36 @@ FIELDS = (
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """One row per run, all with the same columns: fields, settings, results.
 
-    Names are those of `--where`. A setting that is called like a field becomes `setting.NAME`, a result that is called
-    like a field or a setting `result.NAME`, whichever of the runs has it: `epochs` is what was asked for and
-    `result.epochs` what was done.
+    Returns:
+        What `named` has of each, None where a run has no such setting or result.
+    """
+    columns, values = named(runs)
+    blank = dict.fromkeys(columns)
+    return [blank | own for own in values]
+
+
+def named(runs: Sequence[Run]) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """All that can be named of these runs, and what each has of it.
+
+    A setting that is called like a field becomes `setting.NAME`, a result that is called like a field or a setting
+    `result.NAME`, whichever of the runs has it: `epochs` is what was asked for and `result.epochs` what was done.
 
     Returns:
-        None where a run has no such setting or result; lists as text, "0.9,0.999".
+        The names: fields, settings, results; and by run its values, lists as text ("0.9,0.999").
     """
     settings = [flat_settings(run.spec) for run in runs]
-    setting_names = list(dict.fromkeys(name for own in settings for name in own))
-    result_names = list(dict.fromkeys(name for run in runs for name in run.results))
-    by_setting = {name: f"setting.{name}" if name in FIELDS else name for name in setting_names}
+    by_setting = {name: f"setting.{name}" if name in FIELDS else name for own in settings for name in own}
     taken = {*FIELDS, *by_setting.values()}
-    by_result = {name: f"result.{name}" if name in taken else name for name in result_names}
-    made = []
-    for run, own in zip(runs, settings, strict=True):
-        row = {name: getattr(run, name, None) for name in FIELDS}
-        row |= {column: plain(own.get(name)) for name, column in by_setting.items()}
-        row |= {column: run.results.get(name) for name, column in by_result.items()}
-        made.append(row)
-    return made
+    by_result = {name: f"result.{name}" if name in taken else name for run in runs for name in run.results}
+
+    def values() -> Iterator[dict[str, Any]]:
+        for run, own in zip(runs, settings, strict=True):
+            found = {name: getattr(run, name, None) for name in FIELDS}
+            found |= {by_setting[name]: plain(value) for name, value in own.items()}
+            found |= {by_result[name]: value for name, value in run.results.items()}
+            yield found
+
+    return [*FIELDS, *by_setting.values(), *by_result.values()], values()
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Conditions on runs as people write them: `dataset=cifar10 lr>1e-3`."""
+"""Conditions on runs as people write them: `dataset=cifar10 lr>1e-3`. Names are those of `flat.named`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vrcli.errors import UsageError, nearest
-from vrcli.report.groups import flat_settings
+from vrcli.report.flat import named
 from vrcli.report.types import Run
 
-#: What a run is called by besides its settings and results.
-FIELDS = ("id", "name", "task", "preset", "dataset", "optimizer", "seed", "status", "tag", "group", "host", "spec_id")
 #: Longer operators first, or `<=` would be read as `<`.
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
@@ -25,7 +23,11 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_CONDITION = re.compile(r"([A-Za-z_][\w.]*)\s*(!=|<=|>=|==|=|<|>)\s*(\"[^\"]*\"|'[^']*'|[^\s\"'=<>!][^\s]*)")
+_NAME = r"[A-Za-z_][\w.]*"
+_SIGN = r"(?:!=|<=|>=|==|=|<|>)"
+#: A value ends at a space, or at a comma before the next condition: lists have commas, too.
+_VALUE = rf"\"[^\"]*\"|'[^']*'|[^\s\"'=<>!,](?:(?!,\s*{_NAME}\s*{_SIGN})\S)*"
+_CONDITION = re.compile(rf"({_NAME})\s*({_SIGN})\s*({_VALUE})")
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 _AGO = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -37,29 +39,47 @@ class Condition:
     Args:
         name: of a field, setting or result.
         operator: key of `OPERATORS`.
-        value: a number, True, False, None or text.
+        text: the value as it was written, for what is text itself: a tag may well look like a number.
+        value: the value as a number, True, False or None where it can be read as one.
     """
 
     name: str
     operator: str
+    text: str
     value: Any
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether a run's value is so; what it lacks, or cannot be ordered, never is."""
+        """Whether a run's value is so; what it lacks, or cannot be ordered, never is.
+
+        Raises:
+            UsageError: a time is asked for by what is none.
+        """
         if self.name not in values:
             return False
-        own = values[self.name]
+        own, value = values[self.name], self.value
+        if isinstance(own, datetime) and value is not None:
+            value = self._time()
         if self.operator in ("=", "!="):
-            same = own == self.value and isinstance(own, bool) == isinstance(self.value, bool)
-            same |= not same and isinstance(own, str) and own == str(self.value)
+            if isinstance(own, str):
+                same = own == self.text
+            else:
+                same = own == value and isinstance(own, bool) == isinstance(value, bool)
             return same is (self.operator == "=")
-        if not (_orderable(own) and _orderable(self.value)):
+        if not (_orderable(own) and _orderable(value)):
             return False
-        return bool(OPERATORS[self.operator](own, self.value))
+        return bool(OPERATORS[self.operator](own, value))
+
+    def _time(self) -> datetime:
+        try:
+            return datetime.fromisoformat(self.text).astimezone()
+        except ValueError:
+            raise UsageError(f"--where {self.name}: {self.text!r} is no time; write 2026-11-20") from None
 
 
 def _orderable(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, datetime) or (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    )
 
 
 def parse(text: str) -> list[Condition]:
@@ -77,50 +97,41 @@ def parse(text: str) -> list[Condition]:
                 f"--where {text!r}: {rest.split()[0]!r} is no condition; write NAME=VALUE, with =, !=, <, <=, > or >="
             )
         name, sign, value = match.groups()
-        found.append(Condition(name, "=" if sign == "==" else sign, _value(value.rstrip(","))))
+        found.append(Condition(name, "=" if sign == "==" else sign, *_read(value.rstrip(","))))
         position += match.end()
     if not found:
         raise UsageError("--where is empty; write NAME=VALUE, with =, !=, <, <=, > or >=")
     return found
 
 
-def _value(text: str) -> Any:
-    if text[0] in "\"'":
-        return text[1:-1]
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+def _read(value: str) -> tuple[str, Any]:
+    """What was written without its quotes, and the value in it; what is quoted is text."""
+    if value[0] in "\"'":
+        return value[1:-1], value[1:-1]
+    if value.lower() in _WORDS:
+        return value, _WORDS[value.lower()]
     try:
-        return float(text)
+        return value, float(value)
     except ValueError:
-        return text
-
-
-def values_of(run: Run) -> dict[str, Any]:
-    """All that a condition can name of a run: results, settings, fields; of equal names the later counts."""
-    own = {name: getattr(run, name, None) for name in FIELDS}
-    return {**run.results, **flat_settings(run.spec), **own}
+        return value, value
 
 
 def keep(runs: Iterable[Run], conditions: Sequence[Condition]) -> list[Any]:
     """The runs of which every condition holds.
 
     Raises:
-        UsageError: a condition names what none of the runs has.
+        UsageError: a condition names what none of the runs has, or is none for what it names.
     """
     if not conditions:
         return list(runs)
-    known: set[str] = set()
-    kept = []
-    for run in runs:
-        values = values_of(run)
-        known |= values.keys()
-        if all(condition.holds(values) for condition in conditions):
-            kept.append(run)
+    runs = list(runs)
+    names, values = named(runs)
+    known = set(names)
     for condition in conditions:
-        if known and condition.name not in known:
+        if runs and condition.name not in known:
             hint = nearest(condition.name, known) or "; vr runs show ID lists them"
             raise UsageError(f"--where {condition.name}: no run has such a setting or result{hint}")
-    return kept
+    return [run for run, own in zip(runs, values, strict=True) if all(condition.holds(own) for condition in conditions)]
 
 
 def since(text: str, now: datetime | None = None) -> datetime:
