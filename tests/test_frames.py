@@ -82,6 +82,18 @@ def test_runs_are_selected_as_on_the_command_line(db: Frames) -> None:
         db.runs(opt="vradm")
     with pytest.raises(UsageError, match="did you mean failed"):
         db.runs(status="faild")
+    with pytest.raises(UsageError, match=r"^status 'x' is none; those are running, completed, .*"):
+        db.runs(status=["failed", "x"])
+    with pytest.warns(UserWarning, match="^no runs of lion yet$") as said:
+        assert len(db.runs(opt=["vradam", "lion"])) == 2
+    assert said[0].filename == __file__
+
+
+def test_a_curve_that_no_run_has_is_refused(db: Frames) -> None:
+    with pytest.raises(UsageError, match=r"^val_los\b.*; did you mean val_loss\?$"):
+        db.curves(metrics="val_los")
+    with pytest.raises(UsageError, match=r"^q\b.*\btrain_loss, val_loss$"):
+        db.curves(1, ["val_loss", "q"])
 
 
 def test_curves_are_long_and_keep_what_is_not_finite(db: Frames, path: Path) -> None:
@@ -141,3 +153,14 @@ def test_importing_vrcli_imports_nothing_slow() -> None:
     code = "import json, sys, vrcli; vrcli.load; print(json.dumps([m for m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pandas", "numpy", "sqlalchemy", "torch"} & set(json.loads(done.stdout))
+
+
+def test_frames_need_no_command_line(path: Path) -> None:
+    code = f"""
+import json, sys, vrcli
+with vrcli.load({str(path)!r}) as db:
+    assert len(db.runs(opt="vradam", where="lr<1")) == 2
+print(json.dumps([m for m in sys.modules if m.startswith(("typer", "click", "vrcli.cli"))]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,8 @@ import pandas as pd
 from db.records import Curve, RunRecord
 from db.store import Store
 from vrcli.errors import UsageError, nearest
+from vrcli.filter import Filter
 from vrcli.report.flat import plain, rows
-
-if TYPE_CHECKING:
-    from vrcli.cli.filters import Filter
 
 Names: TypeAlias = str | Iterable[str] | None
 #: A frame of `runs`, numbers or names of runs, or one of them.
@@ -95,8 +93,6 @@ class Frames:
         Raises:
             UsageError: a value that no run has; the nearest is named.
         """
-        from vrcli.cli.filters import Filter
-
         chosen = Filter(
             tasks=_many(task),
             opts=_many(opt),
