@@ -29,7 +29,7 @@ def test_runs_settings_curves_and_pictures_survive(
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     mlflow = pytest.importorskip("mlflow")
     path = export("mlflow")
-    assert sorted(file.name for file in path.iterdir()) == ["artifacts", "mlflow.db"]
+    assert sorted(file.name for file in path.iterdir()) == [".vr-export.json", "artifacts", "mlflow.db"]
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{path / 'mlflow.db'}")
     experiments = {found.name: found for found in client.search_experiments()}
     assert {"cnn", "transformer"} <= set(experiments)
@@ -54,3 +54,35 @@ def test_runs_settings_curves_and_pictures_survive(
     files = Path(urlparse(first.info.artifact_uri).path)
     assert (files / "samples-step8.png").read_bytes() == store.artifact(1, "samples.png")
     assert [found.path for found in client.list_artifacts(first.info.run_id)] == ["samples-step8.png"]
+
+
+def test_times_are_those_of_the_clock_whichever_curves_are_written(
+    export: Export, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    mlflow = pytest.importorskip("mlflow")
+    path = export("mlflow", ids=[1], metrics=["val_loss"])
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("cnn").experiment_id])
+    assert {name for name in run.data.metrics if not name.startswith("result/")} == {"val_loss"}
+    history = sorted(client.get_metric_history(run.info.run_id, "val_loss"), key=lambda metric: metric.step)
+    start = store.run(1).created_at.timestamp()
+    assert [metric.timestamp / 1000 - start for metric in history] == pytest.approx([2.0, 3.0], abs=2e-3)
+
+
+def test_a_folder_of_something_else_is_never_replaced(export: Export, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    path = export("mlflow", ids=[1])
+    (path / "mlflow.db-journal").touch()  # of MLflow's own programs
+    export("mlflow", ids=[1, 2], force=True)
+    thesis = path / "artifacts" / "thesis.pdf"
+    thesis.write_text("years of work")
+    with pytest.raises(UsageError, match="holds other files"):
+        export("mlflow", force=True)
+    assert thesis.read_text() == "years of work"
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "mlflow.db").touch()  # what MLflow itself would have there
+    with pytest.raises(UsageError, match="holds other files"):
+        export("mlflow", "foreign", force=True)
+    assert (foreign / "mlflow.db").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -40,3 +42,59 @@ def test_a_run_has_all_its_curves(export: Export, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--metric does not go with --to sqlite"):
         export("sqlite", "part.db", metrics=["val_loss"])
     assert not (tmp_path / "part.db").exists()
+
+
+def _uuids(path: Path) -> list[str]:
+    with Store.open(path, mode="read") as part:
+        return [run.uuid for run in sorted(part.runs(), key=lambda run: run.id)]
+
+
+#: Makes a database and is killed, with all that it wrote only in the journal beside it.
+_KILLED = """
+import os, sys
+from db.store import Store
+Store.open(sys.argv[1]).begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="x", provenance={})
+os._exit(0)
+"""
+
+
+def test_journals_of_the_replaced_database_do_not_come_back(export: Export, store: Store, tmp_path: Path) -> None:
+    path, root = tmp_path / "part.db", Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", _KILLED, path], cwd=root, check=True)
+    assert path.with_name("part.db-wal").stat().st_size > 0
+    with pytest.raises(UsageError, match=r"part\.db is there already; --force replaces it, vr db merge"):
+        export("sqlite", "part.db", ids=[1])
+    export("sqlite", "part.db", ids=[1], force=True)
+    assert sorted(file.name for file in tmp_path.glob("part*")) == ["part.db"]
+    assert _uuids(path) == [store.run(1).uuid]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_journal_without_its_database_is_only_removed_when_told(
+    export: Export, store: Store, tmp_path: Path, suffix: str
+) -> None:
+    left = tmp_path / f"part.db{suffix}"
+    left.write_bytes(b"left over")
+    with pytest.raises(UsageError, match=f"part.db{suffix} is there already; --force replaces it$"):
+        export("sqlite", "part.db", ids=[1])
+    assert left.read_bytes() == b"left over"
+    assert _uuids(export("sqlite", "part.db", ids=[1], force=True)) == [store.run(1).uuid]
+    assert sorted(file.name for file in tmp_path.glob("part*")) == ["part.db"]
+
+
+def test_a_database_in_use_is_not_replaced(export: Export, store: Store, tmp_path: Path) -> None:
+    path = export("sqlite", "part.db", ids=[1])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("SELECT count(*) FROM runs").fetchall()
+        with pytest.raises(UsageError, match=r"part\.db is open in another program"):
+            export("sqlite", "part.db", ids=[3], force=True)
+    assert _uuids(path) == [store.run(1).uuid]
+    assert [file.name for file in tmp_path.glob(".part*")] == []
+    export("sqlite", "part.db", ids=[3], force=True)
+    assert _uuids(path) == [store.run(3).uuid]
+
+
+def test_any_file_is_replaced_when_told(export: Export, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "part.db").write_text("no database")
+    assert _uuids(export("sqlite", "part.db", ids=[1], force=True)) == [store.run(1).uuid]

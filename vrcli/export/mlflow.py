@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from db.records import Curve, RunRecord
-from vrcli.export.selection import Clock, Selection, Written, missing_library, part_of
+from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library, part_of
 from vrcli.report.flat import plain
 from vrcli.report.groups import flat_settings
 
@@ -32,8 +32,8 @@ def paths(path: Path) -> tuple[Path, ...]:
 
 
 def owns(path: Path) -> bool:
-    """Whether a folder is such a database and nothing else."""
-    return all(file.name.startswith(DATABASE) or file.name == ARTIFACTS for file in path.iterdir())
+    """Whether nothing is in a folder but what an export has written there, or MLflow beside its database since."""
+    return files_left(path) <= {f"{DATABASE}-journal", f"{DATABASE}-wal", f"{DATABASE}-shm"}
 
 
 def write(runs: Selection, path: Path) -> Written:
@@ -48,15 +48,16 @@ def write(runs: Selection, path: Path) -> Written:
         part.mkdir()
         client = client_class(tracking_uri=f"sqlite:///{part.absolute() / DATABASE}")
         experiments: dict[str, str] = {}
-        for record, curves in runs.each():
+        for record, curves, clock in runs.timed():
             if record.task not in experiments:
                 place = (path.absolute() / ARTIFACTS).as_uri()
                 experiments[record.task] = client.create_experiment(record.task, artifact_location=place)
             run = _begin(client, experiments[record.task], record)
-            _add_numbers(client, run.info.run_id, record, curves)
+            _add_numbers(client, run.info.run_id, record, curves, clock)
             folder = part / Path(unquote(urlparse(run.info.artifact_uri).path)).relative_to(path.absolute())
             _add_files(runs, record, folder)
             points += sum(map(len, curves.values()))
+        mark(part)
     return Written((path,), points, lines=(f"open it with: mlflow ui --backend-store-uri sqlite:///{path / DATABASE}",))
 
 
@@ -94,11 +95,11 @@ def _begin(client: Any, experiment: str, record: RunRecord) -> Any:
     return run
 
 
-def _add_numbers(client: Any, run_id: str, record: RunRecord, curves: Mapping[str, Curve]) -> None:
+def _add_numbers(client: Any, run_id: str, record: RunRecord, curves: Mapping[str, Curve], clock: Clock) -> None:
     """Curves under their names, results as result/NAME, then the end of the run."""
     from mlflow.entities import Metric
 
-    clock, ended = Clock(record, curves), _milliseconds((record.finished_at or record.heartbeat_at).timestamp())
+    ended = _milliseconds((record.finished_at or record.heartbeat_at).timestamp())
 
     def numbers() -> Iterator[Any]:
         for name, curve in curves.items():

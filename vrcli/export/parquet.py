@@ -45,13 +45,19 @@ def write(runs: Selection, path: Path) -> Written:
 
 def _groups(runs: Selection) -> Iterator[pa.Table]:
     waiting: list[pa.Table] = []
+    points = 0
     for record, curves in runs.each():
-        waiting += [_table(record, curves)]
-        if sum(table.num_rows for table in waiting) >= GROUP_POINTS:
-            yield pa.concat_tables(waiting).unify_dictionaries().combine_chunks()
-            waiting = []
+        waiting.append(_table(record, curves))
+        points += waiting[-1].num_rows
+        if points >= GROUP_POINTS:
+            yield _joined(waiting)
+            waiting, points = [], 0
     if waiting:
-        yield pa.concat_tables(waiting).unify_dictionaries().combine_chunks()
+        yield _joined(waiting)
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def _table(record: RunRecord, curves: Mapping[str, Curve]) -> pa.Table:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from pathlib import Path
 from db.records import Curve, RunRecord
 from db.store import Store
 from vrcli.errors import UsageError
+
+#: The curve of the clock.
+SECONDS = "wall_s"
+#: The list of its files that an export to a folder leaves in it.
+MARKER = ".vr-export.json"
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,19 @@ class Selection:
     def each(self) -> Iterator[tuple[RunRecord, Mapping[str, Curve]]]:
         """Every run with its curves by metric."""
         for record in self.records:
-            found = self.store.curves(record.id, self.metrics)
-            yield record, {name: curve for (_, name), curve in found.items()}
+            yield record, self._read(record, self.metrics)
             self.advance()
+
+    def timed(self) -> Iterator[tuple[RunRecord, Mapping[str, Curve], Clock]]:
+        """Every run with its curves, and with its clock, whether or not the curve of that was asked for."""
+        for record in self.records:
+            found = self._read(record, None if self.metrics is None else {*self.metrics, SECONDS})
+            kept = {name: curve for name, curve in found.items() if self.metrics is None or name in self.metrics}
+            yield record, kept, Clock(record, found)
+            self.advance()
+
+    def _read(self, record: RunRecord, metrics: Iterable[str] | None) -> dict[str, Curve]:
+        return {name: curve for (_, name), curve in self.store.curves(record.id, metrics).items()}
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Clock:
 
     def __init__(self, record: RunRecord, curves: Mapping[str, Curve]) -> None:
         self.start = record.created_at.timestamp()
-        seconds = curves.get("wall_s")
+        seconds = curves.get(SECONDS)
         self._steps: list[int] = [0, *seconds.steps] if seconds else [0]
         self._seconds: list[float] = [0.0, *seconds.values] if seconds else [0.0]
 
@@ -76,6 +92,25 @@ class Clock:
         before = after - 1
         share = (step - steps[before]) / (steps[after] - steps[before])
         return self.start + seconds[before] + share * (seconds[after] - seconds[before])
+
+
+def mark(folder: Path) -> None:
+    """Leave a list of a finished folder's files in it, by which `owns` knows them."""
+    (folder / MARKER).write_text(json.dumps({"files": sorted(_files(folder))}), encoding="utf-8")
+
+
+def files_left(folder: Path) -> set[str]:
+    """The files of a folder that no export has written there."""
+    try:
+        known = set(json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, LookupError, TypeError):
+        known = set()
+    return _files(folder) - {*known, MARKER}
+
+
+def _files(folder: Path) -> set[str]:
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def missing_library(name: str) -> UsageError:

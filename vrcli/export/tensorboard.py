@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from db.records import RunRecord
-from vrcli.export.selection import Clock, Selection, Written, missing_library, part_of
+from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library, part_of
 from vrcli.report.flat import plain
 from vrcli.report.groups import flat_settings
 
@@ -23,8 +23,8 @@ def paths(path: Path) -> tuple[Path, ...]:
 
 
 def owns(path: Path) -> bool:
-    """Whether a folder holds event files and nothing else."""
-    return all(file.name.startswith("events.out.tfevents") for file in path.rglob("*") if not file.is_dir())
+    """Whether nothing is in a folder but what an export has written there."""
+    return not files_left(path)
 
 
 def write(runs: Selection, path: Path) -> Written:
@@ -41,8 +41,7 @@ def write(runs: Selection, path: Path) -> Written:
     points, varying = 0, _varying([_settings(record) for record in runs.records])
     with part_of(path) as part:
         part.mkdir()
-        for record, curves in runs.each():
-            clock = Clock(record, curves)
+        for record, curves, clock in runs.timed():
             with SummaryWriter(str(part / _folder(record)), max_queue=10_000) as out:
                 _add_settings(out, record, varying)
                 _add_pictures(out, runs, record, clock)
@@ -50,6 +49,7 @@ def write(runs: Selection, path: Path) -> Written:
                     for step, value in zip(curve.steps, curve.values, strict=True):
                         out.add_scalar(_tag(name), value, step, walltime=clock.at(step))
                     points += len(curve)
+        mark(part)
     return Written((path,), points, lines=(f"open it with: tensorboard --logdir {path}",))
 
 
@@ -97,18 +97,21 @@ def _value(value: Any) -> Any:
 
 
 def _add_pictures(out: Any, runs: Selection, record: RunRecord, clock: Clock) -> None:
-    """The run's PNG files as they are stored."""
+    """The run's PNG files as they are stored; one that cannot be read has no size to show it in."""
     from io import BytesIO
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     for artifact in runs.store.artifacts(record.id):
         if artifact.media_type != "image/png":
             continue
         data = runs.store.artifact(record.id, artifact.name, step=artifact.step)
-        with Image.open(BytesIO(data)) as picture:
-            width, height = picture.size
+        try:
+            with Image.open(BytesIO(data)) as picture:
+                width, height = picture.size
+        except UnidentifiedImageError:
+            continue
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
         step = artifact.step or 0
         tag = Path(artifact.name).stem
