@@ -83,7 +83,7 @@ def test_everything_is_set_side_by_side(make_run):
     ("a", "b", "words"),
     [
         ({1: 1.0, 2: NAN}, {1: 1.0, 2: NAN}, "bit-identical: the curve of run 1 and run 2, 2 points"),
-        ({1: 1.0, 2: 2.0}, {1: 1.0}, "bit-identical as far as both go: 1 of 2 points a curve"),
+        ({1: 1.0, 2: 2.0}, {1: 1.0}, "bit-identical as far as both go: 1 of 2 points of m"),
         ({1: 1.0}, {1: 1.0 + 2**-52}, "part at step 1: m is 1.0 and 1.0000000000000002"),
         ({1: 1.0}, {1: 3.5}, "the curves of run 1 and run 2 part at step 1: m is 1 and 3.5"),
         ({1: 1.0}, {}, "no curve in common"),
@@ -92,6 +92,31 @@ def test_everything_is_set_side_by_side(make_run):
 def test_the_verdict(make_run, a, b, words):
     found = compare(make_run(), make_run(), {"m": series(a)}, {"m": series(b)})
     assert words in verdict(found, "run 1", "run 2")
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (["val_loss"], "all 4 points of val_loss; only run 1 has train_loss, gate"),
+        (["val_loss", "train_loss"], "all 24 points of 2 curves; only run 1 has gate"),
+        (["val_loss", "extra"], "all 4 points of val_loss; only run 1 has train_loss, gate; only run 2 has extra"),
+        (["val_loss", "half"], "14 of 24 points of 2 curves; only run 1 has gate"),
+        (["extra"], None),
+    ],
+)
+def test_the_verdict_counts_shared_curves_and_names_the_others(make_run, second, words):
+    train = {step: 1.0 / step for step in range(1, 21)}
+    known = {
+        "val_loss": ("val_loss", {5 * k: 1.0 for k in range(1, 5)}),
+        "train_loss": ("train_loss", train),
+        "half": ("train_loss", dict(list(train.items())[:10])),
+        "gate": ("gate", {20: 1.0}),
+        "extra": ("extra", {3: 1.0}),
+    }
+    curves = [dict(known[name] for name in names) for names in (["val_loss", "train_loss", "gate"], second)]
+    own = [{name: series(points) for name, points in {**found, "wall_s": {1: 2.0}}.items()} for found in curves]
+    found = verdict(compare(make_run(), make_run(), *own), "run 1", "run 2")
+    assert found == (f"bit-identical as far as both go: {words}" if words else "the runs have no curve in common")
 
 
 def test_nested_mappings_become_one():

@@ -61,7 +61,8 @@ def curves_of(store: Store, record: RunRecord, metrics: Sequence[str] = ()) -> C
 def lines(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> list[str]:
     """Everything but the plots."""
     from vrcli.cli.grid import grid
-    from vrcli.report.diff import TIMINGS, verdict
+    from vrcli.report.diff import verdict
+    from vrcli.report.types import TIMINGS
 
     names = f"run {a.id}", f"run {b.id}"
     out = [f"{name} · {run.name} · {title(run)}" for name, run in zip(names, (a, b), strict=True)]

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vrcli.report.groups import IDENTITY, flat_settings
-from vrcli.report.types import Run
+from vrcli.report import wording
+from vrcli.report.groups import flat_settings
+from vrcli.report.types import TIMINGS, Run
 
-#: How long and how much memory a run took differs from one time to the next, whatever it computed.
-TIMINGS = frozenset(("wall_s", "train_s", "samples_per_s", "step_ms", "optimizer_ms", "peak_memory_bytes"))
 _SAME = ("task", "dataset", "dataset_fingerprint", "preset", "optimizer", "seed", "status", "error")
 
 
@@ -112,18 +111,14 @@ def compare(a: Run, b: Run, curves_a: Mapping[str, Series], curves_b: Mapping[st
     """Compare two runs and their curves by metric."""
     return RunDifference(
         identity=tuple(Difference(name, getattr(a, name, None), getattr(b, name, None)) for name in _SAME),
-        settings=pairs(_settings(a), _settings(b)),
-        provenance=pairs(flatten(a.provenance), flatten(b.provenance)),
+        settings=pairs(flat_settings(a.spec), flat_settings(b.spec)),
+        provenance=pairs(*(flatten(wording.provenance(run.provenance)) for run in (a, b))),
         results=pairs(a.results, b.results),
         curves=tuple(
             compare_curves(name, curves_a.get(name), curves_b.get(name))
             for name in dict.fromkeys([*curves_a, *curves_b])
         ),
     )
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in flat_settings(run.spec).items() if name not in IDENTITY}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -212,13 +207,23 @@ def verdict(found: RunDifference, a: str, b: str) -> str:
         return f"bit-identical: {which} of {a} and {b}, {total:,} points"
     first = found.first_difference()
     if first is None:
-        common = max(curve.common for curve in curves)
-        longest = max(max(curve.points) for curve in curves)
-        return (
-            f"bit-identical as far as both go: {common:,} of {longest:,} points a curve" if common else NOTHING_SHARED
-        )
+        return _as_far_as_both_go(curves, a, b)
     values = " and ".join(both(*first.first))
     return f"the curves of {a} and {b} part at step {first.first_step}: {first.metric} is {values}"
+
+
+def _as_far_as_both_go(curves: Sequence[CurveDifference], a: str, b: str) -> str:
+    """The verdict on runs of which one lacks something, and parts from the other nowhere."""
+    shared = [curve for curve in curves if curve.common]
+    if not shared:
+        return NOTHING_SHARED
+    common, longest = sum(curve.common for curve in shared), sum(max(curve.points) for curve in shared)
+    of = f"points of {shared[0].metric}" if len(shared) == 1 else f"points of {len(shared)} curves"
+    parts = [f"bit-identical as far as both go: {'all ' if common == longest else f'{common:,} of '}{longest:,} {of}"]
+    for name, other in ((a, 1), (b, 0)):
+        own = [curve.metric for curve in curves if not curve.points[other]]
+        parts += [f"only {name} has {', '.join(own)}"] if own else []
+    return "; ".join(parts)
 
 
 #: The verdict on runs that have no step of any curve in common.

@@ -17,6 +17,12 @@ Section: TypeAlias = tuple[str, str, str, str]
 #: Direction and whether it is shown in percent, by result name; no direction where tasks contradict each other.
 Known: TypeAlias = "Mapping[str, tuple[Direction | None, bool]]"
 
+#: Curves that give an axis its positions, by what the axis is called; they are no results.
+POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
+
+#: What surrounds the centre of several curves, see `curves.envelope`.
+Band: TypeAlias = Literal["sd", "ci", "minmax", "quantile"]
+
 #: What stands beside a mean: a confidence interval, the standard deviation, the smallest and largest value, nothing.
 Spread: TypeAlias = Literal["ci", "sd", "minmax", "none"]
 
@@ -50,6 +56,11 @@ class Run(Protocol):
     def results(self) -> Mapping[str, float]: ...
 
 
+def section_of(run: Run) -> Section:
+    """What runs must share to be compared."""
+    return run.task, run.dataset or "", run.dataset_fingerprint or "", run.preset or ""
+
+
 class NamedRun(Run, Protocol):
     """A run, with what it is called by."""
 
@@ -78,6 +89,8 @@ COSTS = {
     "parameters": "parameters",
     "gradient_evaluations": "gradients",
 }
+#: Those that differ from one time to the next, and from one machine to another, whatever was computed.
+TIMINGS = frozenset(COSTS) - {"steps", "epochs", "parameters", "gradient_evaluations"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,7 @@ class Column:
     @property
     def measures_machine(self) -> bool:
         """Whether it is another number on another machine."""
-        return self.is_cost and self.key not in ("steps", "epochs", "parameters", "gradient_evaluations")
+        return self.key in TIMINGS
 
 
 @dataclass(frozen=True)
@@ -195,6 +208,7 @@ class Table:
         spread: what stands beside a mean.
         shown: names of the columns to print, results by their keys; None for those that say something.
         common_preset: a note says the preset of all rows, so that the rows need not.
+        chosen_by: the result by which only the best of an optimizer's settings are there.
     """
 
     columns: tuple[Column, ...]
@@ -204,6 +218,7 @@ class Table:
     spread: Spread = "ci"
     shown: tuple[str, ...] | None = None
     common_preset: bool = False
+    chosen_by: Column | None = None
 
     @property
     def unequal_budgets(self) -> frozenset[Section]:
