@@ -25,3 +25,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean X?' for the known name most like `name`, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
     return f"; did you mean {match[0]}?" if match else ""
+
+
+def no_curve(name: str, known: Iterable[str], *, flag: str = "--metric ", of: str = "these runs") -> UsageError:
+    """The refusal of a curve that no run has.
+
+    Args:
+        known: the curves that there are.
+        flag: what stands before the name.
+        of: whose curves they are.
+    """
+    names = list(known)
+    hint = nearest(name, names) or f"; there are {', '.join(names) or 'none'}"
+    return UsageError(f"{flag}{name} is no curve of {of}{hint}")

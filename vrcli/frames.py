@@ -21,7 +21,7 @@ import pandas as pd
 
 from db.records import Curve, RunRecord
 from db.store import Store
-from vrcli.errors import UsageError, nearest
+from vrcli.errors import UsageError, nearest, no_curve
 from vrcli.filter import Filter
 from vrcli.report.flat import plain, rows
 
@@ -189,9 +189,7 @@ class Frames:
         missing = [name for name in wanted if name not in found]
         if not missing:
             return
-        known = dict.fromkeys(name for record in records for name in self.store.metrics(record.id))
-        hint = nearest(missing[0], known) or f"; there are {', '.join(known) or 'none'}"
-        raise UsageError(f"none of the runs has a curve {missing[0]}{hint}")
+        raise no_curve(missing[0], self.store.metrics([record.id for record in records]), flag="")
 
 
 def runs_frame(records: list[RunRecord]) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def test_the_format_is_that_of_the_file(vr, stored, tmp_path):
         (["9", "-o", "new.csv"], "has no run 9; its runs are 1 to 1"),
         (["1", "-o", "new.csv", "--where", "seed>3"], "none of the 1 stored runs matches"),
         (["-o", "nowhere/new.csv"], "there is no folder nowhere"),
-        (["-o", "vr.db", "--force"], "is the database that is exported"),
+        (["-o", "vr.db", "--force"], "is the database that is read"),
         (["--to", "mlflow", "-o", "there.csv", "--force"], "there.csv is a file; mlflow is written to a folder"),
         (["--to", "csv", "-o", ".", "--force"], r"--output \. is a folder"),
         (["-o", "new.db", "--metric", "val_loss"], "--metric does not go with --to sqlite"),
@@ -75,3 +75,18 @@ def test_an_empty_database_is_no_fault(vr, tmp_path: Path):
     assert done.code == 0
     assert "has no runs yet" in done.err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_no_password_of_a_recorded_command_leaves(vr, stored, tmp_path):
+    stored(provenance={"argv": ["/bin/vr", "run", "cnn", "--db", "postgresql://me:hunter2@host/runs"]})
+    stored(task="gone:Task", provenance={"argv": ["vr", "run", "cnn", "--db", "postgresql://me:hunter2@host/runs"]})
+    for name in ("out.json", "out.db", "out.csv"):
+        assert vr("runs", "export", "-o", name).code == 0
+        assert b"hunter2" not in (tmp_path / name).read_bytes(), name
+    assert "me:***@host" in (tmp_path / "out.json").read_text()
+    with Store.open(tmp_path / "out.db", mode="read") as store:
+        assert store.run(1).provenance["argv"][-1] == "postgresql://me:***@host/runs"
+    for words in (["show", "1"], ["show", "2"], ["show", "1", "--format", "json"], ["diff", "1", "2", "--all"]):
+        done = vr("runs", *words)
+        assert done.code == 0, done.err
+        assert "hunter2" not in done.out, words

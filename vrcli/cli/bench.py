@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
+if TYPE_CHECKING:
+    from vrcli.bench.timing import Timings
+
 app = typer.Typer(help="Measure speed, side by side.", no_args_is_help=True, rich_markup_mode=None)
 
 ROUNDS = typer.Option(15, "--rounds", min=1, help="values behind each median")
+#: Points of each write that is timed beside MLflow's.
+SIDE_POINTS = 10_000
 
 
 @app.command("optim")
@@ -121,23 +126,29 @@ def store(
     if folder is not None and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--folder {folder} must be an empty folder")
     with TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
-        side = against_mlflow(Path(place), points=10_000, rounds=max(5, rounds)) if mlflow else None
+        side = against_mlflow(Path(place), points=SIDE_POINTS, rounds=max(5, rounds)) if mlflow else None
         found = bench_store(Path(place), runs=runs, points=points, rounds=rounds, notice=notice)
     rows: list[dict[str, Any]] = [
         {"value": f.value, "unit": f.unit, "worst": f.worst, "n": f.n, "what": f.what} for f in found
     ]
     note = f"{runs:,} runs of {points:,} points; medians of n"
     if side is not None:
-        timings, version = side
-        low, high = timings.ratio_range("mlflow", "vr")
-        for name in ("vr", "mlflow"):
-            worst = 10_000 / max(timings.seconds[name])
-            rows.append({
-                "value": 10_000 / timings.median_s(name), "unit": "points/s", "worst": worst,
-                "n": len(timings.seconds[name]), "what": f"write blocks of 1,000 points: {name}",
-            })  # fmt: skip
-        note += f"; MLflow {version} takes {timings.ratio('mlflow', 'vr'):.1f} x as long ({low:.1f}-{high:.1f})"
+        more, compared = side_rows(*side)
+        rows, note = rows + more, note + compared
     _print(rows, note, format)
+
+
+def side_rows(timings: Timings, version: str) -> tuple[list[dict[str, Any]], str]:
+    """The rows of what was written to both stores, and how their times compare."""
+    rows = []
+    for name in ("vr", "mlflow"):
+        seconds = timings.seconds[name]
+        rows.append({
+            "value": SIDE_POINTS / timings.median_s(name), "unit": "points/s", "worst": SIDE_POINTS / max(seconds),
+            "n": len(seconds), "what": f"write blocks of 1,000 points: {name}",
+        })  # fmt: skip
+    low, high = timings.ratio_range("mlflow", "vr")
+    return rows, f"; MLflow {version} takes {timings.ratio('mlflow', 'vr'):.1f} x as long ({low:.1f}-{high:.1f})"
 
 
 def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:

@@ -181,11 +181,13 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
     best_key = f"best_val_{metrics[0].name}"
     best = ""
     if best_key in r:
-        best = f"best val {metrics[0].name} {metric_value(None, r[best_key])} (epoch {r['best_epoch']:.0f})"
+        epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
+        best = f"best val {metrics[0].name} {metric_value(None, r[best_key])}{epoch}"
     if record.status == "completed":
         parts = [best]
         parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics[:2] if f"test_{m.name}" in r]
-        parts.append(duration(r["wall_s"]))
+        if "wall_s" in r:
+            parts.append(duration(r["wall_s"]))
         if "samples_per_s" in r:
             parts.append(f"{r['samples_per_s']:,.0f} samples/s")
         lines = [f"{label}   " + "   ".join(p for p in parts if p)]

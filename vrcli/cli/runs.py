@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -124,35 +124,36 @@ def show(
     """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
     req.check_format(format)
     from vrcli.cli.console import notice, say
-    from vrcli.report.flat import as_json
-    from vrcli.report.wording import json_number
 
+    if samples is not None:
+        filters.check_output(samples, "--samples", database)
     with open_existing(database) as store:
         record = store.run(ref)
-        known = store.metrics(record.id)
-        for name in metric:
-            if name not in known:
-                from vrcli.errors import nearest
-
-                hint = nearest(name, known) or f"; it has {', '.join(known)}"
-                raise UsageError(f"--metric {name} is no curve of run {record.id}{hint}")
+        runs_export.check_metrics(store, [record], metric)
         if samples is not None:
             notice(f"wrote {write_picture(store, record, samples)}")
         if format == "json":
-            curves = store.curves([record.id], metric or None)
-            body = {
-                n: {"steps": list(c.steps), "values": [json_number(v) for v in c.values]}
-                for (_, n), c in curves.items()
-            }
-            print(json.dumps({**as_json(record), "provenance": record.provenance, "curves": body}))
+            print(json.dumps(shown_json(store, record, metric)))
             return
         for line in show_lines(store, record, metric):
             say(line)
 
 
+def shown_json(store: Store, record: RunRecord, metrics: list[str]) -> dict[str, Any]:
+    """What `vr runs show --format json` prints, as plain JSON values."""
+    from vrcli.report.flat import as_json
+    from vrcli.report.wording import json_number, provenance
+
+    curves = {
+        name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
+        for (_, name), curve in store.curves([record.id], metrics or None).items()
+    }
+    return {**as_json(record), "provenance": provenance(record.provenance), "curves": curves}
+
+
 def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
     """Everything `vr runs show` prints."""
-    from vrcli.cli.console import outcome, short
+    from vrcli.cli.console import outcome
     from vrcli.report.text_plot import plot
 
     lines = [
@@ -165,10 +166,7 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
             "the next command that writes to the database marks it as interrupted"
         )
     lines += ["", "settings"]
-    spec = record.spec
-    for section in ("task_settings", "training", "optimizer_settings"):
-        values = {k: v for k, v in spec[section].items() if v is not None and v != ""}
-        lines.append(f"  {section.split('_')[0]:10} " + "  ".join(f"{k}={short(v)}" for k, v in values.items()))
+    lines += settings_lines(record.spec)
     lines += ["", "provenance", *provenance_lines(record)]
     wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.metrics(record.id)]
     curves = {name: curve for (_, name), curve in store.curves([record.id], wanted).items()}
@@ -186,6 +184,21 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
     return lines
 
 
+def settings_lines(spec: dict[str, Any]) -> list[str]:
+    """Settings by section, as far as a spec has them: one of an old version may not."""
+    from vrcli.cli.console import short
+    from vrcli.report.groups import flat_settings
+
+    sections = {name.split("_")[0]: spec.get(name) for name in ("task_settings", "training", "optimizer_settings")}
+    if None in sections.values():
+        sections = {"all": flat_settings(spec)}
+    lines = []
+    for section, settings in sections.items():
+        values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}
+        lines.append(f"  {section:10} " + "  ".join(f"{k}={short(v)}" for k, v in values.items()))
+    return lines
+
+
 def provenance_lines(record: RunRecord) -> list[str]:
     """Machine, versions, repository and data of a run."""
     p = record.provenance
@@ -194,9 +207,9 @@ def provenance_lines(record: RunRecord) -> list[str]:
     state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "no repository"
     return [
         f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
-        f"  machine    {p.get('device')}, {p.get('cpu')}, {p.get('threads')} threads",
-        f"  versions   vr {p.get('vr')}  python {p.get('python')}  {libraries}",
-        f"  code       {state} in {p.get('directory')}",
+        f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
+        f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
+        f"  code       {state} in {p.get('directory', '-')}",
         f"  data       {record.dataset} {record.dataset_fingerprint}",
         f"  spec       {record.spec_id}",
     ]
@@ -214,14 +227,20 @@ def task_metrics(name: str) -> list[Metric]:
 
 
 def command_of(record: RunRecord) -> str:
-    """The `vr run` command with the settings that differ from its preset's."""
+    """The `vr run` command with the settings that differ from its preset's.
+
+    Where the task is no longer installed, or an old version recorded less, it is the stored command line.
+    """
     import shlex
 
     from tasks.registry import UnknownTask, load
     from vrcli.errors import VrError
+    from vrcli.report import wording
     from vrcli.spec import resolve, settings_of
 
-    spec = record.spec
+    spec, stored = record.spec, wording.command(record.provenance.get("argv", []))
+    if runs_manage.lacking(spec):
+        return stored
     words = ["vr", "run", record.task, "--opt", record.optimizer]
     words += ["--preset", record.preset or "quick", "--seed", str(record.seed)]
     words += ["--device", spec["device"], "--threads", str(spec["threads"])]
@@ -230,8 +249,8 @@ def command_of(record: RunRecord) -> str:
         task = load(record.task)
         base = resolve(task, record.optimizer, preset=record.preset or "quick").spec
         settings = settings_of(task, record.optimizer)
-    except (UnknownTask, VrError):  # no longer installed: the stored command line is all there is
-        return shlex.join(["vr", *record.provenance.get("argv", [])[1:]])
+    except (UnknownTask, VrError):
+        return stored
     usual = {
         "task": base.task_settings,
         "training": base.training.model_dump(mode="json"),
@@ -273,13 +292,17 @@ def write_picture(store: Store, record: RunRecord, path: Path) -> Path:
     return path
 
 
-def open_existing(database: str) -> Store:
-    """The database for reading; a missing file says how to make one."""
+def open_existing(database: str, mode: Literal["read", "write"] = "read") -> Store:
+    """A database that is there, for reading or writing.
+
+    Raises:
+        UsageError: it is not; how to make one is said.
+    """
     from db.store import Store
 
     if "://" not in database and not Path(database).exists():
         raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
-    return Store.open(database, mode="read")
+    return Store.open(database, mode="read") if mode == "read" else req.open_store(database, mode="write")
 
 
 app.command("diff")(runs_diff.diff)

@@ -12,7 +12,7 @@ import typer
 
 from vrcli.cli import filters
 from vrcli.cli import request as req
-from vrcli.errors import UsageError, nearest
+from vrcli.errors import UsageError, nearest, no_curve
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -76,7 +76,11 @@ def export(
 
 
 def format_of(given: str | None, output: Path) -> str:
-    """The format that was asked for, or that the file's suffix means."""
+    """The format that was asked for, or that the file's suffix means.
+
+    Raises:
+        UsageError: there is no such format, or the suffix is none that says one.
+    """
     if given is None:
         found = _BY_SUFFIX.get(output.suffix.lower())
         if found is None:
@@ -101,14 +105,18 @@ def select(store: Store, refs: list[str], chosen: filters.Filter) -> list[RunRec
 
 
 def check_metrics(store: Store, records: list[RunRecord], metrics: list[str]) -> None:
-    """Refuse curves that none of the runs has."""
+    """Refuse curves that none of the runs has.
+
+    Raises:
+        UsageError: names the first of them.
+    """
     if not metrics:
         return
-    known = dict.fromkeys(name for record in records for name in store.metrics(record.id))
+    known = store.metrics([record.id for record in records])
+    of = f"run {records[0].id}" if len(records) == 1 else "these runs"
     for name in metrics:
         if name not in known:
-            hint = nearest(name, known) or f"; they have {', '.join(known) or 'none'}"
-            raise UsageError(f"--metric {name}: none of the runs has such a curve{hint}")
+            raise no_curve(name, known, of=of)
 
 
 def write(
@@ -129,7 +137,12 @@ def write(
 
 
 def check_target(target: Any, output: Path, store: Store, format: str, *, force: bool) -> None:
-    """Refuse a place that cannot be written, or that holds what an export may not replace."""
+    """Refuse a place that cannot be written, or that holds what an export may not replace.
+
+    Raises:
+        UsageError: says what is there.
+    """
+    database = None if store.location.path is None else str(store.location.path)
     for path in target.paths(output):
         if path.is_dir() and hasattr(target, "owns"):
             if not target.owns(path):
@@ -137,15 +150,13 @@ def check_target(target: Any, output: Path, store: Store, format: str, *, force:
             if force or not any(path.iterdir()):
                 continue
             raise UsageError(f"--output {path} is there already; --force replaces it")
-        filters.check_output(path)
+        filters.check_output(path, database=database)
         if not path.exists():
             continue
-        if store.location.path is not None and path.samefile(store.location.path):
-            raise UsageError(f"--output {path} is the database that is exported; name another file")
         if hasattr(target, "owns"):
             raise UsageError(f"--output {path} is a file; {format} is written to a folder")
         if not force:
-            adds = f", vr db merge --db {path} adds to it" if format == "sqlite" else ""
+            adds = f", vr db merge --db {path} adds to it" if format == "sqlite" and path == output else ""
             raise UsageError(f"--output {path} is there already; --force replaces it{adds}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,9 @@ def rm(
 ) -> None:
     """Remove runs with their curves, results and files; asks first."""
     from vrcli.cli.console import err, say
+    from vrcli.cli.runs import open_existing
 
-    with writable(database) as store:
+    with open_existing(database, mode="write") as store:
         records = chosen(store, refs)
         running = [record for record in records if record.status == "running"]
         if running:
@@ -41,8 +43,7 @@ def rm(
             say(line, to=err())
         if not yes:
             confirm(f"remove {len(records)} run{'s' * (len(records) != 1)} for good?")
-        for record in records:
-            store.delete_run(record.id)
+        store.delete_runs([record.id for record in records])
     say(f"removed run{'s' * (len(records) != 1)} {', '.join(str(record.id) for record in records)}")
 
 
@@ -54,12 +55,14 @@ def tag(
 ) -> None:
     """Change the word that a run is found by (--tag)."""
     from vrcli.cli.console import say
+    from vrcli.cli.runs import open_existing
 
-    if word is not None and not 0 < len(word.strip()) <= 255:
+    wanted = None if word is None else word.strip()
+    if wanted is not None and not 0 < len(wanted) <= 255:
         raise UsageError("a tag is a word of 1 to 255 letters")
-    with writable(database) as store:
+    with open_existing(database, mode="write") as store:
         before = store.run(ref)
-        after = store.tag_run(before.id, word)
+        after = store.tag_run(before.id, wanted)
     say(f"run {after.id}: tag {before.tag or 'none'} -> {after.tag or 'none'}")
 
 
@@ -100,11 +103,12 @@ def again(ref: str, database: str, data_dir: Path | None, *, format: str, quiet:
     req.check_format(format)
     from vrcli.cli.console import say
     from vrcli.cli.run import exit_code
+    from vrcli.cli.runs import open_existing
     from vrcli.cli.runs_diff import curves_of
     from vrcli.report.diff import compare, verdict
     from vrcli.report.flat import as_json
 
-    with writable(database) as store:
+    with open_existing(database, mode="write") as store:
         stored = store.run(ref)
         check_status(stored, retry)
         links = {"tag": stored.tag, "group": stored.group if retry else None}
@@ -124,7 +128,11 @@ def curves_known(found: Any) -> bool:
 
 
 def check_status(record: RunRecord, retry: bool) -> None:
-    """Refuse a run that goes on, and to retry one that has come to its end."""
+    """Refuse a run that goes on, and to retry one that has come to its end.
+
+    Raises:
+        UsageError: says which it is.
+    """
     if record.status == "running":
         raise UsageError(f"run {record.id} is still running (pid {record.pid} on {record.host})")
     if retry and record.status in _ENDED_WELL:
@@ -180,6 +188,12 @@ def task_of(stored: RunRecord) -> type[Task[Any]]:
         raise
 
 
+def lacking(spec: Mapping[str, Any]) -> list[str]:
+    """What the spec of an old version does not say, and training it again needs."""
+    return [name for name in ("task_settings", "training", "optimizer_settings", "device", "threads")
+            if name not in spec]  # fmt: skip
+
+
 def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     """A stored run's configuration, as this version of vr reads it.
 
@@ -196,6 +210,8 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     from vrcli.spec import RunSpec, explain
 
     body, cores = stored.spec, os.cpu_count() or 1
+    if missing := lacking(body):
+        raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     if body["threads"] > cores:
         raise UsageError(f"run {stored.id} took {body['threads']} threads; this machine has {cores} cores")
     try:
@@ -205,13 +221,6 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
         return RunSpec(**{**body, **changes, "device": pick_device(body["device"])})
     except ValidationError as error:
         raise UsageError(f"run {stored.id} cannot be trained by this version: {explain(error, {})}") from None
-
-
-def writable(database: str) -> Store:
-    """A database that is there, for writing."""
-    if "://" not in database and not Path(database).exists():
-        raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
-    return req.open_store(database, mode="write")
 
 
 def chosen(store: Store, refs: list[str]) -> list[RunRecord]:

@@ -35,8 +35,6 @@ def list_sweeps(
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
     from vrcli.cli.runs import open_existing
-    from vrcli.cli.sweep_display import ended_text, loss, settings_text
-    from vrcli.report.runs_table import ago
     from vrcli.sweep import ledger
 
     with open_existing(database) as store:
@@ -48,17 +46,23 @@ def list_sweeps(
     if not found:
         say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
         return
-    rows = []
-    for book, sweep in found:
-        d, best = book.definition, sweep.best()
-        rows.append({
-            "id": book.id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
-            "optimizer": d.optimizer, "status": book.status, "trials": f"{len(sweep.ended())}/{sweep.total}",
-            "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
-            "settings": settings_text(best.params) if best else "-",
-        })  # fmt: skip
+    rows = [list_row(book, sweep) for book, sweep in found]
     for line in grid(list(rows[0]), rows, right=["id", "trials", "best val"]):
         say(line)
+
+
+def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
+    """A line of `vr sweeps list`."""
+    from vrcli.cli.sweep_display import ended_text, loss, settings_text
+    from vrcli.report.runs_table import ago
+
+    d, best = book.definition, sweep.best()
+    return {
+        "id": book.id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
+        "optimizer": d.optimizer, "status": book.status, "trials": f"{len(sweep.ended())}/{sweep.total}",
+        "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
+        "settings": settings_text(best.params) if best else "-",
+    }  # fmt: skip
 
 
 @app.command("show")
