@@ -34,6 +34,16 @@ def test_an_envelope_states_n_losses_and_the_band() -> None:
     assert line(text, "a")[:4] == ["a", "4", "3", "1"]
 
 
+def test_an_envelope_of_what_should_be_large_quotes_its_highest() -> None:
+    rows = envelope_rows({"": {"accuracy": {"a": [(X, 1 - y) for _, y in RUNS]}, "loss": {"a": RUNS}}}).rows
+    accuracy, loss = figure_text.envelopes(rows, Page(), "step", {"accuracy"}).split("\n\nloss\n")
+    assert "highest" in accuracy
+    assert "lowest" not in accuracy
+    assert line(accuracy, "a")[4:6] == [f"{1 - (1 / 20 + 0.1):.4f}", "20.00"]
+    assert "lowest" in loss
+    assert line(loss, "a")[4:6] == ["0.1500", "20.00"]
+
+
 def test_an_envelope_of_nothing_finite_says_so() -> None:
     rows = envelope_rows({"": {"loss": {"a": [(X, np.full(20, math.nan))]}}}).rows
     text = figure_text.envelopes(rows, Page(), "step")
@@ -57,14 +67,16 @@ def test_telemetry_has_a_plot_per_metric() -> None:
 
 def test_searches_state_their_best_and_what_diverged() -> None:
     values = [0.5, math.nan, 0.2, 0.3]
-    found = {"a": [Trial({"lr": 10.0**-i, "mode": "xy"[i % 2]}, v, [1, 2], [1, v]) for i, v in enumerate(values)]}
+    found = {
+        "a": [Trial({"lr": 10.0**-i, "mode": "xy"[i % 2]}, v, [1, 2], [1, v], i + 5) for i, v in enumerate(values)]
+    }
     assert line(figure_text.sweep(sweep(found).rows, Page(), "loss"), "a") == [
-        "a", "4", "1", "0.2000", "0.3000", "3", "lr=0.01", "mode=x",
+        "a", "4", "1", "0.2000", "0.3000", "7", "lr=0.01", "mode=x",
     ]  # fmt: skip
     grid = figure_text.settings_grid(settings_grid(found).rows, Page(), "loss")
     assert line(grid, "a") == ["a", "mode", "y", "2", "1", "0.3000", "0.3000"]
     best = figure_text.parallel(parallel(found).rows, Page(), "loss", most=2).splitlines()
-    assert best[2].split()[:2] == ["3", "0.2000"]
+    assert best[2].split()[:2] == ["7", "0.2000"]
     assert best[-1] == "2 worse trials are not listed"
     text = figure_text.sensitivity(sensitivity(found, tolerance=0.6).rows, Page(), "lr", "loss")
     assert line(text, "a") == ["a", "4", "1", "0.2000", "0.01", "0.001", "0.01", "1.0"]

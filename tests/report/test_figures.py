@@ -43,7 +43,7 @@ def trials(count: int = 12) -> list[Trial]:
         lost = lr > 0.3
         y = np.full(8, math.nan) if lost else 0.1 + np.exp(-np.arange(8.0))
         settings = {"lr": lr, "normgrad": bool(i % 2), "lr_cutoff": i + 3}
-        found.append(Trial(settings, math.nan if lost else float(y.min()), np.arange(1, 9), y))
+        found.append(Trial(settings, math.nan if lost else float(y.min()), np.arange(1, 9), y, number=2 * i + 1))
     return found
 
 
@@ -219,7 +219,10 @@ def test_sweep_rows_keep_every_trial_and_the_best_so_far() -> None:
     found = trials(10)
     points = sweep({"a": found}).rows
     assert len(points) == 10 * 8
-    assert [r["y"] for r in points if r["trial"] == 2] == pytest.approx(found[1].y, nan_ok=True)
+    # As the search numbers it, not as the second one drawn.
+    assert [r["y"] for r in points if r["trial"] == 3] == pytest.approx(found[1].y, nan_ok=True)
+    assert {r["ended"] for r in points if r["trial"] == 3} == {2}
+    assert [r["trial"] for r in parallel({"a": found}).rows] == list(range(1, 20, 2))
     rows = [r for r in points if r["x"] == 1]
     best = [r["best_so_far"] for r in rows if not math.isnan(r["best_so_far"])]
     assert best == sorted(best, reverse=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import typer
 
@@ -12,6 +13,7 @@ from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
 from vrcli.cli.plot_output import Output
 from vrcli.errors import UsageError, nearest
+from vrcli.report.types import POSITIONS, Band
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from db.records import RunRecord
     from vrcli.cli.plot_data import Chosen
 
-BANDS = ("sd", "ci", "minmax", "quantile")
-AXES = ("step", "epoch", "seconds")
+BANDS = get_args(Band)
+#: Bands that hold a share of the runs, or of what their mean may be; the others have no such share.
+SHARES = ("ci", "quantile")
+AXES = ("step", *POSITIONS)
 KINDS = ("trials", "settings", "parallel")
 
 app = typer.Typer(help="Draw curves, sweeps and comparisons.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,7 +36,9 @@ METRIC = typer.Option([], "--metric", metavar="NAME", help="curve to draw, repea
 X = typer.Option("step", "--x", metavar="AXIS", help="step, epoch or seconds")
 LOG = typer.Option(None, "--log/--no-log", help="logarithmic y axis [default: where it serves]", show_default=False)
 BAND = typer.Option("sd", "--band", help="around the mean: sd, ci, minmax or quantile")
-LEVEL = typer.Option(0.95, "--level", help="share of a ci or quantile band")
+LEVEL = typer.Option(
+    None, "--level", metavar="SHARE", help="share of a ci or quantile band [default: 0.95]", show_default=False
+)
 EVERY_STEP = typer.Option(False, "--every-step", help="each step of long curves, not means of stretches")
 RUN = typer.Option([], "--run", metavar="RUN", help="only this run (number or name); repeatable")
 
@@ -68,7 +74,7 @@ def envelope(
     tag: str | None = only.TAG, group: str | None = only.GROUP, sweep: list[str] = only.SWEEP,
     where: list[str] = only.WHERE, since: str | None = only.SINCE,
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
-    metric: list[str] = METRIC, x: str = X, band: str = BAND, level: float = LEVEL, log: bool | None = LOG,
+    metric: list[str] = METRIC, x: str = X, band: str = BAND, level: float | None = LEVEL, log: bool | None = LOG,
     every_step: bool = EVERY_STEP, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
     database: str = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
@@ -79,9 +85,9 @@ def envelope(
 
     with open_existing(database) as store:
         runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(runs, every=every), runs)
+        chosen = _finished(plot_data.configurations(store, runs, every=every), runs)
         if chosen is not None:
-            plot_draw.envelope(store, chosen, metric, x, (band, level), every_step, target)
+            plot_draw.envelope(store, chosen, metric, x, (band, level or 0.95), every_step, target)
 
 
 @app.command("telemetry")
@@ -92,7 +98,8 @@ def telemetry(
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
     metric: list[str] = typer.Option([], "--metric", metavar="NAME", help="curve to draw, repeatable"),
     x: str = X, band: str = typer.Option("quantile", "--band", help="sd, ci, minmax or quantile"),
-    level: float = typer.Option(0.9, "--level", help="share of a ci or quantile band"), log: bool | None = LOG,
+    level: float | None = typer.Option(None, "--level", metavar="SHARE", show_default=False,
+                                       help="share of a ci or quantile band [default: 0.9]"), log: bool | None = LOG,
     output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
@@ -103,9 +110,9 @@ def telemetry(
 
     with open_existing(database) as store:
         runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(runs, every=every, most=1), runs)
+        chosen = _finished(plot_data.configurations(store, runs, every=every, most=1), runs)
         if chosen is not None:
-            plot_draw.telemetry(store, chosen, metric, x, band, level, target)
+            plot_draw.telemetry(store, chosen, metric, x, band, level or 0.9, target)
 
 
 @app.command("target")
@@ -123,12 +130,14 @@ def target(
 ) -> None:  # fmt: skip
     """The share of runs that reached a target loss, over the steps, epochs or seconds it took them; of one task."""
     wanted = _begin(Output(output, data, show), x)
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"--target must be a finite number, got {value}")
     from vrcli.cli import plot_data, plot_draw
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
         runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(runs, every=every, most=1), runs)
+        chosen = _finished(plot_data.configurations(store, runs, every=every, most=1), runs)
         if chosen is not None:
             plot_draw.target(store, chosen, metric, value, x, wanted)
 
@@ -151,7 +160,7 @@ def profile(
 
     with open_existing(database) as store:
         runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(runs, every=False, most=10_000), runs)
+        chosen = _finished(plot_data.configurations(store, runs, every=False, most=10_000), runs)
         if chosen is not None:
             plot_draw.profile(chosen, metric, per_seed, target)
 
@@ -189,27 +198,32 @@ def sweep(
                                        "newest, and its like of other optimizers]", show_default=False),
     opt: list[str] = only.OPT, preset: str | None = only.PRESET, where: list[str] = only.WHERE,
     kind: str = typer.Option("trials", "--kind", help="trials (curves), settings (scatter) or parallel (coordinates)"),
-    x: str = typer.Option("epoch", "--x", metavar="AXIS", help="step, epoch or seconds"),
+    x: str | None = typer.Option(None, "--x", metavar="AXIS", help="of the curves: step, epoch or seconds [default: "
+                                 "epoch]", show_default=False),
     output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """All trials of a search coloured by their outcome, and the best so far; or the outcome over each setting."""
-    target = _begin(Output(output, data, show), x)
+    target = _begin(Output(output, data, show), x or "epoch")
     _one_of("--kind", kind, KINDS)
+    if x is not None and kind != "trials":
+        raise UsageError(f"--x is the axis of curves, which --kind {kind} does not draw; leave one of them out")
     from vrcli.cli import plot_draw
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        plot_draw.sweep(store, sweeps or [], opt, preset, where, kind, x, target)
+        plot_draw.sweep(store, sweeps or [], opt, preset, where, kind, x or "epoch", target)
 
 
-def _begin(output: Output, x: str = "step", band: str = "sd", level: float = 0.95) -> Output:
+def _begin(output: Output, x: str = "step", band: str = "sd", level: float | None = None) -> Output:
     """Refuse bad values before any work."""
     output.check()
     _one_of("--x", x, AXES)
     _one_of("--band", band, BANDS)
-    if not 0 < level < 1:
+    if level is not None and not 0 < level < 1:
         raise UsageError(f"--level must be between 0 and 1 (0.95 is 95%), got {level:g}")
+    if level is not None and band not in SHARES:
+        raise UsageError(f"--level goes with --band {' or '.join(SHARES)}; the band {band} has no share")
     return output
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vrcli.errors import UsageError, nearest
+from vrcli.report.types import POSITIONS, section_of
+from vrcli.report.wording import quantity
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -15,17 +17,10 @@ if TYPE_CHECKING:
     from vrcli.report.types import Column, Section
 
 AXES = {"step": "step", "epoch": "epoch", "seconds": "wall time (s)"}
-#: Curves that give an axis its positions.
-POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
 #: Rows of panels beyond which a figure is no longer one page.
 MOST_SECTIONS = 6
 #: Lines beyond which a panel cannot be read.
 MOST_LINES = 12
-TITLES = {
-    "train_loss": "training loss", "epoch_train_loss": "training loss\n(epoch mean)", "grad_norm": "gradient norm",
-    "lr_effective": "effective learning rate", "velocity_norm": "velocity norm", "gate": "gate",
-    "wall_s": "wall time (s)",
-}  # fmt: skip
 
 #: Runs by what their line is called, by the title of their section.
 Sections: TypeAlias = dict[str, dict[str, list["RunRecord"]]]
@@ -47,14 +42,6 @@ class Chosen:
         return [run for lines in self.sections.values() for runs in lines.values() for run in runs]
 
 
-def title_of(metric: str) -> str:
-    """A curve as its axis is called."""
-    for prefix, words in (("best_val_", "best validation "), ("val_", "validation "), ("test_", "test ")):
-        if metric.startswith(prefix):
-            return words + metric.removeprefix(prefix).replace("_", " ")
-    return TITLES.get(metric) or metric.removeprefix("train_").replace("_", " ")
-
-
 def finished(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
     """The runs that ended, and a note of the others."""
     from vrcli.report.groups import FINISHED
@@ -72,11 +59,6 @@ def section_titles(runs: Iterable[RunRecord]) -> dict[Section, str]:
         keys[section_of(run)] = " · ".join(word for word in words if word)
     titles = list(keys.values())
     return {key: f"{title} · {key[2][:8]}" if titles.count(title) > 1 else title for key, title in keys.items()}
-
-
-def section_of(run: RunRecord) -> Section:
-    """What runs must share to stand in one panel."""
-    return run.task, run.dataset or "", run.dataset_fingerprint or "", run.preset or ""
 
 
 def by_section(runs: Sequence[RunRecord], most: int = MOST_SECTIONS) -> dict[str, list[RunRecord]]:
@@ -113,23 +95,26 @@ def of_result(key: str, runs: Sequence[RunRecord]) -> Column:
 
     column = Column.of(key)
     if column.direction is None:
-        from vrcli.cli.report import declared
+        from vrcli.cli.report_table import declared
 
         column = Column.of(key, declared(run.task for run in runs))
     return column
 
 
-def configurations(runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Chosen:
+def configurations(store: Store, runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Chosen:
     """Runs pooled over seeds: each optimizer's best settings as `vr report --best` has them, or all settings.
 
     Raises:
         UsageError: too many sections or configurations for one figure.
     """
+    from vrcli.cli.report import stopped_early, trial_counts
     from vrcli.report.selection import quotable
-    from vrcli.report.tables import summarise
+    from vrcli.report.tables import grouped, summarise
 
     done, notes = finished(runs)
-    chosen = quotable(done, {})
+    sweeps = {run.sweep_id for run in done if run.sweep_id is not None}
+    chosen, stopped = quotable(done, trial_counts(store, sweeps)), stopped_early(store, sweeps)
+    pruned = {run.id for run in done if run.sweep_id in stopped}
     by_id = {run.id: run for run in done}
     if chosen.searched:
         notes.append(f"{chosen.searched} runs of sweeps' trials: not drawn (vr plot sweep draws them)")
@@ -140,13 +125,14 @@ def configurations(runs: Sequence[RunRecord], *, every: bool, most: int = MOST_S
     for title, members in by_section([by_id[run.id] for run in chosen.runs], most).items():
         column = objective(members)
         columns = [column] if column.direction else []
-        rows = summarise(members, columns, one_per_optimizer=not every and bool(columns)).rows
+        best = not every and bool(columns)
+        rows = summarise(members, columns, trials=chosen.trials, pruned=pruned, one_per_optimizer=best).rows
         if every and len(rows) > MOST_LINES:
             raise UsageError(
                 f"--all: {title} has {len(rows)} configurations and a panel takes {MOST_LINES}; --opt, --tag or "
                 "--where lr>1e-3 narrow them"
             )
-        dropped += sum(row.trials > 1 for row in rows)
+        dropped += len(grouped(members, chosen.trials, pruned, ())) - len(rows)
         # By name, not by rank: an optimizer keeps its colour from figure to figure.
         lines = zip(_labels(rows), ([by_id[i] for i in row.run_ids] for row in rows), strict=True)
         sections[title] = dict(sorted(lines, key=lambda line: line[0]))
@@ -240,7 +226,7 @@ def panels(
                 for label, runs in lines.items()
             }
             if kept := {label: own for label, own in panel.items() if own}:
-                in_section[title_of(metric)] = kept
+                in_section[quantity(metric)] = kept
         if in_section:
             found[section] = in_section
     return found
@@ -252,9 +238,16 @@ def machines_note(runs: Sequence[RunRecord], x: str) -> list[str]:
     return ["times come from different machines"] if x == "seconds" and len(machines) > 1 else []
 
 
-def outcome(run: RunRecord, key: str) -> float:
-    """A run's result as a cost: NaN where it diverged or has none."""
-    return run.results.get(key, float("nan")) if run.status == "completed" else float("nan")
+def outcomes(runs: Iterable[RunRecord], key: str) -> dict[int, float]:
+    """A result as a cost by run id: NaN where the run diverged; runs that completed without it are left out."""
+    found = {run.id: run.results.get(key) if run.status == "completed" else float("nan") for run in runs}
+    return {id: value for id, value in found.items() if value is not None}
+
+
+def lacking(runs: Sequence[RunRecord], key: str) -> list[str]:
+    """What must be said of runs that `outcomes` leaves out."""
+    without = len(runs) - len(outcomes(runs, key))
+    return [f"{without} of {len(runs)} runs have no {key}: not drawn"] if without else []
 
 
 def of_setting(runs: Sequence[RunRecord], setting: str) -> dict[int, float]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from vrcli.cli import plot_data as from_store
 from vrcli.cli.console import notice
-from vrcli.cli.plot_data import AXES, Chosen, title_of
+from vrcli.cli.plot_data import AXES, Chosen
 from vrcli.errors import UsageError, nearest
+from vrcli.report.wording import quantity
 
 if TYPE_CHECKING:
     from db.records import RunRecord
     from db.store import Store
     from vrcli.cli.filters import Filter
     from vrcli.cli.plot_output import Output
-    from vrcli.report.curves import Band
     from vrcli.report.figure_style import Plot
-    from vrcli.report.types import Column
+    from vrcli.report.types import Band, Column
 
 LOSSES = ("train_loss", "val_loss")
 TELEMETRY = ("train_loss", "lr_effective", "velocity_norm", "gate")
@@ -35,7 +35,11 @@ def split_refs(store: Store, words: Sequence[str]) -> tuple[list[str], list[str]
 
 
 def named_runs(store: Store, refs: Sequence[str], given: Filter) -> list[RunRecord]:
-    """The runs asked for by number or name, else those that the filter selects."""
+    """The runs asked for by number or name, else those that the filter selects.
+
+    Raises:
+        UsageError: none of the runs named is among those that the filter selects.
+    """
     if not refs:
         return given.select(store)
     named = [store.run(ref) for ref in dict.fromkeys(refs)]
@@ -84,7 +88,7 @@ def envelope(
 ) -> None:
     """Draw the mean and spread over seeds."""
     from vrcli.report import figure_text
-    from vrcli.report.figures import STRETCHES, envelope_rows
+    from vrcli.report.figures import STRETCHES, envelope_rows, listed
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
     panels = from_store.panels(store, chosen, metrics, x)
@@ -92,11 +96,20 @@ def envelope(
         return
     _say(from_store.machines_note(chosen.runs, x))
     plot = envelope_rows(
-        {section: {title: _listed(panel) for title, panel in own.items()} for section, own in panels.items()},
+        {section: {title: listed(panel) for title, panel in own.items()} for section, own in panels.items()},
         x_label=AXES[x], band=cast("Band", band[0]), level=band[1], log=output.log,
         grid_points=GRID if x == "seconds" else None, stretches=None if every_step else STRETCHES,
     )  # fmt: skip
-    output.deliver(plot, lambda page: figure_text.envelopes(plot.rows, page, AXES[x]))
+    more = {quantity(name) for name in metrics if _more_is_better(name, chosen.runs)}
+    output.deliver(plot, lambda page: figure_text.envelopes(plot.rows, page, AXES[x], more))
+
+
+def _more_is_better(metric: str, runs: Sequence[RunRecord]) -> bool:
+    """Only of metrics on validation are tasks asked: of learning rates and norms they know nothing."""
+    from vrcli.report.types import Column
+
+    column = from_store.of_result(metric, runs) if metric.startswith("val_") else Column.of(metric)
+    return column.direction == "max"
 
 
 def telemetry(
@@ -104,32 +117,42 @@ def telemetry(
 ) -> None:
     """Draw what the optimizers did beside the loss."""
     from vrcli.report import figure_text
+    from vrcli.report.figures import listed
     from vrcli.report.figures import telemetry as draw
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, TELEMETRY)
     panels = from_store.panels(store, chosen, metrics, x)
     if _no_curves(panels, x):
         return
-    missing = [title_of(name) for name in TELEMETRY if name not in metrics]
+    missing = [quantity(name) for name in TELEMETRY if name not in metrics]
     if missing and not asked:
         notice(f"none of these runs recorded: {', '.join(missing)}")
+    _say(from_store.machines_note(chosen.runs, x))
     (panel,) = panels.values()
     plot = draw(
-        {title: _listed(lines) for title, lines in panel.items()}, x_label=AXES[x], band=cast("Band", band),
+        {title: listed(lines) for title, lines in panel.items()}, x_label=AXES[x], band=cast("Band", band),
         level=level, log=output.log, grid_points=GRID if x == "seconds" else None,
     )  # fmt: skip
     output.deliver(plot, lambda page: figure_text.telemetry(plot.rows, page, AXES[x]))
 
 
 def target(store: Store, chosen: Chosen, asked: str | None, value: float | None, x: str, output: Output) -> None:
-    """Draw how long runs took to reach a target."""
+    """Draw how long runs took to reach a target.
+
+    Raises:
+        UsageError: no such curve, or one of which nobody knows whether less or more is better.
+    """
     from vrcli.report import figure_text
     from vrcli.report.budget import steps_to_target
+    from vrcli.report.figures import listed
     from vrcli.report.performance_figures import target as draw
 
     (lines,) = chosen.sections.values()
     default = from_store.objective(chosen.runs).key.removeprefix("best_")
-    metric = from_store.metrics_of(store, chosen.runs, [asked] if asked else [], [default])[0]
+    metrics = from_store.metrics_of(store, chosen.runs, [asked] if asked else [], [default])
+    if _no_curves(metrics, "step"):
+        return
+    metric = metrics[0]
     direction = from_store.of_result(metric, chosen.runs).direction
     if direction is None:
         raise UsageError(f"--metric {metric}: whether less or more is better is not known")
@@ -138,7 +161,10 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
         return
     (panel,) = next(iter(panels.values())).values()
     if value is None:
-        value = _within_reach(_listed(panel), direction)
+        value = _within_reach(listed(panel), direction)
+    if not math.isfinite(value):
+        notice(f"no run has a finite {quantity(metric)}, so there is no target to reach")
+        return
     reached = {
         name: steps_to_target(
             list(own.values()), value, direction=direction,
@@ -146,9 +172,9 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
         )
         for name, own in panel.items()
     }  # fmt: skip
-    goal = f"{title_of(metric)} {'≤' if direction == 'min' else '≥'} {value:.4g}"
+    goal = f"{quantity(metric)} {'≤' if direction == 'min' else '≥'} {value:.4g}"
     if not any(found.reached for found in reached.values()):
-        notice(f"no run reached {goal}; the best value is {_best(_listed(panel), direction):.4g}")
+        notice(f"no run reached {goal}; the best value is {_best(listed(panel), direction):.4g}")
     _say(from_store.machines_note(chosen.runs, x))
     words = {"step": "steps", "epoch": "epochs", "seconds": "seconds"}[x]
     plot = draw(reached, x_label=words, target_label=goal)
@@ -194,13 +220,15 @@ def profile(chosen: Chosen, asked: str | None, per_seed: bool, output: Output) -
     names = dict.fromkeys(name for lines in chosen.sections.values() for name in lines)
     labels = set()
     for section, lines in chosen.sections.items():
-        column = _cost(asked, [run for runs in lines.values() for run in runs], bool(asked))
-        labels.add(title_of(column.key))
+        everyone = [run for runs in lines.values() for run in runs]
+        column = _cost(asked, everyone, bool(asked))
+        _say(from_store.lacking(everyone, column.key))
+        labels.add(quantity(column.key))
         problems = {name: _problems(section, runs, column.key, per_seed) for name, runs in lines.items()}
         shared = set.intersection(*(set(problems.get(name, ())) for name in names))
         if not shared:
-            missing = [name for name in names if name not in lines]
-            notice(f"{section} is left out: no runs of {', '.join(missing)}" if missing
+            missing = [name for name in names if not problems.get(name)]
+            notice(f"{section} is left out: no runs of {', '.join(missing)} with {column.key}" if missing
                    else f"{section} is left out: the optimizers share no seed")  # fmt: skip
         for name in names:
             costs[name] |= {problem: problems[name][problem] for problem in sorted(shared)}
@@ -227,11 +255,14 @@ def _cost(asked: str | None, runs: Sequence[RunRecord], checked: bool) -> Column
 
 
 def _problems(section: str, runs: Sequence[RunRecord], key: str, per_seed: bool) -> dict[str, float]:
-    """The cost of each problem: of each seed, or the mean over seeds, which is a failure once a run diverged."""
-    values = {run.seed: from_store.outcome(run, key) for run in runs}
+    """The cost of each problem: of each seed, or the mean over seeds, which is a failure once a run diverged.
+
+    Runs that did not record the result are left out; without any other there is no problem.
+    """
+    known = from_store.outcomes(runs, key)
     if per_seed:
-        return {f"{section} seed {seed}": value for seed, value in values.items()}
-    return {section: sum(values.values()) / len(values)}
+        return {f"{section} seed {run.seed}": known[run.id] for run in runs if run.id in known}
+    return {section: sum(known.values()) / len(known)} if known else {}
 
 
 def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked: str | None, output: Output) -> None:
@@ -248,13 +279,15 @@ def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked
     from_store.by_section(done, 1)
     column = _cost(asked, done, bool(asked))
     at = from_store.of_setting(done, setting)
+    known = from_store.outcomes(done, column.key)
+    _say(from_store.lacking(done, column.key))
     trials: dict[str, list[Trial]] = defaultdict(list)
     for run in sorted(done, key=lambda run: (run.optimizer, run.id)):
-        if run.id in at:
-            trials[run.optimizer].append(Trial({setting: at[run.id]}, from_store.outcome(run, column.key)))
+        if run.id in at and run.id in known:
+            trials[run.optimizer].append(Trial({setting: at[run.id]}, known[run.id]))
     if len(set(at.values())) < 2:
         notice(f"all of these runs have the same {setting}: a sweep, or runs with several, would show more")
-    label = title_of(column.key)
+    label = quantity(column.key)
     plot = draw(trials, setting, outcome_label=label, tolerance=tolerance)
     output.deliver(plot, lambda page: figure_text.sensitivity(plot.rows, page, setting, label))
 
@@ -284,8 +317,7 @@ def sweep(
     runs = {run.id: run for run in chosen}
     key = from_store.objective(list(runs.values())).key
     trials, left_out = {}, 0
-    for one in sweeps:
-        name = plot_sweeps.titles(sweeps)[one.id]
+    for name, one in zip(plot_sweeps.titles(sweeps), sweeps, strict=True):
         trials[name], without = plot_sweeps.trials_of(store, one, runs, key.removeprefix("best_"), x)
         left_out += without
     if left_out:
@@ -293,7 +325,7 @@ def sweep(
     if not any(trials.values()):
         notice("no trial has ended yet")
         return
-    label = title_of(key)
+    label = quantity(key)
     if kind == "trials":
         plot: Plot = sweep_figures.sweep(trials, outcome_label=label, x_label=AXES[x])
         output.deliver(plot, lambda page: figure_text.sweep(plot.rows, page, label))
@@ -304,11 +336,7 @@ def sweep(
         output.deliver(plot, lambda page: text(plot.rows, page, label))
 
 
-def _listed(panel: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: list(own.values()) for name, own in panel.items()}
-
-
-def _no_curves(panels: Mapping[str, Any], x: str) -> bool:
+def _no_curves(panels: Collection[str], x: str) -> bool:
     if not panels:
         notice("these runs have no such curves" + (f" over {x}" if x != "step" else ""))
     return not panels

@@ -45,11 +45,10 @@ class Output:
             UsageError: an unknown ending, or a file that cannot be written.
         """
         from vrcli.cli.filters import check_output
-        from vrcli.report.figure_style import SUFFIXES
+        from vrcli.report.figure_style import check_suffix
 
         if self.figure is not None:
-            if self.figure.suffix.lower() not in SUFFIXES:
-                raise UsageError(f"--output {self.figure}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+            check_suffix(self.figure, "--output")
             check_output(self.figure)
         if self.data is not None:
             if self.data.suffix.lower() != ".csv":

@@ -19,33 +19,51 @@ MOST = 6
 
 
 def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str | None) -> list[SweepRecord]:
-    """The sweeps asked for by number or name; by default the newest with its like, the newest of each optimizer.
+    """The sweeps asked for by number or name, and of each task named, or of all, the newest with its like.
 
     Args:
         words: sweeps, or tasks of which the newest is meant.
 
     Raises:
-        UsageError: an optimizer or preset that none of them has, or too many for one figure.
+        UsageError: an optimizer or preset that none of them has, a sweep of another preset, or too many for one
+            figure.
     """
     stored = store.sweeps()
-    tasks = [word for word in words if word in {sweep.task for sweep in stored}]
-    refs = [word for word in words if word not in tasks]
-    found = [store.sweep(ref) for ref in refs]
-    pool = [sweep for sweep in stored if not tasks or sweep.task in tasks]
-    pool = [sweep for sweep in pool if preset is None or sweep.preset == preset]
-    if preset is not None and stored and not pool:
-        raise UsageError(f"--preset {preset}: no sweep has it{nearest(preset, {s.preset or '' for s in stored})}")
-    if not refs and pool:
-        newest = next((s for s in pool if not opts or s.settings.get("optimizer") in opts), pool[0])
-        found = _like(newest, pool)
+    tasks = [word for word in dict.fromkeys(words) if word in {sweep.task for sweep in stored}]
+    found = {sweep.id: sweep for sweep in (store.sweep(word) for word in words if word not in tasks)}
+    _check_preset(preset, stored, list(found.values()))
+    pool = [sweep for sweep in stored if preset is None or sweep.preset == preset]
+    for members in [[s for s in pool if s.task == task] for task in tasks] or [pool] * (not words):
+        if members:
+            newest = next((s for s in members if not opts or s.settings.get("optimizer") in opts), members[0])
+            found |= {sweep.id: sweep for sweep in _like(newest, members)}
+        elif tasks:
+            there = {s.task for s in pool}
+            missing = ", ".join(task for task in tasks if task not in there)
+            raise UsageError(f"--preset {preset}: no sweep of {missing} has it")
+    return _of_optimizers(list(found.values()), opts)
+
+
+def _check_preset(preset: str | None, stored: Sequence[SweepRecord], chosen: Sequence[SweepRecord]) -> None:
+    if preset is None or not stored:
+        return
+    if preset not in (known := {sweep.preset or "" for sweep in stored}):
+        raise UsageError(f"--preset {preset}: no sweep has it{nearest(preset, known)}")
+    for sweep in chosen:
+        if sweep.preset != preset:
+            raise UsageError(f"--preset {preset}: sweep {sweep.id} has {sweep.preset}; leave one of them out")
+
+
+def _of_optimizers(found: Sequence[SweepRecord], opts: Sequence[str]) -> list[SweepRecord]:
+    """Those of the optimizers asked for; of all where none was named."""
     known = {str(sweep.settings.get("optimizer")) for sweep in found}
     for name in opts:
         if found and name not in known:
             raise UsageError(f"--opt {name}: no such sweep{nearest(name, known) or '; there are ' + ', '.join(known)}")
-    found = [sweep for sweep in found if not opts or sweep.settings.get("optimizer") in opts]
-    if len(found) > MOST:
-        raise UsageError(f"{len(found)} sweeps are too many for one figure, which takes {MOST}; --opt narrows them")
-    return found
+    kept = [sweep for sweep in found if not opts or sweep.settings.get("optimizer") in opts]
+    if len(kept) > MOST:
+        raise UsageError(f"{len(kept)} sweeps are too many for one figure, which takes {MOST}; --opt narrows them")
+    return kept
 
 
 def _like(newest: SweepRecord, pool: Sequence[SweepRecord]) -> list[SweepRecord]:
@@ -61,11 +79,13 @@ def _like(newest: SweepRecord, pool: Sequence[SweepRecord]) -> list[SweepRecord]
     return [found[name] for name in sorted(found)]
 
 
-def titles(sweeps: Sequence[SweepRecord]) -> dict[int, str]:
+def titles(sweeps: Sequence[SweepRecord]) -> list[str]:
     """Each sweep by its optimizer, with its number where an optimizer has several."""
-    names = {sweep.id: str(sweep.settings.get("optimizer", sweep.name)) for sweep in sweeps}
-    again = [name for name in names.values() if list(names.values()).count(name) > 1]
-    return {id: f"{name} (sweep {id})" if name in again else name for id, name in names.items()}
+    names = [str(sweep.settings.get("optimizer", sweep.name)) for sweep in sweeps]
+    return [
+        f"{name} (sweep {sweep.id})" if names.count(name) > 1 else name
+        for name, sweep in zip(names, sweeps, strict=True)
+    ]
 
 
 def one_section(sweeps: Iterable[SweepRecord]) -> None:
@@ -94,15 +114,20 @@ def trials_of(
     from vrcli.cli.plot_data import curves
     from vrcli.report.sweep_figures import Trial as Drawn
 
-    records = [trial for trial in store.trials(sweep.id) if trial.state in ("completed", "diverged", "pruned")]
-    records = sorted((trial for trial in records if trial.run_id in runs), key=_ended)
+    everything = store.trials(sweep.id)
+    records = [trial for trial in everything if trial.run_id in runs and _tells(trial)]
     read = curves(store, [runs[trial.run_id] for trial in records if trial.run_id is not None], [metric], x)
     found = []
-    for trial in records:
+    for trial in sorted(records, key=_ended):
         value = trial.value if trial.value is not None and trial.state != "diverged" else math.nan
         at, values = read.get((trial.run_id or 0, metric), ((), ()))
-        found.append(Drawn(trial.params, value, at, values))
-    return found, len(store.trials(sweep.id)) - len(found)
+        found.append(Drawn(trial.params, value, at, values, trial.number + 1))
+    return found, len(everything) - len(found)
+
+
+def _tells(trial: TrialRecord) -> bool:
+    """Whether a trial says something of its settings: it diverged, or it has a value."""
+    return trial.state == "diverged" or (trial.state in ("completed", "pruned") and trial.value is not None)
 
 
 def _ended(trial: TrialRecord) -> tuple[str, int]:

@@ -39,7 +39,11 @@ class BestOfK:
 
 
 def expected_best(values: Sequence[float], k: int, *, direction: Direction = "min") -> float:
-    """Expected best of k trials (Dodge et al. 2019, equation 7), from n >= 1 trials; diverged ones are worst."""
+    """Expected best of k trials (Dodge et al. 2019, equation 7), from n >= 1 trials; diverged ones are worst.
+
+    Raises:
+        ValueError: no trials, or k below 1.
+    """
     n = len(values)
     if n < 1 or k < 1:
         raise ValueError(f"needs at least one trial and k >= 1, got {n} trials and k = {k}")
@@ -52,7 +56,11 @@ def expected_best(values: Sequence[float], k: int, *, direction: Direction = "mi
 
 
 def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Direction = "min") -> BestOfK:
-    """The whole curve, for k up to `most` or the number of trials; beyond it, it would be extrapolation."""
+    """The whole curve, for k up to `most` or the number of trials; beyond it, it would be extrapolation.
+
+    Raises:
+        ValueError: no trials.
+    """
     n = len(values)
     if n < 1:
         raise ValueError("needs at least one trial")

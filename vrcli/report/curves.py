@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from vrcli.report.statistics import Array, Direction, oriented
+from vrcli.report.types import Band
 
-Band: TypeAlias = Literal["sd", "ci", "minmax", "quantile"]
 Counts: TypeAlias = NDArray[np.int64]
 
 
@@ -147,6 +147,13 @@ def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Arr
         means = np.bincount(place, np.where(np.isfinite(y), y, np.nan), len(edges) - 1) / np.maximum(counts, 1)
     some = counts > 0
     return ((edges[:-1] + edges[1:]) / 2)[some], means[some]
+
+
+def first_lost(curve: tuple[ArrayLike, ArrayLike]) -> float | None:
+    """Where a run's value stopped being finite."""
+    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
+    lost = np.flatnonzero(~np.isfinite(y))
+    return float(x[lost[0]]) if len(lost) else None
 
 
 def rescaled(steps: ArrayLike, known_steps: ArrayLike, known: ArrayLike) -> Array:

@@ -106,10 +106,17 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse a file whose ending names no format, before anything is drawn."""
+def check_suffix(path: Path, flag: str = "") -> None:
+    """Refuse a file whose ending names no format, before anything is drawn.
+
+    Args:
+        flag: the option that named it.
+
+    Raises:
+        UsageError: another ending than .png, .svg or .pdf.
+    """
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path.name}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+        raise UsageError(f"{f'{flag} {path}'.lstrip()}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 def style_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:

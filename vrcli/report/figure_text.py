@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -50,32 +50,37 @@ class Page:
         )
 
 
-def envelopes(rows: Rows, page: Page, x_label: str) -> str:
-    """The centres of every panel's envelopes, and their lowest and last values with the band's half-width."""
+def envelopes(rows: Rows, page: Page, x_label: str, more_is_better: Collection[str] = ()) -> str:
+    """The centres of every panel's envelopes, and their best and last values with the band's half-width.
+
+    Args:
+        more_is_better: panels whose highest values are quoted, not the lowest.
+    """
     parts = []
     for title, panel in _panels(rows):
         series, facts = {}, []
         for name, own in _by(panel, "optimizer"):
             label = f"{name} (n = {own[0]['runs']})"
             series[label] = ([row["x"] for row in own], [row["centre"] for row in own])
-            facts.append(_envelope_facts(name, own, x_label))
+            facts.append(_envelope_facts(name, own, x_label, highest=own[0]["panel"] in more_is_better))
         parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}")
     return "\n\n".join(parts)
 
 
-def _envelope_facts(name: str, rows: Rows, x_label: str) -> dict[str, str]:
+def _envelope_facts(name: str, rows: Rows, x_label: str, *, highest: bool) -> dict[str, str]:
+    word = "highest" if highest else "lowest"
     finite = [row for row in rows if math.isfinite(row["centre"])]
     if not finite:
-        return {"": name, "n": str(rows[0]["runs"]), "lost": str(max(row["lost"] for row in rows)), "lowest": "NaN"}
-    lowest, last = min(finite, key=lambda row: float(row["centre"])), finite[-1]
+        return {"": name, "n": str(rows[0]["runs"]), "lost": str(max(row["lost"] for row in rows)), word: "NaN"}
+    best, last = (max if highest else min)(finite, key=lambda row: float(row["centre"])), finite[-1]
     half = (last["high"] - last["low"]) / 2
     return {
         "": name,
         "n": str(last["runs"]),
         "alive at the end": str(last["n"]),
         "lost": str(sum(row["lost"] > 0 for row in rows) and max(row["lost"] for row in rows)),
-        "lowest": number(lowest["centre"]),
-        f"at {x_label}": number(lowest["x"]),
+        word: number(best["centre"]),
+        f"at {x_label}": number(best["x"]),
         "last": number(last["centre"]),
         "half band": number(half) if math.isfinite(half) else "-",
     }
@@ -110,8 +115,8 @@ def sweep(rows: Rows, page: Page, outcome: str) -> str:
     """The best so far over the trials, and the best trial of each optimizer."""
     series, facts = {}, []
     for name, points in _by(rows, "optimizer"):
-        own = [first[0] for _, first in _by(points, "trial")]
-        series[name] = ([row["trial"] for row in own], [row["best_so_far"] for row in own])
+        own = [first[0] for _, first in _by(points, "ended")]
+        series[name] = ([row["ended"] for row in own], [row["best_so_far"] for row in own])
         good = [row for row in own if math.isfinite(row["outcome"])]
         best = min(good, key=lambda row: float(row["outcome"]), default=None)
         facts.append(
@@ -125,7 +130,7 @@ def sweep(rows: Rows, page: Page, outcome: str) -> str:
                 "settings of the best": best["settings"] if best else "-",
             }
         )
-    return f"{outcome}, best so far\n{page.plot(series, 'trial')}\n\n{table(facts)}"
+    return f"{outcome}, best so far\n{page.plot(series, 'trials ended')}\n\n{table(facts)}"
 
 
 def settings_grid(rows: Rows, page: Page, outcome: str) -> str:

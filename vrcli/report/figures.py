@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vrcli.report.curves import Band, Envelope, binned, envelope
+from vrcli.report.curves import Envelope, binned, envelope, first_lost
 from vrcli.report.figure_style import (
     PAGE,
     PANEL,
@@ -27,6 +27,7 @@ from vrcli.report.figure_style import (
     whole_ticks,
 )
 from vrcli.report.statistics import Array
+from vrcli.report.types import Band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +122,7 @@ def run_curves(
     with styled():
         figure, grid = _section_grid(sections)
         styles = style_of(name for panels in sections.values() for panel in panels.values() for name in panel)
-        plain = {s: {t: _listed(panel) for t, panel in panels.items()} for s, panels in sections.items()}
+        plain = {s: {t: listed(panel) for t, panel in panels.items()} for s, panels in sections.items()}
         counts = {title: _counts(panels) for title, panels in plain.items()}
         alone = all(count == "1" for by_name in counts.values() for count in by_name.values())
         labels = {name: name for name in styles} if alone else _labels(counts)
@@ -167,7 +168,7 @@ def _own_lines(
             for at, value in zip(x.tolist(), y.tolist(), strict=True)
         ]
     for name, runs in panel.items():
-        lost = [x for x in map(_first_lost, runs.values()) if x is not None]
+        lost = [x for x in map(first_lost, runs.values()) if x is not None]
         mark_on_top(axes, lost, styles[name]["color"])
     values = [y for *_, y in lines]
     _limit(axes, values, log_where_it_serves(axes, [np.where(y > 0, y, np.nan) for y in values], log))
@@ -212,7 +213,8 @@ def _name_axes(
             note.set_in_layout(False)
 
 
-def _listed(panel: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curves]:
+def listed(panel: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curves]:
+    """The curves of one panel without the names of their runs."""
     return {name: list(runs.values()) for name, runs in panel.items()}
 
 
@@ -221,7 +223,7 @@ def _counts(panels: Panels) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in dict.fromkeys(name for panel in panels.values() for name in panel):
         mine = [panel[name] for panel in panels.values() if name in panel]
-        lost = max(sum(_first_lost(curve) is not None for curve in curves) for curves in mine)
+        lost = max(sum(first_lost(curve) is not None for curve in curves) for curves in mine)
         found[name] = f"{max(map(len, mine))}{f', {lost} lost' if lost else ''}"
     return found
 
@@ -308,7 +310,7 @@ def _panel(
     for name, curves in panel.items():
         stretched, averaged = _in_stretches(curves, stretches)
         found = envelope(stretched, band=band, level=level, grid=_grid(stretched, grid_points))
-        lost = [x for x in map(_first_lost, curves) if x is not None]
+        lost = [x for x in map(first_lost, curves) if x is not None]
         _draw(axes, name if labels is None else labels[name], found, styles[name])
         mark_on_top(axes, lost, styles[name]["color"])
         low, high = (np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))
@@ -366,12 +368,6 @@ def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> 
     axes.plot(found.x, np.where(joined, found.centre, np.nan), label=label, **style)
     axes.plot(found.x, np.where(whole, np.nan, found.centre), **{**style, "linewidth": 0.6})
     axes.fill_between(found.x, found.low, found.high, color=style["color"], alpha=0.18, linewidth=0)
-
-
-def _first_lost(curve: tuple[ArrayLike, ArrayLike]) -> float | None:
-    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
-    lost = np.flatnonzero(~np.isfinite(y))
-    return float(x[lost[0]]) if len(lost) else None
 
 
 def _rows(title: str, name: str, found: Envelope, averaged: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from vrcli.report.types import Run, Section
+from vrcli.report.types import Run, Section, section_of
 
 #: Parts of a spec that have a column of their own, or are what runs of one group differ in.
 IDENTITY = frozenset(("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed"))
@@ -35,8 +35,7 @@ class Group:
 
     @property
     def section(self) -> Section:
-        first = self.runs[0]
-        return first.task, first.dataset or "", first.dataset_fingerprint or "", first.preset or ""
+        return section_of(self.runs[0])
 
     @property
     def optimizer(self) -> str:

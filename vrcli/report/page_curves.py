@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vrcli.report.curves import Envelope, envelope, rescaled, thin, thin_envelope
+from vrcli.report.curves import Envelope, envelope, first_lost, rescaled, thin, thin_envelope
 from vrcli.report.page_json import numbers
 from vrcli.report.statistics import Array
 from vrcli.report.text_plot import LOG_FROM
-from vrcli.report.types import Column
+from vrcli.report.types import POSITIONS, Column
+from vrcli.report.wording import quantity
 
 #: What a page may spend on the envelopes of all sections and on the curves of single runs, in bytes.
 ENVELOPE_BYTES, RUN_BYTES = 8_000_000, 2_000_000
@@ -20,18 +21,8 @@ ENVELOPE_BYTES, RUN_BYTES = 8_000_000, 2_000_000
 ENVELOPE_POINT, RUN_POINT = 45, 14
 #: Fewest and most points of a line: below, a curve loses its shape; above, a screen has no pixels for them.
 FEWEST, MOST = 60, 1000
-#: Curves that are axes, not results.
-AXES = ("epoch", "wall_s")
 #: Curves that stand on the left, in the order in which they are offered.
 TRAINING = ("train_loss", "epoch_train_loss", "lr_effective", "grad_norm", "velocity_norm", "gate")
-TITLES = {
-    "train_loss": "training loss (each step)",
-    "epoch_train_loss": "training loss (epoch mean)",
-    "lr_effective": "effective learning rate",
-    "grad_norm": "gradient norm",
-    "velocity_norm": "velocity norm",
-    "gate": "gate",
-}
 
 
 class Curve(Protocol):
@@ -57,16 +48,6 @@ def points_per_run(runs: int) -> int:
     return int(np.clip(RUN_BYTES / RUN_POINT / max(1, 2 * runs), FEWEST, MOST))
 
 
-def title_of(metric: str) -> str:
-    """A metric as the name of an axis."""
-    if metric in TITLES:
-        return TITLES[metric]
-    side, _, quantity = metric.partition("_")
-    if side == "val":
-        return f"validation {quantity.replace('_', ' ')}"
-    return metric.replace("_", " ")
-
-
 def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], most: int) -> dict[str, dict[str, Any]]:
     """One line with its band per metric of a row's runs.
 
@@ -78,13 +59,13 @@ def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], 
     """
     found = {}
     for metric in dict.fromkeys(name for _, name in curves):
-        if metric in AXES:
+        if metric in POSITIONS.values():
             continue
         pairs = [pair_of(curves[run, metric]) for run in run_ids if (run, metric) in curves]
         whole = envelope(pairs, band="sd")
         drawn = thin_envelope(whole, most)
-        lost = [x for x in map(_first_lost, pairs) if x is not None]
-        clocks = {axis: [_clock(curves, run, axis) for run in run_ids] for axis in AXES}
+        lost = [x for x in map(first_lost, pairs) if x is not None]
+        clocks = {axis: [_clock(curves, run, axis) for run in run_ids] for axis in POSITIONS.values()}
         found[metric] = {
             **_positions(drawn.x, clocks),
             "c": numbers(drawn.centre),
@@ -125,12 +106,6 @@ def _positions(steps: Array, clocks: Mapping[str, Sequence[tuple[ArrayLike, Arra
     return found
 
 
-def _first_lost(pair: tuple[Array, Array]) -> float | None:
-    x, y = pair
-    lost = np.flatnonzero(~np.isfinite(y))
-    return float(x[lost[0]]) if len(lost) else None
-
-
 def run_curves(run_id: int, curves: Mapping[tuple[int, str], Curve], metrics: Iterable[str], most: int) -> list[Any]:
     """A run's own curves by step, thinned; a point that is not finite is null."""
     found = []
@@ -140,7 +115,7 @@ def run_curves(run_id: int, curves: Mapping[tuple[int, str], Curve], metrics: It
             continue
         x, y = pair_of(curve)
         kept = thin(y, most)
-        found.append({"title": title_of(metric), "x": numbers(x[kept]), "y": numbers(y[kept]), "of": len(x)})
+        found.append({"title": quantity(metric), "x": numbers(x[kept]), "y": numbers(y[kept]), "of": len(x)})
     return found
 
 
@@ -169,4 +144,4 @@ def _described(metric: str, series: Sequence[Mapping[str, Mapping[str, Any]]]) -
     """A metric's title, and whether a logarithmic axis serves it."""
     values = [v for row in series if metric in row for v in row[metric]["c"] if v is not None]
     log = bool(values) and min(values) > 0 and max(values) / min(values) >= LOG_FROM
-    return {"key": metric, "title": title_of(metric), "log": log, "percent": Column.of(metric).percent}
+    return {"key": metric, "title": quantity(metric), "log": log, "percent": Column.of(metric).percent}

@@ -26,7 +26,7 @@ from vrcli.report.page_tables import (
 from vrcli.report.runs_table import differing_settings
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
-from vrcli.report.types import Column, Known, NamedRun, Section
+from vrcli.report.types import Column, Known, NamedRun, Section, section_of
 from vrcli.report.wording import duration, number
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
@@ -162,16 +162,12 @@ def page_of(source: Source) -> Page:
 
 def _sections(source: Source) -> list[Section]:
     """Those of quoted runs and of searches, by name."""
-    return sorted({_section_of(run) for run in source.selection.runs} | {s.section for s in source.searches})
-
-
-def _section_of(run: SweptRun) -> Section:
-    return run.task, run.dataset or "", run.dataset_fingerprint or "", run.preset or ""
+    return sorted({section_of(run) for run in source.selection.runs} | {s.section for s in source.searches})
 
 
 def _section(place: int, section: Section, work: _Work) -> SectionView:
     source = work.source
-    runs = [run for run in source.selection.runs if _section_of(run) == section]
+    runs = [run for run in source.selection.runs if section_of(run) == section]
     columns = [c for c in source.columns if any(c.key in run.results for run in runs)]
     table = summarise(
         runs,
@@ -192,10 +188,10 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
         anchor=f"section-{place}",
         task=task,
         about=" · ".join(filter(None, [data, preset])),
-        glance=at_a_glance(table),
+        glance=at_a_glance(table, by_id, source.known),
         table=summary_grid(table) if table.rows else None,
         notes=table.notes,
-        verdicts=verdicts(table, by_id, work.names),
+        verdicts=verdicts(table, by_id, work.names, source.known),
         lines=_lines(table.rows, work),
         curves=lines.block(series, objective) if any(series) else None,
         searches=found,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vrcli.report import render
 from vrcli.report.comparison import Comparison, compare_all
-from vrcli.report.comparison_table import values_of
-from vrcli.report.types import Row, Run, Table
+from vrcli.report.statistics import summary
+from vrcli.report.tables import mark, rank, selector
+from vrcli.report.types import Cell, Column, Known, Row, Run, Table
 from vrcli.report.wording import MINUS, number, p_value, settings, signed, with_half_width
 
 #: Characters of a name in a legend, a heading or a sentence; tables and details have it in full.
@@ -99,41 +100,81 @@ class Verdicts:
     """Comparisons of a section's optimizers.
 
     Args:
-        chosen: some optimizer had several rows, so that its best was chosen by the values compared.
+        notes: what must be said of how the runs compared were chosen.
     """
 
     found: Sequence[Comparison]
     grid: Grid
-    chosen: bool
+    notes: Sequence[str]
 
 
-def verdicts(table: Table, runs: Mapping[int, Run], names: Mapping[str, str]) -> Verdicts | None:
+def verdicts(
+    table: Table, runs: Mapping[int, Run], names: Mapping[str, str], known: Known | None = None
+) -> Verdicts | None:
     """Each optimizer's best row with at least two seeds against that of each other; None where there is no pair.
 
-    Trials on the seeds of their own search are left out: the best of many is better than it will be again.
+    The best rows are chosen on validation, as `tables.selector` has it, whatever is compared. Trials on the seeds of
+    their own search are left out: the best of many is better than it will be again. So are runs that completed
+    without the result; a diverged one counts as worst whatever it has.
+
+    Args:
+        runs: by id.
+        names: how optimizers are written.
+        known: see `tables.summarise`.
     """
     column = next((c for c in table.columns if c.direction is not None and not c.is_cost), None)
     if column is None or column.direction is None:
         return None
-    best: dict[str, Row] = {}
-    for row in table.rows:
-        if row.n >= 2 and not row.searched:
-            best.setdefault(row.optimizer, row)
-    chosen = any(sum(row.optimizer == name for row in table.rows) > 1 for name in best)
-    groups = {}
+    eligible = [row for row in table.rows if row.n >= 2 and not row.searched and None not in row.seeds]
+    by = selector(table.columns, [runs[i] for row in eligible for i in row.run_ids], known)
+    best = chosen_rows(eligible, runs, by)
+    groups, notes = {}, []
     for name, row in best.items():
-        values = values_of([runs[i] for i in row.run_ids], column.key)
-        if None not in row.seeds and not all(run_lacks(runs[i], column.key) for i in row.run_ids):
-            groups[names[name]] = {int(s or 0): v for s, v in zip(row.seeds, values, strict=True)}
+        values = _measured(row, runs, column)
+        if len(values) < row.n:
+            notes.append(f"{row.n - len(values)} of {row.n} runs of {names[name]} have no {column.key}: left out")
+        if len(values) >= 2:
+            groups[names[name]] = values
     if len(groups) < 2:
         return None
+    if len(eligible) > len(best):
+        notes.append(f"of an optimizer with several settings its best row is compared: {_chosen_by(by, column)}")
     found = compare_all(groups, metric=column.title or column.key, direction=column.direction, level=table.level)
-    return Verdicts(found, _comparison_grid(found, table.level), chosen)
+    return Verdicts(found, _comparison_grid(found, table.level), notes)
 
 
-def run_lacks(run: Run, key: str) -> bool:
-    """Whether a completed run has no such result; a diverged one counts as worst whatever it has."""
-    return run.status == "completed" and key not in run.results
+def _chosen_by(by: Column, column: Column) -> str:
+    words = f"chosen by {by.title or by.key} of the same runs"
+    return f"{words}, so it flatters" if by.key == column.key else words
+
+
+def chosen_rows(rows: Sequence[Row], runs: Mapping[int, Run], by: Column) -> dict[str, Row]:
+    """Each optimizer's best row by a result, which need not stand in the table.
+
+    Of a result that is not known to be better when it is less or more, the first row stands: nothing is best by it.
+    """
+
+    def order(row: Row) -> tuple[Any, ...]:
+        values = list(_measured(row, runs, by).values())
+        measured = replace(row, cells={by.key: Cell(summary(values, direction=by.direction or "min"))})
+        # A run on a fresh seed before any trial of a search, however lucky the trial.
+        return row.searched, *rank(measured, by)
+
+    found: dict[str, Row] = {}
+    for row in sorted(rows, key=order) if by.direction is not None else rows:
+        found.setdefault(row.optimizer, row)
+    return found
+
+
+def _measured(row: Row, runs: Mapping[int, Run], column: Column) -> dict[int, float]:
+    """A result of a row's runs by seed: NaN where one diverged, nothing where one completed without it."""
+    found = {}
+    for seed, run in zip(row.seeds, (runs[i] for i in row.run_ids), strict=True):
+        if run.status == "diverged":
+            found[int(seed or 0)] = math.nan
+        elif column.key in run.results:
+            found[int(seed or 0)] = run.results[column.key]
+    return found
 
 
 def _comparison_grid(found: Sequence[Comparison], level: float) -> Grid:
@@ -167,17 +208,25 @@ def _key(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def at_a_glance(table: Table) -> dict[str, Any] | None:
-    """The best row of a section by its first column, and which optimizers cannot be told from it."""
+def at_a_glance(table: Table, runs: Mapping[int, Run], known: Known | None = None) -> dict[str, Any] | None:
+    """The best row of a section by its first column, and which optimizers cannot be told from it.
+
+    By a result on test data only the rows are compared that were chosen on validation, one of each optimizer.
+    """
     if not table.columns or not table.rows:
         return None
     column = table.columns[0]
-    key = column.key
-    winner = next((row for row in table.rows if row.cells[key].best), None)
+    key, rows = column.key, table.rows
+    if key.startswith("test_"):
+        by = selector(table.columns, [runs[i] for row in rows for i in row.run_ids], known)
+        chosen = chosen_rows(rows, runs, by).values()
+        unmarked = [replace(row, cells={key: Cell(row.cells[key].summary)}) for row in chosen]
+        rows = tuple(mark(unmarked, [column], table.level))
+    winner = next((row for row in rows if row.cells[key].best), None)
     if winner is None:
         return None
-    tied = [row.optimizer for row in table.rows if row.cells[key].tied and row.optimizer != winner.optimizer]
-    untested = any(row.n == 1 for row in table.rows) and len(table.rows) > 1
+    tied = [row.optimizer for row in rows if row.cells[key].tied and row.optimizer != winner.optimizer]
+    untested = any(row.n == 1 for row in rows) and len(rows) > 1
     found = winner.cells[key].summary
     return {
         "winner": winner,

@@ -23,9 +23,10 @@ from vrcli.report.figure_style import (
     styled,
 )
 from vrcli.report.profiles import Sensitivity, sensitivity_of
-from vrcli.report.sweep_figures import LOST, Trial, norm_of, outcome_bar, words
+from vrcli.report.sweep_figures import LOST, Trial, norm_of, outcome_bar
 from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import setting as shown
+from vrcli.report.wording import settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -207,8 +208,8 @@ def parallel(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "bes
             _parallel_lines(axes, found, norm, outcome_label)
             axes.set_title(f"{name}\n", loc="left", fontweight="bold")
             rows += [
-                {"optimizer": name, "trial": i + 1, "settings": words(t.settings), "outcome": t.outcome}
-                for i, t in enumerate(found)
+                {"optimizer": name, "trial": t.number, "settings": settings(t.settings), "outcome": t.outcome}
+                for t in found
             ]
         if norm is not None:
             outcome_bar(figure, [line[0] for line in grid], norm, outcome_label)

@@ -25,7 +25,7 @@ from vrcli.report.figure_style import (
     whole_ticks,
 )
 from vrcli.report.text_plot import LOG_FROM
-from vrcli.report.wording import setting as shown
+from vrcli.report.wording import settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,12 +45,14 @@ class Trial:
         outcome: the objective, smaller is better; NaN or infinite when the trial diverged.
         x: positions of its curve, empty when no curve is drawn.
         y: values of its curve.
+        number: of the trial in its search, counted from 1; None where it is none of a search.
     """
 
     settings: Mapping[str, Any]
     outcome: float
     x: ArrayLike = ()
     y: ArrayLike = ()
+    number: int | None = None
 
     @property
     def diverged(self) -> bool:
@@ -65,7 +67,7 @@ def sweep(
     The optimizers share the axes and the colours, so that the spread of one can be held against that of the others.
 
     Args:
-        trials: in the order in which they were run, by optimizer.
+        trials: in the order in which they ended, by optimizer.
     """
     with styled():
         count = max(1, len(trials))
@@ -105,7 +107,7 @@ def _best_so_far(axes: Axes, trials: Mapping[str, Sequence[Trial]], outcome_labe
     log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
     # No label on the axis: it would push the columns apart.
     axes.set_title(f"{outcome_label}\nso far")
-    axes.set_xlabel("trial")
+    axes.set_xlabel("trials ended")
     whole_ticks(axes)
     return rows
 
@@ -149,22 +151,18 @@ def _share_loss_axis(axes: Sequence[Axes], values: Sequence[Any]) -> None:
 def _sweep_rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dict[str, Any]]:
     """One row per point of each trial's curve; one for a trial without a curve."""
     rows: list[dict[str, Any]] = []
-    for number, (trial, so_far) in enumerate(zip(trials, best, strict=True), 1):
+    for place, (trial, so_far) in enumerate(zip(trials, best, strict=True), 1):
         about = {
             "optimizer": name,
-            "trial": number,
-            "settings": words(trial.settings),
+            "trial": trial.number,
+            "ended": place,
+            "settings": settings(trial.settings),
             "outcome": trial.outcome,
             "best_so_far": so_far,
         }
         x, y = np.asarray(trial.x, dtype=np.float64).tolist(), np.asarray(trial.y, dtype=np.float64).tolist()
         rows += [{**about, "x": at, "y": value} for at, value in zip(x or [math.nan], y or [math.nan], strict=True)]
     return rows
-
-
-def words(settings: Mapping[str, Any]) -> str:
-    """ "lr=0.003 normgrad=T"."""
-    return " ".join(f"{name}={shown(value)}" for name, value in settings.items())
 
 
 def outcome_bar(figure: Figure, axes: Sequence[Axes], norm: Normalize, label: str) -> None:

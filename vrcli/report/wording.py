@@ -12,6 +12,21 @@ from vrcli.secret import masked
 
 MINUS = "\u2212"
 
+#: Curves that are not called after a split.
+QUANTITIES = {
+    "grad_norm": "gradient norm",
+    "lr_effective": "effective learning rate",
+    "wall_s": "wall time (s)",
+}
+#: Beginnings of the names of results and curves, in words, and what stands behind them.
+SIDES = (
+    ("best_val_", "best validation", ""),
+    ("val_", "validation", ""),
+    ("test_", "test", ""),
+    ("train_", "training", ""),
+    ("epoch_train_", "training", " (epoch mean)"),
+)
+
 
 def number(value: float, digits: int = 4) -> str:
     """A value in `digits` significant digits; "nan" and "inf" as words.
@@ -79,9 +94,19 @@ def setting(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def settings(values: dict[str, object]) -> str:
+def settings(values: Mapping[str, object]) -> str:
     """ "lr=0.003 beta3=1"."""
     return " ".join(f"{name}={setting(value)}" for name, value in values.items())
+
+
+def quantity(name: str) -> str:
+    """A result or a curve as its axis is called: "validation loss" for val_loss, "training loss (epoch mean)"."""
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    for prefix, side, note in SIDES:
+        if name.startswith(prefix):
+            return f"{side} {name.removeprefix(prefix).replace('_', ' ')}{note}"
+    return name.replace("_", " ")
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,66 @@
+"""Databases that several tests of commands read: seeds of two optimizers, and searches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from db.store import Store
+
+
+@pytest.fixture
+def seeds(stored: Callable[..., int]) -> list[int]:
+    """Three seeds of two optimizers; one run of the second lost its last validation."""
+    ids = [stored("adamw", seed=seed, loss=0.10 + 0.01 * seed) for seed in range(3)]
+    ids += [stored("sgd", seed=seed, loss=0.20 + 0.02 * seed) for seed in range(2)]
+    return [*ids, stored("sgd", seed=2, loss=0.3, status="diverged")]
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> pd.DataFrame:
+    """Two searches of six trials with curves, one trial of each diverged and one failed; the trials as a frame."""
+    rows: list[dict[str, Any]] = []
+    with Store.open(tmp_path / "vr.db") as store:
+        for optimizer, worse in (("adamw", 1.0), ("sgd", 2.0)):
+            about = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "ab"}
+            more = {"optimizer": optimizer, "epochs": 3, "seeds": [0], "search": "gp"}
+            sweep = store.create_sweep({**about, **more}, key=optimizer, trials=6)
+            for number in range(6):
+                lr = 10.0 ** (number - 5)
+                trial = store.add_trial(sweep.id, optimizer, {"lr": lr, "nesterov": number % 2 == 0})
+                store.start_trial(trial.id)
+                if number == 0:
+                    store.finish_trial(trial.id, "failed", error="no memory")
+                    continue
+                lost = number == 5
+                value = math.nan if lost else worse * (0.1 + (number - 3) ** 2)
+                spec = {**about, "optimizer": optimizer, "seed": 0, "task_settings": {}, "training": {"epochs": 3},
+                        "optimizer_settings": {"lr": lr, "nesterov": number % 2 == 0}, "device": "cpu"}  # fmt: skip
+                run = store.begin_run(
+                    spec, spec_id=f"{optimizer}{number}", provenance={}, sweep_id=sweep.id, trial_id=trial.id
+                )
+                y = [math.nan] * 3 if lost else [3 * value, 2 * value, value]
+                points = {"val_loss": ([2, 4, 6], y), "epoch": ([2, 4, 6], [1.0, 2.0, 3.0])}
+                store.add_points(run.id, points)
+                store.finish_run(run.id, "diverged" if lost else "completed", results={"best_val_loss": value})
+                store.finish_trial(trial.id, "diverged" if lost else "completed", value=value)
+                rows.append({"optimizer": optimizer, "lr": lr, "value": value, "run": run.id})
+            store.set_sweep_status(sweep.id, "completed")
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def stored_curves(tmp_path: Path) -> Callable[[str], dict[int, pd.Series]]:
+    """Reads the stored points of one metric: values by step, by run."""
+
+    def read(metric: str) -> dict[int, pd.Series]:
+        with Store.open(tmp_path / "vr.db", mode="read") as store:
+            found = store.curves([run.id for run in store.runs()], metric)
+        return {run: pd.Series(list(curve.values), index=list(curve.steps)) for (run, _), curve in found.items()}
+
+    return read
