@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_a_folder_in_use_is_refused(vr, tmp_path: Path) -> None:
     (tmp_path / "used" / "file").touch()
     done = vr("bench", "store", "--folder", tmp_path / "used")
     assert (done.code, done.err) == (2, f"vr: --folder {tmp_path / 'used'} must be an empty folder\n")
+
+
+def test_a_missing_mlflow_is_named(vr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    (tmp_path / "new").mkdir()
+    done = vr("bench", "store", "--mlflow", "--folder", "new")
+    assert (done.code, done.err) == (2, "vr: --mlflow needs MLflow: pip install 'vrcli[mlflow]'\n")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_mlflow_writes_the_same_points(vr, tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_what_cannot_be_written_is_refused(vr, stored, tmp_path, words, expected
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
+def test_the_curves_of_all_runs_are_looked_up_at_once(vr, stored, monkeypatch):
+    for seed in range(4):
+        stored(seed=seed)
+    asked, metrics = [], Store.metrics
+    monkeypatch.setattr(Store, "metrics", lambda self, ids: asked.append(ids) or metrics(self, ids))
+    assert vr("runs", "export", "-o", "out.csv", "--metric", "val_loss").code == 0
+    assert asked == [[1, 2, 3, 4]]
+    assert vr("runs", "diff", "1", "2", "--metric", "val_loss").code == 0
+    assert asked[1:] == [[1, 2]]
+    for words, of in ((["export", "-o", "new.csv"], "these runs"), (["show", "1"], "run 1")):
+        done = vr("runs", *words, "--metric", "zzz")
+        assert done.err.startswith(f"vr: --metric zzz is no curve of {of}; there are train_loss, "), done.err
+
+
 def test_an_empty_database_is_no_fault(vr, tmp_path: Path):
     Store.open(tmp_path / "vr.db").close()
     done = vr("runs", "export", "-o", "out.csv")

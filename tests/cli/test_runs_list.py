@@ -77,3 +77,20 @@ def test_a_list_takes_the_filters_and_says_when_there_are_more(vr, stored):
     assert vr("runs", "list", "--status", "running").out == "no runs are running\n"
     assert json.loads(vr("runs", "list", "--status", "running", "--format", "json").out) == []
     assert "did you mean adamw" in vr("runs", "list", "--opt", "adamm").err
+
+
+def test_samples_never_overwrite_the_database(vr, stored, tmp_path):
+    with Store.open(tmp_path / "vr.db") as store:
+        run = store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="r", provenance={})
+        store.add_artifact(run.id, "samples.png", b"a picture", media_type="image/png")
+        store.finish_run(run.id, "failed")
+    (tmp_path / "link.db").symlink_to(tmp_path / "vr.db")
+    before = (tmp_path / "vr.db").read_bytes()
+    for path in ("vr.db", "./vr.db", tmp_path / "vr.db", "link.db", "vr.db-wal"):
+        done = vr("runs", "show", "1", "--samples", path)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"vr: --samples {Path(path)} is the database that is read; name another file\n"
+        assert (tmp_path / "vr.db").read_bytes() == before
+    assert vr("runs", "show", "1", "--samples", "nowhere/p.png").code == 2
+    assert vr("runs", "show", "1", "--samples", "p.png").code == 0
+    assert (tmp_path / "p.png").read_bytes() == b"a picture"

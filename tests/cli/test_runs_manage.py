@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pexpect
 import pytest
 
 from db.store import Store
+from vrcli.cli import runs_manage
+from vrcli.errors import UsageError
 
 
 def _ids(tmp_path: Path) -> list[int]:
@@ -53,6 +56,7 @@ def test_rm_asks_on_a_terminal(vr, stored, tmp_path, answer, left):
     child = pexpect.spawn(sys.executable, ["-m", "vrcli", "runs", "rm", "1"], cwd=str(tmp_path), timeout=30)
     child.expect("remove 1 run for good")
     child.sendline(answer)
+    child.expect("removed run 1" if answer == "y" else "vr: nothing was removed")
     child.expect(pexpect.EOF)
     assert _ids(tmp_path) == left
 
@@ -63,7 +67,13 @@ def test_a_tag_can_be_changed_and_taken_away(vr, stored):
     (run,) = json.loads(vr("runs", "list", "--tag", "new", "--format", "json").out)
     assert run["results"]["best_val_loss"] == 0.1
     assert vr("runs", "tag", "1").out == "run 1: tag new -> none\n"
-    assert vr("runs", "tag", "1", "").code == 2
+    for unusable in ("", "   ", "x" * 256):
+        done = vr("runs", "tag", "1", unusable)
+        assert (done.code, done.err) == (2, "vr: a tag is a word of 1 to 255 letters\n")
+    assert vr("runs", "tag", "1", f"  {'x' * 255} ").out == f"run 1: tag none -> {'x' * 255}\n"
+    assert vr("runs", "tag", "1", " x ").code == 0
+    (run,) = json.loads(vr("runs", "list", "--tag", "x", "--format", "json").out)
+    assert run["tag"] == "x"
     assert vr("runs", "tag", "4", "x").code == 2
 
 
@@ -133,3 +143,31 @@ def test_what_cannot_be_trained_again_is_refused(vr, stored, tmp_path):
         assert expected in done.err
         assert len(done.err.splitlines()) == 1
     assert _ids(tmp_path) == [1, 2, 3]
+
+
+def test_other_versions_and_other_data_are_said(spirals, vr, tmp_path):
+    spirals("--opt", "adamw")
+    with Store.open(tmp_path / "vr.db") as store:
+        spec = store.run(1).spec
+        changed = {**spec, "versions": {**spec["versions"], "torch": "0.1"}, "dataset_fingerprint": "other"}
+        other = store.begin_run(changed, spec_id="x", provenance=store.run(1).provenance)
+        store.finish_run(other.id, "failed")
+    done = vr("runs", "retry", "2", "--quiet")
+    assert done.code == 0, done.err
+    torch = spec["versions"]["torch"]
+    assert f"torch {torch} instead of 0.1: other versions may give other bits" in done.err
+    assert f"the data differ: {spec['dataset_fingerprint']} instead of other" in done.err
+    plain = vr("runs", "rerun", "1", "--quiet")
+    assert "instead of" not in plain.err
+
+
+def test_nobody_is_asked_where_only_one_side_is_a_terminal(monkeypatch):
+    for stdin, stderr in ((True, False), (False, True), (False, False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(runs_manage, "sys", _streams(stdin, stderr))
+            with pytest.raises(UsageError, match=r"^remove it\? Nobody can be asked here: --yes says so; nothing was"):
+                runs_manage.confirm("remove it?")
+
+
+def _streams(stdin: bool, stderr: bool) -> SimpleNamespace:
+    return SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: stdin), stderr=SimpleNamespace(isatty=lambda: stderr))

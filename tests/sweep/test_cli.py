@@ -7,6 +7,7 @@ import io
 import json
 import shlex
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,44 @@ def test_failed_trials_are_done_again_when_their_cause_is_mended(vr, inline, mon
     assert [trial.attempt for trial in after] == [2 if trial.number in failed else 1 for trial in before]
 
 
+def test_the_outcome_alone_is_one_line_an_optimizer(vr, inline):
+    done = vr("sweep", *VALLEY, "--trials", 3, "--opt", "vradam", "--opt", "adamw", "--quiet")
+    lines = done.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["vradam", "adamw"]
+    assert all("of 3 trials  vr run valley:Valley --opt" in line for line in lines)
+    assert vr("sweeps", "resume", 1, "--quiet").out.splitlines() == lines[:1]
+
+
+def test_the_printed_command_runs_on_a_seed_that_did_not_choose_its_settings(vr, inline):
+    done = vr("sweep", *VALLEY, "--trials", 3, "--seed", 4, "--seeds", 2)
+    command = next(line for line in done.out.splitlines() if line.startswith("  vr run"))
+    assert "--seed 6 " in command
+
+
+def test_a_best_at_the_end_of_an_axis_is_said(vr, inline):
+    """The loss falls with the learning rate over all of this range."""
+    done = vr("sweep", *VALLEY, "--opt", "sgd", "--trials", 6, "--space", "lr=log:1e-7:1e-5")
+    assert "sgd: best lr=1e-05 at the end of what was searched" in done.err
+    wide = vr("sweep", *VALLEY, "--opt", "sgd", "--trials", 8, "--space", "lr=log:1e-4:10")
+    assert "at the end" not in wide.err
+
+
+def test_fresh_seeds_that_are_stored_are_not_advised_again(vr, inline):
+    assert "flattered" in vr("sweep", *VALLEY, "--trials", 2).out
+    vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 2)
+    again = vr("sweeps", "resume", 1).out
+    assert "flattered" not in again
+    assert "2 runs on fresh seeds are stored" in again
+
+
+def test_a_sweep_whose_process_is_gone_does_not_answer(vr, inline):
+    vr("sweep", *VALLEY, "--trials", 2)
+    with sqlite3.connect("vr.db") as connection:
+        connection.execute("UPDATE sweeps SET status = 'running', pid = 999999, process = 'gone'")
+    assert "not answering" in vr("sweeps", "list").out
+    assert "not answering" in vr("sweeps", "show", 1).out
+
+
 def test_pruned_trials_are_marked(vr, inline):
     done = vr(
         "sweep", *VALLEY, "--trials", 8, "--search", "random", "--prune", "median", "--epochs", 5, "--format", "json"
@@ -214,3 +253,30 @@ def test_nonsense_is_refused_and_nothing_is_written(vr, inline, words, says):
     assert says in done.err
     assert len(done.err.splitlines()) == 1
     assert not Path("vr.db").exists()
+
+
+def test_a_sweep_outlives_its_runs(vr, inline):
+    """The trials keep what they found; only the curves behind them are gone."""
+    wish = (*VALLEY, "--search", "sobol")
+    assert vr("sweep", *wish, "--trials", 2, "--confirm-seeds", 1).code == 0
+    before = json.loads(vr("sweeps", "show", 1, "--format", "json").out)
+    with Store.open("vr.db", mode="read") as store:
+        runs = [run.id for run in store.runs(sweep=1)]
+    done = vr("runs", "rm", *runs, "--yes")
+    assert done.code == 0, done.err
+    assert f"a trial of sweep {before['name']}" in done.err
+    assert f"a confirmation of sweep {before['name']}" in done.err
+    after = json.loads(vr("sweeps", "show", 1, "--format", "json").out)
+    for key in ("ended", "statuses", "convergence"):
+        assert after[key] == before[key]
+    assert (after["best"]["value"], after["best"]["run_ids"]) == (before["best"]["value"], [])
+    for words in (["show", 1], ["list"], ["export", 1], ["resume", 1, "--threads", 1]):
+        done = vr("sweeps", *words)
+        assert done.code == 0, (words, done.err)
+    with Store.open("vr.db") as store:
+        store.resume_sweep(1, trials=3)
+        store.set_sweep_status(1, "interrupted")
+        assert store.check() == []
+    resumed = vr("sweeps", "resume", 1, "--threads", 1, "--format", "json")
+    assert resumed.code == 0, resumed.err
+    assert json.loads(resumed.out)["sweeps"][0]["trials"] == 3
