@@ -12,7 +12,7 @@ import pytest
 
 from tasks import registry
 from tasks.base import Metric
-from vrcli.cli.report import declared
+from vrcli.cli.report_table import declared
 
 ROOT = Path(__file__).parents[2]
 SPIRALS = "vrcli.scaffold.task_template:Spirals"

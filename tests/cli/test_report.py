@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -75,6 +76,17 @@ def test_pooling_by_a_setting_says_what_was_pooled(vr, stored) -> None:
         (("--pivot", "test_loss", "--columns", "task,lr"), "--columns names one thing with --pivot"),
         (("--pivot", "test_loss", "--group-by", "lr"), "leave one of them out"),
         (("--pivot", "test_loss", "--sort", "n"), "--sort n is no row or result"),
+        (("--pivot", "test_loss", "--sort", "task"), "--sort task is no row or result"),
+        (("--pivot", "test_loss", "--columns", "optimizer", "--sort", "optimizer"), "--sort optimizer is no row"),
+        (("cnn", "--pivot", "test_loss", "--columns", "lr", "--sort", "task"), "--sort task is no row or result"),
+        (("--pivot", "test_loss", "--columns", "all"), "--columns all is no column"),
+        (("--pivot", "test_loss", "--best"), "--best: --pivot shows the best settings in each cell anyway"),
+        (("--pivot", ","), "--pivot names nothing"),
+        (("--columns", ""), "--columns names nothing"),
+        (("--group-by", ""), "--group-by names nothing"),
+        (("--sort", "-"), "--sort names nothing"),
+        (("--rows", ""), "--rows names nothing"),
+        (("--group-by", "batch_size", "--sort", "-lr"), "--sort lr: --group-by pools runs that differ in it"),
         (("--spread", "cii"), "--spread cii is not known; did you mean ci?"),
         (("--level", "95"), "--level must be between 0 and 1, got 95"),
         (("--format", "mardown"), "--format mardown is not known; did you mean markdown?"),
@@ -90,6 +102,77 @@ def test_what_makes_no_sense_is_refused_in_one_line(vr, filled, words, says) -> 
     assert (done.code, done.out) == (2, "")
     assert says in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["final_train_loss", "test_loss", "test_accuracy", "wall_s"])
+def test_settings_are_chosen_on_the_validation_set(vr, stored, name: str) -> None:
+    """Of two settings one is better on validation and the other by every result that must not choose."""
+    for lr, loss, tempting in ((0.1, 0.1, 0.9), (0.2, 0.5, 0.1)):
+        results = {"final_train_loss": tempting, "test_loss": tempting, "test_accuracy": loss, "wall_s": tempting}
+        stored("adamw", loss=loss, lr=lr, results=results)
+    for words in (["--best", "--metric", name], ["--pivot", name]):
+        shown = json.loads(vr("report", *words, "--format", "json").out)
+        (row,) = shown["rows"]
+        (cell,) = row.get("cells", [row])
+        assert cell["settings"]["lr"] == 0.1
+        assert cell["metrics"][name]["mean"] == (0.1 if name == "test_accuracy" else 0.9)
+        assert any("best val loss" in note for note in shown["notes"])
+
+
+def test_all_stands_for_every_column(vr, filled) -> None:
+    heads = vr("report", "cnn", "--columns", "all,lr", "--metric", "test_loss", "--format", "text").out.splitlines()[0]
+    alone = vr("report", "cnn", "--columns", "all", "--format", "text").out.splitlines()[0]
+    titles = [re.split(r"\s{2,}", line.strip()) for line in (heads, alone)]
+    assert "all" not in heads.split()
+    assert sorted(titles[0]) == sorted([*titles[1], "lr"])
+    assert titles[1].index("best val loss") < titles[1].index("epochs"), "the first result orders the rows"
+
+
+def test_notes_are_about_what_is_shown(vr, filled, stored) -> None:
+    for seed in range(3):
+        stored("lost", seed=seed, loss=0.1, status="diverged" if seed else "completed")
+    full = vr("report", "cnn").out
+    for mark in ("± is", "†", "‡", "**"):
+        assert mark in full
+    for columns in ("optimizer,n", "optimizer,lr,settings,n"):
+        bare = vr("report", "cnn", "--columns", columns).out
+        for mark in ("±", "†", "‡", "**", "NaN"):
+            assert mark not in bare, mark
+    stored("alone", loss=5.0, epochs=9)
+    assert "§ budgets" in vr("report", "cnn", "--columns", "optimizer,budget").out
+    assert "§" not in vr("report", "cnn", "--columns", "optimizer,n").out
+    assert "n = 1 is not tested" in vr("report", "cnn", "--columns", "optimizer,best_val_loss").out
+    assert "n = 1 is not tested" not in vr("report", "cnn", "--columns", "optimizer,n").out
+    everything = json.loads(vr("report", "cnn", "--columns", "optimizer,n", "--format", "json").out)
+    assert any("±" in note for note in everything["notes"]), "there every number is shown"
+
+
+def test_what_was_pooled_over_is_counted_in_its_column(vr, filled) -> None:
+    rows = vr("report", "cnn", "--group-by", "width", "--columns", "optimizer,lr", "--format", "text").out.splitlines()
+    assert {tuple(row.split()[:3]) for row in rows[2:4]} == {("vradam", "2", "values"), ("adamw", "0.01")}
+
+
+def test_the_best_by_a_result_of_the_tasks_own(vr, stored) -> None:
+    """What the task declares decides whether less or more is better."""
+    for lr, distinct in ((0.1, 9.0), (0.2, 2.0)):
+        results = {"best_val_distinct": distinct, "val_reward": distinct, "test_reward": 1.0}
+        stored("adamw", task="gflownet", lr=lr, loss=distinct, results=results)
+    for name, by in (("val_reward", "val reward"), ("test_reward", "best val distinct")):
+        for words in (["--best", "--metric", name], ["--pivot", name]):
+            shown = json.loads(vr("report", *words, "--format", "json").out)
+            (cell,) = shown["rows"][0].get("cells", shown["rows"])
+            assert cell["settings"]["lr"] == 0.1
+            assert any(f"by {by}" in note for note in shown["notes"])
+
+
+def test_what_nobody_knows_the_best_of_is_refused_by_its_name(vr, stored) -> None:
+    for lr in (0.1, 0.2):
+        stored("adamw", lr=lr, results={"best_val_a": lr, "test_a": lr})
+    for words in (["--best", "--metric", "test_a"], ["--pivot", "test_a"]):
+        done = vr("report", *words)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith(f"vr: {words[0]}: whether less or more best_val_a is better is not known")
+    assert vr("report", "--pivot", "test_a", "--rows", "lr").code == 0, "nothing is chosen there"
 
 
 def test_filters_reach_the_table(vr, filled) -> None:

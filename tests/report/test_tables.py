@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from vrcli.report.statistics import t_interval
-from vrcli.report.tables import default_columns, render, summarise
+from vrcli.report.tables import default_columns, render, selector, summarise
 from vrcli.report.types import Column
 
 RNG = np.random.default_rng(0)
@@ -253,8 +253,15 @@ def test_nothing_is_best_by_a_metric_that_nobody_declared(make_run, name) -> Non
     runs = [make_run(n, s, 0.1, results={key: v + s}) for n, v in (("a", 1.0), ("b", 9.0)) for s in range(3)]
     table = summarise(runs, [key])
     assert not any(cell.best or cell.tied for cell in cells(table, key).values())
-    with pytest.raises(ValueError, match=key):
+    with pytest.raises(ValueError, match=f"^whether less or more {key} is better is not known, so nothing is best by"):
         summarise(runs, [key], one_per_optimizer=True)
+
+
+@pytest.mark.parametrize("name", ["val_loss", "best_val_reward", "final_val_accuracy"])
+def test_only_results_on_validation_choose(name) -> None:
+    columns = [Column.of(key) for key in ("final_train_loss", "train_loss", "test_loss", "wall_s", "best_step", name)]
+    assert selector(columns, []).key == name
+    assert selector(columns[:-1], []).key == "best_val_loss"
 
 
 # -- what is asked for -------------------------------------------------------------------------------------------------

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
-from vrcli.cli.report_table import EMPTY, Wish, declared, table_of
+from vrcli.cli.report_table import EMPTY, Wish, table_of
 from vrcli.errors import UsageError, nearest
+from vrcli.report.types import Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,16 +21,12 @@ if TYPE_CHECKING:
 
     from db.records import RunRecord
     from db.store import Store
-    from vrcli.report.types import Spread
-
-__all__ = ["declared", "report", "stopped_early", "trial_counts"]
 
 #: Formats by the ending of the file, where none is named.
 ENDINGS = {
     ".html": "html", ".htm": "html", ".md": "markdown", ".tex": "latex_booktabs", ".csv": "csv", ".tsv": "tsv",
     ".json": "json", ".txt": "text", ".rst": "rst",
 }  # fmt: skip
-SPREADS = ("ci", "sd", "minmax", "none")
 
 COLUMNS = typer.Option(
     None, "--columns", metavar="NAMES", show_default=False,
@@ -100,7 +97,8 @@ def report(
     wanted = Filter(tasks or (), opt, preset, tag, group, sweep, where, since)
     with no_garbage_collection():
         wish = Wish(
-            metric, _names([columns or ""]), _names(pivot) if pivot or rows else None, rows, _names(group_by), sort,
+            metric, _names("--columns", [] if columns is None else [columns]),
+            _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
             _spread(spread), level, every_trial, best_only, _format(format, output),
         )  # fmt: skip
         check(wish, output, database)
@@ -172,15 +170,18 @@ def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wis
 # -- what was asked for -----------------------------------------------------------------------------------------------
 
 
-def _names(texts: Iterable[str]) -> list[str]:
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+def _names(flag: str, texts: Sequence[str]) -> list[str]:
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if texts and not names:
+        raise UsageError(f"{flag} names nothing; vr report --help says what it takes")
+    return names
 
 
 def _spread(name: str) -> Spread:
-    for known in ("ci", "sd", "minmax", "none"):
-        if name == known:
-            return known
-    raise UsageError(f"--spread {name} is not known{nearest(name, SPREADS) or '; ' + ', '.join(SPREADS)}")
+    known = get_args(Spread)
+    if name not in known:
+        raise UsageError(f"--spread {name} is not known{nearest(name, known) or '; ' + ', '.join(known)}")
+    return cast(Spread, name)
 
 
 def _format(name: str | None, output: Path | None) -> str:
@@ -201,11 +202,16 @@ def check(wish: Wish, output: Path | None, database: str) -> None:
     """
     if not 0 < wish.level < 1:
         raise UsageError(f"--level must be between 0 and 1, got {wish.level:g}")
+    for flag, text in (("--sort", wish.sort), ("--rows", wish.rows)):
+        if text is not None and not text.strip(" -"):
+            raise UsageError(f"{flag} names nothing; vr report --help says what it takes")
     if wish.pivot is not None:
         if len(wish.columns) > 1:
             raise UsageError("--columns names one thing with --pivot: task, dataset, preset, optimizer or a setting")
         if wish.group_by:
             raise UsageError("--group-by pools settings, --pivot shows the best of them; leave one of them out")
+        if wish.best_only:
+            raise UsageError("--best: --pivot shows the best settings in each cell anyway; leave one of them out")
     if output is not None:
         if wish.format == "html":
             check_page(wish)

@@ -37,7 +37,7 @@ def write_page(
     from vrcli.report.page import render_page
     from vrcli.report.page_data import page_of
 
-    check_output(path)
+    check_output(path, database=store.label)
     if len(runs) >= MANY:
         notice(f"reading the curves of {len(runs)} runs")
     text = render_page(page_of(source_of(store, runs, metrics=metrics, command=command)))
@@ -53,7 +53,8 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from datetime import UTC, datetime
 
     from vrcli import __version__
-    from vrcli.cli.report import declared, stopped_early, trial_counts
+    from vrcli.cli.report import stopped_early, trial_counts
+    from vrcli.cli.report_table import declared
     from vrcli.report.groups import FINISHED
     from vrcli.report.page_data import Source, selection_notes
     from vrcli.report.selection import quotable

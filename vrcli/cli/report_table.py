@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from vrcli.errors import UsageError, nearest
+from vrcli.report.types import Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
 
     from db.records import RunRecord
     from vrcli.report.selection import Selection
-    from vrcli.report.types import Column, Known, Spread, Table
+    from vrcli.report.types import Known, Run, Spread, Table
 
 #: What is said where there is nothing to show.
 EMPTY = "no finished runs yet; start with: vr run cnn --opt vradam"
 RAW = ("csv", "tsv", "json")
+#: The column that stands for every column.
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -92,26 +95,21 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
 
 
 def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.layout import FIELDS, fit
-    from vrcli.report.tables import SORTS, render, selector, summarise
+    from vrcli.report.layout import fit
+    from vrcli.report.tables import render, selector, summarise
 
     runs = selection.runs
-    results, settings = _vocabulary(selection, wish)
-    everything = wish.columns == ["all"]
-    if not everything:
-        _known("--columns", wish.columns, {*FIELDS, *results, *settings, "all"}, "column")
-    _known("--group-by", wish.group_by, settings, "setting")
-    if wish.sort:
-        _known("--sort", [wish.sort.removeprefix("-")], {*SORTS, *results, *settings}, "column")
-    names = [*wish.metrics, *(name for name in wish.columns if name in results)]
-    columns = _columns(selection, names or (sorted(results) if everything else []), exact=bool(wish.columns))
-    if wish.best_only and selector(columns, runs).direction is None:
-        raise UsageError(f"--best: whether less or more {columns[0].key} is better is not known; order by a --metric")
+    columns = _asked(selection, wish)
+    known = _directions([*columns, *([selector(columns, runs)] if wish.best_only else [])], runs)
+    columns = [Column.of(column.key, known) for column in columns]
+    if wish.best_only:
+        _choosable("--best", selector(columns, runs, known))
     table = summarise(
-        runs, columns, trials=selection.trials, pruned=pruned, one_per_optimizer=wish.best_only,
+        runs, columns, trials=selection.trials, pruned=pruned, known=known, one_per_optimizer=wish.best_only,
         group_by=wish.group_by, sort=wish.sort, level=wish.level, spread=wish.spread,
     )  # fmt: skip
-    table, notices = _shaped(table, wish, everything)
+    _sorted_by_what_is_there(table, wish)
+    table, notices = _shaped(table, wish), []
     if not wish.columns and not wish.metrics and wish.format not in (*RAW, "html", "unsafehtml"):
         table, dropped = fit(table)
         if dropped:
@@ -121,20 +119,84 @@ def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, lis
     return render(table, wish.format), notices
 
 
-def _shaped(table: Table, wish: Wish, everything: bool) -> tuple[Table, list[str]]:
-    """The table with the columns that were asked for."""
-    from vrcli.report.layout import every_name
+def _asked(selection: Selection, wish: Wish) -> list[Column]:
+    """The results that the plain table is about, the first of which orders it; refuses names that no run has."""
+    from vrcli.report.layout import FIELDS
+    from vrcli.report.tables import SORTS, default_columns
 
-    if everything:
-        return replace(table, shown=tuple(every_name(table))), []
+    results, settings = _vocabulary(selection, wish)
+    _known("--columns", [name for name in wish.columns if name != ALL], {*FIELDS, *results, *settings, ALL}, "column")
+    _known("--group-by", wish.group_by, settings, "setting")
+    if wish.sort:
+        _known("--sort", [wish.sort.removeprefix("-")], {*SORTS, *results, *settings}, "column")
+    names = [*wish.metrics, *(name for name in wish.columns if name in results)]
+    if ALL in wish.columns:
+        names += [column.key for column in default_columns(selection.runs)] + sorted(results)
+    return _columns(selection, names, exact=bool(wish.columns))
+
+
+def _choosable(flag: str, by: Column) -> None:
+    if by.direction is None:
+        raise UsageError(
+            f"{flag}: whether less or more {by.key} is better is not known; choose by another result on validation "
+            "with --metric"
+        )
+
+
+def _sorted_by_what_is_there(table: Table, wish: Wish) -> None:
+    """Refuse to order rows by a setting that they were pooled over."""
+    from vrcli.report.tables import SORTS
+
+    name = (wish.sort or "").removeprefix("-")
+    if name in SORTS or any(name in row.cells for row in table.rows):
+        return
+    if any(name in row.varying for row in table.rows):
+        raise UsageError(f"--sort {name}: --group-by pools runs that differ in it; leave one of them out")
+
+
+def _shaped(table: Table, wish: Wish) -> Table:
+    """The table with the columns that were asked for."""
+    from vrcli.report.layout import every_name, show
+
     if not wish.columns:
-        return table, []
-    return replace(table, shown=tuple(dict.fromkeys([*wish.columns, *wish.metrics]))), []
+        return table
+    names = [own for name in wish.columns for own in (every_name(table) if name == ALL else [name])]
+    names = list(dict.fromkeys([*names, *wish.metrics]))
+    # What has every number has every note as well.
+    return replace(table, shown=tuple(names)) if wish.format in RAW else show(table, names)
 
 
 def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.pivot import FIELDS, pivot, render
+    from vrcli.report.pivot import pivot, render, sorts
     from vrcli.report.tables import default_columns, selector, summarise
+
+    runs = selection.runs
+    rows, columns = _axes(selection, wish)
+    default = default_columns(runs)[0]
+    metrics = _columns(selection, [*(wish.pivot or []), *wish.metrics] or [default.key])
+    known = _directions([*metrics, default, selector(metrics, runs)], runs)
+    metrics = [Column.of(metric.key, known) for metric in metrics]
+    chosen_by = selector(metrics, runs, known)
+    if chosen_by.direction is None:
+        chosen_by = default_columns(runs, known)[0]
+    table = summarise(
+        runs, list(dict.fromkeys([*metrics, chosen_by])), trials=selection.trials, pruned=pruned,
+        level=wish.level, spread=wish.spread,
+    )  # fmt: skip
+    if wish.sort:
+        places = sorts(table, metrics, rows=rows, columns=columns)
+        _known("--sort", [wish.sort.removeprefix("-")], places, "row or result")
+    try:
+        found = pivot(table, metrics, rows=rows, columns=columns, chosen_by=chosen_by, sort=wish.sort)
+    except ValueError:
+        _choosable("--pivot", chosen_by)
+        raise
+    return render(found, wish.format), list(found.notes) if wish.format in ("tsv", "csv") else []
+
+
+def _axes(selection: Selection, wish: Wish) -> tuple[str, str]:
+    """What rows and columns are; refuses names that no run has."""
+    from vrcli.report.pivot import FIELDS
 
     results, settings = _vocabulary(selection, wish)
     rows = wish.rows or ("optimizer" if wish.columns != ["optimizer"] else "task")
@@ -144,20 +206,7 @@ def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, l
     _known("--columns", [columns], {*FIELDS, *settings}, "column")
     if rows == columns:
         raise UsageError(f"--rows and --columns are both {rows}; one of them must be another")
-    default = default_columns(selection.runs)[0]
-    metrics = _columns(selection, [*(wish.pivot or []), *wish.metrics] or [default.key])
-    chosen_by = selector(metrics, selection.runs)
-    if chosen_by.direction is None:
-        chosen_by = default
-    if wish.sort:
-        known = {"task", "optimizer", rows, *(metric.key for metric in metrics)}
-        _known("--sort", [wish.sort.removeprefix("-")], known, "row or result")
-    table = summarise(
-        selection.runs, list(dict.fromkeys([*metrics, chosen_by])), trials=selection.trials, pruned=pruned,
-        level=wish.level, spread=wish.spread,
-    )  # fmt: skip
-    found = pivot(table, metrics, rows=rows, columns=columns, chosen_by=chosen_by, sort=wish.sort)
-    return render(found, wish.format), list(found.notes) if wish.format in ("tsv", "csv") else []
+    return rows, columns
 
 
 def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
@@ -173,19 +222,20 @@ def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
 
 
 def _columns(selection: Selection, names: Sequence[str], *, exact: bool = False) -> list[Column]:
-    """The results to show; those of the tasks' own making are looked up, which takes the tasks' libraries."""
+    """The results to show, by their names alone."""
     from vrcli.report.tables import default_columns
-    from vrcli.report.types import Column
 
     runs = selection.runs
     _known("--metric", names, {name for run in runs for name in run.results}, "result")
     wanted = [Column.of(name) for name in dict.fromkeys(names)]
-    if not wanted:
-        wanted = default_columns(runs)[: 1 if exact else None]
-    if all(column.direction is not None or column.is_cost for column in wanted):
-        return wanted
-    known = declared(run.task for run in runs)
-    return [Column.of(column.key, known) for column in wanted]
+    return wanted or default_columns(runs)[: 1 if exact else None]
+
+
+def _directions(columns: Iterable[Column], runs: Iterable[Run]) -> Known:
+    """What must be known of results of the tasks' own making; to look it up takes the tasks' libraries."""
+    if all(column.direction is not None or column.is_cost for column in columns):
+        return {}
+    return declared(run.task for run in runs)
 
 
 def declared(tasks: Iterable[str]) -> Known:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vrcli.report.notes import notes
 from vrcli.report.statistics import Summary
 from vrcli.report.types import Cell, Column, Row, Section, Spread, Table
 from vrcli.report.wording import duration, number, setting, settings, with_half_width
@@ -60,6 +61,15 @@ def every_name(table: Table) -> list[str]:
     return [*FIELDS[:5], *(column.key for column in table.columns), *FIELDS[5:]]
 
 
+def show(table: Table, names: Sequence[str]) -> Table:
+    """The table with these columns, and the notes on what they show."""
+    found = notes(
+        table.rows, [column for column in table.columns if column.key in names], level=table.level,
+        spread=table.spread, unequal=bool(table.unequal_budgets), budgets="budget" in names, chosen_by=table.chosen_by,
+    )  # fmt: skip
+    return replace(table, shown=tuple(names), notes=tuple(found))
+
+
 def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
     """The table with as many of its usual columns as fit a line, and what was left out.
 
@@ -68,7 +78,7 @@ def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
     """
     columns = {column.name: column for column in printed(table)}
     total = 1 + sum(column.width for column in columns.values())
-    names, notes, dropped = list(columns), table.notes, []
+    names, dropped, said = list(columns), [], ""
     kinds = {(row.section, row.optimizer) for row in table.rows}
     results = [column.key for column in table.columns]
     if total > width and "settings" in names and len(kinds) == len(table.rows):
@@ -77,7 +87,7 @@ def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
         total -= columns["settings"].width
     presets = {row.preset for row in table.rows}
     if total > width and len(presets) == 1 and presets != {""}:
-        notes = (*notes, f"preset of all rows: {presets.pop()}")
+        said = f"preset of all rows: {presets.pop()}"
         names.append("preset")  # shown by the note: the label of the task leaves it out
         shorter = _printed(table, "task", names)
         total -= columns["task"].width - shorter.width
@@ -86,10 +96,9 @@ def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
         names.remove(last)
         dropped.append(columns[last].title)
         total -= columns[last].width
-    if dropped or notes is not table.notes:
-        common = "preset" in names
-        shown = tuple(name for name in names if name != "preset")
-        table = replace(table, shown=shown, notes=notes, common_preset=common)
+    if dropped or said:
+        table = show(table, [name for name in names if name != "preset"])
+        table = replace(table, notes=(*table.notes, said), common_preset=True) if said else table
     return table, dropped
 
 
@@ -103,7 +112,7 @@ def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
     if name in ("dataset", "preset"):
         return Printed(name, name, "left", _once_per_section(table, lambda row: str(getattr(row, name))))
     if name == "optimizer":
-        first = table.columns[0].key if table.columns else ""
+        first = table.columns[0].key if table.columns and table.columns[0].key in names else ""
         return Printed(name, name, "left", [(r.optimizer, bool(first) and r.cells[first].best) for r in table.rows])
     if name == "settings":
         return Printed(name, name, "left", [(settings(dict(row.shown)), False) for row in table.rows])
@@ -114,8 +123,13 @@ def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
         return Printed(name, name, "right", [(str(row.n), False) for row in table.rows])
     if name == "diverged":
         return Printed(name, name, "right", [(f"{row.diverged}/{row.n}", False) for row in table.rows])
-    own = [(setting(row.settings[name]) if name in row.settings else "-", False) for row in table.rows]
-    return Printed(name, name, "right", own)
+    return Printed(name, name, "right", [(_setting(row, name), False) for row in table.rows])
+
+
+def _setting(row: Row, name: str) -> str:
+    if name in row.varying:
+        return f"{row.varying[name]} values"
+    return setting(row.settings[name]) if name in row.settings else "-"
 
 
 def _once_per_section(table: Table, text: Callable[[Row], str]) -> list[tuple[str, bool]]:

@@ -21,6 +21,7 @@ def notes(
     level: float,
     spread: Spread,
     unequal: bool,
+    budgets: bool = True,
     chosen_by: Column | None = None,
 ) -> list[str]:
     """Footnotes for what the rows show, the most needed first.
@@ -28,6 +29,7 @@ def notes(
     Args:
         columns: the results shown.
         unequal: budgets differ between rows that are compared.
+        budgets: they are shown, with their marks.
         chosen_by: the result by which only the best of an optimizer's settings are shown.
     """
     cells = [row.cells[c.key] for row in rows for c in columns if not c.is_cost]
@@ -36,14 +38,16 @@ def notes(
         found.append(f"† not significantly different from the best (Holm, {100 * (1 - level):.3g}%)")
     if any(0 < cell.summary.diverged < cell.summary.n for cell in cells):
         found.append(PARTLY)
-    if any(row.diverged == row.n for row in rows):
+    if any(cell.summary.diverged == cell.summary.n > 0 for cell in cells):
         found.append("NaN: every run diverged")
-    found += [UNEQUAL] if unequal else []
-    found += [PRUNED] if any(row.pruned for row in rows) else []
-    found += [SEARCHED] if any(row.searched for row in rows) else []
+    if budgets:
+        found += [UNEQUAL] if unequal else []
+        found += [PRUNED] if any(row.pruned for row in rows) else []
+        found += [SEARCHED] if any(row.searched for row in rows) else []
     found += pooled_notes(rows)
     sizes = Counter(row.section for row in rows)
-    if any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
+    tested = any(c.direction is not None and not c.is_cost for c in columns)
+    if tested and any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
         found.append("a row with n = 1 is not tested against the best: repeat it with --seeds 5")
     if chosen_by is not None:
         by = chosen_by.title or chosen_by.key

@@ -59,8 +59,12 @@ def pivot(
         table: with cells for `metrics` and `chosen_by`.
         rows: one of `FIELDS` or a setting, as is columns.
         chosen_by: the validation result by which one of several settings is chosen.
-        sort: a row name, or a result: by its mean rank over the columns, which is the default with the first one;
-            with "-" before it, backwards.
+        sort: one of `sorts`: a row name, or a result: by its mean rank over the columns, which is the default with
+            the first one; with "-" before it, backwards.
+
+    Raises:
+        ValueError: one of several settings is to be chosen, by a result of which nobody knows whether less or more is
+            better.
     """
     axes = _Axes(table.rows, rows, columns)
     found: dict[tuple[Key, Key], list[Row]] = defaultdict(list)
@@ -72,6 +76,8 @@ def pivot(
         best = min(members, key=lambda row: (row.searched, rank(row, chosen_by)))
         shown[place] = changed(best, trials=len(members)) if best.trials == 1 else best
         most = max(most, len(members))
+    if most > 1 and chosen_by.direction is None:
+        raise ValueError(f"whether less or more {chosen_by.key} is better is not known, so nothing is best by it")
     shown, unequal = _marked(shown, metrics, by_line=columns == "optimizer", level=table.level)
     heads = sorted({head for _, head in shown}, key=_order)
     keys = _sorted_lines(shown, heads, axes.names, metrics, sort)
@@ -82,6 +88,11 @@ def pivot(
         notes.insert(1, f"each cell: the best by {by} of up to {most} settings; trials are the settings stored")
     labels = tuple(axes.label(head, columns) for head in heads)
     return Pivot(axes.names, labels, tuple(lines), tuple(metrics), table, tuple(notes))
+
+
+def sorts(table: Table, metrics: Sequence[Column], *, rows: str, columns: str) -> set[str]:
+    """What the lines of `pivot` can be sorted by."""
+    return {*_Axes(table.rows, rows, columns).names, *(metric.key for metric in metrics)}
 
 
 class _Axes:

@@ -35,6 +35,10 @@ SORTS: Mapping[str, Callable[[Row], Any]] = {
 }
 
 
+#: How results begin by which settings may be chosen: neither the training nor the test set tells which are best.
+VALIDATION = ("best_val_", "val_", "final_val_")
+
+
 def summarise(
     runs: Sequence[Run],
     columns: Sequence[Column | str] | None = None,
@@ -69,9 +73,7 @@ def summarise(
         ValueError: one row per optimizer, by a result of which nobody knows whether less or more is better.
     """
     wanted = [c if isinstance(c, Column) else Column.of(c, known) for c in columns or default_columns(runs, known)]
-    by = selector(wanted, runs, known) if one_per_optimizer else None
-    if by is not None and by.direction is None:
-        raise ValueError(f"whether less or more {by.key} is better is not known, so nothing is best by it")
+    by = _usable_selector(wanted, runs, known) if one_per_optimizer else None
     order = (sort or "").removeprefix("-")
     measured = {c.key: c for c in [*wanted, *([by] if by else [])]}
     if order not in measured and order not in SORTS and any(order in run.results for run in runs):
@@ -81,18 +83,21 @@ def summarise(
         sections[group.section].append(_row(group, list(measured.values()), trials or {}, pruned, level))
     rows: list[Row] = []
     for _, members in sorted(sections.items(), reverse=sort == "-task"):
-        first = by or (wanted[0] if wanted else None)
-        ordered = sorted(members, key=lambda row: rank(row, first)) if first else members
-        if by is not None:
-            # A run on a fresh seed before any trial of a search, however lucky the trial.
-            ordered = _best_of_each(sorted(ordered, key=lambda row: row.searched), trials or {})
-            ordered = sorted(ordered, key=lambda row: rank(row, wanted[0]))
+        kept = _best_of_each(members, by, trials or {}) if by is not None else members
+        ordered = sorted(kept, key=lambda row: rank(row, wanted[0])) if wanted else kept
         if sort and order != "task":
             ordered = sorted_by(ordered, order, descending=sort.startswith("-"))
         rows += mark(_with_shown(ordered, group_by), wanted, level)
-    table = Table(tuple(wanted), tuple(rows), level, spread=spread)
+    table = Table(tuple(wanted), tuple(rows), level, spread=spread, chosen_by=by)
     unequal = bool(table.unequal_budgets)
     return replace(table, notes=tuple(notes(rows, wanted, level=level, spread=spread, unequal=unequal, chosen_by=by)))
+
+
+def _usable_selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None) -> Column:
+    by = selector(columns, runs, known)
+    if by.direction is None:
+        raise ValueError(f"whether less or more {by.key} is better is not known, so nothing is best by it")
+    return by
 
 
 def grouped(
@@ -134,9 +139,9 @@ def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Col
 
 
 def selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None = None) -> Column:
-    """By what the best settings are chosen: the first of the results that is not measured on the test set."""
+    """By what the best settings are chosen: the first of the results that is measured on the validation set."""
     for column in columns:
-        if not column.key.startswith("test_") and not column.is_cost:
+        if column.key.startswith(VALIDATION):
             return column
     return default_columns(runs, known)[0]
 
@@ -239,11 +244,12 @@ def rank(row: Row, column: Column) -> tuple[float, float, float, str]:
     return math.inf if found.diverged else finite, median, finite, row.optimizer
 
 
-def _best_of_each(rows: Sequence[Row], trials: Mapping[int, int]) -> list[Row]:
-    """The first row of each optimizer; where no search was named, its rows count as the trials of one."""
+def _best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
+    """The best row of each optimizer; where no search was named, its rows count as the trials of one."""
     tried = Counter(row.optimizer for row in rows)
     first: dict[str, Row] = {}
-    for row in rows:
+    # A run on a fresh seed before any trial of a search, however lucky the trial.
+    for row in sorted(rows, key=lambda row: (row.searched, rank(row, by))):
         first.setdefault(row.optimizer, row)
     return [
         row if any(i in trials for i in row.run_ids) else replace(row, trials=tried[row.optimizer])
