@@ -236,6 +236,9 @@ def test_it_loads_without_errors_and_asks_for_nothing(make_source: Any, opened: 
     assert len([url for url in requests if url.startswith("file:")]) == 1
     assert page.complaints == []
     assert page.run("return document.documentElement.scrollWidth") <= width
+    edges = page.run("return [...document.querySelectorAll('.plot .main-svg')].map((x) => x.getBoundingClientRect())")
+    assert len(edges) >= 5
+    assert all(0 <= edge["left"] < edge["right"] <= width for edge in edges)
 
 
 @pytest.mark.browser

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from vrcli.report.page_tables import at_a_glance, verdicts
+from vrcli.report.page_tables import at_a_glance, best_on_validation, verdicts
 from vrcli.report.tables import summarise
 
 NAMES = {"adamw": "adamw", "sgd": "sgd"}
@@ -40,6 +40,7 @@ def test_rows_are_chosen_on_validation_when_test_results_are_compared(runs: list
     glance = at_a_glance(summarise(runs, ["test_loss"]), by_id)
     assert glance is not None
     assert glance["winner"].optimizer == "sgd"
+    assert [row.run_ids for row in best_on_validation(summarise(runs, ["test_loss"]), by_id)] == [(1, 2, 3), (7, 8, 9)]
 
 
 def test_a_run_that_lacks_the_result_is_left_out_and_has_not_diverged(runs: list[Any]) -> None:

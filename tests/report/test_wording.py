@@ -110,3 +110,20 @@ def test_command_lines_have_no_passwords() -> None:
     assert wording.provenance({"cpu": "x"}) == {"cpu": "x"}
     plain = ["vr", "run", "package.module:Class", "--db", "postgresql://u@h/db", "--db", "sqlite:///a.db"]
     assert wording.provenance({"argv": plain})["argv"] == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train_loss", "training loss"),
+        ("epoch_train_loss", "training loss (epoch mean)"),
+        ("val_mode_error", "validation mode error"),
+        ("best_val_loss", "best validation loss"),
+        ("test_accuracy", "test accuracy"),
+        ("lr_effective", "effective learning rate"),
+        ("velocity_norm", "velocity norm"),
+        ("gate", "gate"),
+    ],
+)
+def test_results_and_curves_are_called_the_same_everywhere(name, expected) -> None:
+    assert wording.quantity(name) == expected

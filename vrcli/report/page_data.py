@@ -18,6 +18,7 @@ from vrcli.report.page_tables import (
     Head,
     Verdicts,
     at_a_glance,
+    best_on_validation,
     labels,
     row_labels,
     summary_grid,
@@ -26,7 +27,7 @@ from vrcli.report.page_tables import (
 from vrcli.report.runs_table import differing_settings
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
-from vrcli.report.types import Column, Known, NamedRun, Section, section_of
+from vrcli.report.types import Column, Known, NamedRun, Row, Section, section_of
 from vrcli.report.wording import duration, number
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
@@ -192,7 +193,7 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
         table=summary_grid(table) if table.rows else None,
         notes=table.notes,
         verdicts=verdicts(table, by_id, work.names, source.known),
-        lines=_lines(table.rows, work),
+        lines=_lines(table.rows, best_on_validation(table, by_id, source.known), work),
         curves=lines.block(series, objective) if any(series) else None,
         searches=found,
         search_lines=[
@@ -202,12 +203,11 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
     )
 
 
-def _lines(rows: Sequence[Any], work: _Work) -> list[Line]:
-    seen: Counter[str] = Counter()
+def _lines(rows: Sequence[Row], best: Sequence[Row], work: _Work) -> list[Line]:
+    at_once = {id(row) for row in (rows if len(rows) <= DRAWN_AT_ONCE else best[:DRAWN_AT_ONCE])}
     found = []
     for row, label in zip(rows, row_labels(rows, work.names), strict=True):
-        shown = len(rows) <= DRAWN_AT_ONCE or (not seen[row.optimizer] and len(seen) < DRAWN_AT_ONCE)
-        seen[row.optimizer] += 1
+        shown = id(row) in at_once
         found.append(Line(label, row.optimizer, work.colours[row.optimizer], row.n, shown))
     return found
 

@@ -166,6 +166,12 @@ def chosen_rows(rows: Sequence[Row], runs: Mapping[int, Run], by: Column) -> dic
     return found
 
 
+def best_on_validation(table: Table, runs: Mapping[int, Run], known: Known | None = None) -> list[Row]:
+    """Each optimizer's best row, whatever orders the table."""
+    by = selector(table.columns, [runs[i] for row in table.rows for i in row.run_ids], known)
+    return list(chosen_rows(table.rows, runs, by).values())
+
+
 def _measured(row: Row, runs: Mapping[int, Run], column: Column) -> dict[int, float]:
     """A result of a row's runs by seed: NaN where one diverged, nothing where one completed without it."""
     found = {}
@@ -218,8 +224,7 @@ def at_a_glance(table: Table, runs: Mapping[int, Run], known: Known | None = Non
     column = table.columns[0]
     key, rows = column.key, table.rows
     if key.startswith("test_"):
-        by = selector(table.columns, [runs[i] for row in rows for i in row.run_ids], known)
-        chosen = chosen_rows(rows, runs, by).values()
+        chosen = best_on_validation(table, runs, known)
         unmarked = [replace(row, cells={key: Cell(row.cells[key].summary)}) for row in chosen]
         rows = tuple(mark(unmarked, [column], table.level))
     winner = next((row for row in rows if row.cells[key].best), None)
