@@ -26,8 +26,12 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     heading = next(line for line in table if "budget" in line)
     row = next(line for line in table if line.startswith("adamw "))
     assert row[heading.index("budget") :].startswith("1 x 15")
-    assert "(stored)" not in done.err
-    assert vr(*words).err.count("(stored)") == 6
+    assert "stored already" not in done.err
+    again = vr(*words).err
+    assert "6 of the 6 runs were stored already" in again
+    assert "seed 1" not in again
+    quiet = vr(*words, "--quiet")
+    assert quiet.out == next(line for line in table if line.startswith("→ "))[2:] + "\n"
     body = json.loads(vr(*words, "--format", "json").out)
     runs = body["optimizers"]
     assert [len(r["values"]) for r in runs.values()] == [3, 3]
@@ -129,3 +133,17 @@ def test_bad_input_is_one_line_exit_2_and_no_database(vr, tmp_path, case):
     assert expected in done.err
     assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "vr.db").exists()
+
+
+@pytest.mark.parametrize("words", [("--space", "lr=0.1:1"), ("--search", "random"), ("--initial", "3")])
+def test_how_to_search_is_refused_where_nothing_is_searched(vr, words):
+    done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *QUICK, *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"vr: {words[0]} is for a search")
+
+
+def test_a_comparison_after_a_search_says_where_the_settings_are_from(vr):
+    words = ("--trials", "2", "--seeds", "2", "--search", "random", *QUICK)
+    done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *words)
+    assert "the settings come from one search each (--search-seed 0)" in done.out
+    assert "--confirm-seeds" not in done.out

@@ -248,3 +248,17 @@ def test_no_arguments_print_the_help_as_help(vr, words):
     done = vr(*words)
     assert done.code == 0
     assert len(done.out.splitlines()) > 5
+
+
+def test_a_run_has_one_optimizer(vr, tmp_path):
+    done = vr("run", SPIRALS, "--opt", "adamw", "--opt", "sgd")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "vr: --opt is given 2 times; a run has one optimizer, vr compare takes several\n"
+    assert not (tmp_path / "vr.db").exists()
+
+
+@pytest.mark.parametrize("tag", ["", "  ", "x" * 256])
+def test_a_tag_that_could_not_be_stored_is_refused(vr, tag):
+    done = vr("run", SPIRALS, "--tag", tag)
+    assert done.code == 2
+    assert "--tag must have 1 to 255 letters" in done.err

@@ -40,7 +40,7 @@ def test_the_size_of_the_effect_is_told_beside_the_difference() -> None:
     share = (A[:, None] < B[None, :]).mean()
     text = found.detail()
     assert text.startswith(f"effect size \u2212{abs(d.mean() / d.std(ddof=1)):.1f}")
-    assert f"a better than b with probability {share:.2f}" in text
+    assert f"a better in {100 * share:.0f}% of all pairs of runs" in text
     assert "bootstrap interval [\u22120.00" in text
     few = compare("a", A[:5].tolist(), "b", B[:5].tolist(), paired=True, bootstrap=True)
     assert "bootstrap" not in few.detail()  # from five values it would cover too little

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.settings import META
-from vrcli.cli.sweep import INITIAL, SweepCommand, make_wish
+from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, make_wish
 from vrcli.errors import UsageError
 
 
@@ -26,9 +27,9 @@ def compare(
     preset: str | None = req.PRESET,
     space: list[str] = typer.Option([], "--space", help="axis of the search: lr=log:1e-5:1e-1"),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizers kept at a value: weight_decay=1e-5"),
-    search: str = typer.Option("gp", "--search", help="gp, forest, random or sobol"),
+    search: str = SEARCH,
     initial: int = INITIAL,
-    search_seed: int = typer.Option(0, "--search-seed", help="seed of the search"),
+    search_seed: int = SEARCH_SEED,
     metric: str = typer.Option("best_val_loss", "--metric", help="result to compare: best_val_loss, test_loss, ..."),
     level: float = typer.Option(0.95, "--level", help="of the intervals; 1 - level is the verdict's error rate"),
     target: float | None = typer.Option(None, "--target", help="also steps and seconds to this validation loss"),
@@ -56,6 +57,8 @@ def compare(
             raise UsageError(f"{flag} must be >= {least}, got {value}")
     if not 0.5 <= level < 1:
         raise UsageError(f"--level must be in [0.5, 1), got {level:g}")
+    if trials == 0:
+        refuse_search(space, search, initial, search_seed)
     asked = req.request(
         task, opt=opt[0] if opt else None, preset=preset, seed=None, seeds=None, device=device, threads=threads,
         tag=tag, config=config, flags=ctx.meta[META],
@@ -73,3 +76,22 @@ def compare(
     body = session.run()
     if format == "json":
         print(json.dumps(body))
+    elif quiet:
+        for one in body["comparisons"]:
+            print(one["verdict"])
+
+
+def refuse_search(space: Sequence[str], search: str, initial: int, search_seed: int) -> None:
+    """Refuse what would say how to search, where nothing is searched.
+
+    Raises:
+        UsageError: one of them is not at its default.
+    """
+    for flag, given, default in (
+        ("--space", list(space), []),
+        ("--search", search, SEARCH.default),
+        ("--initial", initial, INITIAL.default),
+        ("--search-seed", search_seed, SEARCH_SEED.default),
+    ):
+        if given != default:
+            raise UsageError(f"{flag} is for a search, and --trials 0 makes none; give --trials 20, say")

@@ -53,6 +53,7 @@ class CompareSession:
     target: float | None
     power: bool
     sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stored: int = 0
 
     # -- the outline --------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class CompareSession:
 
         session = Session(
             wish=self.wish, trials=self.trials, jobs=self.jobs, threads=self.threads, database=self.database,
-            data_dir=self.data_dir, tune=self.tune, quiet=self.quiet,
+            data_dir=self.data_dir, tune=self.tune, quiet=self.quiet, advise=False,
         )  # fmt: skip
         self.sweeps = {one["optimizer"]: one for one in session.run()["sweeps"]}
         given = self.settings()
@@ -178,14 +179,17 @@ class CompareSession:
         def ended(job: PairedJob, record: RunRecord) -> None:
             nonlocal done
             done += 1
-            if not self.quiet:
+            if record.finished_at is not None and record.finished_at < begun:
+                self.stored += 1
+            elif not self.quiet:
                 value = record.results.get(self.metric)
                 shown = record.status if record.status != "completed" or value is None else f"{value:.4f}"
                 text = (
                     f"{done:>4}/{total}  {job.optimizer:12} seed {job.seed:<4} run {record.id:<5} {self.words} {shown}"
                 )
-                was_there = record.finished_at is not None and record.finished_at < begun
-                say(text + ("  (stored)" if was_there else ""), to=err())
+                say(text, to=err())
+            if done == total and self.stored and not self.quiet:
+                say(f"{self.stored} of the {total} runs were stored already", to=err())
 
         return ended
 
@@ -209,7 +213,10 @@ class CompareSession:
         budgets = {name: self.sweeps[name]["trials"] if self.sweeps else 1 for name in groups}
         rows = comparison_rows(groups, columns, budgets, level=self.level)
         lines = ["", " · ".join(head), "", *grid(list(rows[0]), rows, right=list(rows[0])[1:])]
-        lines += [f"± is a {100 * self.level:g}% interval of the mean", ""]
+        lines.append(f"± is a {100 * self.level:g}% interval of the mean")
+        if self.trials:
+            lines.append(f"the settings come from one search each (--search-seed {self.wish.search_seed})")
+        lines.append("")
         for one in comparisons:
             lines += [one.line(), *(f"  {text}" for text in [one.detail()] if text), f"→ {one.verdict()}"]
         if self.power:

@@ -26,6 +26,17 @@ def check_threads(given: int | None) -> int | None:
     return given
 
 
+def check_tag(given: str | None) -> str | None:
+    """Refuse a tag that could not be found again, or not be stored.
+
+    Raises:
+        UsageError: it is empty, or longer than 255 letters.
+    """
+    if given is not None and not 0 < len(given.strip()) <= 255:
+        raise UsageError(f"--tag must have 1 to 255 letters, got {len(given.strip())}")
+    return given and given.strip()
+
+
 # Options that several commands share.
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
 DB = typer.Option("vr.db", "--db", envvar="VR_DB", help="database file, or an SQLAlchemy URL")
@@ -39,7 +50,7 @@ THREADS = typer.Option(
 CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
-QUIET = typer.Option(False, "--quiet", "-q", help="print the last line only")
+QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
 
@@ -139,7 +150,7 @@ def request(
     if name is None:
         from tasks.registry import names
 
-        raise UsageError(f"which task? One of {', '.join(names())}: vr run cnn")
+        raise UsageError(f"which task? One of {', '.join(names())}")
     first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)
     if first < 0:
         raise UsageError(f"--seed must be >= 0, got {first}")
@@ -152,7 +163,7 @@ def request(
         seeds=list(range(first, first + count)),
         device=pick("device", device, "auto", str),
         threads=check_threads(pick("threads", threads, None, int)),
-        tag=pick("tag", tag, None, str),
+        tag=check_tag(pick("tag", tag, None, str)),
         config=body,
         flags=flags,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.settings import META, SettingsCommand
+from vrcli.cli.settings import META, Choice, SettingsCommand
+from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 class RunCommand(SettingsCommand):
     """`vr run TASK --opt NAME` with every setting of both as an option."""
+
+    def _dynamic(self, choice: Choice) -> list[Any]:
+        if len(choice.optimizers) > 1:
+            raise UsageError(
+                f"--opt is given {len(choice.optimizers)} times; a run has one optimizer, vr compare takes several"
+            )
+        return super()._dynamic(choice)
 
 
 def run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,13 @@ class SweepCommand(SettingsCommand):
 
 TRIALS = typer.Option(40, "--trials", help="trials of each optimizer in all; a larger number extends a sweep")
 INITIAL = typer.Option(8, "--initial", help="points of a Sobol sequence before the search learns")
-JOBS = typer.Option(1, "--jobs", "-j", help="trials that run at the same time; the threads are divided among them")
+SEARCH = typer.Option("gp", "--search", help="gp, forest, random or sobol")
+SEARCH_SEED = typer.Option(0, "--search-seed", help="seed of the search")
+JOBS = typer.Option(
+    1, "--jobs", "-j",
+    help="trials that run at the same time; the threads are divided among them, and what is tried next depends on "
+    "which of them ends first",
+)  # fmt: skip
 PLAN = typer.Option(
     False, "--plan", help="show spaces, budget, what is stored and an estimate of the time; run nothing"
 )
@@ -62,9 +68,9 @@ def sweep(
         [], "--space", help="axis: lr=log:1e-5:1e-1, lr_cutoff=int:5:30, normgrad=true,false"
     ),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizer kept at a value: weight_decay=1e-5"),
-    search: str = typer.Option("gp", "--search", help="gp, forest, random or sobol"),
+    search: str = SEARCH,
     initial: int = INITIAL,
-    search_seed: int = typer.Option(0, "--search-seed", help="seed of the search"),
+    search_seed: int = SEARCH_SEED,
     prune: str = typer.Option("none", "--prune", help="stop hopeless trials early: median or halving"),
     seed: int | None = req.SEED,
     seeds: int | None = typer.Option(
@@ -106,7 +112,16 @@ def sweep(
     body = session.plan() if plan else session.run()
     if format == "json":
         print(json.dumps(body))
+    elif quiet and not plan:
+        print_outcome(body)
     raise typer.Exit(0 if plan else exit_code(body))
+
+
+def print_outcome(body: Mapping[str, Any]) -> None:
+    """One line for each optimizer: its best, and the command for it."""
+    for one in body["sweeps"]:
+        best = "nothing completed" if one["best_val_loss"] is None else f"best val loss {one['best_val_loss']:.4g}"
+        print(f"{one['optimizer']}  {best} of {one['trials']} trials  {one['command'] or ''}".rstrip())
 
 
 def make_wish(

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 
 def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
-    """The `vr run` that trains with a trial's settings."""
+    """The `vr run` that trains with a trial's settings, on a seed that did not choose them."""
+    from vrcli.sweep.confirm import fresh_seeds
+
     words = ["vr", "run", definition.task, "--opt", definition.optimizer]
     if definition.preset != "quick":
         words += ["--preset", definition.preset]
-    if definition.seeds[0] != 0:
-        words += ["--seed", str(definition.seeds[0])]
+    words += ["--seed", str(fresh_seeds(definition.seeds, 1)[0])]
     for name, value in {**definition.explicit, **params}.items():
         words += _option(name, value)
     return shlex.join(words)

@@ -36,6 +36,7 @@ class Session:
         new: begin beside an unfinished sweep with other settings.
         tune: keep freed memory in the workers.
         retry_failed: do the failed trials of a stored sweep again.
+        advise: end with what to do next.
     """
 
     wish: Wish | None
@@ -49,6 +50,7 @@ class Session:
     quiet: bool = False
     confirm_seeds: int = 0
     retry_failed: bool = False
+    advise: bool = True
     probes: dict[str, Probe] = field(default_factory=dict)
 
     # -- the two things it can do -------------------------------------------------------------------------------------
@@ -213,6 +215,19 @@ class Session:
         )  # fmt: skip
         return {name: _summary(ones) for name, ones in by_optimizer.items()}
 
+    def show_advice(self, books: Sequence[StoreLedger], body: Sequence[Mapping[str, Any]]) -> None:
+        """The winner's command, and that its value is flattered, unless fresh seeds were run."""
+        winners = [one for one in body if one["best_val_loss"] is not None]
+        if not winners:
+            return
+        say(f"  {min(winners, key=itemgetter('best_val_loss'))['command']}")
+        if self.confirm_seeds:
+            return
+        if fresh := sum(book.confirmed() for book in books):
+            say(f"  {fresh} runs on fresh seeds are stored: vr report shows them")
+        else:
+            say("  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds")
+
     # -- what is said -------------------------------------------------------------------------------------------------
 
     def show_header(self, definitions: Sequence[Definition], *, always: bool = False) -> None:
@@ -253,13 +268,22 @@ class Session:
             rows = display.end_rows(sweeps, confirmed)
             for line in grid(list(rows[0]), rows, right=["trials", "best val loss"]):
                 say(line)
-            winners = [b for b in body if b["best_val_loss"] is not None]
-            if winners:
-                winner = min(winners, key=itemgetter("best_val_loss"))
-                say(f"  {winner['command']}")
-                if not self.confirm_seeds:
-                    say("  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds")
+            for name, text in edges(sweeps):
+                notice(f"{name}: {text}")
+            if self.advise:
+                self.show_advice(books, body)
         return {"sweeps": body}
+
+
+def edges(sweeps: Sequence[Sweep]) -> list[tuple[str, str]]:
+    """The optimizers whose best settings lie at an end of what was searched, where better ones may lie beyond."""
+    from vrcli.sweep.summary import at_edge
+
+    return [
+        (sweep.definition.optimizer, f"best {', '.join(found)} at the end of what was searched; better settings may "
+         "lie beyond it (--space)")
+        for sweep in sweeps if (found := at_edge(sweep))
+    ]  # fmt: skip
 
 
 def exit_code(body: Mapping[str, Any]) -> int:

@@ -59,7 +59,7 @@ def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
     d, best = book.definition, sweep.best()
     return {
         "id": book.id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
-        "optimizer": d.optimizer, "status": book.status, "trials": f"{len(sweep.ended())}/{sweep.total}",
+        "optimizer": d.optimizer, "status": status_text(book), "trials": f"{len(sweep.ended())}/{sweep.total}",
         "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
         "settings": settings_text(best.params) if best else "-",
     }  # fmt: skip
@@ -98,9 +98,8 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
     from vrcli.sweep.summary import summarise
 
     d, summary = book.definition, summarise(sweep)
-    lines = [
-        f"sweep {book.id} · {book.name} · {d.optimizer} · {book.status} · {len(sweep.ended())}/{sweep.total} trials"
-    ]
+    done = f"{len(sweep.ended())}/{sweep.total} trials"
+    lines = [" · ".join([f"sweep {book.id}", book.name, d.optimizer, status_text(book), done])]
     lines += [display.header(d, sweep.total, ""), *display.space_lines([d])]
     lines.append(
         f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
@@ -160,6 +159,7 @@ def resume(
             raise UsageError(f"{flag} must be >= {least}, got {value}")
     if trials == 0:
         raise UsageError("--trials must be >= 1, got 0")
+    from vrcli.cli.sweep import print_outcome
     from vrcli.cli.sweep_session import Session, exit_code
 
     session = Session(
@@ -170,6 +170,8 @@ def resume(
     body = session.resume(ref)
     if format == "json":
         print(json.dumps(body))
+    elif quiet:
+        print_outcome(body)
     raise typer.Exit(exit_code(body))
 
 
@@ -212,6 +214,11 @@ def export(
                 write_csv(sweep, file)
     except OSError as error:
         raise UsageError(f"--output {output}: {error.strerror}") from None
+
+
+def status_text(book: StoreLedger) -> str:
+    """A sweep's status; what is recorded as running although its process is gone is not answering."""
+    return "not answering" if book.status == "running" and not book.answers else book.status
 
 
 def write_csv(sweep: Sweep, file: Any) -> None:

@@ -105,7 +105,7 @@ class Comparison:
             head += f" in {self.metric}"
         if self.n > 1:
             head += f", {p_value(self.p)} ({self.test})"
-        return head + (f", better in {self.wins} of {self.n} seeds" if self.paired else "")
+        return head + (f", {self.a} better in {self.wins} of {self.n} seeds" if self.paired else "")
 
     def detail(self) -> str:
         """How large the difference is beside the spread; empty where there is no mean difference."""
@@ -113,7 +113,7 @@ class Comparison:
             return ""
         how = "d_z" if self.paired else "Hedges' g"
         text = f"effect size {signed(self.effect_size)} ({how}), "
-        text += f"{self.a} better than {self.b} with probability {number(self.superiority, 2)}"
+        text += f"{self.a} better in {100 * self.superiority:.0f}% of all pairs of runs"
         if self.n >= statistics.ENOUGH_FOR_BOOTSTRAP and math.isfinite(self.bootstrap[0]):
             low, high = map(signed, self.bootstrap)
             text += f", bootstrap interval [{low}, {high}]"
@@ -134,6 +134,7 @@ class Comparison:
         size = number(abs(self.difference), 2)
         if math.isfinite(self.half_width):
             size += f" ± {number(self.half_width, 2)}"
+            how += f"; ± is this pair's {100 * self.level:g}% interval, not corrected" if self.family > 1 else ""
         text = f"{winner} is better than {loser} by {size} in {self.metric} ({how})"
         if self.p_check > 1 - self.level and self._check_can_confirm():
             text += f"; a permutation test ({p_value(self.p_check)}) does not confirm it"

@@ -6,9 +6,10 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from db import liveness
 from db.records import RunRecord, SweepRecord, TrialRecord
 from db.store import Store, StoreError
 from vrcli.errors import UsageError
@@ -48,6 +49,12 @@ class StoreLedger:
     @property
     def status(self) -> str:
         return self.record.status
+
+    @property
+    def answers(self) -> bool:
+        """Whether the process that drives it is alive, as far as can be told from here."""
+        process = liveness.Process(self.record.host, self.record.pid, self.record.process)
+        return not liveness.is_dead(process, self.record.updated_at, datetime.now(UTC))
 
     @property
     def total(self) -> int:
@@ -94,6 +101,11 @@ class StoreLedger:
 
     def confirm_links(self, number: int) -> Mapping[str, Any]:
         return {"sweep_id": self.id, "group": f"{self.name}-confirm-{number}"}
+
+    def confirmed(self) -> int:
+        """How many runs there are of its best settings on fresh seeds."""
+        runs = self.store.runs(sweep=self.id, optimizer=self.definition.optimizer, results=())
+        return sum(run.trial_id is None for run in runs)
 
     def told_to_stop(self) -> bool:
         """Whether `vr sweeps stop` was called; also says, once in a while, that this process is alive."""

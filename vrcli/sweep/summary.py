@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.space import Integer, Real
+from vrcli.sweep.axes import Axes
 from vrcli.sweep.controller import Sweep, Trial
 
 
@@ -33,6 +35,24 @@ def summarise(sweep: Sweep) -> Summary:
     statuses = dict(sorted(Counter(trial.status for trial in ended).items()))
     share = statuses.get("diverged", 0) / len(ended) if ended else 0.0
     return Summary(sweep.best(), convergence(ended), statuses, share, sweep.search.importance())
+
+
+#: Share of an axis at either end that counts as the end.
+EDGE = 0.01
+
+
+def at_edge(sweep: Sweep) -> list[str]:
+    """The settings of the best trial that lie at an end of their axis, as "lr=0.1"."""
+    best = sweep.best()
+    if best is None:
+        return []
+    axes = Axes(sweep.definition.axes)
+    ordered = [isinstance(axis, Real | Integer) for axis in axes.axes]
+    return [
+        f"{name}={best.params[name]:g}"
+        for name, u, has_ends in zip(axes.names, axes.unit(best.params), ordered, strict=True)
+        if has_ends and not EDGE < u < 1 - EDGE
+    ]
 
 
 def convergence(ended: Sequence[Trial]) -> tuple[float | None, ...]:
