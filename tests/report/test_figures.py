@@ -345,3 +345,10 @@ def test_random_profiles_equal_pandas(seed: int) -> None:
 def test_an_optimizer_without_a_success_has_a_row() -> None:
     rows = profile({"a": {"t": 1.0}, "b": {"t": math.nan}}).rows
     assert [r["share"] for r in rows if r["optimizer"] == "b"] == [0.0]
+
+
+def test_names_of_axes_are_no_longer_than_their_panels() -> None:
+    figure = envelope_rows({name: {"training loss (epoch mean)": {"a": curves()}} for name in "abcd"}).figure
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.yaxis.label.get_window_extent().height <= axes.get_window_extent().height

@@ -200,7 +200,8 @@ def _name_axes(
         axes.set_xlabel(x_label)
         if x_label in ("step", "epoch"):
             whole_ticks(axes)
-        axes.set_ylabel(title if y_label is None else y_label)
+        # A remark on a second line: beside a low panel one line would be too long.
+        axes.set_ylabel(title.replace(" (", "\n(") if y_label is None else y_label)
         if y_label is not None:
             axes.set_title(title)
     if section and line:
