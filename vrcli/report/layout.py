@@ -63,11 +63,7 @@ def every_name(table: Table) -> list[str]:
 
 def show(table: Table, names: Sequence[str]) -> Table:
     """The table with these columns, and the notes on what they show."""
-    found = notes(
-        table.rows, [column for column in table.columns if column.key in names], level=table.level,
-        spread=table.spread, unequal=bool(table.unequal_budgets), budgets="budget" in names, chosen_by=table.chosen_by,
-    )  # fmt: skip
-    return replace(table, shown=tuple(names), notes=tuple(found))
+    return replace(table, shown=tuple(names), notes=tuple(notes(table, names)))
 
 
 def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:

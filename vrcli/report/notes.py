@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from vrcli.report.types import Column, Row, Spread
+from vrcli.report.types import Column, Row, Spread, Table
 
 PARTLY = "‡ mean of the runs that did not diverge; comparisons count the others as worst"
 PRUNED = "¶ hopeless trials were stopped early: the search cost less than its budget says"
@@ -14,34 +14,24 @@ UNEQUAL = "§ budgets (trials x epochs) differ within a task: compare with care"
 SEARCHED = "‖ trials of a search on its own seed: the best of many is flattered, fresh seeds (--confirm-seeds) are not"
 
 
-def notes(
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    *,
-    level: float,
-    spread: Spread,
-    unequal: bool,
-    budgets: bool = True,
-    chosen_by: Column | None = None,
-) -> list[str]:
+def notes(table: Table, names: Collection[str] | None = None) -> list[str]:
     """Footnotes for what the rows show, the most needed first.
 
     Args:
-        columns: the results shown.
-        unequal: budgets differ between rows that are compared.
-        budgets: they are shown, with their marks.
-        chosen_by: the result by which only the best of an optimizer's settings are shown.
+        names: of the columns that are shown; None for all.
     """
+    rows, level, chosen_by = table.rows, table.level, table.chosen_by
+    columns = [column for column in table.columns if names is None or column.key in names]
     cells = [row.cells[c.key] for row in rows for c in columns if not c.is_cost]
-    found = spread_notes(rows, columns, level, spread)
+    found = spread_notes(rows, columns, level, table.spread)
     if any(cell.tied for cell in cells):
         found.append(f"† not significantly different from the best (Holm, {100 * (1 - level):.3g}%)")
     if any(0 < cell.summary.diverged < cell.summary.n for cell in cells):
         found.append(PARTLY)
     if any(cell.summary.diverged == cell.summary.n > 0 for cell in cells):
         found.append("NaN: every run diverged")
-    if budgets:
-        found += [UNEQUAL] if unequal else []
+    if names is None or "budget" in names:
+        found += [UNEQUAL] if table.unequal_budgets else []
         found += [PRUNED] if any(row.pruned for row in rows) else []
         found += [SEARCHED] if any(row.searched for row in rows) else []
     found += pooled_notes(rows)

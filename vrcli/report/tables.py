@@ -63,8 +63,7 @@ def summarise(
             accuracy has no best row.
         one_per_optimizer: keep each optimizer's best settings, see `selector`; the settings it was tried with then
             count as its trials.
-        group_by: settings; runs of an optimizer that agree in them are pooled whatever else they differ in, except
-            the budget.
+        group_by: settings; runs of an optimizer that agree in them and in the budget are pooled into one row.
         sort: a result, a setting or one of `SORTS`, with "-" before it for the largest first; within each section.
         level: of the intervals.
         spread: what stands beside a mean.
@@ -75,22 +74,28 @@ def summarise(
     wanted = [c if isinstance(c, Column) else Column.of(c, known) for c in columns or default_columns(runs, known)]
     by = _usable_selector(wanted, runs, known) if one_per_optimizer else None
     order = (sort or "").removeprefix("-")
-    measured = {c.key: c for c in [*wanted, *([by] if by else [])]}
-    if order not in measured and order not in SORTS and any(order in run.results for run in runs):
-        measured[order] = Column.of(order, known)
+    measured = _measured([*wanted, *([by] if by else [])], order, runs, known)
+    trials = trials or {}
     sections: dict[Section, list[Row]] = defaultdict(list)
-    for group in grouped(runs, trials or {}, pruned, group_by):
-        sections[group.section].append(_row(group, list(measured.values()), trials or {}, pruned, level))
+    for group in grouped(runs, trials, pruned, group_by):
+        sections[group.section].append(_row(group, measured, trials, pruned, level))
     rows: list[Row] = []
     for _, members in sorted(sections.items(), reverse=sort == "-task"):
-        kept = _best_of_each(members, by, trials or {}) if by is not None else members
+        kept = _best_of_each(members, by, trials) if by is not None else members
         ordered = sorted(kept, key=lambda row: rank(row, wanted[0])) if wanted else kept
         if sort and order != "task":
             ordered = sorted_by(ordered, order, descending=sort.startswith("-"))
         rows += mark(_with_shown(ordered, group_by), wanted, level)
     table = Table(tuple(wanted), tuple(rows), level, spread=spread, chosen_by=by)
-    unequal = bool(table.unequal_budgets)
-    return replace(table, notes=tuple(notes(rows, wanted, level=level, spread=spread, unequal=unequal, chosen_by=by)))
+    return replace(table, notes=tuple(notes(table)))
+
+
+def _measured(columns: Sequence[Column], order: str, runs: Sequence[Run], known: Known | None) -> list[Column]:
+    """The results that rows need cells for: the columns, and the one that they are sorted by."""
+    found = list({column.key: column for column in columns}.values())
+    if order in SORTS or any(column.key == order for column in columns):
+        return found
+    return [*found, Column.of(order, known)] if any(order in run.results for run in runs) else found
 
 
 def _usable_selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None) -> Column:
