@@ -53,6 +53,7 @@ def test_every_command_block_runs(tmp_path: Path, shorter: dict[str, str]):
         for whole, short in shorter.items():
             block = block.replace(whole, short)
         done = subprocess.run(["bash", "-ec", _PIP + block], cwd=tmp_path, env=env, capture_output=True, text=True)
+        env |= dict(re.findall(r"^export (\w+)=(\S+)$", block, re.M))
         assert done.returncode == 0, f"{block}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 

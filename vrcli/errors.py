@@ -23,7 +23,7 @@ class UsageError(VrError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean X?' for the known name most like `name`, or an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)
     return f"; did you mean {match[0]}?" if match else ""
 
 
