@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from db.store import Store
-from vrcli.cli.filters import Filter, check_output
+from vrcli.cli import filters
+from vrcli.cli.filters import Filter, check_output, selecting
 from vrcli.errors import UsageError
 
 
@@ -99,3 +103,33 @@ def test_an_output_beside_the_database_is_fine(tmp_path: Path) -> None:
     (tmp_path / "vr.db").touch()
     check_output(tmp_path / "vr.csv", database=str(tmp_path / "vr.db"))
     check_output(tmp_path / "vr.db", database="postgresql://someone@host/vr")
+
+
+def test_a_command_gets_the_options_as_one_filter() -> None:
+    got: dict[str, Any] = {}
+
+    def command(before: int, chosen: Filter, after: str = typer.Option("x", "--after")) -> None:
+        """What it does."""
+        got.update(before=before, chosen=chosen, after=after)
+
+    app = typer.Typer()
+    app.command()(selecting(command))
+    call = CliRunner().invoke
+    words = ["--opt", "a", "2", "cnn", "--opt", "b", "--preset", "p", "--tag", "t", "--group", "g", "--sweep", "3"]
+    done = call(app, [*words, "--where", "lr>1", "--since", "7d", "--after", "y"])
+    assert done.exit_code == 0, done.output
+    assert got == {
+        "before": 2, "after": "y",
+        "chosen": Filter(["cnn"], ["a", "b"], "p", "t", "g", ["3"], ["lr>1"], "7d"),
+    }  # fmt: skip
+    assert call(app, ["2"]).exit_code == 0
+    assert got["chosen"].words() == ""
+    shown = call(app, ["--help"]).output
+    assert "What it does." in shown
+    assert "--chosen" not in shown
+    places = [shown.index(f"--{name}") for name in ("opt", "preset", "tag", "group", "sweep", "where", "since")]
+    assert places == sorted(places)
+
+
+def test_every_field_of_a_filter_but_the_status_is_an_option() -> None:
+    assert [*filters.OPTIONS, "status"] == [field.name for field in dataclasses.fields(Filter)]

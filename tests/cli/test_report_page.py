@@ -42,6 +42,13 @@ def test_every_run_stands_on_the_page_with_its_command_and_curves(stored: Callab
     assert "vr report --format html --output report.html" in html
 
 
+def test_passwords_that_older_versions_recorded_are_not_shown(stored: Callable[..., int], tmp_path: Path):
+    run = stored("adamw", provenance={"argv": ["vr", "run", "cnn", "--db", "postgresql://user:SECRET@host/db"]})
+    html = written(tmp_path)
+    assert "SECRET" not in html
+    assert embedded(html, "details")[str(run)]["provenance"]["argv"][-1] == "postgresql://user:***@host/db"
+
+
 def test_tasks_and_data_are_never_merged(stored: Callable[..., int], tmp_path: Path):
     for task, dataset in (("cnn", "digits"), ("cnn", "mnist"), ("diffusion", "digits")):
         stored("adamw", task=task, dataset=dataset)

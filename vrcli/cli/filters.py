@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -18,6 +22,18 @@ SWEEP = typer.Option([], "--sweep", metavar="SWEEP", help="only runs of this swe
 WHERE = typer.Option([], "--where", metavar="CONDITIONS", help="only runs like this: 'dataset=cifar10 lr>1e-3'")
 SINCE = typer.Option(None, "--since", metavar="TIME", help="only runs since: 2026-11-20, 12h, 7d", show_default=False)
 
+#: By field of a filter: name, option and type of the parameter of a command.
+OPTIONS: dict[str, tuple[str, Any, Any]] = {
+    "tasks": ("tasks", TASKS, list[str]),
+    "opts": ("opt", OPT, list[str]),
+    "preset": ("preset", PRESET, str | None),
+    "tag": ("tag", TAG, str | None),
+    "group": ("group", GROUP, str | None),
+    "sweeps": ("sweep", SWEEP, list[str]),
+    "where": ("where", WHERE, list[str]),
+    "since": ("since", SINCE, str | None),
+}
+
 
 class Filter(filter.Filter):
     """What was asked for on the command line."""
@@ -27,6 +43,24 @@ class Filter(filter.Filter):
         from vrcli.cli.console import notice
 
         notice(text)
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the task argument and the options above, in the place of its parameter `chosen: Filter`."""
+    signature = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        asked = {field: given.pop(name) for field, (name, _, _) in OPTIONS.items()}
+        command(chosen=Filter(**{**asked, "tasks": asked["tasks"] or ()}), **given)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    own = [inspect.Parameter(name, kind, default=way, annotation=what) for name, way, what in OPTIONS.values()]
+    parameters = [new for old in signature.parameters.values() for new in (own if old.name == "chosen" else [old])]
+    # What typer reads to know what a command takes.
+    vars(called)["__signature__"] = signature.replace(parameters=parameters)
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
 
 
 def check_output(path: Path, flag: str = "--output", database: str | None = None) -> None:

@@ -61,15 +61,9 @@ OUTPUT = typer.Option(
 )  # fmt: skip
 
 
+@filters.selecting
 def report(
-    tasks: list[str] = filters.TASKS,
-    opt: list[str] = filters.OPT,
-    preset: str | None = filters.PRESET,
-    tag: str | None = filters.TAG,
-    group: str | None = filters.GROUP,
-    sweep: list[str] = filters.SWEEP,
-    where: list[str] = filters.WHERE,
-    since: str | None = filters.SINCE,
+    chosen: Filter,
     metric: list[str] = typer.Option([], "--metric", metavar="RESULT", help="results to show, the first orders rows"),
     columns: str | None = COLUMNS,
     pivot: list[str] = PIVOT,
@@ -94,7 +88,6 @@ def report(
     Columns:      vr report --columns optimizer,lr,best_val_loss,n,budget --sort lr
     Laid out:     vr report --pivot test_loss --rows lr --columns optimizer --trials
     """
-    wanted = Filter(tasks or (), opt, preset, tag, group, sweep, where, since)
     with no_garbage_collection():
         wish = Wish(
             metric, _names("--columns", [] if columns is None else [columns]),
@@ -102,10 +95,10 @@ def report(
             _spread(spread), level, every_trial, best_only, _format(format, output),
         )  # fmt: skip
         check(wish, output, database)
-        make(wanted, wish, output, database)
+        make(chosen, wish, output, database)
 
 
-def make(wanted: Filter, wish: Wish, output: Path | None, database: str) -> None:
+def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None:
     """Read the runs and write the table, or the page."""
     import sys
 
@@ -113,7 +106,7 @@ def make(wanted: Filter, wish: Wish, output: Path | None, database: str) -> None
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        found = wanted.select(store, results=needed(store, wish, output))
+        found = chosen.select(store, results=needed(store, wish, output))
         if output is not None and wish.format == "html":
             write_page(store, found, output, wish)
             return
