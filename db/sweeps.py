@@ -108,6 +108,14 @@ class Sweeps(Runs):
         with self._reading() as connection:
             return [SweepRecord(*row) for row in connection.execute(query.limit(limit))]
 
+    def searched(self) -> list[tuple[int, str, int | None, str]]:
+        """Sweep, optimizer, trial and spec_id of every run made for a sweep; a run that confirms one has no trial."""
+        table = schema.runs.c
+        query = select(table.sweep_id, table.optimizer, table.trial_id, table.spec_id)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(table.sweep_id.is_not(None)).order_by(table.id))
+            return [(sweep, optimizer, trial, spec) for sweep, optimizer, trial, spec in rows]
+
     def add_trial(self, sweep_id: int, optimizer: str, params: Mapping[str, Any]) -> TrialRecord:
         """Record the next point of an optimizer, pending.
 

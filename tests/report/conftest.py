@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ class FakeRun:
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"cpu": "cpu A", "device": "cpu"})
     sweep_id: int | None = None
     trial_id: int | None = None
+    spec_id: str = ""
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def make_run() -> Callable[..., FakeRun]:
             results={**found, **(results or {})},
             created_at=when,
             provenance=provenance,
+            spec_id=json.dumps(spec, sort_keys=True),
         )
 
     return make

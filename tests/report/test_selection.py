@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from vrcli.report.selection import budgets, quotable
+from vrcli.report.selection import Searches, budgets, quotable
 from vrcli.report.tables import render, summarise
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -29,7 +29,7 @@ def swept(make_run):
         replace(make_run("a", seed, 0.15, lr=0.03, created_at=minutes(5)), sweep_id=1) for seed in (1, 2)
     ]  # fmt: skip
     ended = {(1, "a"): [minutes(i) + dt.timedelta(seconds=30) for i in (1, 2, 3)] + [minutes(9)]}
-    return trials, fresh, ended
+    return trials, fresh, Searches(ended)
 
 
 def test_a_fresh_run_cost_the_trials_that_had_ended_before_it(swept) -> None:
@@ -76,3 +76,45 @@ def test_one_optimizer_of_a_sweep_that_is_confirmed_does_not_hide_another(swept,
     trials, fresh, ended = swept
     other = replace(make_run("b", 0, 0.5), sweep_id=1, trial_id=50)
     assert quotable([*trials, *fresh, other], ended).runs == [*fresh, other]
+
+
+def test_a_filter_that_leaves_out_fresh_runs_puts_no_trial_in_their_place(swept) -> None:
+    trials, fresh, ended = swept
+    known = replace(ended, confirmed={(1, "a")})
+    assert quotable(trials, known).runs == []
+    assert quotable([*trials, fresh[0]], known).runs == fresh[:1]
+
+
+def test_a_run_that_repeats_a_trial_is_no_result(swept) -> None:
+    trials, _, ended = swept
+    again = replace(trials[2], id=70, sweep_id=None, trial_id=None)
+    other = replace(again, id=71, seed=5, spec_id="another seed")
+    known = replace(ended, specs={run.spec_id for run in trials})
+    assert known.repeats(again)
+    assert not known.repeats(other)
+    assert not known.repeats(trials[2])
+    found = quotable([*trials, again, other], known)
+    assert [run.id for run in found.runs] == [71, trials[2].id]
+
+
+def test_the_settings_found_with_the_most_trials_stand_for_their_optimizer(swept, make_run) -> None:
+    _, fresh, ended = swept
+    untuned = [make_run("a", seed, 0.05, lr=0.5) for seed in range(3)]
+    runs = [*fresh, *untuned]
+    (row,) = summarise(runs, trials=budgets(runs, ended), one_per_optimizer=True).rows
+    assert (row.settings["lr"], row.trials) == (0.03, 3)
+    more = [*runs, *(make_run("a", 0, 0.2 + i, lr=1.0 + i) for i in range(3))]
+    (row,) = summarise(more, trials=budgets(more, ended), one_per_optimizer=True).rows
+    assert (row.settings["lr"], row.trials) == (0.5, 4)  # four settings were tried by hand, three by the search
+
+
+def test_neither_a_trial_nor_a_single_run_is_the_best_beside_several(swept, make_run) -> None:
+    trials, _, ended = swept
+    lucky = make_run("b", 0, 0.01)
+    steady = [make_run("c", seed, 0.2 + 0.01 * seed) for seed in range(3)]
+    runs = [trials[2], lucky, *steady]
+    rows = {r.optimizer: r.cells["best_val_loss"] for r in summarise(runs, trials=budgets(runs, ended)).rows}
+    assert {name for name, cell in rows.items() if cell.best} == {"c"}
+    rows = {r.optimizer: r.cells["best_val_loss"] for r in summarise([trials[2], lucky]).rows}
+    assert {name for name, cell in rows.items() if cell.best} == {"b"}
+    assert not any(r.cells["best_val_loss"].best for r in summarise(trials).rows)

@@ -107,13 +107,13 @@ def configurations(store: Store, runs: Sequence[RunRecord], *, every: bool, most
     Raises:
         UsageError: too many sections or configurations for one figure.
     """
-    from vrcli.cli.report import stopped_early, trial_counts
+    from vrcli.cli.report import all_searches, stopped_early
     from vrcli.report.selection import quotable
     from vrcli.report.tables import grouped, summarise
 
     done, notes = finished(runs)
     sweeps = {run.sweep_id for run in done if run.sweep_id is not None}
-    chosen, stopped = quotable(done, trial_counts(store, sweeps)), stopped_early(store, sweeps)
+    chosen, stopped = quotable(done, all_searches(store, sweeps)), stopped_early(store, sweeps)
     pruned = {run.id for run in done if run.sweep_id in stopped}
     by_id = {run.id: run for run in done}
     if chosen.searched:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from db.records import RunRecord
     from db.store import Store
+    from vrcli.report.selection import Searches
 
 #: Formats by the ending of the file, where none is named.
 ENDINGS = {
@@ -49,6 +50,10 @@ SORT = typer.Option(
     None, "--sort", metavar="NAME", show_default=False,
     help="order rows by a result, setting or column; with - before it the largest first [the first result]",
 )  # fmt: skip
+BEST = typer.Option(
+    False, "--best",
+    help="one row per optimizer: the settings found with the most trials, of those the best on validation",
+)  # fmt: skip
 SPREAD = typer.Option("ci", "--spread", metavar="KIND", help="beside a mean: ci (interval), sd, minmax or none")
 FORMAT = typer.Option(
     None, "--format", metavar="FORMAT", show_default=False,
@@ -73,7 +78,9 @@ def report(
     spread: str = SPREAD,
     level: float = typer.Option(0.95, "--level", help="of intervals; 1 - level is the error rate of the marks"),
     every_trial: bool = typer.Option(False, "--trials", help="also every trial of a sweep, as a row of its own"),
-    best_only: bool = typer.Option(False, "--best", help="one row per optimizer: its best settings on validation"),
+    best_only: bool = typer.Option(
+        False, "--best", help="one row per optimizer: the settings found with the most trials"
+    ),
     format: str | None = FORMAT,
     output: Path | None = OUTPUT,
     database: str = req.DB,
@@ -110,8 +117,8 @@ def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None
         if output is not None and wish.format == "html":
             write_page(store, found, output, wish)
             return
-        ended, stopped = trial_counts(store, _sweeps(found)), stopped_early(store, _sweeps(found))
-    text, notices = table_of(found, wish, ended, stopped)
+        searches, stopped = all_searches(store, _sweeps(found)), stopped_early(store, _sweeps(found))
+    text, notices = table_of(found, wish, searches, stopped)
     for line in notices:
         notice(line)
     if wish.format == "html" and text:
@@ -238,17 +245,24 @@ def stopped_early(store: Store, sweeps: Iterable[int]) -> dict[int, set[int]]:
     return {sweep: trials for sweep, trials in found.items() if trials}
 
 
-def trial_counts(store: Store, sweeps: Iterable[int] | None = None) -> dict[tuple[int, str], list[datetime]]:
-    """When the trials of each sweep's optimizer ended, in order.
+def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
+    """What the database knows of its searches.
 
     Args:
-        sweeps: of these, None for all.
+        sweeps: whose trials are counted, None for all.
     """
     from collections import defaultdict
 
-    found: dict[tuple[int, str], list[datetime]] = defaultdict(list)
+    from vrcli.report.selection import Searches
+
+    ended: dict[tuple[int, str], list[datetime]] = defaultdict(list)
     for sweep in sweeps if sweeps is not None else [sweep.id for sweep in store.sweeps()]:
         for trial in store.trials(sweep):
             if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
-                found[sweep, trial.optimizer].append(trial.finished_at)
-    return {key: sorted(times) for key, times in found.items()}
+                ended[sweep, trial.optimizer].append(trial.finished_at)
+    made = store.searched()
+    return Searches(
+        ended={key: sorted(times) for key, times in ended.items()},
+        confirmed={(sweep, optimizer) for sweep, optimizer, trial, _ in made if trial is None},
+        specs={spec for _, _, trial, spec in made if trial is not None},
+    )

@@ -53,7 +53,7 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from datetime import UTC, datetime
 
     from vrcli import __version__
-    from vrcli.cli.report import stopped_early, trial_counts
+    from vrcli.cli.report import all_searches, stopped_early
     from vrcli.cli.report_table import declared
     from vrcli.report.groups import FINISHED
     from vrcli.report.page_data import Source, selection_notes
@@ -62,7 +62,7 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
 
     finished = [run for run in runs if run.status in FINISHED]
     sweeps = {run.sweep_id for run in runs if run.sweep_id is not None}
-    selection = quotable(finished, trial_counts(store, sweeps))
+    selection = quotable(finished, all_searches(store, sweeps))
     stopped = stopped_early(store, sweeps)
     known = declared({run.task for run in runs})
     return Source(

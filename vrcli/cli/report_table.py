@@ -10,10 +10,9 @@ from vrcli.report.types import Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from db.records import RunRecord
-    from vrcli.report.selection import Selection
+    from vrcli.report.selection import Searches, Selection
     from vrcli.report.types import Known, Run, Spread, Table
 
 #: What is said where there is nothing to show.
@@ -54,7 +53,7 @@ def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
 def table_of(
     found: Sequence[RunRecord],
     wish: Wish,
-    ended: Mapping[tuple[int, str], Sequence[datetime]],
+    searches: Searches,
     stopped: Mapping[int, set[int]],
 ) -> tuple[str, list[str]]:
     """The output, and what must be said beside it."""
@@ -68,9 +67,10 @@ def table_of(
     if not finished:
         empty = render(Table((), ()), wish.format).rstrip("\n") + "\n" if wish.format in RAW else ""
         return empty, [*notices, EMPTY]
-    selection = quotable(finished, ended)
+    selection = quotable(finished, searches)
     if wish.every_trial:
-        selection = Selection(finished, budgets(finished, ended), 0, 0)
+        runs = [run for run in finished if not searches.repeats(run)]
+        selection = Selection(runs, budgets(runs, searches), 0, 0)
     if selection.searched:
         notices.append(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
     if selection.flattered:

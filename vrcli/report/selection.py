@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
 from vrcli.report.types import Run
 
@@ -20,6 +20,8 @@ class SweptRun(Run, Protocol):
     def sweep_id(self) -> int | None: ...
     @property
     def trial_id(self) -> int | None: ...
+    @property
+    def spec_id(self) -> str: ...
 
 
 R = TypeVar("R", bound=SweptRun)
@@ -42,11 +44,26 @@ class Selection:
     flattered: int
 
 
-#: When the trials of each sweep's optimizer ended, in order.
-Ended: TypeAlias = Mapping[tuple[int, str], Sequence[datetime]]
+@dataclass(frozen=True)
+class Searches:
+    """What all of a database knows of its searches, whichever runs were asked for.
+
+    Args:
+        ended: when the trials of each sweep's optimizer ended, in order.
+        confirmed: the sweeps' optimizers whose best settings were run on fresh seeds.
+        specs: of the trials' runs: a run of its own with the same complete spec is the same run again, bit for bit.
+    """
+
+    ended: Mapping[tuple[int, str], Sequence[datetime]] = field(default_factory=dict)
+    confirmed: Collection[tuple[int, str]] = ()
+    specs: Collection[str] = ()
+
+    def repeats(self, run: SweptRun) -> bool:
+        """Whether a run of its own does a trial again, on the seed that its settings were chosen by."""
+        return run.sweep_id is None and run.spec_id in self.specs
 
 
-def budgets(runs: Iterable[SweptRun], ended: Ended) -> dict[int, int]:
+def budgets(runs: Iterable[SweptRun], searches: Searches) -> dict[int, int]:
     """By run id, the trials of the search that a run's settings come from.
 
     A run on a fresh seed was chosen from the trials that had ended before it began: a sweep that goes on later does
@@ -54,31 +71,35 @@ def budgets(runs: Iterable[SweptRun], ended: Ended) -> dict[int, int]:
     """
     found = {}
     for run in runs:
-        times = ended.get((run.sweep_id, run.optimizer)) if run.sweep_id is not None else None
+        times = searches.ended.get((run.sweep_id, run.optimizer)) if run.sweep_id is not None else None
         if times:
             before = len(times) if run.trial_id is not None else bisect_right(times, run.created_at)
             found[run.id] = max(1, before)
     return found
 
 
-def quotable(runs: Sequence[R], ended: Ended) -> Selection:
+def quotable(runs: Sequence[R], searches: Searches) -> Selection:
     """Runs on their own and runs that confirm a sweep; of a sweep without those, its best trial.
+
+    A run of its own that repeats a trial is that trial again, so it is no result either.
 
     Args:
         runs: finished runs.
-        ended: for the budgets.
+        searches: those of the whole database, so that a filter that leaves out fresh runs puts no trial in their place.
     """
     confirmed = {(run.sweep_id, run.optimizer) for run in runs if run.sweep_id is not None and run.trial_id is None}
+    confirmed |= set(searches.confirmed)
     by_trial: dict[tuple[int, str], dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
     chosen = []
     for run in runs:
         if run.trial_id is None:
-            chosen.append(run)
+            if not searches.repeats(run):
+                chosen.append(run)
         elif run.sweep_id is not None and (run.sweep_id, run.optimizer) not in confirmed:
             by_trial[run.sweep_id, run.optimizer][run.trial_id].append(run)
     for trials in by_trial.values():
         chosen += min(trials.values(), key=_loss)
-    return Selection(chosen, budgets(chosen, ended), len(runs) - len(chosen), len(by_trial))
+    return Selection(chosen, budgets(chosen, searches), len(runs) - len(chosen), len(by_trial))
 
 
 def _loss(runs: Iterable[SweptRun]) -> float:

@@ -250,20 +250,27 @@ def rank(row: Row, column: Column) -> tuple[float, float, float, str]:
 
 
 def _best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
-    """The best row of each optimizer; where no search was named, its rows count as the trials of one."""
-    tried = Counter(row.optimizer for row in rows)
+    """The row of each optimizer whose settings were found with the most trials, of those the best on validation.
+
+    Runs that no search made count as the trials of one: so many settings were tried. On a fresh seed comes before any
+    trial of a search, however lucky the trial.
+    """
+    own = Counter(row.optimizer for row in rows if not _from_search(row, trials))
+    tried = [row if _from_search(row, trials) else replace(row, trials=own[row.optimizer]) for row in rows]
     first: dict[str, Row] = {}
-    # A run on a fresh seed before any trial of a search, however lucky the trial.
-    for row in sorted(rows, key=lambda row: (row.searched, rank(row, by))):
+    for row in sorted(tried, key=lambda row: (row.searched, -row.trials, rank(row, by))):
         first.setdefault(row.optimizer, row)
-    return [
-        row if any(i in trials for i in row.run_ids) else replace(row, trials=tried[row.optimizer])
-        for row in first.values()
-    ]
+    return list(first.values())
+
+
+def _from_search(row: Row, trials: Mapping[int, int]) -> bool:
+    return any(run in trials for run in row.run_ids)
 
 
 def mark(rows: Sequence[Row], columns: Sequence[Column], level: float) -> list[Row]:
     """Mark the best row by each result, and the rows that cannot be told from it.
+
+    A trial on the seed that chose it is never the best, and a single run only where there are no rows of several.
 
     Args:
         rows: what is compared with each other.
@@ -274,9 +281,11 @@ def mark(rows: Sequence[Row], columns: Sequence[Column], level: float) -> list[R
             continue
         measured = [row for row in rows if row.cells[column.key].summary.n]
         usable = [row for row in measured if math.isfinite(row.cells[column.key].summary.mean)]
-        if not usable or len(measured) < 2:
+        fresh = [row for row in usable if not row.searched]
+        several = [row for row in fresh if row.cells[column.key].summary.n > 1]
+        if not fresh or len(measured) < 2:
             continue
-        best = min(usable, key=lambda row: rank(row, column))
+        best = min(several or fresh, key=lambda row: rank(row, column))
         flags[id(best)][column.key] = replace(best.cells[column.key], best=True)
         others = [row for row in usable if row is not best]
         adjusted = holm([_p_against(best, row, column) for row in others])
