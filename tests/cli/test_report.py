@@ -33,7 +33,7 @@ def test_optimizers_by_tasks(vr, filled) -> None:
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|")]
     assert lines[0] == ["optimizer", "cnn", "transformer"]
     assert lines[2:] == [["vradam", "**0.1100**", "**1.100**"], ["adamw", "0.2100", "2.100"]]
-    assert "of up to 2 settings" in done.out
+    assert "(of up to 2)" in done.out
     turned = vr("report", "--pivot", "best_val_loss", "--columns", "optimizer", "--format", "csv")
     assert [row["task"] for row in rows_of(turned.out)] == ["cnn", "transformer"]
     by_rate = vr(
@@ -184,7 +184,7 @@ def test_filters_reach_the_table(vr, filled) -> None:
     ("name", "begins"),
     [
         ("t.md", "| task"), ("t.tex", "% needs \\usepackage{booktabs}"), ("t.csv", "task,dataset"), ("t.json", "{"),
-        ("t.txt", "task"), ("t.tsv", "task\tdataset"), ("t.out", "| task"),
+        ("t.txt", "task"), ("t.tsv", "task\tdataset"), ("t", "| task"),
     ],
 )  # fmt: skip
 def test_the_ending_of_the_file_names_the_format(vr, filled, name: str, begins: str) -> None:
@@ -192,8 +192,6 @@ def test_the_ending_of_the_file_names_the_format(vr, filled, name: str, begins: 
     assert done.code == 0
     assert name in done.out
     assert Path(name).read_text(encoding="utf-8").startswith(begins)
-    assert vr("report", "--format", "psql", "--output", name).code == 0
-    assert Path(name).read_text(encoding="utf-8").startswith("+--")
 
 
 def test_html_is_a_table_on_the_screen_and_a_page_in_a_file(vr, filled) -> None:
@@ -294,8 +292,8 @@ def test_the_usual_table_is_the_one_of_its_columns_by_name(vr, filled) -> None:
 @pytest.mark.parametrize("format", ["html", "csv", "markdown", "json"])
 def test_the_database_that_is_read_is_never_written_over(vr, filled, format: str) -> None:
     before = Path("vr.db").read_bytes()
-    Path("link.html").symlink_to("vr.db")
-    for name in ("vr.db", "link.html"):
+    Path("link.out").symlink_to("vr.db")
+    for name in ("vr.db", "link.out"):
         done = vr("report", "--format", format, "--output", name)
         assert (done.code, done.out) == (2, "")
         assert done.err == f"vr: --output {name} is the database that is read; name another file\n"
@@ -311,3 +309,41 @@ def test_the_page_names_its_command_without_the_password(vr, filled, monkeypatch
     page = Path("p.html").read_text(encoding="utf-8")
     assert "SECRET" not in page
     assert "user:***@host" in page
+
+
+def test_a_file_has_every_column_and_a_screen_what_fits(vr, filled, stored) -> None:
+    for lr in (0.1, 0.2):
+        stored("a_rather_long_name_of_an_optimizer", lr=lr, another_setting="x" * 30)
+    shown = vr("report")
+    assert "not shown, to keep to 100 columns" in shown.err
+    assert vr("report", "--output", "whole.md").err == ""
+    assert "val acc" in Path("whole.md").read_text(encoding="utf-8")
+    assert "not shown" not in vr("report", "--format", "latex_booktabs").err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--output", "x.png"), "tables end in .html"),
+        (("--output", "x.csv", "--format", "json"), "would hold json"),
+        (("--output", "x.html", "--format", "csv"), "would hold csv"),
+        (("--output", "x.tex", "--format", "markdown"), "would hold markdown"),
+    ],
+)
+def test_a_file_holds_what_its_ending_says(vr, filled, words, says) -> None:
+    done = vr("report", *words)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+    assert not Path(words[1]).exists()
+
+
+def test_a_file_of_any_other_ending_takes_the_format_that_is_named(vr, filled) -> None:
+    assert vr("report", "--output", "x.foo", "--format", "latex").code == 0
+    assert "tabular" in Path("x.foo").read_text(encoding="utf-8")
+
+
+def test_csv_has_the_columns_that_were_asked_for_and_no_others(vr, filled) -> None:
+    done = vr("report", "--format", "csv", "--columns", "optimizer,lr,n,budget,test_loss")
+    head = next(csv.reader(io.StringIO(done.out)))
+    assert head[:6] == ["optimizer", "lr", "n", "trials", "epochs", "max_steps"]
+    assert head[6:] == [f"test_loss_{key}" for key in ("mean", "sd", "median", "low", "high", "n")]

@@ -302,3 +302,12 @@ def test_a_sweep_that_is_killed_again_and_again_ends_whole(url: str) -> None:
         assert {run.trial_id for run in runs} == {trial.id for trial in trials}
         assert {trial.run_id for trial in trials} <= {run.id for run in runs}
         assert store.sweep(sweep.id).status == "completed"
+
+
+def test_runs_made_for_sweeps_are_listed_with_what_they_were(store: Store, sweep: SweepRecord) -> None:
+    trial = store.start_trial(store.add_trial(sweep.id, "vradam", {"lr": 0.1}).id)
+    spec = {"task": "cnn", "optimizer": "vradam", "seed": 0}
+    store.begin_run(spec, spec_id="a", provenance={}, trial_id=trial.id)
+    store.begin_run({**spec, "seed": 1}, spec_id="b", provenance={}, sweep_id=sweep.id)
+    store.begin_run({**spec, "seed": 2}, spec_id="c", provenance={})
+    assert store.searched() == [(sweep.id, "vradam", trial.id, "a"), (sweep.id, "vradam", None, "b")]

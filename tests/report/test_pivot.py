@@ -122,7 +122,8 @@ def test_of_several_settings_the_best_on_validation_is_shown_and_said(make_run) 
     runs += [make_run("b", s, 0.5) for s in range(3)]
     found = laid_out(runs, (TEST,), spread="none")
     assert grid(found)["a"] == ["0.2000*"], "worse on the test set, but chosen on the validation set"
-    assert "each cell: the best by best val loss of up to 2 settings; trials are the settings stored" in found.notes
+    said = "each cell with the settings found with the most trials, of those the best by best val loss (of up to 2); "
+    assert said + "trials are the settings stored" in found.notes
     assert any("budget 1 x 20 and 2 x 20 §" in note for note in found.notes)
     # A lucky trial of a search is not chosen where there is a run on a fresh seed.
     lucky = [replace(make_run("a", 0, 0.001, lr=0.3, results={"test_loss": 7.0}), sweep_id=1, trial_id=1)]

@@ -29,6 +29,11 @@ ENDINGS = {
     ".json": "json", ".txt": "text", ".rst": "rst",
 }  # fmt: skip
 
+#: How the names of the formats begin that a file of such an ending may hold; other endings are text of any kind.
+KINDS: dict[str | None, tuple[str, ...]] = {
+    "html": ("html", "unsafehtml"), "latex_booktabs": ("latex",), "csv": ("csv",), "tsv": ("tsv",), "json": ("json",),
+}  # fmt: skip
+
 COLUMNS = typer.Option(
     None, "--columns", metavar="NAMES", show_default=False,
     help="what to print, separated by commas: task, dataset, preset, optimizer, settings, n, diverged, budget, a "
@@ -99,7 +104,7 @@ def report(
         wish = Wish(
             metric, _names("--columns", [] if columns is None else [columns]),
             _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
-            _spread(spread), level, every_trial, best_only, _format(format, output),
+            _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
         )  # fmt: skip
         check(wish, output, database)
         make(chosen, wish, output, database)
@@ -187,11 +192,15 @@ def _spread(name: str) -> Spread:
 def _format(name: str | None, output: Path | None) -> str:
     from vrcli.report.render import formats
 
-    if name is None:
-        return ENDINGS.get(output.suffix.lower(), "markdown") if output is not None else "markdown"
-    if name not in formats():
+    if name is not None and name not in formats():
         raise UsageError(f"--format {name} is not known{nearest(name, formats()) or '; ' + ', '.join(formats())}")
-    return name
+    ending = output.suffix.lower() if output is not None else ""
+    usual = ENDINGS.get(ending)
+    if name is None and ending and usual is None:
+        raise UsageError(f"--output {output}: tables end in {', '.join(ENDINGS)}; another ending needs a --format")
+    if name is not None and usual in KINDS and not name.startswith(KINDS[usual]):
+        raise UsageError(f"--output {output} would hold {name}; leave out --format, or name another ending")
+    return name or usual or "markdown"
 
 
 def check(wish: Wish, output: Path | None, database: str) -> None:

@@ -28,6 +28,7 @@ class Wish:
 
     Args:
         pivot: results to lay out by rows and columns; None for the plain table.
+        whole: leave no column out to fit a line, as for a file.
     """
 
     metrics: Sequence[str]
@@ -41,6 +42,7 @@ class Wish:
     every_trial: bool
     best_only: bool
     format: str
+    whole: bool = False
 
 
 def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
@@ -71,6 +73,8 @@ def table_of(
     if wish.every_trial:
         runs = [run for run in finished if not searches.repeats(run)]
         selection = Selection(runs, budgets(runs, searches), 0, 0)
+    if selection.searched and not selection.runs:
+        return "", [*notices, f"all {selection.searched} runs are trials of sweeps whose fresh seeds are left out"]
     if selection.searched:
         notices.append(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
     if selection.flattered:
@@ -110,7 +114,8 @@ def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, lis
     )  # fmt: skip
     _sorted_by_what_is_there(table, wish)
     table, notices = _shaped(table, wish), []
-    if not wish.columns and not wish.metrics and wish.format not in (*RAW, "html", "unsafehtml"):
+    screen = not wish.whole and wish.format not in (*RAW, "html", "unsafehtml") and not wish.format.startswith("latex")
+    if screen and not wish.columns and not wish.metrics:
         table, dropped = fit(table)
         if dropped:
             notices.append(f"not shown, to keep to 100 columns: {', '.join(dropped)} (--columns all shows everything)")

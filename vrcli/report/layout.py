@@ -101,7 +101,11 @@ def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
 def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
     column = next((c for c in table.columns if c.key == name), None)
     if column is not None:
-        found = [(value(row.cells[name], column, table.spread), row.cells[name].best) for row in table.rows]
+        own = [searched_mark(row) if "budget" not in names else "" for row in table.rows]
+        found = [
+            (value(row.cells[name], column, table.spread) + mark, row.cells[name].best)
+            for row, mark in zip(table.rows, own, strict=True)
+        ]
         return Printed(name, column.title or name, "right", found)
     if name == "task":
         return Printed(name, name, "left", _once_per_section(table, _labeller(table, names)))
@@ -170,7 +174,12 @@ def budget(row: Row) -> str:
 
 
 def _budget_marks(row: Row, unequal: frozenset[Section]) -> str:
-    return (" ¶" if row.pruned else "") + (" ‖" if row.searched else "") + (" §" if row.section in unequal else "")
+    return (" ¶" if row.pruned else "") + searched_mark(row) + (" §" if row.section in unequal else "")
+
+
+def searched_mark(row: Row) -> str:
+    """What stands beside a trial on the seed that its settings were chosen by, wherever it is shown."""
+    return " ‖" if row.searched else ""
 
 
 def value(cell: Cell, column: Column, spread: Spread = "ci") -> str:

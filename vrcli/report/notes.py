@@ -11,6 +11,8 @@ from vrcli.report.types import Column, Row, Spread, Table
 PARTLY = "‡ mean of the runs that did not diverge; comparisons count the others as worst"
 PRUNED = "¶ hopeless trials were stopped early: the search cost less than its budget says"
 UNEQUAL = "§ budgets (trials x epochs) differ within a task: compare with care"
+#: How one of several settings is chosen, see `tables.preference`.
+CHOSEN = "with the settings found with the most trials, of those the best by"
 SEARCHED = "‖ trials of a search on its own seed: the best of many is flattered, fresh seeds (--confirm-seeds) are not"
 
 
@@ -33,7 +35,7 @@ def notes(table: Table, names: Collection[str] | None = None) -> list[str]:
     if names is None or "budget" in names:
         found += [UNEQUAL] if table.unequal_budgets else []
         found += [PRUNED] if any(row.pruned for row in rows) else []
-        found += [SEARCHED] if any(row.searched for row in rows) else []
+    found += [SEARCHED] if any(row.searched for row in rows) else []
     found += pooled_notes(rows)
     sizes = Counter(row.section for row in rows)
     tested = any(c.direction is not None and not c.is_cost for c in columns)
@@ -41,7 +43,7 @@ def notes(table: Table, names: Collection[str] | None = None) -> list[str]:
         found.append("a row with n = 1 is not tested against the best: repeat it with --seeds 5")
     if chosen_by is not None:
         by = chosen_by.title or chosen_by.key
-        found.append(f"each optimizer with its best settings by {by}; trials are the settings stored")
+        found.append(f"each optimizer {CHOSEN} {by}; trials are the settings stored")
     if repeats := sum(row.repeats for row in rows):
         found.append(f"{repeats} repeated run{'s' * (repeats != 1)} of a seed counted once, by the newest")
     return found + machine_notes(rows, columns)

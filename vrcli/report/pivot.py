@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
-from vrcli.report.layout import budget, data_name, same_name_other_data, value
-from vrcli.report.notes import PARTLY, PRUNED, SEARCHED, UNEQUAL, machine_notes, spread_notes
+from vrcli.report.layout import budget, data_name, same_name_other_data, searched_mark, value
+from vrcli.report.notes import CHOSEN, PARTLY, PRUNED, SEARCHED, UNEQUAL, machine_notes, spread_notes
 from vrcli.report.render import NUMBERS, Cells, cell_json, finite, lay_out
-from vrcli.report.tables import mark, rank
+from vrcli.report.tables import mark, preference, rank
 from vrcli.report.types import Column, Row, Section, Table
 from vrcli.report.wording import setting
 
@@ -72,8 +72,7 @@ def pivot(
         found[axes.row_key(row), axes.key(row, columns)].append(row)
     shown, most = {}, 1
     for place, members in found.items():
-        # A run on a fresh seed before any trial of a search, however lucky the trial.
-        best = min(members, key=lambda row: (row.searched, rank(row, chosen_by)))
+        best = min(members, key=lambda row: preference(row, chosen_by))
         shown[place] = changed(best, trials=len(members)) if best.trials == 1 else best
         most = max(most, len(members))
     if most > 1 and chosen_by.direction is None:
@@ -85,7 +84,7 @@ def pivot(
     notes = _notes(list(shown.values()), table, metrics, unequal)
     if most > 1:
         by = chosen_by.title or chosen_by.key
-        notes.insert(1, f"each cell: the best by {by} of up to {most} settings; trials are the settings stored")
+        notes.insert(1, f"each cell {CHOSEN} {by} (of up to {most}); trials are the settings stored")
     labels = tuple(axes.label(head, columns) for head in heads)
     return Pivot(axes.names, labels, tuple(lines), tuple(metrics), table, tuple(notes))
 
@@ -261,7 +260,7 @@ def _text(row: Row | None, metric: Column, table: Table) -> tuple[str, bool]:
     if row is None:
         return "-", False
     cell = row.cells[metric.key]
-    return value(cell, metric, table.spread), cell.best
+    return value(cell, metric, table.spread) + searched_mark(row), cell.best
 
 
 def _to_json(found: Pivot) -> str:

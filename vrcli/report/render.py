@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import tabulate
 
 from vrcli.report.layout import FIELDS, printed
-from vrcli.report.types import Cell, Table
+from vrcli.report.types import Cell, Row, Table
 from vrcli.report.wording import MINUS, settings
 
 #: Formats under the names that people look for: GitHub's pipe table, and lines for a terminal.
@@ -128,27 +128,38 @@ def cell_json(cell: Cell) -> dict[str, Any]:
 
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
 BUDGET = ("n", "diverged", "trials", "searched", "pruned", "epochs", "max_steps")
+BUDGETS = ("trials", "epochs", "max_steps")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 
 def to_csv(table: Table, delimiter: str = ",") -> str:
-    """One line per row, five numbers per metric; a number that does not exist is an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-    metrics = [f"{column.key}_{key}" for column in table.columns for key in (*NUMBERS, "n")]
+    """One line per row, five numbers per metric; a number that does not exist is an empty field.
+
+    Where columns were asked for, those and no others; a budget is its trials, epochs and steps.
+    """
     results = {column.key for column in table.columns}
     named = [name for name in table.shown or () if name not in FIELDS and name not in results]
-    writer.writerow([*IDENTITY, "settings", *named, *BUDGET, *metrics])
+    names = [*IDENTITY, "settings", *named, *BUDGET, *(column.key for column in table.columns)]
+    if table.shown is not None:
+        names = [own for name in table.shown for own in (BUDGETS if name == "budget" else (name,))]
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    heads = [[f"{name}_{key}" for key in (*NUMBERS, "n")] if name in results else [name] for name in names]
+    writer.writerow([head for own in heads for head in own])
     for row in table.rows:
-        numbers: list[object] = []
-        for column in table.columns:
-            found = row.cells[column.key].summary
-            numbers += [finite(getattr(found, key)) for key in NUMBERS] + [found.n]
-        about = [getattr(row, key) for key in IDENTITY]
-        about += [settings(dict(row.shown)), *(row.settings.get(name) for name in named)]
-        line = [*about, *(getattr(row, key) for key in BUDGET), *numbers]
-        writer.writerow([_clean(field) if isinstance(field, str) else field for field in line])
+        fields = [field for name in names for field in _csv_fields(row, name)]
+        writer.writerow([_clean(field) if isinstance(field, str) else field for field in fields])
     return out.getvalue()
+
+
+def _csv_fields(row: Row, name: str) -> list[object]:
+    """What stands under one column: several numbers of a result, one value of anything else."""
+    if name in row.cells:
+        found = row.cells[name].summary
+        return [*(finite(getattr(found, key)) for key in NUMBERS), found.n]
+    if name == "settings":
+        return [settings(dict(row.shown))]
+    return [getattr(row, name) if name in (*IDENTITY, *BUDGET) else row.settings.get(name)]
 
 
 def finite(value: float) -> float | None:

@@ -249,16 +249,24 @@ def rank(row: Row, column: Column) -> tuple[float, float, float, str]:
     return math.inf if found.diverged else finite, median, finite, row.optimizer
 
 
-def _best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
-    """The row of each optimizer whose settings were found with the most trials, of those the best on validation.
+def preference(row: Row, by: Column) -> tuple[object, ...]:
+    """Sort key of the rows of one optimizer, the first of which stands for it.
 
-    Runs that no search made count as the trials of one: so many settings were tried. On a fresh seed comes before any
-    trial of a search, however lucky the trial.
+    Fresh seeds come before a trial of a search, however lucky the trial; then settings found with more trials, which
+    is what an optimizer was given; then those that do better on validation.
+    """
+    return row.searched, -row.trials, rank(row, by)
+
+
+def _best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
+    """The row of each optimizer that stands for it, see `preference`.
+
+    Runs that no search made count as the trials of one: so many settings were tried.
     """
     own = Counter(row.optimizer for row in rows if not _from_search(row, trials))
     tried = [row if _from_search(row, trials) else replace(row, trials=own[row.optimizer]) for row in rows]
     first: dict[str, Row] = {}
-    for row in sorted(tried, key=lambda row: (row.searched, -row.trials, rank(row, by))):
+    for row in sorted(tried, key=lambda row: preference(row, by)):
         first.setdefault(row.optimizer, row)
     return list(first.values())
 
