@@ -238,3 +238,47 @@ def test_the_text_of_an_accuracy_quotes_its_highest(vr: Any, seeds: list[int]) -
     assert loss[4] == "0.1100"
     heads = [line for line in out.splitlines() if "half band" in line]
     assert ["highest" in head for head in heads] == [True, False]
+
+
+def test_every_run_that_ended_as_diverged_counts_as_lost(vr: Any, tmp_path: Path) -> None:
+    """Whether its loss stayed finite, ceased to be so, or was lost before the first validation."""
+    ends = {"finite": [1.0, 2.0, 9e9], "lost": [1.0, 2.0, float("nan")], "early": [1.0]}
+    with Store.open(tmp_path / "vr.db") as store:
+        for seed, (name, losses) in enumerate(ends.items()):
+            spec = {"task": "cnn", "preset": "quick", "dataset": "d", "dataset_fingerprint": "f", "optimizer": "sgd",
+                    "seed": seed, "optimizer_settings": {"lr": 9.0}}  # fmt: skip
+            run = store.begin_run(spec, spec_id=name, provenance={})
+            points = {"train_loss": (list(range(1, len(losses) + 1)), losses)}
+            if name != "early":
+                points["val_loss"] = ([2], [3.0])
+            store.add_points(run.id, points)
+            store.finish_run(run.id, "diverged", results={})
+    for words in (["envelope"], ["curves"], ["telemetry", "--metric", "train_loss"]):
+        assert vr("plot", *words, "-o", "a.svg").code == 0
+        assert "sgd (n = 3, 3 lost)" in (tmp_path / "a.svg").read_text(), words
+    text = vr("plot", "envelope", "--metric", "val_loss").out
+    assert "sgd (n = 3, 3 lost)" in text
+    vr("plot", "envelope", "--metric", "val_loss", "--data", "a.csv")
+    (row,) = pd.read_csv(tmp_path / "a.csv").to_dict("records")
+    assert (row["runs"], row["n"], row["diverged"]) == (3, 2, 3)
+
+
+def test_an_optimizer_of_which_nothing_was_measured_stands_in_the_legend(
+    vr: Any, seeds: list[int], tmp_path: Path
+) -> None:
+    with Store.open(tmp_path / "vr.db") as store:
+        spec = {**store.run(str(seeds[0])).spec, "optimizer": "muon"}
+        run = store.begin_run(spec, spec_id="x", provenance={})
+        store.add_points(run.id, {"train_loss": ([1], [float("inf")])})
+        store.finish_run(run.id, "diverged", results={})
+    done = vr("plot", "envelope", "--metric", "val_loss", "-o", "a.svg")
+    assert "1 run of muon diverged before the first point of validation loss" in done.err
+    assert "muon (n = 1, 1 lost)" in (tmp_path / "a.svg").read_text()
+
+
+def test_names_of_curves_are_read_once_for_all_runs(vr: Any, seeds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    read = Store.metrics
+    monkeypatch.setattr(Store, "metrics", lambda self, ids: asked.append(ids) or read(self, ids))
+    assert vr("plot", "curves").code == 0
+    assert [sorted(ids) for ids in asked] == [sorted(seeds)]

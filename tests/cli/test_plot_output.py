@@ -40,7 +40,7 @@ def test_figures_are_written_by_their_ending(vr: Any, seeds: list[int], tmp_path
     ("words", "expected"),
     [
         (["envelope", "--metric", "val_los"], "did you mean val_loss"),
-        (["envelope", "--metric", "zzz"], "they have train_loss"),
+        (["envelope", "--metric", "zzz"], "there are train_loss"),
         (["envelope", "-o", "a.gif"], ".png, .svg or .pdf"),
         (["envelope", "--data", "a.txt"], ".csv"),
         (["envelope", "-o", "missing/a.png"], "there is no folder missing"),

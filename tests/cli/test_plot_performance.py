@@ -73,11 +73,11 @@ def test_a_run_that_lacks_the_result_is_left_out_and_has_not_diverged(
         stored("adamw", seed=seed, results=result)
         stored("sgd", seed=seed, results={"test_perplexity": 4.0})
     done = vr("plot", "profile", "--metric", "test_perplexity", "--data", "a.csv")
-    assert "1 of 4 runs have no test_perplexity: not drawn" in done.err
+    assert "1 of 4 runs has no test_perplexity: not drawn" in done.err
     rows = read(tmp_path / "a.csv")
     assert [list(row) for row in rows.to_numpy()] == [["adamw", 1.0, 1.0], ["sgd", 2.0, 1.0]]
     done = vr("plot", "sensitivity", "--metric", "test_perplexity", "--data", "b.csv")
-    assert "1 of 4 runs have no test_perplexity: not drawn" in done.err
+    assert "1 of 4 runs has no test_perplexity: not drawn" in done.err
     rows = read(tmp_path / "b.csv").set_index("optimizer")
     assert rows.n.to_dict() == {"adamw": 1, "sgd": 2}
     assert rows.diverged.sum() == 0
@@ -125,3 +125,50 @@ def test_a_target_needs_a_finite_value_to_be_reached(vr: Any, tmp_path: Path) ->
     done = vr("plot", "target")
     assert (done.code, done.out) == (0, "")
     assert done.err == "note: no run has a finite validation loss, so there is no target to reach\n"
+
+
+def test_a_run_that_diverged_before_its_first_validation_never_reached_the_target(
+    vr: Any, stored: Callable[..., int], tmp_path: Path
+) -> None:
+    for seed in range(2):
+        stored("vradam", seed=seed, loss=0.1)
+        lost_at_once(tmp_path, "sgd", seed)
+    lost_at_once(tmp_path, "vradam", 2)
+    done = vr("plot", "target", "--target", "0.15", "--data", "a.csv")
+    assert done.code == 0, done.err
+    rows = read(tmp_path / "a.csv").groupby("optimizer")[["n", "reached"]].first()
+    assert rows.to_dict("index") == {"sgd": {"n": 2, "reached": 0}, "vradam": {"n": 3, "reached": 2}}
+    text = vr("plot", "target", "--target", "0.15").out
+    assert [line.split()[:4] for line in text.splitlines()[-2:]] == [
+        ["sgd", "0", "of", "2"],
+        ["vradam", "2", "of", "3"],
+    ]
+
+
+def lost_at_once(path: Path, optimizer: str, seed: int) -> None:
+    """A run as `stored` writes it that diverged in its first steps, before any validation."""
+    with Store.open(path / "vr.db") as store:
+        spec = {**next(iter(store.runs())).spec, "optimizer": optimizer, "seed": seed}
+        run = store.begin_run(spec, spec_id=f"{optimizer}{seed}", provenance={})
+        store.add_points(run.id, {"train_loss": ([1, 2], [5.0, float("nan")])})
+        store.finish_run(run.id, "diverged", results={})
+
+
+def test_shares_have_an_axis_from_nothing_to_all(vr: Any, seeds: list[int]) -> None:
+    for words in (("target", "--target", "0.0001"), ("profile",)):
+        text = vr("plot", *words).out
+        ticks = [float(line.split("┤")[0]) for line in text.splitlines() if "┤" in line]
+        assert (ticks[0], ticks[-1]) == (1, 0), words
+
+
+def test_a_profile_names_its_tasks_and_says_that_one_is_few(vr: Any, stored: Callable[..., int]) -> None:
+    for optimizer in ("adamw", "sgd"):
+        stored(optimizer, task="cnn")
+    done = vr("plot", "profile")
+    assert "a profile needs several tasks" in done.err
+    assert done.out.startswith("over cnn · digits · quick\n")
+    for optimizer in ("adamw", "sgd"):
+        stored(optimizer, task="transformer")
+    done = vr("plot", "profile")
+    assert "several tasks" not in done.err
+    assert done.out.startswith("over cnn · digits · quick; transformer · digits · quick\n")

@@ -51,7 +51,7 @@ def test_sensitivity_is_the_median_at_each_learning_rate(
         assert row["median"] == pytest.approx(trial.value, nan_ok=True)
     text = vr("plot", "sensitivity", "--tolerance", "20").out
     assert "decades" in text
-    assert "2.0" in text.splitlines()[-1]  # 1e-3 to 0.1: within 20 times the best's 0.1 + (number - 3)^2
+    assert "2.0" in text.splitlines()[-3]  # 1e-3 to 0.1: within 20 times the best's 0.1 + (number - 3)^2
     vr("plot", "sensitivity", "--setting", "nesterov")
 
 
@@ -72,7 +72,7 @@ def test_text_of_settings_and_parallel(vr: Any, searched: pd.DataFrame) -> None:
     text = vr("plot", "sweep", "--kind", "settings").out
     row = next(line.split() for line in text.splitlines() if line.split()[:3] == ["adamw", "nesterov", "T"])
     assert row[3:5] == ["2", "0"]
-    best = vr("plot", "sweep", "--kind", "parallel", "--opt", "adamw").out.splitlines()[2].split()
+    best = vr("plot", "sweep", "--kind", "parallel", "--opt", "adamw").out.splitlines()[3].split()
     assert best[:2] == ["4", "0.1000"]
     assert "lr=0.01" in best
 
@@ -97,7 +97,7 @@ def new_sweep(path: Path, optimizer: str = "adamw", *, task: str = "cnn", preset
 def test_a_trial_that_was_stopped_without_a_value_is_left_out(vr: Any, tmp_path: Path) -> None:
     new_sweep(tmp_path)
     done = vr("plot", "sweep", "--data", "a.csv")
-    assert "1 trials failed, are unfinished or do not match" in done.err
+    assert "1 trial failed, unfinished or not matching" in done.err
     rows = read(tmp_path / "a.csv")
     assert (rows.trial.tolist(), rows.outcome.tolist()) == ([2], [0.5])
     facts = vr("plot", "sweep").out.splitlines()[-1].split()
@@ -146,3 +146,26 @@ def test_a_search_of_which_no_trial_has_ended_is_said(vr: Any, tmp_path: Path) -
     assert (done.code, done.out) == (0, "")
     assert done.err.endswith("no trial has ended yet\n")
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("words", [
+    ["sweep"], ["sweep", "--kind", "settings"], ["sweep", "--kind", "parallel"], ["sensitivity"], ["target"],
+    ["telemetry", "--metric", "val_loss"],
+])  # fmt: skip
+def test_figure_and_text_say_what_they_are_of(
+    vr: Any, searched: pd.DataFrame, tmp_path: Path, words: list[str]
+) -> None:
+    assert vr("plot", *words).out.splitlines()[0] == "cnn · digits · quick"
+    assert vr("plot", *words, "-o", "a.svg").code == 0
+    assert "cnn · digits · quick" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
+def test_sensitivity_names_the_settings_that_it_pools(vr: Any, stored: Callable[..., int], tmp_path: Path) -> None:
+    for seed, (lr, momentum) in enumerate([(0.1, 0.9), (0.01, 0.9), (0.1, 0.5)]):
+        stored("sgd", seed=seed, lr=lr, momentum=momentum)
+    stored("adamw", lr=0.1, amsgrad=True)
+    done = vr("plot", "sensitivity")
+    assert "runs of one optimizer differ in momentum as well" in done.out.splitlines()[-1]
+    vr("plot", "sensitivity", "-o", "a.svg")
+    assert "momentum" in (tmp_path / "a.svg").read_text()
+    assert "as well" not in vr("plot", "sensitivity", "--opt", "adamw").out

@@ -127,3 +127,11 @@ def test_command_lines_have_no_passwords() -> None:
 )
 def test_results_and_curves_are_called_the_same_everywhere(name, expected) -> None:
     assert wording.quantity(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "verb", "text"),
+    [(1, "", "1 trial"), (2, "", "2 trials"), (0, "are", "0 trials are"), (1, "have", "1 trial has")],
+)
+def test_one_is_not_written_as_several(count: int, verb: str, text: str) -> None:
+    assert wording.counted(count, "trial", verb) == text

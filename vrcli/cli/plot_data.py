@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vrcli.errors import UsageError, nearest
+from vrcli.errors import UsageError, nearest, no_curve
 from vrcli.report.types import POSITIONS, section_of
-from vrcli.report.wording import quantity
+from vrcli.report.wording import counted, quantity
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -21,6 +21,8 @@ AXES = {"step": "step", "epoch": "epoch", "seconds": "wall time (s)"}
 MOST_SECTIONS = 6
 #: Lines beyond which a panel cannot be read.
 MOST_LINES = 12
+#: Beginnings of the names of curves that every run has, unless it diverged before their first point.
+ALL_HAVE = ("train_", "val_")
 
 #: Runs by what their line is called, by the title of their section.
 Sections: TypeAlias = dict[str, dict[str, list["RunRecord"]]]
@@ -41,6 +43,14 @@ class Chosen:
     def runs(self) -> list[RunRecord]:
         return [run for lines in self.sections.values() for runs in lines.values() for run in runs]
 
+    @property
+    def diverged(self) -> dict[str, dict[str, int]]:
+        """How many of the runs of each line diverged, by section."""
+        return {
+            section: {label: sum(run.status == "diverged" for run in runs) for label, runs in lines.items()}
+            for section, lines in self.sections.items()
+        }
+
 
 def finished(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
     """The runs that ended, and a note of the others."""
@@ -48,7 +58,7 @@ def finished(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
 
     done = [run for run in runs if run.status in FINISHED]
     others = len(runs) - len(done)
-    return done, [f"{others} runs still running, failed or interrupted: not drawn"] * bool(others)
+    return done, [f"{counted(others, 'run')} still running, failed or interrupted: not drawn"] * bool(others)
 
 
 def section_titles(runs: Iterable[RunRecord]) -> dict[Section, str]:
@@ -117,7 +127,7 @@ def configurations(store: Store, runs: Sequence[RunRecord], *, every: bool, most
     pruned = {run.id for run in done if run.sweep_id in stopped}
     by_id = {run.id: run for run in done}
     if chosen.searched:
-        notes.append(f"{chosen.searched} runs of sweeps' trials: not drawn (vr plot sweep draws them)")
+        notes.append(f"{counted(chosen.searched, 'run')} of sweeps' trials: not drawn (vr plot sweep draws them)")
     if chosen.flattered:
         notes.append("some lines show the best trial of a sweep on the search's own seed; --confirm-seeds gives more")
     sections: Sections = {}
@@ -174,14 +184,13 @@ def metrics_of(store: Store, runs: Sequence[RunRecord], asked: Sequence[str], de
     Raises:
         UsageError: none of the runs has such a curve.
     """
-    known = dict.fromkeys(name for run in runs for name in store.metrics(run.id))
+    known = store.metrics([run.id for run in runs])
     drawable = [name for name in known if name not in POSITIONS.values()]
     found: list[str] = []
     for name in asked:
         matching = [name] if name in known else [n for n in (f"train_{name}", f"val_{name}") if n in known]
         if not matching:
-            hint = nearest(name, known) or f"; they have {', '.join(drawable)}"
-            raise UsageError(f"--metric {name} is no curve of these runs{hint}")
+            raise no_curve(name, drawable)
         found += matching
     if not found:
         found = [name for name in defaults if name in known] or [n for n in drawable if n.startswith("val_")][:1]
@@ -215,7 +224,10 @@ def curves(store: Store, runs: Sequence[RunRecord], metrics: Sequence[str], x: s
 def panels(
     store: Store, chosen: Chosen, metrics: Sequence[str], x: str
 ) -> dict[str, dict[str, dict[str, dict[str, Arrays]]]]:
-    """Curves by run, line, panel and section; lines and panels without curves are left out."""
+    """Curves by run, line, panel and section; lines and panels without curves are left out.
+
+    Of training and validation a run that diverged before the first point has an empty curve, for it counts.
+    """
     read = curves(store, chosen.runs, metrics, x)
     found = {}
     for section, lines in chosen.sections.items():
@@ -225,8 +237,13 @@ def panels(
                 label: {str(run.id): read[run.id, metric] for run in runs if (run.id, metric) in read}
                 for label, runs in lines.items()
             }
-            if kept := {label: own for label, own in panel.items() if own}:
-                in_section[quantity(metric)] = kept
+            if not any(panel.values()):
+                continue
+            if metric.startswith(ALL_HAVE):
+                for label, runs in lines.items():
+                    lost = [str(run.id) for run in runs if run.status == "diverged"]
+                    panel[label] |= {id: ((), ()) for id in lost if id not in panel[label]}
+            in_section[quantity(metric)] = {label: own for label, own in panel.items() if own}
         if in_section:
             found[section] = in_section
     return found
@@ -247,7 +264,33 @@ def outcomes(runs: Iterable[RunRecord], key: str) -> dict[int, float]:
 def lacking(runs: Sequence[RunRecord], key: str) -> list[str]:
     """What must be said of runs that `outcomes` leaves out."""
     without = len(runs) - len(outcomes(runs, key))
-    return [f"{without} of {len(runs)} runs have no {key}: not drawn"] if without else []
+    verb = "has" if without == 1 else "have"
+    return [f"{without} of {counted(len(runs), 'run')} {verb} no {key}: not drawn"] if without else []
+
+
+def unseen(sections: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Arrays]]]]) -> list[str]:
+    """What must be said of lines of which nothing can be drawn, because all of their runs diverged before it."""
+    return [
+        f"{section}: {counted(len(own), 'run')} of {label} diverged before the first point of {title}"
+        for section, in_section in sections.items()
+        for title, panel in in_section.items()
+        for label, own in panel.items()
+        if not any(len(x) for x, _ in own.values())
+    ]
+
+
+def differing_besides(lines: Iterable[Sequence[RunRecord]], setting: str) -> list[str]:
+    """Settings other than one in which runs of the same line differ."""
+    from vrcli.report.groups import flat_settings
+
+    found: dict[str, None] = {}
+    for runs in lines:
+        values: dict[str, set[str]] = defaultdict(set)
+        own = [flat_settings(run.spec) for run in runs]
+        for name in dict.fromkeys(name for settings in own for name in settings):
+            values[name] = {repr(settings.get(name)) for settings in own}
+        found |= dict.fromkeys(name for name, seen in values.items() if len(seen) > 1 and name != setting)
+    return list(found)
 
 
 def of_setting(runs: Sequence[RunRecord], setting: str) -> dict[int, float]:

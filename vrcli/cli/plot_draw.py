@@ -11,7 +11,7 @@ from vrcli.cli import plot_data as from_store
 from vrcli.cli.console import notice
 from vrcli.cli.plot_data import AXES, Chosen
 from vrcli.errors import UsageError, nearest
-from vrcli.report.wording import quantity
+from vrcli.report.wording import counted, quantity
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -71,9 +71,9 @@ def curves(store: Store, chosen: Chosen, asked: Sequence[str], x: str, every_ste
     panels = from_store.panels(store, chosen, metrics, x)
     if _no_curves(panels, x):
         return
-    _say(from_store.machines_note(chosen.runs, x))
+    _say([*from_store.machines_note(chosen.runs, x), *from_store.unseen(panels)])
     stretches = None if every_step else STRETCHES
-    plot = run_curves(panels, x_label=AXES[x], log=output.log, stretches=stretches)
+    plot = run_curves(panels, x_label=AXES[x], log=output.log, stretches=stretches, diverged=chosen.diverged)
     output.deliver(plot, lambda page: figure_text.run_curves(plot.rows, page, AXES[x]))
 
 
@@ -94,11 +94,12 @@ def envelope(
     panels = from_store.panels(store, chosen, metrics, x)
     if _no_curves(panels, x):
         return
-    _say(from_store.machines_note(chosen.runs, x))
+    _say([*from_store.machines_note(chosen.runs, x), *from_store.unseen(panels)])
     plot = envelope_rows(
         {section: {title: listed(panel) for title, panel in own.items()} for section, own in panels.items()},
         x_label=AXES[x], band=cast("Band", band[0]), level=band[1], log=output.log,
         grid_points=GRID if x == "seconds" else None, stretches=None if every_step else STRETCHES,
+        diverged=chosen.diverged,
     )  # fmt: skip
     more = {quantity(name) for name in metrics if _more_is_better(name, chosen.runs)}
     output.deliver(plot, lambda page: figure_text.envelopes(plot.rows, page, AXES[x], more))
@@ -127,13 +128,14 @@ def telemetry(
     missing = [quantity(name) for name in TELEMETRY if name not in metrics]
     if missing and not asked:
         notice(f"none of these runs recorded: {', '.join(missing)}")
-    _say(from_store.machines_note(chosen.runs, x))
-    (panel,) = panels.values()
+    _say([*from_store.machines_note(chosen.runs, x), *from_store.unseen(panels)])
+    ((title, panel),) = panels.items()
     plot = draw(
-        {title: listed(lines) for title, lines in panel.items()}, x_label=AXES[x], band=cast("Band", band),
-        level=level, log=output.log, grid_points=GRID if x == "seconds" else None,
+        {metric: listed(lines) for metric, lines in panel.items()}, x_label=AXES[x], band=cast("Band", band),
+        level=level, log=output.log, grid_points=GRID if x == "seconds" else None, title=title,
+        diverged=chosen.diverged[title],
     )  # fmt: skip
-    output.deliver(plot, lambda page: figure_text.telemetry(plot.rows, page, AXES[x]))
+    output.deliver(plot, lambda page: f"{title}\n\n{figure_text.telemetry(plot.rows, page, AXES[x])}")
 
 
 def target(store: Store, chosen: Chosen, asked: str | None, value: float | None, x: str, output: Output) -> None:
@@ -147,7 +149,7 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
     from vrcli.report.figures import listed
     from vrcli.report.performance_figures import target as draw
 
-    (lines,) = chosen.sections.values()
+    ((title, lines),) = chosen.sections.items()
     default = from_store.objective(chosen.runs).key.removeprefix("best_")
     metrics = from_store.metrics_of(store, chosen.runs, [asked] if asked else [], [default])
     if _no_curves(metrics, "step"):
@@ -159,7 +161,7 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
     panels = from_store.panels(store, chosen, [metric], x)
     if _no_curves(panels, x):
         return
-    (panel,) = next(iter(panels.values())).values()
+    (panel,) = panels[title].values()
     if value is None:
         value = _within_reach(listed(panel), direction)
     if not math.isfinite(value):
@@ -168,7 +170,7 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
     reached = {
         name: steps_to_target(
             list(own.values()), value, direction=direction,
-            diverged=[run.status == "diverged" for run in lines[name] if str(run.id) in own],
+            diverged=[run.status == "diverged" for id in own for run in lines[name] if str(run.id) == id],
         )
         for name, own in panel.items()
     }  # fmt: skip
@@ -177,8 +179,8 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
         notice(f"no run reached {goal}; the best value is {_best(listed(panel), direction):.4g}")
     _say(from_store.machines_note(chosen.runs, x))
     words = {"step": "steps", "epoch": "epochs", "seconds": "seconds"}[x]
-    plot = draw(reached, x_label=words, target_label=goal)
-    output.deliver(plot, lambda page: figure_text.target(plot.rows, page, words, goal))
+    plot = draw(reached, x_label=words, target_label=goal, title=title)
+    output.deliver(plot, lambda page: f"{title}\n{figure_text.target(plot.rows, page, words, goal)}")
 
 
 def _best(panel: Mapping[str, Sequence[tuple[Any, Any]]], direction: str) -> float:
@@ -218,7 +220,7 @@ def profile(chosen: Chosen, asked: str | None, per_seed: bool, output: Output) -
 
     costs: dict[str, dict[str, float]] = defaultdict(dict)
     names = dict.fromkeys(name for lines in chosen.sections.values() for name in lines)
-    labels = set()
+    labels, tasks = set(), []
     for section, lines in chosen.sections.items():
         everyone = [run for runs in lines.values() for run in runs]
         column = _cost(asked, everyone, bool(asked))
@@ -230,6 +232,7 @@ def profile(chosen: Chosen, asked: str | None, per_seed: bool, output: Output) -
             missing = [name for name in names if not problems.get(name)]
             notice(f"{section} is left out: no runs of {', '.join(missing)} with {column.key}" if missing
                    else f"{section} is left out: the optimizers share no seed")  # fmt: skip
+        tasks += [section] * bool(shared)
         for name in names:
             costs[name] |= {problem: problems[name][problem] for problem in sorted(shared)}
     if not any(costs.values()):
@@ -237,9 +240,12 @@ def profile(chosen: Chosen, asked: str | None, per_seed: bool, output: Output) -
     if any(cost <= 0 for own in costs.values() for cost in own.values()):
         raise UsageError("a profile divides by the best value and needs positive ones; --metric names another result")
     label = labels.pop() if len(labels) == 1 else "best validation objective"
-    problem = "seeds of tasks" if per_seed else "tasks"
-    plot = draw(costs, cost_label=label, problems=problem)
-    output.deliver(plot, lambda page: figure_text.profile(plot.rows, page, label))
+    if len(next(iter(costs.values()))) == 1:
+        notice("a profile needs several tasks: over one it says no more than which optimizer was best there and by "
+               "what factor; --per-seed counts each seed")  # fmt: skip
+    note = f"over {'seeds of ' * per_seed}{'; '.join(tasks)}"
+    plot = draw(costs, cost_label=label, problem="seed" if per_seed else "task", note=note)
+    output.deliver(plot, lambda page: f"{note}\n{figure_text.profile(plot.rows, page, label)}")
 
 
 def _cost(asked: str | None, runs: Sequence[RunRecord], checked: bool) -> Column:
@@ -268,6 +274,7 @@ def _problems(section: str, runs: Sequence[RunRecord], key: str, per_seed: bool)
 def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked: str | None, output: Output) -> None:
     """Draw the outcome over one setting."""
     from vrcli.report import figure_text
+    from vrcli.report.setting_figures import pooled_words
     from vrcli.report.setting_figures import sensitivity as draw
     from vrcli.report.sweep_figures import Trial
 
@@ -276,20 +283,23 @@ def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked
     if not done:
         notice("none of these runs has finished")
         return
-    from_store.by_section(done, 1)
+    (title,) = from_store.by_section(done, 1)
     column = _cost(asked, done, bool(asked))
     at = from_store.of_setting(done, setting)
     known = from_store.outcomes(done, column.key)
     _say(from_store.lacking(done, column.key))
-    trials: dict[str, list[Trial]] = defaultdict(list)
+    lines: dict[str, list[RunRecord]] = defaultdict(list)
     for run in sorted(done, key=lambda run: (run.optimizer, run.id)):
         if run.id in at and run.id in known:
-            trials[run.optimizer].append(Trial({setting: at[run.id]}, known[run.id]))
+            lines[run.optimizer].append(run)
+    trials = {name: [Trial({setting: at[run.id]}, known[run.id]) for run in own] for name, own in lines.items()}
     if len(set(at.values())) < 2:
         notice(f"all of these runs have the same {setting}: a sweep, or runs with several, would show more")
     label = quantity(column.key)
-    plot = draw(trials, setting, outcome_label=label, tolerance=tolerance)
-    output.deliver(plot, lambda page: figure_text.sensitivity(plot.rows, page, setting, label))
+    pooled = from_store.differing_besides(lines.values(), setting)
+    plot = draw(trials, setting, outcome_label=label, tolerance=tolerance, title=title, pooled=pooled)
+    note = f"\n\n{pooled_words(pooled)}" if pooled else ""
+    output.deliver(plot, lambda page: f"{title}\n{figure_text.sensitivity(plot.rows, page, setting, label)}{note}")
 
 
 def sweep(
@@ -311,7 +321,7 @@ def sweep(
     if not sweeps:
         notice("no sweeps yet; start with: vr sweep cnn --opt vradam --trials 20")
         return
-    plot_sweeps.one_section(sweeps)
+    title = plot_sweeps.one_section(sweeps)
     refs = [str(one.id) for one in sweeps]
     chosen = Filter(sweeps=refs, where=where).select(store) if where else store.runs(sweep=refs)
     runs = {run.id: run for run in chosen}
@@ -321,19 +331,19 @@ def sweep(
         trials[name], without = plot_sweeps.trials_of(store, one, runs, key.removeprefix("best_"), x)
         left_out += without
     if left_out:
-        notice(f"{left_out} trials failed, are unfinished or do not match: not drawn")
+        notice(f"{counted(left_out, 'trial')} failed, unfinished or not matching: not drawn")
     if not any(trials.values()):
         notice("no trial has ended yet")
         return
     label = quantity(key)
     if kind == "trials":
-        plot: Plot = sweep_figures.sweep(trials, outcome_label=label, x_label=AXES[x])
-        output.deliver(plot, lambda page: figure_text.sweep(plot.rows, page, label))
+        plot: Plot = sweep_figures.sweep(trials, outcome_label=label, x_label=AXES[x], title=title)
+        output.deliver(plot, lambda page: f"{title}\n{figure_text.sweep(plot.rows, page, label)}")
     else:
         draw = setting_figures.settings_grid if kind == "settings" else setting_figures.parallel
         text = figure_text.settings_grid if kind == "settings" else figure_text.parallel
-        plot = draw(trials, outcome_label=label)
-        output.deliver(plot, lambda page: text(plot.rows, page, label))
+        plot = draw(trials, outcome_label=label, title=title)
+        output.deliver(plot, lambda page: f"{title}\n{text(plot.rows, page, label)}")
 
 
 def _no_curves(panels: Collection[str], x: str) -> bool:

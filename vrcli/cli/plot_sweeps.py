@@ -88,8 +88,8 @@ def titles(sweeps: Sequence[SweepRecord]) -> list[str]:
     ]
 
 
-def one_section(sweeps: Iterable[SweepRecord]) -> None:
-    """Refuse to draw searches of different things in one figure.
+def one_section(sweeps: Iterable[SweepRecord]) -> str:
+    """What all the searches of one figure are of.
 
     Raises:
         UsageError: they are of several tasks, data sets or presets.
@@ -97,6 +97,7 @@ def one_section(sweeps: Iterable[SweepRecord]) -> None:
     seen = {f"{s.task} · {s.dataset} · {s.preset}": s.id for s in sweeps}
     if len(seen) > 1:
         raise UsageError(f"these sweeps are of different tasks, data sets or presets ({', '.join(seen)}); name one")
+    return next(iter(seen))
 
 
 def trials_of(

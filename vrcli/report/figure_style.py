@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 #: With the colours, 28 combinations; in grey print the dashes remain.
 DASHES = ("-", "--", "-.", ":")
+#: Whose colour and dash are the same in every figure, as far as the colours go.
+COMMON = ("vradam", "adamw", "sgd", "rmsprop", "adam", "flowadam", "muon")
+#: How far configurations of one optimizer are mixed with black (below zero) or white, one after the other.
+SHADES = (0.0, -0.4, 0.4)
+#: The same on dark paper, where darker colours would vanish.
+SHADES_ON_DARK = (0.0, 0.65, -0.35)
+BLACK, WHITE = "#000000", "#ffffff"
 #: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
 OUTCOMES = "viridis"
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -119,12 +129,75 @@ def check_suffix(path: Path, flag: str = "") -> None:
         raise UsageError(f"{f'{flag} {path}'.lstrip()}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
-def style_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dash of each name, the same for the same order of names."""
-    return {
-        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i // len(COLOURS) + i) % len(DASHES)]}
-        for i, name in enumerate(dict.fromkeys(names))
-    }
+def style_of(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and dash of each line: an optimizer's are the same in every figure, as far as it is one of `COMMON`.
+
+    Of several configurations of one optimizer the first has its style, the others its hue in another shade with
+    another dash.
+
+    Args:
+        labels: each begins with the name of its optimizer, or has it after a dot (see `optimizer_in`).
+    """
+    names = list(dict.fromkeys(labels))
+    places = places_of(map(optimizer_in, names))
+    seen: Counter[str] = Counter()
+    found = {}
+    for label in names:
+        optimizer = optimizer_in(label)
+        found[label] = line_style(places[optimizer], seen[optimizer])
+        seen[optimizer] += 1
+    return found
+
+
+def optimizer_in(label: str) -> str:
+    """The optimizer a line is of: of "sgd", "sgd lr=0.1" and "12 clever-name · sgd" it is sgd."""
+    return label.rsplit(" · ", 1)[-1].split(" ", 1)[0]
+
+
+def places_of(optimizers: Iterable[str]) -> dict[str, int]:
+    """Each optimizer's place among the colours and dashes: its own, or the next that is left."""
+    names = list(dict.fromkeys(optimizers))
+    found = {name: COMMON.index(name) for name in names if name in COMMON}
+    # From the least common on, so that a stranger rarely looks like the optimizer every other figure shows.
+    order = itertools.chain(reversed(range(len(COMMON))), itertools.count(len(COMMON)))
+    free = (place for place in order if place not in found.values())
+    others = [name for name in names if name not in COMMON]
+    return found | dict(zip(others, free, strict=False))
+
+
+def line_style(place: int, variant: int = 0, *, on_dark: bool = False) -> dict[str, Any]:
+    """Colour and dash of a place, and of the further configurations of the optimizer that has it.
+
+    Args:
+        variant: 0 for the first configuration; twelve can be told apart.
+        on_dark: for dark paper.
+    """
+    colour, base = COLOURS[place % len(COLOURS)], place // len(COLOURS) + place % len(COLOURS)
+    shades = SHADES_ON_DARK if on_dark else SHADES
+    amount = shades[variant % len(shades)]
+    if colour == BLACK:
+        # Nothing is darker: its shades are greys on either paper.
+        colour, amount = ("#e8e8e8", -abs(amount)) if on_dark else (BLACK, abs(amount) + 0.1 * (amount < 0))
+    return {"color": _mixed(colour, amount), "linestyle": DASHES[(base + variant) % len(DASHES)]}
+
+
+def _mixed(colour: str, amount: float) -> str:
+    """A colour mixed with black, for an amount below zero, or with white."""
+    if not amount:
+        return colour
+    other = BLACK if amount < 0 else WHITE
+    parts = zip(_channels(colour), _channels(other), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * abs(amount)):02x}" for a, b in parts)
+
+
+def _channels(colour: str) -> list[int]:
+    return [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+
+
+def head(figure: Figure, title: str) -> None:
+    """What the whole figure is of, in its upper left corner; nothing where it is not known."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
 
 
 def new_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[list[Axes]]]:
@@ -170,14 +243,29 @@ def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None
     return False
 
 
-def plain_log_ticks(axis: Axis, span: float) -> None:
-    """Plain numbers at a logarithmic axis: powers of ten, and some of their multiples where there is room."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def plain_log_ticks(axis: Axis, span: float, room: int = 7) -> None:
+    """Plain numbers at a logarithmic axis: powers of ten, and some of their multiples where there is room.
 
-    subs = (1.0, 2.0, 5.0) if span < 300 else (1.0, 3.0) if span < 3000 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    Args:
+        span: how many times its least value the greatest is.
+        room: so many numbers fit beside each other.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    decades = math.log10(span) if span > 0 else 0.0
+    subs = (1.0, 2.0, 5.0) if 3 * decades <= room else (1.0, 3.0) if 2 * decades <= room else (1.0,)
+    # Within half a decade there may be no power of ten at all.
+    axis.set_major_locator(MaxNLocator(min(room, 6)) if span < 4 else LogLocator(subs=subs, numticks=room))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def tick_text(value: float) -> str:
+    """A value at an axis, short: 0.001, 200, 1e-4, 5e5."""
+    if value == 0 or 1e-3 * (1 - 1e-9) <= abs(value) < 1e5:
+        return f"{value:g}"
+    mantissa, power = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(power)}"
 
 
 def whole_ticks(axes: Axes) -> None:

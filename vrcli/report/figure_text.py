@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vrcli.report import text_plot
-from vrcli.report.wording import number
+from vrcli.report.wording import counted, number
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 #: Positions at which a staircase is drawn.
 STEPS = 400
+#: What a share can be, and so its axis.
+SHARES = (0.0, 1.0)
 #: Factors of the best that the text of a performance profile quotes.
 FACTORS = (1.0, 1.05, 1.25, 2.0, 5.0)
 
@@ -38,7 +40,13 @@ class Page:
     log: bool | None = None
 
     def plot(
-        self, series: Mapping[str, tuple[Any, Any]], x_label: str, *, height: int | None = None, log: bool | None = None
+        self,
+        series: Mapping[str, tuple[Any, Any]],
+        x_label: str,
+        *,
+        height: int | None = None,
+        log: bool | None = None,
+        limits: tuple[float, float] | None = None,
     ) -> str:
         return text_plot.plot(
             series,
@@ -47,6 +55,7 @@ class Page:
             x_label=x_label,
             log=self.log if log is None else log,
             ascii=self.ascii,
+            limits=limits,
         )
 
 
@@ -60,7 +69,8 @@ def envelopes(rows: Rows, page: Page, x_label: str, more_is_better: Collection[s
     for title, panel in _panels(rows):
         series, facts = {}, []
         for name, own in _by(panel, "optimizer"):
-            label = f"{name} (n = {own[0]['runs']})"
+            lost = own[0]["diverged"]
+            label = f"{name} (n = {own[0]['runs']}{f', {lost} lost' if lost else ''})"
             series[label] = ([row["x"] for row in own], [row["centre"] for row in own])
             facts.append(_envelope_facts(name, own, x_label, highest=own[0]["panel"] in more_is_better))
         parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}")
@@ -71,14 +81,14 @@ def _envelope_facts(name: str, rows: Rows, x_label: str, *, highest: bool) -> di
     word = "highest" if highest else "lowest"
     finite = [row for row in rows if math.isfinite(row["centre"])]
     if not finite:
-        return {"": name, "n": str(rows[0]["runs"]), "lost": str(max(row["lost"] for row in rows)), word: "NaN"}
+        return {"": name, "n": str(rows[0]["runs"]), "lost": str(rows[0]["diverged"]), word: "NaN"}
     best, last = (max if highest else min)(finite, key=lambda row: float(row["centre"])), finite[-1]
     half = (last["high"] - last["low"]) / 2
     return {
         "": name,
         "n": str(last["runs"]),
         "alive at the end": str(last["n"]),
-        "lost": str(sum(row["lost"] > 0 for row in rows) and max(row["lost"] for row in rows)),
+        "lost": str(rows[0]["diverged"]),
         word: number(best["centre"]),
         f"at {x_label}": number(best["x"]),
         "last": number(last["centre"]),
@@ -94,7 +104,7 @@ def run_curves(rows: Rows, page: Page, x_label: str) -> str:
         for name, own in _by(panel, "optimizer"):
             ordered = sorted(own, key=lambda row: float(row["x"]))
             runs = len({row["run"] for row in own})
-            label = f"{name} ({runs} runs)" if runs > 1 else name
+            label = f"{name} ({counted(runs, 'run')})" if runs > 1 else name
             series[label] = ([row["x"] for row in ordered], [row["y"] for row in ordered])
         parts.append(f"{title}\n{page.plot(series, x_label)}")
     return "\n\n".join(parts)
@@ -221,7 +231,7 @@ def profile(rows: Rows, page: Page, cost: str) -> str:
             }
         )
     label = f"{cost} relative to the best"
-    return f"share of tasks\n{page.plot(series, label, log=False)}\n\n{table(facts)}"
+    return f"share of tasks\n{page.plot(series, label, log=False, limits=SHARES)}\n\n{table(facts)}"
 
 
 def target(rows: Rows, page: Page, x_label: str, target_label: str) -> str:
@@ -240,7 +250,8 @@ def target(rows: Rows, page: Page, x_label: str, target_label: str) -> str:
                 f"median {x_label}": number(half[0]) if half else "not reached by half",
             }
         )
-    return f"share of runs that reached {target_label}\n{page.plot(series, x_label, log=False)}\n\n{table(facts)}"
+    drawn = page.plot(series, x_label, log=False, limits=SHARES)
+    return f"share of runs that reached {target_label}\n{drawn}\n\n{table(facts)}"
 
 
 def _staircase(xs: Sequence[float], heights: Sequence[float], at: Any) -> Any:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from vrcli.report.curves import Envelope, binned, envelope, first_lost
 from vrcli.report.figure_style import (
     PAGE,
     PANEL,
     Plot,
+    head,
     legend_below,
     log_where_it_serves,
     mark_on_top,
@@ -26,6 +26,7 @@ from vrcli.report.figure_style import (
     styled,
     whole_ticks,
 )
+from vrcli.report.run_counts import LOST, Curve, Curves, Diverged, Panels, counted_runs, legend_labels, lost_of
 from vrcli.report.statistics import Array
 from vrcli.report.types import Band
 
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
-Curves: TypeAlias = Sequence[Curve]
-#: x and y of each run, by optimizer, by the panel's title.
-Panels: TypeAlias = Mapping[str, Mapping[str, Curves]]
 #: Stretches as whose means a long curve is drawn: more points would be a smear at the width of a panel.
 STRETCHES = 100
 #: How far below the lowest mean a logarithmic axis goes for the sake of a band.
@@ -74,6 +71,7 @@ def envelope_rows(
     log: bool | None = None,
     grid_points: int | None = None,
     stretches: int | None = STRETCHES,
+    diverged: Diverged | None = None,
 ) -> Plot:
     """Envelopes with one row of panels per section (task, data set, preset), which share colours and legend only.
 
@@ -87,16 +85,19 @@ def envelope_rows(
         log: logarithmic loss axis; by default where it serves.
         grid_points: interpolate all runs to this many positions, for axes without common positions (seconds).
         stretches: long curves are drawn as means of so many stretches; None for every step.
+        diverged: by the title of the row; by default the runs with a value that is not finite.
     """
     with styled():
         figure, grid = _section_grid(sections)
         styles = style_of(name for panels in sections.values() for panel in panels.values() for name in panel)
-        counts = {title: _counts(panels) for title, panels in sections.items()}
-        labels = _labels(counts)
+        known = diverged or {}
+        counts = {title: counted_runs(panels, known.get(title, {})) for title, panels in sections.items()}
+        labels = legend_labels(counts)
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (title, panel) in zip(line, panels.items(), strict=False):
-                found = _panel(axes, title, panel, styles, labels, band, level, log, grid_points, stretches)
+                own = known.get(section, {})
+                found = _panel(axes, title, panel, styles, labels, own, band, level, log, grid_points, stretches)
                 rows += [{"section": section, **row} for row in found]
             _name_axes(line, section, panels, counts[section] if labels is None else {}, x_label, y_label)
         everyone = _fullest(axes for line in grid for axes in line)
@@ -111,6 +112,7 @@ def run_curves(
     y_label: str | None = None,
     log: bool | None = None,
     stretches: int | None = STRETCHES,
+    diverged: Diverged | None = None,
 ) -> Plot:
     """Every run's own curve as a thin line, one colour per optimizer.
 
@@ -118,14 +120,15 @@ def run_curves(
         sections: x and y by run, by optimizer, by the panel's title, by the title of the row of panels.
         y_label: of every panel; None where the panel's title says it.
         stretches: see `envelope_rows`.
+        diverged: likewise.
     """
     with styled():
         figure, grid = _section_grid(sections)
         styles = style_of(name for panels in sections.values() for panel in panels.values() for name in panel)
         plain = {s: {t: listed(panel) for t, panel in panels.items()} for s, panels in sections.items()}
-        counts = {title: _counts(panels) for title, panels in plain.items()}
+        counts = {title: counted_runs(panels, (diverged or {}).get(title, {})) for title, panels in plain.items()}
         alone = all(count == "1" for by_name in counts.values() for count in by_name.values())
-        labels = {name: name for name in styles} if alone else _labels(counts)
+        labels = {name: name for name in styles} if alone else legend_labels(counts)
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (title, panel) in zip(line, panels.items(), strict=False):
@@ -135,6 +138,7 @@ def run_curves(
         most = max((row["averaged"] for row in rows), default=1)
         notes = ["one line per run"]
         notes += ["dots where a run's value stopped being finite"] * any(not math.isfinite(r["y"]) for r in rows)
+        notes += [LOST] * any("lost" in count for by_name in counts.values() for count in by_name.values())
         notes += [f"points average up to {most} steps"] * (most > 1)
         legend_below(figure, _fullest(axes for line in grid for axes in line), note="; ".join(notes))
         return Plot(figure, rows)
@@ -219,27 +223,6 @@ def listed(panel: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curves]:
     return {name: list(runs.values()) for name, runs in panel.items()}
 
 
-def _counts(panels: Panels) -> dict[str, str]:
-    """Runs of each optimizer, and how many of them were lost in any panel: "5", "5, 1 lost"."""
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(name for panel in panels.values() for name in panel):
-        mine = [panel[name] for panel in panels.values() if name in panel]
-        lost = max(sum(first_lost(curve) is not None for curve in curves) for curves in mine)
-        found[name] = f"{max(map(len, mine))}{f', {lost} lost' if lost else ''}"
-    return found
-
-
-def _labels(counts: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
-    """Legend entries with the number of runs; None where that differs between sections and must stand there."""
-    found: dict[str, set[str]] = {}
-    for by_name in counts.values():
-        for name, count in by_name.items():
-            found.setdefault(name, set()).add(count)
-    if any(len(seen) > 1 for seen in found.values()):
-        return None
-    return {name: f"{name} (n = {seen.pop()})" for name, seen in found.items()}
-
-
 def telemetry(
     metrics: Panels,
     *,
@@ -248,22 +231,29 @@ def telemetry(
     level: float = 0.9,
     log: bool | None = None,
     grid_points: int | None = None,
+    title: str = "",
+    diverged: Mapping[str, int] | None = None,
 ) -> Plot:
     """Several metrics of the same runs above each other on one x axis.
 
     Args:
         metrics: x and y of each run, by optimizer, by the axis label ("training loss", "effective learning rate").
+        title: what the figure is of.
+        diverged: by optimizer; see `envelope_rows`.
     """
     with styled():
         count = max(1, len(metrics))
         figure, grid = new_figure(count, 1, sharex=True, size=(5.2, 1.5 * count + 0.8))
-        labels = _labels({"": _counts(metrics)})
+        head(figure, title)
+        lost = diverged or {}
+        labels = legend_labels({"": counted_runs(metrics, lost)})
         names = list(dict.fromkeys(name for panel in metrics.values() for name in panel))
         rows: list[dict[str, Any]] = []
         for line, (label, panel) in zip(grid, metrics.items(), strict=False):
             # Schedules end at zero: a logarithmic axis would show little else.
             own = False if log is None and "rate" in label else log
-            rows += _panel(line[0], label, panel, style_of(names), labels, band, level, own, grid_points, STRETCHES)
+            about = (labels, lost, band, level, own, grid_points, STRETCHES)
+            rows += _panel(line[0], label, panel, style_of(names), *about)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
         grid[-1][0].set_xlabel(x_label)
         legend_below(figure, _fullest(axes for line in grid for axes in line), note=_band_words(band, level, rows))
@@ -289,6 +279,8 @@ def _band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> 
         words += "; thin where runs have ended"
     if any(row["lost"] for row in rows):
         words += "; dots where a run's value stopped being finite"
+    if any(row["diverged"] for row in rows):
+        words += f"; {LOST}"
     most = max((row["averaged"] for row in rows), default=1)
     return words + (f"; points average up to {most} steps" if most > 1 else "")
 
@@ -299,6 +291,7 @@ def _panel(
     panel: Mapping[str, Curves],
     styles: Mapping[str, Mapping[str, Any]],
     labels: Mapping[str, str] | None,
+    diverged: Mapping[str, int],
     band: Band,
     level: float,
     log: bool | None,
@@ -316,7 +309,7 @@ def _panel(
         mark_on_top(axes, lost, styles[name]["color"])
         low, high = (np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))
         drawn += [found.centre, high, low]
-        rows += _rows(title, name, found, averaged)
+        rows += _rows(title, name, found, averaged, lost_of(curves, diverged.get(name, 0)))
     log = log_where_it_serves(axes, [np.where(values > 0, values, np.nan) for values in drawn], log)
     if log:
         # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
@@ -371,9 +364,9 @@ def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> 
     axes.fill_between(found.x, found.low, found.high, color=style["color"], alpha=0.18, linewidth=0)
 
 
-def _rows(title: str, name: str, found: Envelope, averaged: int) -> list[dict[str, Any]]:
+def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) -> list[dict[str, Any]]:
     columns = (found.x, found.centre, found.low, found.high, found.n, found.lost)
-    about = {"panel": title, "optimizer": name, "runs": found.runs, "averaged": averaged}
+    about = {"panel": title, "optimizer": name, "runs": found.runs, "diverged": diverged, "averaged": averaged}
     return [
         {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": lost}
         for x, c, low, high, n, lost in zip(*(column.tolist() for column in columns), strict=True)

@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 
 from vrcli.report.budget import ToTarget
-from vrcli.report.figure_style import Plot, legend_below, new_figure, plain_log_ticks, style_of, styled
+from vrcli.report.figure_style import Plot, head, legend_below, new_figure, plain_log_ticks, style_of, styled
 from vrcli.report.profiles import performance_profile
+from vrcli.report.wording import counted
 
 
-def target(reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_label: str = "the target") -> Plot:
+def target(
+    reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_label: str = "the target", title: str = ""
+) -> Plot:
     """The share of runs that reached a target, over what it took them; runs that ended before are ticks on their line.
 
     Args:
         reached: by optimizer, see `budget.steps_to_target`.
+        title: what the figure is of.
     """
     with styled():
         figure, grid = new_figure()
+        head(figure, title)
         axes = grid[0][0]
         end = max([0.0, *(x for found in reached.values() for x in found.last)])
         rows: list[dict[str, Any]] = []
@@ -39,7 +44,7 @@ def target(reached: Mapping[str, ToTarget], *, x_label: str = "steps", target_la
             about = {"optimizer": name, "n": found.n, "reached": found.reached}
             rows += [{**about, "x": x, "share": y} for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]
         axes.set_ylim(-0.02, 1.04)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0.0, 1.04 * end or 1.0)
         axes.set_xlabel(f"{x_label} to {target_label}")
         axes.set_ylabel("share of runs")
         legend_below(figure, axes)
@@ -50,14 +55,16 @@ def profile(
     costs: Mapping[str, Mapping[str, float]],
     *,
     cost_label: str = "validation loss",
-    problems: str = "tasks",
+    problem: str = "task",
+    note: str = "",
     most: float | None = None,
 ) -> Plot:
     """Dolan and More's performance profiles: on what share of tasks each optimizer is within a factor of the best.
 
     Args:
         costs: by optimizer, by task; smaller is better, NaN or infinite for a failure.
-        problems: what the costs are of.
+        problem: what each cost is of.
+        note: which tasks they are.
         most: largest factor drawn; by default a little past the largest that occurs.
     """
     found = performance_profile(costs)
@@ -81,6 +88,6 @@ def profile(
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel(f"{cost_label} relative to the best optimizer")
         tasks = len({task for by_task in costs.values() for task in by_task})
-        axes.set_ylabel(f"share of {tasks} {problems}")
-        legend_below(figure, axes)
+        axes.set_ylabel(f"share of {counted(tasks, problem)}")
+        legend_below(figure, axes, note=note)
         return Plot(figure, rows)

@@ -14,6 +14,7 @@ from vrcli.report.figure_style import (
     PAGE,
     PANEL,
     Plot,
+    head,
     legend_below,
     log_where_it_serves,
     mark_on_top,
@@ -42,12 +43,16 @@ def sensitivity(
     *,
     outcome_label: str = "best validation loss",
     tolerance: float = 0.1,
+    title: str = "",
+    pooled: Sequence[str] = (),
 ) -> Plot:
     """The outcome over one setting, with the range in which it stays close to the best and the share that diverged.
 
     Args:
         trials: by optimizer; those without the setting are left out.
         tolerance: of the stable range, as a share of the best outcome.
+        title: what the figure is of.
+        pooled: other settings in which runs of one optimizer differ.
     """
     found = {
         name: [(float(t.settings[setting]), t.outcome) for t in own if setting in t.settings]
@@ -58,6 +63,7 @@ def sensitivity(
     with styled():
         options: dict[str, Any] = {"height_ratios": (3, 1)} if lost else {}
         figure, grid = new_figure(2 if lost else 1, 1, sharex=True, size=(4.2, 3.9 if lost else 3.2), **options)
+        head(figure, title)
         top, bottom = grid[0][0], grid[-1][0]
         rows: list[dict[str, Any]] = []
         for name, style in style_of(trials).items():
@@ -67,22 +73,29 @@ def sensitivity(
                 bottom.plot(summaries[name].at, share, marker="o", markersize=3, **style)
             rows += _sensitivity_rows(name, setting, summaries[name])
         log_where_it_serves(top, [np.array([outcome for _, outcome in points]) for points in found.values()])
-        _log_x_where_it_serves(bottom, [row[setting] for row in rows])
+        _log_x_where_it_serves(bottom, [row[setting] for row in rows], room=5)
         top.set_ylabel(outcome_label)
         if lost:
             bottom.set_ylabel("share\ndiverged")
             bottom.set_ylim(-0.05, 1.05)
         bottom.set_xlabel(named(setting))
-        legend_below(figure, top, note=_sensitivity_note(summaries, tolerance, lost=lost))
+        legend_below(figure, top, note=_sensitivity_note(summaries, tolerance, pooled, lost=lost))
         return Plot(figure, rows)
 
 
-def _sensitivity_note(found: Mapping[str, Sensitivity], tolerance: float, *, lost: bool) -> str:
+def _sensitivity_note(found: Mapping[str, Sensitivity], tolerance: float, pooled: Sequence[str], *, lost: bool) -> str:
     binned = any(one.binned for one in found.values())
     parts = [f"lines are medians{' of thirds of a decade' if binned else ''}, dots are runs"]
     parts.append(f"thick where the median is within {100 * tolerance:g}% of the best")
     parts.append("crosses diverged" if lost else "no run diverged")
+    parts += [pooled_words(pooled)] * bool(pooled)
     return "; ".join(parts)
+
+
+def pooled_words(names: Sequence[str], most: int = 8) -> str:
+    """What must be said where runs that differ in more than the setting on the axis stand on one line."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"runs of one optimizer differ in {', '.join(names[:most])}{more} as well"
 
 
 def _sensitivity_lines(
@@ -127,13 +140,15 @@ def _sensitivity_rows(name: str, setting: str, found: Sensitivity) -> list[dict[
     ]
 
 
-def _log_x_where_it_serves(axes: Axes, values: Sequence[float]) -> None:
+def _log_x_where_it_serves(axes: Axes, values: Sequence[float], room: int) -> None:
     if values and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
         axes.set_xscale("log")
-        plain_log_ticks(axes.xaxis, math.inf)
+        plain_log_ticks(axes.xaxis, max(values) / min(values), room)
 
 
-def settings_grid(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss") -> Plot:
+def settings_grid(
+    trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss", title: str = ""
+) -> Plot:
     """The outcome of each optimizer's trials over each searched setting; crosses on the upper edge diverged."""
     lines: list[list[tuple[str, str]]] = []
     for optimizer, found in trials.items():
@@ -146,6 +161,7 @@ def settings_grid(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str =
         columns = max([1, *map(len, lines)])
         size = (max(PANEL, 1.72 * columns), 2.0 * max(1, len(lines)) + 0.2)
         figure, grid = new_figure(max(1, len(lines)), columns, size=size, sharey=True)
+        head(figure, title)
         rows: list[dict[str, Any]] = []
         for line, places in zip(grid, lines, strict=False):
             for axes in line[len(places) :]:
@@ -167,7 +183,7 @@ def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]
     axes.plot([x for x, _ in good], [v for _, v in good], "o", markersize=3.5, alpha=0.7, color=COLOURS[0])
     mark_on_top(axes, [x for x, t in zip(at, trials, strict=True) if t.diverged], LOST, "x")
     if numeric:
-        _log_x_where_it_serves(axes, at)
+        _log_x_where_it_serves(axes, at, room=3)
     else:
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.5, len(labels) - 0.5)
@@ -193,7 +209,9 @@ def _setting_names(trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(name for t in trials for name in t.settings))
 
 
-def parallel(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss") -> Plot:
+def parallel(
+    trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss", title: str = ""
+) -> Plot:
     """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good.
 
     Args:
@@ -202,6 +220,7 @@ def parallel(trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "bes
     with styled():
         count = max(1, len(trials))
         figure, grid = new_figure(count, 1, size=(PAGE, 2.0 * count + 0.8))
+        head(figure, title)
         norm = norm_of([t.outcome for found in trials.values() for t in found])
         rows: list[dict[str, Any]] = []
         for (axes,), (name, found) in zip(grid, trials.items(), strict=False):

@@ -15,6 +15,7 @@ from vrcli.report.figure_style import (
     OUTCOMES,
     PAGE,
     Plot,
+    head,
     legend_below,
     log_where_it_serves,
     mark_on_top,
@@ -25,7 +26,7 @@ from vrcli.report.figure_style import (
     whole_ticks,
 )
 from vrcli.report.text_plot import LOG_FROM
-from vrcli.report.wording import settings
+from vrcli.report.wording import counted, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,11 @@ class Trial:
 
 
 def sweep(
-    trials: Mapping[str, Sequence[Trial]], *, outcome_label: str = "best validation loss", x_label: str = "epoch"
+    trials: Mapping[str, Sequence[Trial]],
+    *,
+    outcome_label: str = "best validation loss",
+    x_label: str = "epoch",
+    title: str = "",
 ) -> Plot:
     """All trials of each optimizer: their curves coloured by outcome, and the best outcome so far.
 
@@ -68,12 +73,14 @@ def sweep(
 
     Args:
         trials: in the order in which they ended, by optimizer.
+        title: what the figure is of.
     """
     with styled():
         count = max(1, len(trials))
         columns = min(3, count + 1)
         lines = math.ceil((count + 1) / columns)
         figure, grid = new_figure(lines, columns, size=(PAGE, 2.3 * lines + 0.6))
+        head(figure, title)
         places = [axes for line in grid for axes in line]
         for axes in places[count + 1 :]:
             axes.set_visible(False)
@@ -81,7 +88,7 @@ def sweep(
         for axes, (name, found) in zip(places, trials.items(), strict=False):
             _trial_curves(axes, found, colours)
             lost = sum(t.diverged for t in found)
-            axes.set_title(f"{name}\n{len(found)} trials, {lost} diverged")
+            axes.set_title(f"{name}\n{counted(len(found), 'trial')}, {lost} diverged")
             axes.set_xlabel(x_label)
             if x_label in ("step", "epoch"):
                 whole_ticks(axes)

@@ -49,6 +49,7 @@ def plot(
     x_label: str = "step",
     log: bool | None = None,
     ascii: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> str:
     """Draw curves with axes and a legend.
 
@@ -58,6 +59,7 @@ def plot(
         height: rows of the plotting area, at least 4.
         log: logarithmic y axis; by default where all values are positive and span a factor of 20.
         ascii: use ASCII characters only.
+        limits: of the y axis; by default those of the values.
     """
     glyphs = ASCII if ascii else UNICODE
     curves = {name: _arrays(x, y) for name, (x, y) in series.items()}
@@ -68,7 +70,7 @@ def plot(
         return "no finite values to plot" if curves else "nothing to plot"
     left, right = float(min(x[0] for x in xs)), float(max(x[-1] for x in xs))
     height, width = max(4, height), max(30, width)
-    low, high = min(float(v.min()) for v in values if len(v)), max(float(v.max()) for v in values if len(v))
+    low, high = limits or (min(float(v.min()) for v in values if len(v)), max(float(v.max()) for v in values if len(v)))
     if log is None:
         log = low > 0 and high / low >= LOG_FROM
     axis = _Axis.over(low, high, height, log and low > 0)

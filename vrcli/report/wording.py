@@ -109,6 +109,17 @@ def quantity(name: str) -> str:
     return name.replace("_", " ")
 
 
+def counted(count: int, word: str, verb: str = "") -> str:
+    """ "1 trial", "2 trials"; with the verb of several "1 trial is", "2 trials are".
+
+    Args:
+        verb: "are" or "have", as it stands with several.
+    """
+    noun = word if count == 1 else f"{word}s"
+    verb = {"are": "is", "have": "has"}[verb] if verb and count == 1 else verb
+    return f"{count:,} {noun} {verb}".rstrip()
+
+
 def duration(seconds: float) -> str:
     """ "4.3 s", "12 s", "3 min 20 s", "1 h 05 min"."""
     if not math.isfinite(seconds):
