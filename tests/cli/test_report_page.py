@@ -112,3 +112,59 @@ def test_the_command_writes_the_page(vr: Callable[..., Any], stored: Callable[..
     assert (done.code, done.out[:29]) == (0, "report.html: 1 run on one pag"), done.err
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "vr report --format html --output report.html" in html
+
+
+def test_the_best_settings_come_with_a_command_that_takes_a_fresh_seed(tmp_path: Path):
+    """The search's own seed would repeat its luck bit for bit; and whole settings stay whole."""
+    from vrcli.sweep.definition import Definition
+
+    definition = Definition(
+        task="cnn", preset="quick", optimizer="vradam", explicit={"epochs": 2}, settings={}, space={}, origins={},
+        seeds=(0, 3), device="cpu", search="gp", initial=5, search_seed=0, prune="none", epochs=2, dataset="digits",
+        dataset_fingerprint="f",
+    ).plain()  # fmt: skip
+    with Store.open(tmp_path / "vr.db") as store:
+        sweep = store.create_sweep(definition, key="k", trials=1)
+        params = {"lr": 0.01, "lr_cutoff": 29, "normgrad": True}
+        trial = store.start_trial(store.add_trial(sweep.id, "vradam", params).id)
+        spec = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "f", "seed": 0,
+                "optimizer": "vradam", "optimizer_settings": {**params, "lr_cutoff": 29.0}}  # fmt: skip
+        run = store.begin_run(spec, spec_id="x", provenance={}, sweep_id=sweep.id, trial_id=trial.id)
+        store.finish_run(run.id, "completed", results={"best_val_loss": 0.1})
+        store.finish_trial(trial.id, "completed", value=0.1)
+    (commands,) = re.findall(r'<ul class="commands">(.*?)</ul>', written(tmp_path), re.S)
+    assert re.findall(r"<code>(.*?)</code>", commands) == [
+        "vr run cnn --opt vradam --seed 4 --epochs 2 --lr 0.01 --lr-cutoff 29 --normgrad"
+    ]
+
+
+def test_the_page_has_the_colours_of_the_figures(stored: Callable[..., int], tmp_path: Path):
+    from vrcli.report.figure_style import style_of
+
+    for optimizer, lr in (("adamw", 0.1), ("adamw", 0.2), ("vradam", 0.1), ("sgd", 0.1)):
+        for seed in range(2):
+            stored(optimizer, lr=lr, seed=seed, loss=lr)
+        if optimizer != "sgd":
+            stored(optimizer, lr=lr, task="diffusion", loss=lr)
+    html = written(tmp_path)
+    lines = embedded(html, "palette")["lines"]
+    keys = re.findall(r'data-colour="(\d+)" title="(.*?)"', html)
+    assert len(keys) == 7
+    first: dict[str, str] = {}
+    for place, name in keys:
+        first.setdefault(name, lines[int(place)]["light"])
+    assert first == {name: style_of([name])[name]["color"] for name in ("adamw", "vradam", "sgd")}
+    for section in html.split('<section id="section-')[1:]:
+        own = re.findall(r'data-colour="(\d+)"', section)
+        assert len(set(own)) == len(own)
+
+
+def test_notes_of_comparisons_are_sentences(stored: Callable[..., int], tmp_path: Path):
+    for optimizer, lr in (("adamw", 0.1), ("adamw", 0.2), ("sgd", 0.1)):
+        for seed in range(3):
+            stored(optimizer, lr=lr, seed=seed, loss=lr + 0.01 * seed)
+    (notes,) = re.findall(r'<ul class="notes">\s*(<li>p \(Holm\).*?)</ul>', written(tmp_path), re.S)
+    found = re.findall("<li>(.*?)</li>", notes)
+    assert found[0] == "p (Holm) is corrected for 1 comparison; the interval is not."
+    assert found[1].startswith("Of an optimizer with several settings")
+    assert all(note.endswith(".") for note in found)

@@ -12,8 +12,8 @@ def test_sweeps_show_the_best_so_far_and_never_draw_what_was_lost():
     trials = [
         Trial(i + 1, {"lr": 10.0**-i, "on": i > 1}, state, value, 5, i) for i, (state, value) in enumerate(states)
     ]
-    search = Search(7, "some-name", ("cnn", "digits", "", "quick"), "sgd", 10, "running", trials)
-    found = search_block([search], {"sgd": "sgd"}, {3: "vr run again"})
+    search = Search(7, "some-name", ("cnn", "digits", "", "quick"), "sgd", 10, "running", trials, "vr run again")
+    found = search_block([search], {"sgd": "sgd"})
     plotted = found.data["searches"][0]
     assert plotted["v"] == [3, None, 2.5, 1]
     assert plotted["best"] == [3, 3, 2.5, 1]

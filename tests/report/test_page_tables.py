@@ -61,3 +61,19 @@ def test_what_is_chosen_by_the_values_compared_is_said_to_flatter(runs: list[Any
     assert found is not None
     assert found.found[0].difference == pytest.approx(0.11 - 0.2)
     assert found.notes[0].endswith("chosen by best val loss of the same runs, so it flatters")
+
+
+def test_a_single_run_is_not_the_best_beside_rows_of_several(make_run: Callable[..., Any]) -> None:
+    runs = [make_run("lion", 0, 0.01, results={"test_loss": 0.01})]
+    runs += [make_run("adamw", s, 0.2 + 0.01 * s, results={"test_loss": 0.2 + 0.01 * s}) for s in range(3)]
+    runs += [make_run("sgd", s, 0.22 + 0.013 * s, results={"test_loss": 0.22 + 0.013 * s}) for s in range(2)]
+    by_id = {run.id: run for run in runs}
+    for column in ("best_val_loss", "test_loss"):
+        found = at_a_glance(summarise(runs, [column]), by_id)
+        assert found is not None
+        assert (found["winner"].optimizer, found["winner"].n) == ("adamw", 3)
+        assert "sgd (n = 2)" in found["tied"]
+        assert found["untested"] == "of 1 single run nothing is tested"
+    alone = at_a_glance(summarise(runs[:1] + runs[1:2], ["best_val_loss"]), by_id)
+    assert alone is not None
+    assert (alone["winner"].optimizer, alone["winner"].n) == ("lion", 1)

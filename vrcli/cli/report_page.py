@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from db.records import RunRecord
@@ -84,6 +84,8 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
 
 def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
     """All trials of the optimizers that the runs are of, by sweep."""
+    from dataclasses import replace
+
     from vrcli.report.page_sweeps import Search, Trial
 
     found = []
@@ -94,8 +96,21 @@ def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
             Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
             for t in store.trials(id, optimizer=optimizer)
         ]
-        found.append(Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials))
+        search = Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials)
+        command = best_command(sweep.settings, search.best.params) if search.best else ""
+        found.append(replace(search, command=command))
     return found
+
+
+def best_command(definition: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """What trains with a search's best settings on a fresh seed; empty for a search of a version with other fields."""
+    from vrcli.cli.sweep_command import run_command
+    from vrcli.sweep.definition import Definition
+
+    try:
+        return run_command(Definition.of(definition), params)
+    except (KeyError, TypeError):
+        return ""
 
 
 def commands_of(runs: Iterable[RunRecord]) -> dict[int, str]:

@@ -33,7 +33,7 @@ COMMON = ("vradam", "adamw", "sgd", "rmsprop", "adam", "flowadam", "muon")
 #: How far configurations of one optimizer are mixed with black (below zero) or white, one after the other.
 SHADES = (0.0, -0.4, 0.4)
 #: The same on dark paper, where darker colours would vanish.
-SHADES_ON_DARK = (0.0, 0.65, -0.35)
+SHADES_ON_DARK = (0.0, 0.5, -0.35)
 BLACK, WHITE = "#000000", "#ffffff"
 #: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
 OUTCOMES = "viridis"
@@ -179,6 +179,13 @@ def line_style(place: int, variant: int = 0, *, on_dark: bool = False) -> dict[s
         # Nothing is darker: its shades are greys on either paper.
         colour, amount = ("#e8e8e8", -abs(amount)) if on_dark else (BLACK, abs(amount) + 0.1 * (amount < 0))
     return {"color": _mixed(colour, amount), "linestyle": DASHES[(base + variant) % len(DASHES)]}
+
+
+def page_style(place: int, variant: int) -> dict[str, str]:
+    """The same line in a browser: its colour on light and on dark paper, and its dash as plotly calls it."""
+    light, dark = line_style(place, variant), line_style(place, variant, on_dark=True)
+    dash = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}[light["linestyle"]]
+    return {"light": light["color"], "dark": dark["color"], "dash": dash}
 
 
 def _mixed(colour: str, amount: float) -> str:

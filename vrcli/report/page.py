@@ -31,6 +31,7 @@ def render_page(page: Page) -> str:
     )
     environment.filters["embedded"] = lambda value: Markup(embeddable(value))
     environment.filters["short"] = shortened
+    environment.filters["sentence"] = sentence
     template = environment.get_template("page.html.j2")
     folder = files("vrcli.report") / "templates"
     return template.render(
@@ -39,8 +40,13 @@ def render_page(page: Page) -> str:
         css=Markup((folder / "page.css").read_text(encoding="utf-8")),
         script=Markup((folder / "page.js").read_text(encoding="utf-8")),
         library=packed_library(),
-        colours=COLOURS,
+        palette={"lines": page.palette, "pair": COLOURS[:2]},
     )
+
+
+def sentence(text: str) -> str:
+    """A note that stands among others: with a capital and a full stop, so that none runs into the next."""
+    return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
 
 
 @cache

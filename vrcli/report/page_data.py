@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from vrcli.report import page_curves as lines
+from vrcli.report.figure_style import page_style, places_of
 from vrcli.report.groups import FINISHED
 from vrcli.report.page_sweeps import Search, SearchBlock, search_block
 from vrcli.report.page_tables import (
@@ -28,7 +29,7 @@ from vrcli.report.runs_table import differing_settings
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
 from vrcli.report.types import Column, Known, NamedRun, Row, Section, section_of
-from vrcli.report.wording import duration, number, provenance
+from vrcli.report.wording import counted, duration, number, provenance
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
 DRAWN_AT_ONCE = 10
@@ -80,7 +81,7 @@ class Line:
 
     Args:
         name: its optimizer, in full.
-        colour: its place in the palette.
+        colour: its place in the page's palette.
         shown: drawn from the beginning.
     """
 
@@ -124,6 +125,7 @@ class Page:
     runs: Grid
     run_ids: Sequence[int]
     details: Mapping[str, Any]
+    palette: Sequence[Mapping[str, str]]
 
 
 @dataclass
@@ -132,8 +134,22 @@ class _Work:
 
     source: Source
     names: Mapping[str, str]
-    colours: Mapping[str, int]
+    places: Mapping[str, int]
+    drawn: dict[tuple[int, int], int] = field(default_factory=dict)
     own_curves: dict[int, list[Any]] = field(default_factory=dict)
+
+    def colours(self, optimizers: Iterable[str]) -> list[int]:
+        """The place in the page's palette of each line of a chart: one of its own for each line of an optimizer."""
+        seen: Counter[str] = Counter()
+        found = []
+        for name in optimizers:
+            found.append(self.drawn.setdefault((self.places[name], seen[name]), len(self.drawn)))
+            seen[name] += 1
+        return found
+
+    @property
+    def palette(self) -> list[dict[str, str]]:
+        return [page_style(place, variant) for place, variant in self.drawn]
 
     @property
     def most_of_run(self) -> int:
@@ -143,7 +159,7 @@ class _Work:
 def page_of(source: Source) -> Page:
     """Make all of the page's content; curves are read section by section and thinned at once."""
     optimizers = sorted({run.optimizer for run in source.runs} | {s.optimizer for s in source.searches})
-    work = _Work(source, labels(optimizers), {name: i for i, name in enumerate(optimizers)})
+    work = _Work(source, labels(optimizers), places_of(optimizers))
     sections = [_section(place, section, work) for place, section in enumerate(_sections(source))]
     for run in source.runs:
         if run.id not in work.own_curves:
@@ -158,6 +174,7 @@ def page_of(source: Source) -> Page:
         runs=runs_grid(source.runs),
         run_ids=[run.id for run in source.runs],
         details={str(run.id): _details(run, work) for run in source.runs},
+        palette=work.palette,
     )
 
 
@@ -180,7 +197,7 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
     by_id = {run.id: run for run in source.runs}
     series = [_row_curves(row.run_ids, by_id, len(table.rows), work) for row in table.rows]
     searches = [s for s in source.searches if s.section == section]
-    found = search_block(searches, work.names, source.commands) if searches else None
+    found = search_block(searches, work.names) if searches else None
     task, dataset, fingerprint, preset = section
     same_name = {s for s in _sections(source) if s[:2] == (task, dataset)}
     data = f"{dataset} #{fingerprint[:6]}" if len({s[2] for s in same_name}) > 1 else dataset
@@ -197,8 +214,10 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
         curves=lines.block(series, objective) if any(series) else None,
         searches=found,
         search_lines=[
-            Line(label, s.optimizer, work.colours[s.optimizer], len(s.ended), True)
-            for label, s in zip(found.labels if found else [], searches, strict=True)
+            Line(label, s.optimizer, colour, len(s.ended), True)
+            for label, s, colour in zip(
+                found.labels if found else [], searches, work.colours(s.optimizer for s in searches), strict=True
+            )
         ],
     )
 
@@ -206,9 +225,9 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
 def _lines(rows: Sequence[Row], best: Sequence[Row], work: _Work) -> list[Line]:
     at_once = {id(row) for row in (rows if len(rows) <= DRAWN_AT_ONCE else best[:DRAWN_AT_ONCE])}
     found = []
-    for row, label in zip(rows, row_labels(rows, work.names), strict=True):
-        shown = id(row) in at_once
-        found.append(Line(label, row.optimizer, work.colours[row.optimizer], row.n, shown))
+    colours = work.colours(row.optimizer for row in rows)
+    for row, label, colour in zip(rows, row_labels(rows, work.names), colours, strict=True):
+        found.append(Line(label, row.optimizer, colour, row.n, id(row) in at_once))
     return found
 
 
@@ -262,12 +281,13 @@ def selection_notes(runs: Sequence[PageRun], selection: Selection, stopped: Mapp
     unfinished = sum(run.status not in FINISHED and run.trial_id not in early for run in runs)
     notes = []
     if early:
-        notes.append(f"{len(early)} trials of {len(stopped)} sweep(s) were stopped early (--prune)")
+        notes.append(f"{counted(len(early), 'trial')} of {counted(len(stopped), 'sweep')}: stopped early (--prune)")
     if unfinished:
-        word = "run" if unfinished == 1 else "runs"
-        notes.append(f"{unfinished} {word} still running, failed or interrupted: not in the tables")
+        notes.append(f"{counted(unfinished, 'run')} still running, failed or interrupted: not in the tables")
     if selection.searched:
-        notes.append(f"{selection.searched} runs of sweeps' trials: not in the tables, but under their sweep")
+        notes.append(
+            f"{counted(selection.searched, 'run')} of sweeps' trials: not in the tables, but under their sweep"
+        )
     if selection.flattered:
         text = "some rows show the best trial of a sweep on the search's own seed"
         notes.append(f"{text}: the best of many is flattered, fresh seeds (--confirm-seeds) are not")

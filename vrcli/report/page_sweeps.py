@@ -51,6 +51,7 @@ class Search:
     Args:
         budget: trials it was given.
         status: of the sweep.
+        command: trains with the best settings on a fresh seed: on the search's own it would be the same run again.
     """
 
     sweep_id: int
@@ -60,6 +61,7 @@ class Search:
     budget: int
     status: str
     trials: Sequence[Trial]
+    command: str = ""
 
     @property
     def ended(self) -> list[Trial]:
@@ -76,12 +78,14 @@ class SearchRow:
     """One search in words.
 
     Args:
+        label: as in the charts.
         best: its best objective.
         best_value: the same as a number, to sort by.
-        command: repeats the best trial.
+        command: see `Search`.
     """
 
     search: Search
+    label: str
     best: str
     best_value: float | None
     found: str
@@ -107,12 +111,11 @@ class SearchBlock:
     data: Mapping[str, Any]
 
 
-def search_block(searches: Sequence[Search], labels: Mapping[str, str], commands: Mapping[int, str]) -> SearchBlock:
+def search_block(searches: Sequence[Search], labels: Mapping[str, str]) -> SearchBlock:
     """The searches of one section, side by side.
 
     Args:
         labels: how optimizers are written.
-        commands: by run id.
     """
     several = {name for name, count in Counter(s.optimizer for s in searches).items() if count > 1}
     names = [labels[s.optimizer] + (f" (sweep {s.sweep_id})" if s.optimizer in several else "") for s in searches]
@@ -120,7 +123,7 @@ def search_block(searches: Sequence[Search], labels: Mapping[str, str], commands
     outcomes = [t.value for s in searches for t in s.trials if t.counts and t.value is not None]
     ended = {name: [(t.state, t.value) for t in s.ended] for name, s in zip(names, searches, strict=True) if s.ended}
     return SearchBlock(
-        rows=[_row(search, commands) for search in searches],
+        rows=[_row(search, name) for search, name in zip(searches, names, strict=True)],
         labels=names,
         parameters=parameters,
         best_of_k=best_of_k_rows(ended) if ended else [],
@@ -132,7 +135,7 @@ def search_block(searches: Sequence[Search], labels: Mapping[str, str], commands
     )
 
 
-def _row(search: Search, commands: Mapping[int, str]) -> SearchRow:
+def _row(search: Search, label: str) -> SearchRow:
     best, ended = search.best, search.ended
     states = Counter(t.state for t in search.trials)
     lost = states["diverged"]
@@ -140,12 +143,13 @@ def _row(search: Search, commands: Mapping[int, str]) -> SearchRow:
     others = [f"{count} {state}" for state, count in states.items() if state not in ("completed", "diverged")]
     return SearchRow(
         search=search,
+        label=label,
         best=number(best.value) if best and best.value is not None else "-",
         best_value=best.value if best else None,
         found=settings(dict(best.params)) if best else "-",
         counts=f"{len(ended)}/{search.budget}" + (f" ({', '.join(others)})" if others else ""),
         diverged=share,
-        command=commands.get(best.run_id or 0, "") if best else "",
+        command=search.command if best else "",
     )
 
 

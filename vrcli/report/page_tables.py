@@ -12,7 +12,7 @@ from vrcli.report.comparison import Comparison, compare_all
 from vrcli.report.statistics import summary
 from vrcli.report.tables import mark, rank, selector
 from vrcli.report.types import Cell, Column, Known, Row, Run, Table
-from vrcli.report.wording import MINUS, number, p_value, settings, signed, with_half_width
+from vrcli.report.wording import MINUS, counted, number, p_value, settings, signed, with_half_width
 
 #: Characters of a name in a legend, a heading or a sentence; tables and details have it in full.
 LABEL = 48
@@ -222,21 +222,24 @@ def at_a_glance(table: Table, runs: Mapping[int, Run], known: Known | None = Non
     if not table.columns or not table.rows:
         return None
     column = table.columns[0]
-    key, rows = column.key, table.rows
+    key, rows = column.key, list(table.rows)
     if key.startswith("test_"):
-        chosen = best_on_validation(table, runs, known)
-        unmarked = [replace(row, cells={key: Cell(row.cells[key].summary)}) for row in chosen]
-        rows = tuple(mark(unmarked, [column], table.level))
+        rows = best_on_validation(table, runs, known)
+    several = [row for row in rows if row.n > 1]
+    unmarked = [replace(row, cells={key: Cell(row.cells[key].summary)}) for row in rows]
+    # Marked as in the table, unless that has other rows, or a single run is ahead of rows of several.
+    if key.startswith("test_") or (several and any(row.n == 1 and row.cells[key].best for row in rows)):
+        rows = mark([row for row in unmarked if row.n > 1] if several else unmarked, [column], table.level)
     winner = next((row for row in rows if row.cells[key].best), None)
     if winner is None:
         return None
-    tied = [row.optimizer for row in rows if row.cells[key].tied and row.optimizer != winner.optimizer]
-    untested = any(row.n == 1 for row in rows) and len(rows) > 1
+    tied = {row.optimizer: row.n for row in rows if row.cells[key].tied and row.optimizer != winner.optimizer}
+    singles = sum(row.n == 1 for row in table.rows)
     found = winner.cells[key].summary
     return {
         "winner": winner,
         "measure": column.title or key,
         "value": with_half_width(found.mean, found.half_width, percent=column.percent),
-        "tied": list(dict.fromkeys(tied)),
-        "untested": untested,
+        "tied": [f"{name} (n = {n})" for name, n in tied.items()],
+        "untested": f"of {counted(singles, 'single run')} nothing is tested" if singles and len(table.rows) > 1 else "",
     }

@@ -105,15 +105,12 @@
   const palette = data("palette");
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   const themes = {
-    light: { ink: "#1b1f24", grid: "#e3e7eb", axis: "#8a929b", paper: "#ffffff", black: "#000000" },
-    dark: { ink: "#e4e8ed", grid: "#2b3039", axis: "#6d7682", paper: "#14171c", black: "#e8e8e8" },
+    light: { ink: "#1b1f24", grid: "#e3e7eb", axis: "#8a929b", paper: "#ffffff" },
+    dark: { ink: "#e4e8ed", grid: "#2b3039", axis: "#6d7682", paper: "#14171c" },
   };
   let theme = scheme.matches ? themes.dark : themes.light;
-  const colourOf = (place) => {
-    const colour = palette[place % palette.length];
-    return colour === "#000000" ? theme.black : colour;
-  };
-  const dashOf = (place) => ["solid", "dash", "dot", "dashdot"][Math.floor(place / palette.length) % 4];
+  const colourOf = (place) => palette.lines[place][theme === themes.dark ? "dark" : "light"];
+  const dashOf = (place) => palette.lines[place].dash;
   const faded = (colour) => colour + "2e";
   // Plotly reads a little markup in names; this is none.
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -145,6 +142,47 @@
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       ...extra,
     };
+  }
+
+  /* Numbers at a logarithmic axis, at most so many: powers of ten and, where there is room, their multiples; within a
+     decade round steps. Plotly's own overprint where the range is short. */
+  function logTicks([low, high], room) {
+    const decades = high - low, found = [];
+    const subs = [[1, 2, 5], [1, 3], [1]].find((own) => own.length * decades <= room) ?? [1];
+    const every = subs.length > 1 ? 1 : Math.max(1, Math.ceil(decades / room));
+    for (let power = Math.floor(low); power <= high; power++) {
+      if (power % every === 0) found.push(...subs.map((sub) => sub * 10 ** power));
+    }
+    const inside = found.filter((value) => Math.log10(value) >= low - 1e-9 && Math.log10(value) <= high + 1e-9);
+    if (inside.length > 2 || decades > 1.5) return inside;
+    const [from, to] = [10 ** low, 10 ** high], power = 10 ** Math.floor(Math.log10((to - from) / room));
+    const step = power * [1, 2, 5, 10].find((times) => (to - from) / (times * power) <= room);
+    const first = Math.ceil(from / step - 1e-9), last = Math.floor(to / step + 1e-9);
+    return [...Array(Math.max(0, last - first + 1)).keys()].map((i) => (first + i) * step);
+  }
+  const tickText = (value) => {
+    if (value >= 0.999e-3 && value < 1e5) return String(Number(value.toPrecision(6)));
+    const [mantissa, power] = value.toExponential(3).split("e");
+    return `${Number(mantissa)}e${Number(power)}`;
+  };
+  /* Sets the numbers of logarithmic axes for the range that is shown, now and after every zoom. */
+  function setTicks(plot) {
+    const change = {};
+    for (const [name, size] of [["xaxis", 54], ["yaxis", 28]]) {
+      const axis = plot._fullLayout[name];
+      if (axis.type !== "log") continue;
+      const values = logTicks([Math.min(...axis.range), Math.max(...axis.range)], Math.max(2, Math.floor(axis._length / size)));
+      if (String(values) === String(plot.layout[name].tickvals)) continue;
+      Object.assign(change, { [`${name}.tickmode`]: "array", [`${name}.tickvals`]: values, [`${name}.ticktext`]: values.map(tickText) });
+    }
+    if (Object.keys(change).length) Plotly.relayout(plot, change);
+  }
+  function drawn(plot, ...what) {
+    Plotly.react(plot, ...what).then(() => {
+      if (!plot.watched) plot.on("plotly_relayout", () => setTicks(plot));
+      plot.watched = true;
+      setTicks(plot);
+    });
   }
 
   /* The outline of a band, one closed piece per stretch without gaps. */
@@ -244,7 +282,7 @@
       const lines = shown.map(({ i }) => this.data.series[i][about.key]);
       const traces = shown.flatMap(({ name, colour }, k) => (lines[k][axis].length ? envelope(lines[k], axis, name, colour, { log, percent: about.percent }) : []));
       const title = about.title.replace(/ \(.*\)$/, "") + (about.percent ? " (%)" : "");
-      Plotly.react(one(".plot", panel), traces, layout(
+      drawn(one(".plot", panel), traces, layout(
         { title: { text: axisTitles[axis], standoff: 6 }, unifiedhovertitle: { text: `${axisTitles[axis]} %{x}` } },
         { title: { text: escaped(title), standoff: 6 }, type: log ? "log" : "linear" },
         { hovermode: shown.length > 6 ? "closest" : "x unified", uirevision: about.key + axis + log },
@@ -268,7 +306,7 @@
     panel(panel, parameter) {
       const axis = this.data.parameters.find((p) => p.name === parameter);
       const traces = this.legend.shown.flatMap(({ i, name, colour }) => this.traces(this.data.searches[i], parameter, name, colourOf(colour), dashOf(colour)));
-      Plotly.react(one(".plot", panel), traces, layout(
+      drawn(one(".plot", panel), traces, layout(
         { title: { text: escaped(parameter || "trial"), standoff: 6 }, tickformat: axis?.category ? "" : "~g", type: axis?.category ? "category" : axis?.log ? "log" : "linear" },
         { title: { text: "best validation loss", standoff: 6 }, type: this.data.log ? "log" : "linear" },
         { hovermode: "closest", uirevision: "same" },
@@ -292,8 +330,8 @@
   function drawRun(plot, run) {
     const values = run.curves.flatMap((c) => c.y).filter((v) => v !== null);
     const log = Math.min(...values) > 0 && Math.max(...values) > 20 * Math.min(...values);
-    const traces = run.curves.map((c, i) => ({ x: c.x, y: c.y, name: escaped(c.title), mode: "lines", line: { color: colourOf(i), width: i ? 2 : 1.2 }, hovertemplate: "%{y:.4~g}" }));
-    Plotly.react(plot, traces, layout({ title: { text: "step", standoff: 6 } }, { type: log ? "log" : "linear" }, { showlegend: true, hovermode: "x unified", legend: { orientation: "h", y: 1.02, yanchor: "bottom" } }), settings);
+    const traces = run.curves.map((c, i) => ({ x: c.x, y: c.y, name: escaped(c.title), mode: "lines", line: { color: palette.pair[i], width: i ? 2 : 1.2 }, hovertemplate: "%{y:.4~g}" }));
+    drawn(plot, traces, layout({ title: { text: "step", standoff: 6 } }, { type: log ? "log" : "linear" }, { showlegend: true, hovermode: "x unified", legend: { orientation: "h", y: 1.02, yanchor: "bottom" } }), settings);
   }
 
   // --- when they are drawn ------------------------------------------------------------------------------------------
