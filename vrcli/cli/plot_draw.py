@@ -47,7 +47,7 @@ def named_runs(store: Store, refs: Sequence[str], given: Filter) -> list[RunReco
         return named
     kept = {run.id for run in given.select(store)}
     if not any(run.id in kept for run in named):
-        raise UsageError(f"none of the {len(named)} runs named matches {given.words()}")
+        raise UsageError(f"none of the {counted(len(named), 'run')} named matches {given.words()}")
     return [run for run in named if run.id in kept]
 
 

@@ -186,7 +186,7 @@ def parallel(rows: Rows, page: Page, outcome: str, most: int = 10) -> str:
             {"trial": str(row["trial"]), "outcome": number(row["outcome"]), "settings": row["settings"]}
             for row in ordered[:most]
         ]
-        more = f"\n{len(own) - most} worse trials are not listed" if len(own) > most else ""
+        more = f"\n{counted(len(own) - most, 'worse trial', 'are')} not listed" if len(own) > most else ""
         parts.append(f"{name}: {outcome}\n{table(facts)}{more}")
     return "\n\n".join(parts)
 

@@ -49,7 +49,8 @@
       if (row.detail) row.detail.hidden = row.hidden;
       count += !row.hidden;
     }
-    one("#count").textContent = words.length ? `${count} of ${runRows.length} runs` : `${runRows.length} runs`;
+    const runs = `${runRows.length} run${runRows.length === 1 ? "" : "s"}`;
+    one("#count").textContent = words.length ? `${count} of ${runs}` : runs;
   });
 
   // --- one run in full ----------------------------------------------------------------------------------------------
