@@ -107,7 +107,9 @@ def test_plots_keep_their_width_in_ascii(width: int) -> None:
     assert plot.isascii()
 
 
-@pytest.mark.parametrize(("count", "said"), [(11, "1 worse trial is not listed"), (12, "2 worse trials are not listed")])
+@pytest.mark.parametrize(
+    ("count", "said"), [(11, "1 worse trial is not listed"), (12, "2 worse trials are not listed")]
+)
 def test_trials_that_are_not_listed_are_counted(count: int, said: str) -> None:
     rows = [{"optimizer": "sgd", "trial": i, "settings": "lr=1", "outcome": float(i)} for i in range(count)]
     assert figure_text.parallel(rows, figure_text.Page(), "loss").endswith(said)
