@@ -25,6 +25,11 @@ settings.load_profile("vr")
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's commands take longest of all: begun last, they would keep one process waiting for the other."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache or database."""

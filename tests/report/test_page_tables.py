@@ -35,7 +35,8 @@ def test_rows_are_chosen_on_validation_when_test_results_are_compared(runs: list
     assert one.difference == pytest.approx(sum(adamw) / 3 - sum(sgd) / 3)
     assert one.p == pytest.approx(stats.ttest_rel(adamw, sgd).pvalue)
     assert found.notes == [
-        "of an optimizer with several settings its best row is compared: chosen by best val loss of the same runs"
+        "of an optimizer with several settings one row is compared, that found with the most trials, of those the best "
+        "by best val loss of the same runs"
     ]
     glance = at_a_glance(summarise(runs, ["test_loss"]), by_id)
     assert glance is not None
@@ -60,7 +61,7 @@ def test_what_is_chosen_by_the_values_compared_is_said_to_flatter(runs: list[Any
     found = verdicts(summarise(runs, ["best_val_loss"]), {run.id: run for run in runs}, NAMES)
     assert found is not None
     assert found.found[0].difference == pytest.approx(0.11 - 0.2)
-    assert found.notes[0].endswith("chosen by best val loss of the same runs, so it flatters")
+    assert found.notes[0].endswith("the best by best val loss of the same runs, so it flatters")
 
 
 def test_a_single_run_is_not_the_best_beside_rows_of_several(make_run: Callable[..., Any]) -> None:

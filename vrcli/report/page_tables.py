@@ -10,7 +10,7 @@ from typing import Any
 from vrcli.report import render
 from vrcli.report.comparison import Comparison, compare_all
 from vrcli.report.statistics import summary
-from vrcli.report.tables import mark, rank, selector
+from vrcli.report.tables import mark, preference, selector
 from vrcli.report.types import Cell, Column, Known, Row, Run, Table
 from vrcli.report.wording import MINUS, counted, number, p_value, settings, signed, with_half_width
 
@@ -138,27 +138,25 @@ def verdicts(
     if len(groups) < 2:
         return None
     if len(eligible) > len(best):
-        notes.append(f"of an optimizer with several settings its best row is compared: {_chosen_by(by, column)}")
+        notes.append(f"of an optimizer with several settings one row is compared, {_chosen_by(by, column)}")
     found = compare_all(groups, metric=column.title or column.key, direction=column.direction, level=table.level)
     return Verdicts(found, _comparison_grid(found, table.level), notes)
 
 
 def _chosen_by(by: Column, column: Column) -> str:
-    words = f"chosen by {by.title or by.key} of the same runs"
+    words = f"that found with the most trials, of those the best by {by.title or by.key} of the same runs"
     return f"{words}, so it flatters" if by.key == column.key else words
 
 
 def chosen_rows(rows: Sequence[Row], runs: Mapping[int, Run], by: Column) -> dict[str, Row]:
-    """Each optimizer's best row by a result, which need not stand in the table.
+    """The row that stands for each optimizer, by a result which need not stand in the table; see `tables.preference`.
 
     Of a result that is not known to be better when it is less or more, the first row stands: nothing is best by it.
     """
 
-    def order(row: Row) -> tuple[Any, ...]:
+    def order(row: Row) -> tuple[object, ...]:
         values = list(_measured(row, runs, by).values())
-        measured = replace(row, cells={by.key: Cell(summary(values, direction=by.direction or "min"))})
-        # A run on a fresh seed before any trial of a search, however lucky the trial.
-        return row.searched, *rank(measured, by)
+        return preference(replace(row, cells={by.key: Cell(summary(values, direction=by.direction or "min"))}), by)
 
     found: dict[str, Row] = {}
     for row in sorted(rows, key=order) if by.direction is not None else rows:
