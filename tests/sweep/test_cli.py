@@ -187,7 +187,7 @@ def test_pruned_trials_are_marked(vr, inline):
         pruned = store.trials(1, state="pruned")
     assert all(trial.epochs < 5 and "stopped after epoch" in trial.error for trial in pruned)
     report = vr("report")
-    assert f"{len(pruned)} trials of 1 sweep(s) were stopped early (--prune)" in report.err
+    assert f"{len(pruned)} trials of 1 sweep: stopped early (--prune)" in report.err
     assert "interrupted" not in report.err
     assert "8 x 5 ¶" in report.out
     assert "¶ hopeless trials were stopped early" in report.out

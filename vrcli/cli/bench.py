@@ -102,7 +102,7 @@ def sweep(
     req.check_format(format)
     from vrcli.bench.sweep import rows
 
-    _print(rows(sizes=sizes, rounds=rounds), f"medians of {rounds}; 4 axes as in vradam's space", format)
+    _print(rows(sizes=sizes, rounds=rounds), f"medians of {rounds}; 5 axes as in vradam's space", format)
 
 
 @app.command("store")

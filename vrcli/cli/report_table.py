@@ -89,10 +89,15 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
     from collections import Counter
 
     from vrcli.report.groups import FINISHED
+    from vrcli.report.wording import counted
 
     early = {trial for trials in stopped.values() for trial in trials}
     left = Counter(run.status for run in found if run.status not in FINISHED and run.trial_id not in early)
-    said = [f"{len(early)} trials of {len(stopped)} sweep(s) were stopped early (--prune)"] if early else []
+    said = (
+        [f"{counted(len(early), 'trial')} of {counted(len(stopped), 'sweep')}: stopped early (--prune)"]
+        if early
+        else []
+    )
     if left:
         said.append(", ".join(f"{n} {status}" for status, n in left.items()) + ": runs that are not in the table")
     return said
