@@ -108,13 +108,16 @@ class Sweeps(Runs):
         with self._reading() as connection:
             return [SweepRecord(*row) for row in connection.execute(query.limit(limit))]
 
-    def searched(self) -> list[tuple[int, str, int | None, str]]:
-        """Sweep, optimizer, trial and spec_id of every run made for a sweep; a run that confirms one has no trial."""
+    def searched(self) -> list[tuple[int, str, int | None, str, str, datetime]]:
+        """Sweep, optimizer, trial, status, spec_id and begin of every run made for a sweep, the oldest first.
+
+        A run that confirms a sweep has no trial.
+        """
         table = schema.runs.c
-        query = select(table.sweep_id, table.optimizer, table.trial_id, table.spec_id)
+        columns = (table.sweep_id, table.optimizer, table.trial_id, table.status, table.spec_id, table.created_at)
         with self._reading() as connection:
-            rows = connection.execute(query.where(table.sweep_id.is_not(None)).order_by(table.id))
-            return [(sweep, optimizer, trial, spec) for sweep, optimizer, trial, spec in rows]
+            rows = connection.execute(select(*columns).where(table.sweep_id.is_not(None)).order_by(table.created_at))
+            return [tuple(row) for row in rows]
 
     def add_trial(self, sweep_id: int, optimizer: str, params: Mapping[str, Any]) -> TrialRecord:
         """Record the next point of an optimizer, pending.

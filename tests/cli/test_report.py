@@ -347,3 +347,14 @@ def test_csv_has_the_columns_that_were_asked_for_and_no_others(vr, filled) -> No
     head = next(csv.reader(io.StringIO(done.out)))
     assert head[:6] == ["optimizer", "lr", "n", "trials", "epochs", "max_steps"]
     assert head[6:] == [f"test_loss_{key}" for key in ("mean", "sd", "median", "low", "high", "n")]
+
+
+def test_runs_can_be_pooled_by_a_setting_that_is_called_like_a_result(vr, stored) -> None:
+    for epochs in (4, 8):
+        for seed in range(2):
+            stored("adamw", seed=seed, epochs=epochs)
+    found = vr("report", "--group-by", "epochs", "--columns", "optimizer,n,budget")
+    assert found.code == 0, found.err
+    assert "1 x 4" in found.out
+    assert "1 x 8" in found.out
+    assert vr("report", "--pivot", "best_val_loss", "--rows", "epochs").code == 0

@@ -308,6 +308,12 @@ def test_runs_made_for_sweeps_are_listed_with_what_they_were(store: Store, sweep
     trial = store.start_trial(store.add_trial(sweep.id, "vradam", {"lr": 0.1}).id)
     spec = {"task": "cnn", "optimizer": "vradam", "seed": 0}
     store.begin_run(spec, spec_id="a", provenance={}, trial_id=trial.id)
-    store.begin_run({**spec, "seed": 1}, spec_id="b", provenance={}, sweep_id=sweep.id)
+    fresh = store.begin_run({**spec, "seed": 1}, spec_id="b", provenance={}, sweep_id=sweep.id)
+    store.finish_run(fresh.id, "failed", error="no luck")
     store.begin_run({**spec, "seed": 2}, spec_id="c", provenance={})
-    assert store.searched() == [(sweep.id, "vradam", trial.id, "a"), (sweep.id, "vradam", None, "b")]
+    found = store.searched()
+    assert [row[:5] for row in found] == [
+        (sweep.id, "vradam", trial.id, "running", "a"),
+        (sweep.id, "vradam", None, "failed", "b"),
+    ]
+    assert found[1][5] == fresh.created_at

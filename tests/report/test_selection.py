@@ -87,11 +87,13 @@ def test_a_filter_that_leaves_out_fresh_runs_puts_no_trial_in_their_place(swept)
 
 def test_a_run_that_repeats_a_trial_is_no_result(swept) -> None:
     trials, _, ended = swept
-    again = replace(trials[2], id=70, sweep_id=None, trial_id=None)
+    again = replace(trials[2], id=70, sweep_id=None, trial_id=None, created_at=minutes(20))
+    before = replace(again, id=69, created_at=minutes(0))
     other = replace(again, id=71, seed=5, spec_id="another seed")
-    known = replace(ended, specs={run.spec_id for run in trials})
+    known = replace(ended, specs={run.spec_id: run.created_at for run in trials})
     assert known.repeats(again)
     assert not known.repeats(other)
+    assert not known.repeats(before)  # the search repeated it, not it the search
     assert not known.repeats(trials[2])
     found = quotable([*trials, again, other], known)
     assert [run.id for run in found.runs] == [71, trials[2].id]
@@ -103,9 +105,11 @@ def test_the_settings_found_with_the_most_trials_stand_for_their_optimizer(swept
     runs = [*fresh, *untuned]
     (row,) = summarise(runs, trials=budgets(runs, ended), one_per_optimizer=True).rows
     assert (row.settings["lr"], row.trials) == (0.03, 3)
-    more = [*runs, *(make_run("a", 0, 0.2 + i, lr=1.0 + i) for i in range(3))]
+    more = [*runs, *(make_run("a", 0, 0.001 + i, lr=1.0 + i) for i in range(3))]
     (row,) = summarise(more, trials=budgets(more, ended), one_per_optimizer=True).rows
-    assert (row.settings["lr"], row.trials) == (0.5, 4)  # four settings were tried by hand, three by the search
+    assert (row.settings["lr"], row.trials) == (0.03, 3)  # however many were tried by hand, one of them luckily
+    (row,) = summarise(more[2:], one_per_optimizer=True).rows
+    assert (row.settings["lr"], row.trials) == (1.0, 4)
 
 
 def test_neither_a_trial_nor_a_single_run_is_the_best_beside_several(swept, make_run) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ VALLEY = ("valley:Valley", "--threads", "1", "--device", "cpu")
 
 def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
     """One story: what one command wrote is what the next one reads."""
+    assert vr("sweep", *VALLEY, "--trials", 4, "--plan", "--quiet").out.startswith("about ")
     plan = vr("sweep", *VALLEY, "--trials", 4, "--plan", "--format", "json")
     body = json.loads(plan.out)
     assert plan.code == 0
@@ -159,6 +161,21 @@ def test_a_best_at_the_end_of_an_axis_is_said(vr, inline):
     assert "sgd: best lr=0.002 at the end of what was searched" in done.err
     wide = vr("sweep", *VALLEY, "--opt", "sgd", "--trials", 8, "--space", "lr=log:1e-4:10")
     assert "at the end" not in wide.err
+
+
+def test_a_whole_number_at_its_end_is_said(vr, inline):
+    words = ("--opt", "vradam", "--trials", 3, "--search", "random", "--fix", "lr=0.02", "--space", "lr_cutoff=int:5:6")
+    assert "at the end of what was searched" in vr("sweep", *VALLEY, *words).err  # both values are ends
+
+
+def test_fresh_seeds_that_failed_confirm_nothing(vr, inline):
+    vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 2)
+    with sqlite3.connect("vr.db") as connection:
+        connection.execute("UPDATE runs SET status = 'failed' WHERE trial_id IS NULL")
+    assert "flattered" in vr("sweeps", "resume", 1).out
+    report = vr("report")
+    assert "vradam" in report.out
+    assert "2 x 3 ‖" in report.out
 
 
 def test_fresh_seeds_that_are_stored_are_not_advised_again(vr, inline):

@@ -83,9 +83,7 @@ def report(
     spread: str = SPREAD,
     level: float = typer.Option(0.95, "--level", help="of intervals; 1 - level is the error rate of the marks"),
     every_trial: bool = typer.Option(False, "--trials", help="also every trial of a sweep, as a row of its own"),
-    best_only: bool = typer.Option(
-        False, "--best", help="one row per optimizer: the settings found with the most trials"
-    ),
+    best_only: bool = BEST,
     format: str | None = FORMAT,
     output: Path | None = OUTPUT,
     database: str = req.DB,
@@ -262,6 +260,7 @@ def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
     """
     from collections import defaultdict
 
+    from vrcli.report.groups import FINISHED
     from vrcli.report.selection import Searches
 
     ended: dict[tuple[int, str], list[datetime]] = defaultdict(list)
@@ -269,9 +268,11 @@ def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
         for trial in store.trials(sweep):
             if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
                 ended[sweep, trial.optimizer].append(trial.finished_at)
-    made = store.searched()
-    return Searches(
-        ended={key: sorted(times) for key, times in ended.items()},
-        confirmed={(sweep, optimizer) for sweep, optimizer, trial, _ in made if trial is None},
-        specs={spec for _, _, trial, spec in made if trial is not None},
-    )
+    confirmed: set[tuple[int, str]] = set()
+    specs: dict[str, datetime] = {}
+    for id, optimizer, trial_id, status, spec, begun in store.searched():
+        if trial_id is not None:
+            specs.setdefault(spec, begun)
+        elif status in FINISHED:
+            confirmed.add((id, optimizer))
+    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)

@@ -63,20 +63,24 @@ def table_of(
     from vrcli.report.selection import Selection, budgets, quotable
     from vrcli.report.tables import render
     from vrcli.report.types import Table
+    from vrcli.report.wording import counted
 
     finished = [run for run in found if run.status in FINISHED]
     notices = unfinished(found, stopped)
+    empty = render(Table((), ()), wish.format).rstrip("\n") + "\n" if wish.format in RAW else ""
     if not finished:
-        empty = render(Table((), ()), wish.format).rstrip("\n") + "\n" if wish.format in RAW else ""
         return empty, [*notices, EMPTY]
     selection = quotable(finished, searches)
     if wish.every_trial:
         runs = [run for run in finished if not searches.repeats(run)]
         selection = Selection(runs, budgets(runs, searches), 0, 0)
-    if selection.searched and not selection.runs:
-        return "", [*notices, f"all {selection.searched} runs are trials of sweeps whose fresh seeds are left out"]
-    if selection.searched:
-        notices.append(f"{selection.searched} runs of sweeps' trials: not in the table (--trials shows them)")
+    if repeated := sum(map(searches.repeats, finished)):
+        notices.append(f"{counted(repeated, 'run')} of a trial's settings and seed: that trial again, not in the table")
+    if not selection.runs:
+        return empty, [*notices, "nothing is left to show: " + counted(len(finished), "run") + " of sweeps' trials"]
+    if selection.searched > repeated:
+        trials = counted(selection.searched - repeated, "run")
+        notices.append(f"{trials} of sweeps' trials: not in the table (--trials shows them)")
     if selection.flattered:
         notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
     pruned = {run.id for run in selection.runs if run.sweep_id in stopped}
@@ -226,7 +230,7 @@ def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
     results = {name for run in selection.runs for name in run.results}
     asked = {*wish.columns, *wish.group_by, *([wish.rows] if wish.rows else [])}
     asked |= {wish.sort.removeprefix("-")} if wish.sort else set()
-    if asked <= results:
+    if not wish.group_by and wish.pivot is None and asked <= results:
         return results, set()
     return results, {name for group in group_runs(selection.runs) for name in group.settings}
 

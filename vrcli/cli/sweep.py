@@ -104,6 +104,7 @@ def sweep(
     )  # fmt: skip
     wish = make_wish(asked, opt, fix, space, search, initial, search_seed, prune)
     from vrcli.cli.sweep_session import Session, exit_code
+    from vrcli.report.wording import duration
 
     session = Session(
         wish=wish, trials=trials, jobs=jobs, threads=asked.threads, database=database, data_dir=data_dir, new=new,
@@ -112,7 +113,9 @@ def sweep(
     body = session.plan() if plan else session.run()
     if format == "json":
         print(json.dumps(body))
-    elif quiet and not plan:
+    elif quiet and plan:
+        print(f"about {duration(body['left_s'])} with --jobs {jobs}, from a few timed steps")
+    elif quiet:
         print_outcome(body)
     raise typer.Exit(0 if plan else exit_code(body))
 

@@ -51,16 +51,18 @@ class Searches:
     Args:
         ended: when the trials of each sweep's optimizer ended, in order.
         confirmed: the sweeps' optimizers whose best settings were run on fresh seeds.
-        specs: of the trials' runs: a run of its own with the same complete spec is the same run again, bit for bit.
+        specs: when the complete spec of each trial was first run: a later run of its own with the same spec is that run
+            again, bit for bit, on the seed by which its settings were chosen.
     """
 
     ended: Mapping[tuple[int, str], Sequence[datetime]] = field(default_factory=dict)
     confirmed: Collection[tuple[int, str]] = ()
-    specs: Collection[str] = ()
+    specs: Mapping[str, datetime] = field(default_factory=dict)
 
     def repeats(self, run: SweptRun) -> bool:
-        """Whether a run of its own does a trial again, on the seed that its settings were chosen by."""
-        return run.sweep_id is None and run.spec_id in self.specs
+        """Whether a run of its own does an earlier trial again; one that was there before the search is a result."""
+        first = self.specs.get(run.spec_id) if run.sweep_id is None else None
+        return first is not None and run.created_at > first
 
 
 def budgets(runs: Iterable[SweptRun], searches: Searches) -> dict[int, int]:

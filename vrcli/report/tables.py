@@ -261,14 +261,13 @@ def preference(row: Row, by: Column) -> tuple[object, ...]:
 def _best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
     """The row of each optimizer that stands for it, see `preference`.
 
-    Runs that no search made count as the trials of one: so many settings were tried.
+    Where those were not found by a search, all that were tried without one count as its trials.
     """
     own = Counter(row.optimizer for row in rows if not _from_search(row, trials))
-    tried = [row if _from_search(row, trials) else replace(row, trials=own[row.optimizer]) for row in rows]
     first: dict[str, Row] = {}
-    for row in sorted(tried, key=lambda row: preference(row, by)):
+    for row in sorted(rows, key=lambda row: preference(row, by)):
         first.setdefault(row.optimizer, row)
-    return list(first.values())
+    return [row if _from_search(row, trials) else replace(row, trials=own[row.optimizer]) for row in first.values()]
 
 
 def _from_search(row: Row, trials: Mapping[int, int]) -> bool:

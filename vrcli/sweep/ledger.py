@@ -104,7 +104,8 @@ class StoreLedger:
 
     def confirmed(self) -> int:
         """How many runs there are of its best settings on fresh seeds."""
-        runs = self.store.runs(sweep=self.id, optimizer=self.definition.optimizer, results=())
+        ended = ("completed", "diverged")
+        runs = self.store.runs(sweep=self.id, optimizer=self.definition.optimizer, status=ended, results=())
         return sum(run.trial_id is None for run in runs)
 
     def told_to_stop(self) -> bool:

@@ -37,7 +37,7 @@ def summarise(sweep: Sweep) -> Summary:
     return Summary(sweep.best(), convergence(ended), statuses, share, sweep.search.importance())
 
 
-#: Share of an axis at either end that counts as the end.
+#: Share of a real axis at either end that counts as the end.
 EDGE = 0.01
 
 
@@ -47,12 +47,16 @@ def at_edge(sweep: Sweep) -> list[str]:
     if best is None:
         return []
     axes = Axes(sweep.definition.axes)
-    ordered = [isinstance(axis, Real | Integer) for axis in axes.axes]
-    return [
-        f"{name}={best.params[name]:g}"
-        for name, u, has_ends in zip(axes.names, axes.unit(best.params), ordered, strict=True)
-        if has_ends and not EDGE < u < 1 - EDGE
-    ]
+    found = []
+    for name, axis, share in zip(axes.names, axes.axes, axes.unit(best.params), strict=True):
+        value = best.params[name]
+        if isinstance(axis, Integer):
+            at_end = value in (axis.low, axis.high)
+        else:
+            at_end = isinstance(axis, Real) and not EDGE < share < 1 - EDGE
+        if at_end:
+            found.append(f"{name}={value:g}")
+    return found
 
 
 def convergence(ended: Sequence[Trial]) -> tuple[float | None, ...]:
