@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         yield Finding("data", False, f"{type(error).__name__}: {error}")
         return
     for name, one in _CHECKS.items():
-        yield _finding(name, lambda one=one: one(built))  # type: ignore[misc]  # a lambda with a default
+        yield _finding(name, partial(one, built))
 
 
 def build(task: type[Task[Any]], preset: str) -> Built:

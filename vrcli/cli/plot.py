@@ -69,10 +69,9 @@ def curves(
 
 
 @app.command("envelope")
+@only.selecting
 def envelope(
-    tasks: list[str] = only.TASKS, opt: list[str] = only.OPT, preset: str | None = only.PRESET,
-    tag: str | None = only.TAG, group: str | None = only.GROUP, sweep: list[str] = only.SWEEP,
-    where: list[str] = only.WHERE, since: str | None = only.SINCE,
+    chosen: Filter,
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
     metric: list[str] = METRIC, x: str = X, band: str = BAND, level: float | None = LEVEL, log: bool | None = LOG,
     every_step: bool = EVERY_STEP, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
@@ -84,17 +83,16 @@ def envelope(
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(store, runs, every=every), runs)
-        if chosen is not None:
-            plot_draw.envelope(store, chosen, metric, x, (band, level or 0.95), every_step, target)
+        runs = chosen.select(store)
+        found = _finished(plot_data.configurations(store, runs, every=every), runs)
+        if found is not None:
+            plot_draw.envelope(store, found, metric, x, (band, level or 0.95), every_step, target)
 
 
 @app.command("telemetry")
+@only.selecting
 def telemetry(
-    tasks: list[str] = only.TASKS, opt: list[str] = only.OPT, preset: str | None = only.PRESET,
-    tag: str | None = only.TAG, group: str | None = only.GROUP, sweep: list[str] = only.SWEEP,
-    where: list[str] = only.WHERE, since: str | None = only.SINCE,
+    chosen: Filter,
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
     metric: list[str] = typer.Option([], "--metric", metavar="NAME", help="curve to draw, repeatable"),
     x: str = X, band: str = typer.Option("quantile", "--band", help="sd, ci, minmax or quantile"),
@@ -109,17 +107,16 @@ def telemetry(
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(store, runs, every=every, most=1), runs)
-        if chosen is not None:
-            plot_draw.telemetry(store, chosen, metric, x, band, level or 0.9, target)
+        runs = chosen.select(store)
+        found = _finished(plot_data.configurations(store, runs, every=every, most=1), runs)
+        if found is not None:
+            plot_draw.telemetry(store, found, metric, x, band, level or 0.9, target)
 
 
 @app.command("target")
+@only.selecting
 def target(
-    tasks: list[str] = only.TASKS, opt: list[str] = only.OPT, preset: str | None = only.PRESET,
-    tag: str | None = only.TAG, group: str | None = only.GROUP, sweep: list[str] = only.SWEEP,
-    where: list[str] = only.WHERE, since: str | None = only.SINCE,
+    chosen: Filter,
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
     value: float | None = typer.Option(None, "--target", metavar="LOSS", help="[default: what half the runs of each "
                                        "optimizer reach]", show_default=False),
@@ -136,17 +133,16 @@ def target(
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(store, runs, every=every, most=1), runs)
-        if chosen is not None:
-            plot_draw.target(store, chosen, metric, value, x, wanted)
+        runs = chosen.select(store)
+        found = _finished(plot_data.configurations(store, runs, every=every, most=1), runs)
+        if found is not None:
+            plot_draw.target(store, found, metric, value, x, wanted)
 
 
 @app.command("profile")
+@only.selecting
 def profile(
-    tasks: list[str] = only.TASKS, opt: list[str] = only.OPT, preset: str | None = only.PRESET,
-    tag: str | None = only.TAG, group: str | None = only.GROUP, sweep: list[str] = only.SWEEP,
-    where: list[str] = only.WHERE, since: str | None = only.SINCE,
+    chosen: Filter,
     metric: str | None = typer.Option(None, "--metric", metavar="NAME", help="result, less is better [default: the "
                                       "best validation objective]", show_default=False),
     per_seed: bool = typer.Option(False, "--per-seed", help="each seed of each task is a problem of its own"),
@@ -159,17 +155,16 @@ def profile(
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
-        chosen = _finished(plot_data.configurations(store, runs, every=False, most=10_000), runs)
-        if chosen is not None:
-            plot_draw.profile(chosen, metric, per_seed, target)
+        runs = chosen.select(store)
+        found = _finished(plot_data.configurations(store, runs, every=False, most=10_000), runs)
+        if found is not None:
+            plot_draw.profile(found, metric, per_seed, target)
 
 
 @app.command("sensitivity")
+@only.selecting
 def sensitivity(
-    tasks: list[str] = only.TASKS, opt: list[str] = only.OPT, preset: str | None = only.PRESET,
-    tag: str | None = only.TAG, group: str | None = only.GROUP, sweep: list[str] = only.SWEEP,
-    where: list[str] = only.WHERE, since: str | None = only.SINCE,
+    chosen: Filter,
     setting: str = typer.Option("lr", "--setting", metavar="NAME", help="the setting on the x axis"),
     tolerance: float = typer.Option(0.1, "--tolerance", help="the stable range stays within this share of the best"),
     metric: str | None = typer.Option(None, "--metric", metavar="NAME", help="result, less is better [default: the "
@@ -185,7 +180,7 @@ def sensitivity(
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
-        runs = Filter(tasks or (), opt, preset, tag, group, sweep, where, since).select(store)
+        runs = chosen.select(store)
         if not runs:
             _nothing()
             return

@@ -250,7 +250,7 @@ class _Loop:
         self.p.model.train(train)
         if "train_eval" in self.p.capabilities:
             # Schedule-free methods keep two sets of weights and swap them.
-            (self.p.optimizer.train if train else self.p.optimizer.eval)()  # type: ignore[attr-defined]  # capability
+            getattr(self.p.optimizer, "train" if train else "eval")()
 
     def keep_weights(self, loss: float, measured: Mapping[str, float]) -> None:
         state = self.p.model.state_dict()

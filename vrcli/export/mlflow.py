@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def _library() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         from mlflow import MlflowClient
-        from mlflow.store.tracking import sqlalchemy_store  # noqa: F401 - part of mlflow that not every build has
+
+        import_module("mlflow.store.tracking.sqlalchemy_store")  # which not every build of mlflow has
     except ImportError:
         raise missing_library("mlflow") from None
     for name in ("mlflow", "alembic"):
