@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,12 +26,13 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
 
 from db.errors import StoreError
 
 _BUSY_S = 60.0  # how long a writer waits for the others; each holds the lock for milliseconds
 MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
-_SQLITE_HEADER = b"SQLite format 3\x00"
+SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 class Location:
@@ -94,10 +96,10 @@ class Location:
             raise StoreError(f"{self.label} is not a file")
         try:
             with self.path.open("rb") as file:
-                header = file.read(len(_SQLITE_HEADER))
+                header = file.read(len(SQLITE_HEADER))
         except OSError as error:
             raise StoreError(f"{self.label} cannot be read: {error.strerror}") from None
-        if header and header != _SQLITE_HEADER:
+        if header and header != SQLITE_HEADER:
             raise StoreError(f"{self.label} is not an SQLite database; nothing was changed")
         if mode != "read" and not self.is_writable():
             raise StoreError(f"{self.label} is read-only")
@@ -181,7 +183,16 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Give all connections back; the last one to leave an SQLite file folds its journal into it."""
+        """Give all connections back; an SQLite file then holds what its journal held.
+
+        The last one to leave it folds the journal by itself. Where another process stays, this one does so, unless
+        somebody is reading or writing at this moment: nobody is waited for, and the next to close it folds it.
+        """
+        pool = self._engine.pool
+        if self._is_sqlite and not self.read_only and isinstance(pool, QueuePool) and pool.checkedin():
+            with suppress(DBAPIError, sqlite3.Error), closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA busy_timeout = 0")
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
 
     @contextmanager

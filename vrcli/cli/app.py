@@ -7,7 +7,9 @@ functions.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,6 +62,8 @@ def main() -> None:
     debug = "--debug" in sys.argv or os.environ.get("VR_DEBUG", "") not in ("", "0")
     # So that `module:Class` finds a file in the working directory; last, so that it cannot hide a package.
     sys.path.append(str(Path.cwd()))
+    with suppress(ValueError):  # only a program's main thread may say what signals do
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end, as of Ctrl-C
     try:
         code = app(standalone_mode=False, prog_name="vr")
     except (KeyboardInterrupt, typer.Abort):

@@ -163,10 +163,14 @@ class CompareSession:
         from vrcli.sweep.executor import LocalExecutor
         from vrcli.sweep.paired import PairedWorkshop, run_jobs
 
-        open_store(self.database).close()  # refused here, in one line, if it cannot be used
         jobs = self.jobs_of(flags)
         workshop = PairedWorkshop(self.database, self.data_dir, self.tune)
-        with stop_requests() as should_stop, closing(LocalExecutor(workshop, self.jobs)) as executor:
+        with (
+            stop_requests() as should_stop,
+            # Refused here, in one line, if it cannot be used; closed after the workers, it folds their journal.
+            open_store(self.database),
+            closing(LocalExecutor(workshop, self.jobs)) as executor,
+        ):
             records = run_jobs(jobs, executor, ended=self.progress(len(jobs)), should_stop=should_stop)
         groups: dict[str, list[RunRecord]] = {name: [] for name in flags}
         for job, record in zip(jobs, records, strict=True):

@@ -49,14 +49,21 @@ def check(database: str = req.DB, debug: bool = req.DEBUG) -> None:
 
 @app.command("backup")
 def backup(
-    path: Path = typer.Argument(help="file to write; must not exist"), database: str = req.DB, debug: bool = req.DEBUG
+    path: Path = typer.Argument(help="file to write"),
+    force: bool = typer.Option(False, "--force", help="replace a file that is there, an earlier backup too"),
+    database: str = req.DB,
+    debug: bool = req.DEBUG,
 ) -> None:
     """Copy the database to a file, also while runs are writing to it."""
-    from vrcli.cli.console import say
+    from vrcli.cli.console import err, say
+    from vrcli.output import Target
 
-    with open_existing(database) as store:
-        store.backup(path)
-    say(f"wrote {path}")
+    # A backup may be all that is left of runs: not even an earlier one is replaced unasked.
+    target = Target(path.expanduser(), "PATH", database, force, keep=True)
+    target.check()
+    with open_existing(database) as store, target.part() as part:
+        store.backup(part)
+    say(f"wrote {path}", to=err())
 
 
 @app.command("upgrade")

@@ -13,6 +13,7 @@ from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
 from vrcli.cli.report_table import EMPTY, Wish, table_of
 from vrcli.errors import UsageError, nearest
+from vrcli.output import Target
 from vrcli.report.types import Spread
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def report(
     best_only: bool = BEST,
     format: str | None = FORMAT,
     output: Path | None = OUTPUT,
+    force: bool = req.FORCE,
     database: str = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -104,15 +106,16 @@ def report(
             _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
             _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
         )  # fmt: skip
-        check(wish, output, database)
-        make(chosen, wish, output, database)
+        target = None if output is None else Target(output, database=database, force=force)
+        check(wish, target)
+        make(chosen, wish, target, database)
 
 
-def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None:
+def make(chosen: Filter, wish: Wish, output: Target | None, database: str) -> None:
     """Read the runs and write the table, or the page."""
     import sys
 
-    from vrcli.cli.console import notice, say
+    from vrcli.cli.console import err, notice, say
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
@@ -129,11 +132,11 @@ def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None
     if output is None:
         sys.stdout.write(text)
     elif text:
-        output.write_text(text, encoding="utf-8")
-        say(f"{output}: {wish.format}")
+        output.write_text(text)
+        say(f"wrote {output.path}: {wish.format}", to=err())
 
 
-def needed(store: Store, wish: Wish, output: Path | None) -> list[str] | None:
+def needed(store: Store, wish: Wish, output: Target | None) -> list[str] | None:
     """Names of the results that the usual table may show; None, for all, where something else was asked for."""
     asked = wish.metrics or wish.columns or wish.group_by or wish.sort or wish.pivot is not None
     if asked or (output is not None and wish.format == "html"):
@@ -156,7 +159,7 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wish) -> None:
+def write_page(store: Store, found: Sequence[RunRecord], output: Target, wish: Wish) -> None:
     """The page, which must be made while the store is open."""
     import sys
 
@@ -201,7 +204,7 @@ def _format(name: str | None, output: Path | None) -> str:
     return name or usual or "markdown"
 
 
-def check(wish: Wish, output: Path | None, database: str) -> None:
+def check(wish: Wish, output: Target | None) -> None:
     """Refuse what cannot be, before anything is read.
 
     Raises:
@@ -222,7 +225,7 @@ def check(wish: Wish, output: Path | None, database: str) -> None:
     if output is not None:
         if wish.format == "html":
             check_page(wish)
-        filters.check_output(output, database=database)
+        output.check()
 
 
 def check_page(wish: Wish) -> None:

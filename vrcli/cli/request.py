@@ -50,6 +50,7 @@ THREADS = typer.Option(
 CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
+FORCE = typer.Option(False, "--force", help="replace a file that vr did not write")
 QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from db.records import RunRecord
     from db.store import Store
     from tasks.base import Metric
+    from vrcli.output import Target
 
 app = typer.Typer(
     help="List, show, compare, export and repeat stored runs.", no_args_is_help=True, rich_markup_mode=None
@@ -117,21 +118,25 @@ def show(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     metric: list[str] = typer.Option([], "--metric", help="curves to plot [default: training and validation loss]"),
     samples: Path | None = typer.Option(None, "--samples", help="write the run's newest picture to this file"),
+    force: bool = req.FORCE,
     database: str = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
     """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
     req.check_format(format)
-    from vrcli.cli.console import notice, say
+    from vrcli.cli.console import err, say
+    from vrcli.output import Target
 
-    if samples is not None:
-        filters.check_output(samples, "--samples", database)
+    target = None if samples is None else Target(samples, "--samples", database, force)
+    if target is not None:
+        target.check()
     with open_existing(database) as store:
         record = store.run(ref)
         runs_export.check_metrics(store, [record], metric)
-        if samples is not None:
-            notice(f"wrote {write_picture(store, record, samples)}")
+        if target is not None:
+            write_picture(store, record, target)
+            say(f"wrote {target.path}", to=err())
         if format == "json":
             print(json.dumps(shown_json(store, record, metric)))
             return
@@ -275,21 +280,18 @@ def _through_json(settings: dict[str, Any]) -> dict[str, Any]:
     return back
 
 
-def write_picture(store: Store, record: RunRecord, path: Path) -> Path:
+def write_picture(store: Store, record: RunRecord, target: Target) -> None:
     """Write the run's newest picture.
 
     Raises:
-        UsageError: the run has none, or the file cannot be written.
+        UsageError: the run has none.
     """
     pictures = [a for a in store.artifacts(record.id) if a.media_type.startswith("image/")]
     if not pictures:
         raise UsageError(f"--samples: run {record.id} ({record.task}) has no pictures")
     newest = max(pictures, key=lambda a: a.step or 0)
-    try:
-        path.write_bytes(store.artifact(record.id, newest.name))
-    except OSError as error:
-        raise UsageError(f"--samples {path}: {error.strerror}") from None
-    return path
+    with target.part() as part:
+        part.write_bytes(store.artifact(record.id, newest.name))
 
 
 def open_existing(database: str, mode: Literal["read", "write"] = "read") -> Store:

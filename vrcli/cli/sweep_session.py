@@ -85,7 +85,8 @@ class Session:
 
         with stop_requests() as should_stop, closing(self.executor()) as executor:
             definitions = self.define(executor)
-            with open_store(self.database) as store:
+            # The workers leave before the store does: the last to close the database folds its journal.
+            with open_store(self.database) as store, closing(executor):
                 for definition in definitions:  # one that is refused leaves none begun
                     ledger.match(store, definition, new=self.new)
                 books = [ledger.enter(store, d, self.trials, new=self.new) for d in definitions]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -194,26 +195,34 @@ def export(
     ref: str = REF,
     format: str = typer.Option("csv", "--format", help="csv or json"),
     output: Path | None = typer.Option(None, "--output", "-o", help="file [default: stdout]", show_default=False),
+    force: bool = req.FORCE,
     database: str = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a sweep's trials as a table, one row each."""
     req.check_format(format, ("csv", "json"))
+    from vrcli.cli.console import err, say
     from vrcli.cli.runs import open_existing
+    from vrcli.output import Target
     from vrcli.sweep import ledger
 
+    target = None if output is None else Target(output, database=database, force=force)
+    if target is not None:
+        target.check()
     with open_existing(database) as store:
         book = ledger.book(store, ref)
         sweep = _sweep(book)
-    try:
-        with output.open("w", newline="") if output else _stdout() as file:
-            if format == "json":
-                json.dump({**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]}, file)
-                file.write("\n")
-            else:
-                write_csv(sweep, file)
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from None
+    text = io.StringIO(newline="")
+    if format == "json":
+        json.dump({**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]}, text)
+        text.write("\n")
+    else:
+        write_csv(sweep, text)
+    if target is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        target.write_text(text.getvalue())
+        say(f"wrote {target.path} ({len(sweep.trials):,} trials)", to=err())
 
 
 def status_text(book: StoreLedger) -> str:
@@ -275,9 +284,3 @@ def _sweep(book: StoreLedger) -> Sweep:
     from vrcli.sweep.controller import Sweep
 
     return Sweep(book.definition, book, book.total)
-
-
-def _stdout() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext(sys.stdout)

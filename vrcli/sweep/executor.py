@@ -39,7 +39,8 @@ class Message:
     body: Any
 
 
-#: What runs in a worker: (payload, note, should_stop) -> result. `note` sends a message while the job runs.
+#: What runs in a worker: (payload, note, should_stop) -> result. `note` sends a message while the job runs. Where it
+#: has a method `close`, that is called before the worker ends in order.
 Work = Callable[[Any, Callable[[Any], None], Callable[[], bool]], Any]
 
 
@@ -59,6 +60,8 @@ class Executor(Protocol):
         """Ask the running jobs to stop, give them `patience_s`, end the rest. Returns the last messages."""
 
 
+#: How long a worker that has nothing to do may take to close what it has open.
+LEAVING_S = 5.0
 #: How long what is running may take to end in order after Ctrl-C.
 PATIENCE_S = 20.0
 
@@ -160,7 +163,10 @@ class LocalExecutor:
         end = time.monotonic() + patience_s
         while any(worker.busy for worker in self._workers) and time.monotonic() < end:
             messages += self.receive(0.05)
+        end = time.monotonic() + LEAVING_S
         for worker in list(self._workers):
+            if not worker.busy:
+                worker.process.join(max(0.0, end - time.monotonic()))
             self._remove(worker)
         return messages
 
@@ -216,7 +222,8 @@ def _why(code: int | None) -> str:
 
 def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     """The life of a worker: jobs in, messages out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the controller decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the controller decides
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # the controller's stdout is for results
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -225,16 +232,17 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     work: Work | None = None
     with contextlib.suppress(Exception):  # said again, to whom it concerns, with the first job
         work = make()
-    while True:
-        payload = jobs.get()
+    while (job := jobs.get()) is not None:
         try:
             work = work or make()
-            message = ("done", work(payload, lambda body: pipe.send(("note", body)), stop.is_set))
+            message = ("done", work(job[1], lambda body: pipe.send(("note", body)), stop.is_set))
         except Refused as error:
             message = ("refused", str(error))
         except Exception as error:
             message = ("failed", _line(error))
         pipe.send(message)
+    if close := getattr(work, "close", None):
+        close()
 
 
 def _listen(pipe: Connection, jobs: queue.SimpleQueue[Any], stop: threading.Event) -> None:
@@ -247,8 +255,7 @@ def _listen(pipe: Connection, jobs: queue.SimpleQueue[Any], stop: threading.Even
             os._exit(1)
         if message is None:
             stop.set()
-        else:
-            jobs.put(message[1])
+        jobs.put(message)
 
 
 def _line(error: BaseException) -> str:

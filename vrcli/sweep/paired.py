@@ -12,6 +12,8 @@ from vrcli.sweep.executor import Executor, Refused, Work, run_all
 
 if TYPE_CHECKING:
     from db.records import RunRecord
+    from db.store import Store
+    from vrcli.engine.prepare import DataCache
 
 
 @dataclass(frozen=True)
@@ -48,32 +50,45 @@ class PairedWorkshop:
         tuned = self.tune and keep_freed_memory()  # before torch allocates anything
 
         from db.store import Store
+        from vrcli.engine.prepare import DataCache
+
+        return _Bench(Store.open(self.database), self.data_dir, tuned, DataCache())
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Runs the jobs of one worker; data and imports stay between them."""
+
+    store: Store
+    data_dir: Path | None
+    tuned: bool
+    cache: DataCache
+
+    def __call__(self, job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
         from tasks.base import TaskError
         from tasks.registry import UnknownTask, load
-        from vrcli.engine.prepare import DataCache
         from vrcli.engine.provenance import versions
         from vrcli.runner import RunFailed, execute
         from vrcli.spec import resolve
 
-        store, cache = Store.open(self.database), DataCache()
+        try:
+            task = load(job.task)
+            spec = resolve(
+                task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
+                threads=job.threads, versions=versions(),
+            ).spec  # fmt: skip
+            return execute(
+                spec, task, self.store, data_dir=self.data_dir, cache=self.cache, malloc_tuned=self.tuned,
+                should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
+            )  # fmt: skip
+        except RunFailed:
+            raise
+        except (UsageError, TaskError, UnknownTask) as error:
+            raise Refused(str(error)) from error
 
-        def work(job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
-            try:
-                task = load(job.task)
-                spec = resolve(
-                    task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
-                    threads=job.threads, versions=versions(),
-                ).spec  # fmt: skip
-                return execute(
-                    spec, task, store, data_dir=self.data_dir, cache=cache, malloc_tuned=tuned,
-                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
-                )  # fmt: skip
-            except RunFailed:
-                raise
-            except (UsageError, TaskError, UnknownTask) as error:
-                raise Refused(str(error)) from error
-
-        return work
+    def close(self) -> None:
+        """Fold what this worker wrote into the database's file."""
+        self.store.close()
 
 
 def run_jobs(

@@ -111,6 +111,11 @@ class _Bench:
         except (UsageError, TaskError, UnknownTask) as error:
             raise Refused(str(error)) from error
 
+    def close(self) -> None:
+        """Fold what this worker wrote into the database's file."""
+        if self.store is not None:
+            self.store.close()
+
     def probe(self, job: ProbeJob, task: type[Task[Any]]) -> Probe:
         from vrcli.engine.loop import train
         from vrcli.engine.prepare import prepare
