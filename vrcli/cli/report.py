@@ -13,7 +13,7 @@ from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
 from vrcli.cli.report_table import EMPTY, Wish, table_of
 from vrcli.errors import UsageError, nearest
-from vrcli.report.types import Spread
+from vrcli.report.types import Column, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -139,7 +139,11 @@ def needed(store: Store, wish: Wish, output: Path | None) -> list[str] | None:
     if asked or (output is not None and wish.format == "html"):
         return None
     usual = ("best_val_", "test_", "val_accuracy", "val_perplexity")
-    return [name for name in store.metric_names() if name.startswith(usual)]
+    return [
+        name
+        for name in store.metric_names()
+        if name.startswith(usual) or (name.startswith("val_") and Column.of(name).direction is None)  # a task's own
+    ]
 
 
 @contextmanager
