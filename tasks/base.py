@@ -36,12 +36,19 @@ class Metric:
         direction: whether smaller or larger is better.
         unit: unit of the value ("nats", "%"); empty for a pure number.
         percent: shown times 100 with a % sign.
+        shown: stands beside the objective wherever results are shown, see `headline`.
     """
 
     name: str
     direction: Literal["min", "max"]
     unit: str = ""
     percent: bool = False
+    shown: bool = False
+
+
+def headline(metrics: Sequence[Metric]) -> list[Metric]:
+    """What tables and progress show of a task's metrics: the objective and those marked `shown`, or else the second."""
+    return [metrics[0], *([m for m in metrics[1:] if m.shown] or metrics[1:2])]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vrcli.report.layout import fit
 from vrcli.report.statistics import t_interval
 from vrcli.report.tables import default_columns, render, selector, summarise
-from vrcli.report.types import Column
+from vrcli.report.types import Column, Declared
 
 RNG = np.random.default_rng(0)
 LOSSES = 0.06 + 0.002 * RNG.standard_normal((4, 10))
@@ -220,11 +221,11 @@ def test_rows_of_a_search_that_stopped_trials_early_are_marked(make_run) -> None
 
 
 GFLOWNET = {
-    "best_val_loss": ("min", False),
-    "val_loss_se": ("min", False),
-    "val_reward": ("max", False),
-    "val_hits": ("max", True),
-    "val_odd": (None, False),
+    "best_val_loss": Declared("min"),
+    "val_loss_se": Declared("min"),
+    "val_reward": Declared("max"),
+    "val_hits": Declared("max", percent=True),
+    "val_odd": Declared(None),
 }
 
 
@@ -245,6 +246,21 @@ def test_the_best_of_a_metric_is_the_one_its_task_declares(make_run) -> None:
     assert [c.key for c in default_columns([low, high])] == ["best_val_loss", "test_loss"]
     by_reward = summarise([low, high], ["val_reward"], known=GFLOWNET)
     assert [row.optimizer for row in by_reward.rows] == ["high", "low"]
+
+
+def test_what_a_task_wants_shown_is_shown_and_never_left_out(make_run) -> None:
+    known = {f"{split}_{name}": Declared("max", shown=name in ("length", "distinct_final_grids"))
+             for split in ("val", "test") for name in ("reward", "distinct_final_grids", "length")}  # fmt: skip
+    results = dict.fromkeys([*known, "test_loss", "val_accuracy"], 0.5)
+    runs = [make_run(optimizer, seed, 0.1, results=results) for optimizer in "ab" for seed in range(3)]
+    assert [c.key for c in default_columns(runs)] == ["best_val_loss", "test_loss", "val_accuracy"]
+    table = summarise(runs, known=known)
+    shown = ["best_val_loss", "test_loss", "val_accuracy", "val_distinct_final_grids", "val_length"]
+    assert [c.key for c in table.columns] == shown
+    fitted, dropped = fit(table, width=60)
+    assert "val acc" in dropped
+    assert "val_accuracy" not in fitted.shown
+    assert {"best_val_loss", "test_loss", "val_distinct_final_grids", "val_length"} <= set(fitted.shown)
 
 
 @pytest.mark.parametrize("name", ["reward", "reward_max", "diversity", "distinct", "length", "loss_se", "modes"])

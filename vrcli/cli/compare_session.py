@@ -204,6 +204,7 @@ class CompareSession:
 
     def lines(self, groups: Mapping[str, Sequence[RunRecord]], comparisons: Sequence[Comparison]) -> list[str]:
         """The whole outcome for people."""
+        from tasks.base import headline
         from vrcli.cli.grid import grid
         from vrcli.report.comparison_table import comparison_rows
 
@@ -213,7 +214,7 @@ class CompareSession:
         head = [first.task, first.dataset or "", f"preset {first.preset}", f"{tuned} {self.seeds} fresh seeds paired"]
         objective = self.task.metrics[0].name
         columns = {f"best_val_{objective}": (f"best val {objective}", self.task.metrics[0].percent)}
-        columns |= {f"test_{m.name}": (f"test {m.name}", m.percent) for m in self.task.metrics[:2]}
+        columns |= {f"test_{m.name}": (f"test {m.name}", m.percent) for m in headline(self.task.metrics)}
         budgets = {name: self.sweeps[name]["trials"] if self.sweeps else 1 for name in groups}
         rows = comparison_rows(groups, columns, budgets, level=self.level)
         lines = ["", " · ".join(head), "", *grid(list(rows[0]), rows, right=list(rows[0])[1:])]

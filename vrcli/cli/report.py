@@ -14,7 +14,7 @@ from vrcli.cli.filters import Filter
 from vrcli.cli.report_table import EMPTY, Wish, table_of
 from vrcli.errors import UsageError, nearest
 from vrcli.output import Target
-from vrcli.report.types import Spread
+from vrcli.report.types import Column, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -142,7 +142,11 @@ def needed(store: Store, wish: Wish, output: Target | None) -> list[str] | None:
     if asked or (output is not None and wish.format == "html"):
         return None
     usual = ("best_val_", "test_", "val_accuracy", "val_perplexity")
-    return [name for name in store.metric_names() if name.startswith(usual)]
+    return [
+        name
+        for name in store.metric_names()
+        if name.startswith(usual) or (name.startswith("val_") and Column.of(name).direction is None)  # a task's own
+    ]
 
 
 @contextmanager

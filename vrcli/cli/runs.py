@@ -55,8 +55,9 @@ def list_runs(
     if not found:
         say(f"no runs are {status}" if status else "no runs yet; start with: vr run cnn --opt vradam")
         return
-    columns = ["id", "when", "task", "dataset", "optimizer", "settings", "seed", "status", "best val", "test", "time"]
-    rows, right = list_rows(found), ["id", "seed", "best val", "test", "time"]
+    rows, left = list_rows(found), ["when", "task", "dataset", "optimizer", "settings", "status"]
+    columns = list(rows[0])
+    right = [name for name in columns if name not in left]
     for line in grid(columns, fitted(rows, columns, terminal_width()), right=right):
         say(line)
     if more:
@@ -65,9 +66,13 @@ def list_runs(
 
 def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     """The lines of `vr runs list`."""
+    from vrcli.cli.console import metric_value
+    from vrcli.cli.report_table import declared_of
     from vrcli.report.runs_table import ago, differing_settings
+    from vrcli.report.types import shown_columns
     from vrcli.report.wording import duration
 
+    own = shown_columns(found, declared_of(found))
     rows = []
     for record, settings in zip(found, differing_settings(found), strict=True):
         r = record.results
@@ -77,6 +82,7 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
             "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
             "optimizer": record.optimizer, "settings": settings, "seed": record.seed, "status": status_text(record),
             "best val": "-" if best is None else f"{best:.4f}", "test": "-" if test is None else f"{test:.4f}",
+            **{column.title: metric_value(column, r.get(column.key)) for column in own},
             "time": duration(r["wall_s"]) if "wall_s" in r else "-",
         })  # fmt: skip
     return rows

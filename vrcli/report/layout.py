@@ -70,13 +70,13 @@ def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
     """The table with as many of its usual columns as fit a line, and what was left out.
 
     First go the settings, where the optimizers alone tell the rows apart, then a preset that all rows share, then the
-    last results down to two.
+    last results down to two, except those that the task wants shown.
     """
     columns = {column.name: column for column in printed(table)}
     total = 1 + sum(column.width for column in columns.values())
     names, dropped, said = list(columns), [], ""
     kinds = {(row.section, row.optimizer) for row in table.rows}
-    results = [column.key for column in table.columns]
+    results = [column.key for column in table.columns[2:] if not column.shown]
     if total > width and "settings" in names and len(kinds) == len(table.rows):
         names.remove("settings")
         dropped.append("settings")
@@ -87,7 +87,7 @@ def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
         names.append("preset")  # shown by the note: the label of the task leaves it out
         shorter = _printed(table, "task", names)
         total -= columns["task"].width - shorter.width
-    while total > width and len(results) > 2:
+    while total > width and results:
         last = results.pop()
         names.remove(last)
         dropped.append(columns[last].title)

@@ -21,7 +21,7 @@ from vrcli.report.groups import Group, differing, group_runs, pool
 from vrcli.report.notes import notes
 from vrcli.report.render import formats, render
 from vrcli.report.statistics import Summary, holm, oriented, summary
-from vrcli.report.types import Cell, Column, Known, Row, Run, Section, Spread, Table
+from vrcli.report.types import Cell, Column, Known, Row, Run, Section, Spread, Table, shown_columns
 
 __all__ = ["default_columns", "formats", "mark", "render", "selector", "sortable", "summarise"]
 
@@ -133,14 +133,18 @@ def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
 
 
 def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Column]:
-    """Best validation objective, its test value and the test loss, and accuracy or else perplexity on validation."""
+    """Best validation objective, its test value and the test loss, then on validation accuracy, or else perplexity.
+
+    The metrics that a task wants shown follow, on validation too.
+    """
     keys = {key for run in runs for key in run.results}
     best = sorted(key for key in keys if key.startswith("best_val_")) or ["best_val_loss"]
     objectives = {key.removeprefix("best_") for key in best}
     test = [key for key in ("test_loss",) if key in keys]
     test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)
     others = [key for key in ("val_accuracy", "val_perplexity") if key in keys and key not in objectives]
-    return [Column.of(key, known) for key in dict.fromkeys([*best, *test, *others[:1]])]
+    usual = [Column.of(key, known) for key in dict.fromkeys([*best, *test, *others[:1]])]
+    return list(dict.fromkeys([*usual, *shown_columns(runs, known or {})]))
 
 
 def selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None = None) -> Column:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # lists of runs need no scipy
     from vrcli.report.statistics import Direction, Summary
@@ -14,8 +14,17 @@ if TYPE_CHECKING:  # lists of runs need no scipy
 #: Task, data set, its fingerprint, preset: what rows must share to be compared.
 Section: TypeAlias = tuple[str, str, str, str]
 
-#: Direction and whether it is shown in percent, by result name; no direction where tasks contradict each other.
-Known: TypeAlias = "Mapping[str, tuple[Direction | None, bool]]"
+
+class Declared(NamedTuple):
+    """What tasks say of one of their metrics, as `tasks.base.Metric` has it; no direction where they contradict."""
+
+    direction: Direction | None
+    percent: bool = False
+    shown: bool = False
+
+
+#: What tasks say of their metrics, by result name.
+Known: TypeAlias = Mapping[str, Declared]
 
 #: Curves that give an axis its positions, by what the axis is called; they are no results.
 POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
@@ -102,12 +111,14 @@ class Column:
         title: heading.
         direction: whether smaller or larger is better; None where that is not known, and no row is the best.
         percent: shown times 100.
+        shown: stands in every table of its task, and is not left out to save room.
     """
 
     key: str
     title: str = ""
     direction: Direction | None = "min"
     percent: bool = False
+    shown: bool = False
 
     @classmethod
     def of(cls, key: str, known: Known | None = None) -> Column:
@@ -128,6 +139,12 @@ class Column:
     def measures_machine(self) -> bool:
         """Whether it is another number on another machine."""
         return self.key in TIMINGS
+
+
+def shown_columns(runs: Iterable[Run], known: Known) -> list[Column]:
+    """What tasks want shown beside their objective, of what the runs measured on validation."""
+    keys = {key for run in runs for key in run.results if key.startswith("val_")}
+    return [Column.of(key, known) for key, declared in known.items() if declared.shown and key in keys]
 
 
 @dataclass(frozen=True)
