@@ -231,6 +231,15 @@ class Task(ABC, Generic[C]):
         return {}
 
 
+def generator_of(weights: Tensor) -> torch.Generator:
+    """A generator on the weights' device, seeded by them: for evaluations that draw anew at every call.
+
+    It draws something else whenever the weights have changed, and still the same in the same run.
+    """
+    digest = hashlib.blake2b(weights.detach().float().cpu().numpy().tobytes(), digest_size=6).digest()
+    return torch.Generator(weights.device).manual_seed(int.from_bytes(digest, "little"))
+
+
 def mean_over(
     split: Split,
     size: int,
