@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
+
+from vrcli.optim.base import OwnOptimizer
 
 #: Steps before the flow may take over: the running averages need some history.
 WARMUP = 10
@@ -37,7 +39,7 @@ _STAGES: Sequence[Sequence[float]] = (
 _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
-class FlowAdam(Optimizer):
+class FlowAdam(OwnOptimizer):
     """Adam with an adaptive switch to gradient flow and soft momentum injection. `step` needs a closure.
 
     The paper's two modes are switch_sensitivity 0.4, curvature_sensitivity 3, ode_t_scale 2 for stochastic training of
