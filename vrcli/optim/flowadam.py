@@ -100,8 +100,12 @@ class FlowAdam(OwnOptimizer):
                 "tolerance": tolerance,
             },
         )
-        if len(self.param_groups) != 1:
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse a second group: the flow has one time."""
+        if self.param_groups:
             raise ValueError("FlowAdam takes one parameter group: the flow has one time")
+        super().add_param_group(param_group)
 
     def counters(self) -> dict[str, int]:
         """Steps, flows begun (`triggers`), and gradient evaluations in all, for comparisons at equal compute."""
