@@ -249,9 +249,9 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     from vrcli.optim import registry
 
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
-    lr_free = "lr_free" in registry.find(optimizer).capabilities  # its lr is a factor, and 1 is its own default
+    keeps_lr = registry.find(optimizer).keeps_lr  # a rate that suits the others is on another scale
     for key, sourced in chosen.optimizers.get("*", {}).items():
-        if key in names and not (key == "lr" and lr_free):
+        if key in names and not (key == "lr" and keeps_lr):
             found[names[key]] = sourced
     for key, sourced in chosen.optimizers.get(optimizer, {}).items():
         found[names.get(key, key)] = sourced
