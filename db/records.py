@@ -51,6 +51,7 @@ class RunRecord:
         provenance_json: versions, machine and command line as JSON, read as `provenance`.
         sweep_id: the sweep it was made for.
         trial_id: the trial it was made for; None where the sweep's best settings are confirmed.
+        axes_json: the first point that its sweep tried as JSON, None without a sweep; its names are read as `axes`.
         results: the figures of the finished run by name.
     """
 
@@ -78,6 +79,7 @@ class RunRecord:
     provenance_json: str
     sweep_id: int | None
     trial_id: int | None
+    axes_json: str | None
     results: Mapping[str, float]
 
     @cached_property
@@ -85,6 +87,11 @@ class RunRecord:
         """The complete configuration; decoded when first asked for, which keeps long lists fast."""
         decoded: dict[str, Any] = json.loads(self.spec_json)
         return decoded
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the settings that a search chose, for a trial and for what confirms it; empty without a search."""
+        return tuple(json.loads(self.axes_json)) if self.axes_json else ()
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

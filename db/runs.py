@@ -22,7 +22,17 @@ from db.versions import lock
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
-_COLUMNS = tuple(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-1])
+_AXES = (
+    select(schema.trials.c.params)
+    .where(schema.trials.c.sweep_id == schema.runs.c.sweep_id, schema.trials.c.optimizer == schema.runs.c.optimizer)
+    .where(schema.trials.c.number == 0)  # all trials of a search have the same names
+    .correlate(schema.runs)
+    .scalar_subquery()
+)
+_COLUMNS = (
+    *(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-2]),
+    _AXES.label("axes_json"),
+)
 _VANISHED = "its process is gone"
 # Built once: it goes with every block of points.
 _HEARTBEAT = (

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 
 
-def test_runs_list_shows_only_what_differs(spirals, vr):
+def test_runs_list_shows_the_learning_rate_and_what_differs(spirals, vr):
     spirals("--opt", "vradam", "--beta3", "1.0")
     spirals("--opt", "vradam", "--beta3", "2.0")
     done = vr("runs", "list")
@@ -28,7 +28,8 @@ def test_runs_list_shows_only_what_differs(spirals, vr):
     assert header.split()[:4] == ["id", "when", "task", "dataset"]
     assert "beta3=2" in newest
     assert "beta3=1" in oldest
-    assert "lr=" not in newest
+    assert "lr=" in newest
+    assert "beta1" not in newest
     assert "completed" in newest
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vrcli.report.groups import shown_settings
 from vrcli.report.layout import fit
 from vrcli.report.statistics import t_interval
 from vrcli.report.tables import default_columns, render, selector, summarise
@@ -50,12 +51,22 @@ def test_nothing_that_differs_is_merged(make_run, other) -> None:
     assert sorted(row.n for row in table.rows) == [1, 2]
 
 
-def test_only_what_differs_is_shown(make_run) -> None:
+def test_the_learning_rate_and_what_differs_is_shown(make_run) -> None:
     runs = [make_run("vradam", beta3=1.0), make_run("vradam", beta3=2.0), make_run("sgd", momentum=0.9, lr=0.1)]
     shown = {(row.optimizer, row.shown.get("beta3")): row.shown for row in summarise(runs).rows}
     assert shown["vradam", 1.0] == {"lr": 0.003, "beta3": 1.0}
     assert shown["sgd", None] == {"lr": 0.1}
-    assert all(not row.shown for row in summarise(runs[:1]).rows)
+    assert [row.shown for row in summarise(runs[:1]).rows] == [{"lr": 0.003}]
+
+
+def test_what_a_search_chose_is_shown_although_nothing_differs() -> None:
+    own = {"lr": 0.1, "beta3": 1.0, "eps": 1e-8, "hidden": 8, "optimizer.hidden": 4, "epochs": 3}
+    rows = [own, own, {"lr": 0.1, "eps": 1e-8}]
+    axes = [("beta3", "opt_hidden", "epochs"), (), ()]
+    found = shown_settings(rows, ["vradam", "vradam", "adamw"], axes, ignore=("epochs",))
+    assert found[0].keys() >= {"lr", "beta3", "optimizer.hidden"}
+    assert not found[0].keys() & {"eps", "epochs"}
+    assert found[1:] == [{"lr": 0.1}, {"lr": 0.1}], "no search chose the rest for these"
 
 
 def test_the_path_of_the_same_data_makes_no_difference(make_run) -> None:

@@ -108,7 +108,8 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
 
 
 def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.layout import fit
+    from vrcli.cli.grid import terminal_width
+    from vrcli.report.layout import WIDTH, fit
     from vrcli.report.tables import render, selector, summarise
 
     runs = selection.runs
@@ -124,9 +125,11 @@ def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, lis
     table, notices = _shaped(table, wish), []
     screen = not wish.whole and wish.format not in (*RAW, "html", "unsafehtml") and not wish.format.startswith("latex")
     if screen and not wish.columns and not wish.metrics:
-        table, dropped = fit(table)
+        width = terminal_width()
+        table, dropped = fit(table, width)
         if dropped:
-            notices.append(f"not shown, to keep to 100 columns: {', '.join(dropped)} (--columns all shows everything)")
+            most = f"to keep to {width or WIDTH} columns"
+            notices.append(f"not shown, {most}: {', '.join(dropped)} (--columns all shows everything)")
     if wish.format in ("tsv", "csv"):
         notices += table.notes
     return render(table, wish.format), notices

@@ -39,10 +39,10 @@ def list_runs(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """List stored runs, newest first. Under settings stands what differs between them."""
+    """List stored runs, newest first. Under settings stand lr, what a search chose, and what differs between them."""
     req.check_format(format)
     from vrcli.cli.console import notice, say
-    from vrcli.cli.grid import grid
+    from vrcli.cli.grid import fitted, terminal_width
     from vrcli.report.flat import as_json
 
     wanted = filters.Filter(task, opt, preset, tag, group, sweep, where, since, status)
@@ -58,7 +58,7 @@ def list_runs(
     rows, left = list_rows(found), ["when", "task", "dataset", "optimizer", "settings", "status"]
     columns = list(rows[0])
     right = [name for name in columns if name not in left]
-    for line in grid(columns, fitted(rows, columns, terminal_width()), right=right):
+    for line in fitted(columns, rows, long="settings", width=terminal_width(), right=right):
         say(line)
     if more:
         notice(f"the newest {limit}; --limit shows more")
@@ -68,13 +68,13 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     """The lines of `vr runs list`."""
     from vrcli.cli.console import metric_value
     from vrcli.cli.report_table import declared_of
-    from vrcli.report.runs_table import ago, differing_settings
+    from vrcli.report.runs_table import ago, settings_texts
     from vrcli.report.types import shown_columns
     from vrcli.report.wording import duration
 
     own = shown_columns(found, declared_of(found))
     rows = []
-    for record, settings in zip(found, differing_settings(found), strict=True):
+    for record, settings in zip(found, settings_texts(found), strict=True):
         r = record.results
         best = next((value for name, value in r.items() if name.startswith("best_val_")), None)
         test = r.get("test_loss")
@@ -86,26 +86,6 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
             "time": duration(r["wall_s"]) if "wall_s" in r else "-",
         })  # fmt: skip
     return rows
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal on stdout; None where there is none, and lines may have any length."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def fitted(rows: list[dict[str, Any]], columns: list[str], width: int | None) -> list[dict[str, Any]]:
-    """Rows whose settings are cut so that the lines fit, down to 12 characters; what is cut ends in dots."""
-    if width is None:
-        return rows
-    widest = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in columns}
-    room = max(12, width - sum(widest[name] + 2 for name in columns if name != "settings"))
-    return [
-        {**row, "settings": text if len(text) <= room else f"{text[: room - 3]}..."}
-        for row, text in ((row, str(row["settings"])) for row in rows)
-    ]
 
 
 def status_text(record: RunRecord) -> str:

@@ -54,15 +54,16 @@ def list_sweeps(
 
 def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
-    from vrcli.cli.sweep_display import ended_text, loss, settings_text
+    from vrcli.cli.sweep_display import ended_text, loss
     from vrcli.report.runs_table import ago
+    from vrcli.report.wording import settings
 
     d, best = book.definition, sweep.best()
     return {
         "id": book.id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
         "optimizer": d.optimizer, "status": status_text(book), "trials": f"{len(sweep.ended())}/{sweep.total}",
         "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
-        "settings": settings_text(best.params) if best else "-",
+        "settings": settings(best.params) if best else "-",
     }  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
     from vrcli.cli.grid import grid
     from vrcli.cli.sweep_command import run_command
     from vrcli.report.text_plot import plot
+    from vrcli.report.wording import settings
     from vrcli.sweep.summary import summarise
 
     d, summary = book.definition, summarise(sweep)
@@ -106,13 +108,13 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
         f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
     )
     if d.explicit:
-        lines.append(f"fixed {display.settings_text(d.explicit)}")
+        lines.append(f"fixed {settings(d.explicit)}")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
     lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
     completed = sorted((t for t in sweep.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
     if completed:
         rows = [
-            {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": display.settings_text(t.params),
+            {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": settings(t.params),
              "runs": ",".join(map(str, t.run_ids))}
             for t in completed[:top]
         ]  # fmt: skip

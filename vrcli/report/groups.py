@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -167,3 +167,27 @@ def differing(
                 previous[name] = value
     names = {name for name, seen in values.items() if len(seen) > 1} - set(ignore)
     return [{name: value for name, value in row.items() if name in names} for row in settings]
+
+
+def shown_settings(
+    settings: Sequence[Mapping[str, Any]],
+    optimizers: Sequence[str],
+    axes: Sequence[Collection[str]],
+    ignore: Iterable[str] = (),
+) -> list[dict[str, Any]]:
+    """The settings that stand beside each row wherever rows are listed: those that tell rows apart, see `differing`,
+    those that a search chose for the row, whether or not they differ from another's, and the learning rate.
+
+    Args:
+        optimizers: one per row, as are axes.
+        axes: names of the settings that a search chose.
+        ignore: settings that are shown elsewhere.
+    """
+    left_out = set(ignore)
+    found = []
+    for row, own, chosen in zip(settings, differing(settings, optimizers, left_out), axes, strict=True):
+        # An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `flat_settings`.
+        bare = [axis.removeprefix("opt_") for axis in chosen]
+        names = {*own, "lr", *chosen, *bare, *(f"optimizer.{name}" for name in bare)} - left_out
+        found.append({name: value for name, value in row.items() if name in names})
+    return found

@@ -25,7 +25,7 @@ from vrcli.report.page_tables import (
     summary_grid,
     verdicts,
 )
-from vrcli.report.runs_table import differing_settings
+from vrcli.report.runs_table import settings_texts
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
 from vrcli.report.types import Column, Known, NamedRun, Row, Section, section_of
@@ -303,7 +303,7 @@ def runs_grid(runs: Sequence[PageRun]) -> Grid:
     heads += [Head("best val", True), Head("test loss", True), Head("time", True)]
     heads += [Head("tag")] if tagged else []
     found = []
-    for run, text in zip(runs, differing_settings(runs), strict=True):
+    for run, text in zip(runs, settings_texts(runs), strict=True):
         best = next((v for k, v in sorted(run.results.items()) if k.startswith("best_val_")), math.nan)
         wall = run.results.get("wall_s", math.nan)
         line = [Data(str(run.id), key=run.id), Data(run.name)]

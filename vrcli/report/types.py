@@ -65,6 +65,11 @@ class Run(Protocol):
     def results(self) -> Mapping[str, float]: ...
 
 
+def axes_of(run: Run) -> tuple[str, ...]:
+    """Names of the settings that a search chose for a run; none for a run on its own."""
+    return getattr(run, "axes", ())
+
+
 def section_of(run: Run) -> Section:
     """What runs must share to be compared."""
     return run.task, run.dataset or "", run.dataset_fingerprint or "", run.preset or ""
@@ -168,7 +173,7 @@ class Row:
 
     Args:
         settings: every setting by name.
-        shown: those that differ from another row of the same section.
+        shown: those that stand beside the row, see `groups.shown_settings`.
         seeds: one per run that counts, in order.
         run_ids: likewise.
         diverged: runs that diverged.
@@ -180,6 +185,7 @@ class Row:
         hardware: distinct machines.
         cells: by column key.
         searched: trials of a search on the seeds of that search, no fresh ones.
+        axes: names of the settings that a search chose for its runs.
         varying: where runs of several configurations were pooled on request, the number of values by setting.
     """
 
@@ -201,6 +207,7 @@ class Row:
     hardware: tuple[str, ...]
     cells: Mapping[str, Cell]
     searched: bool = False
+    axes: tuple[str, ...] = ()
     varying: Mapping[str, int] = field(default_factory=dict)
 
     @property
