@@ -15,7 +15,7 @@ from vrcli.spec import resolve
 
 RUNNING = [row.name for row in catalogue() if not row.refusal]
 #: Optimizers whose own row says why they do not train here, though they run.
-MAY_FAIL = {"dadaptadan"}
+MAY_FAIL = {"dadaptadagrad", "dadaptadan"}
 #: In the default tests: those that once learned nothing here, each for a reason of its own.
 FEW = ["lamb", "adahessian", "sophiah", "shampoo", "normuon", "adadelta", "lars", "ranger21"]
 
