@@ -268,7 +268,7 @@ def test_what_a_task_wants_shown_is_shown_and_never_left_out(make_run) -> None:
     table = summarise(runs, known=known)
     shown = ["best_val_loss", "test_loss", "val_accuracy", "val_distinct_final_grids", "val_length"]
     assert [c.key for c in table.columns] == shown
-    fitted, dropped = fit(table, width=60)
+    fitted, dropped = fit(table, terminal=60)
     assert "val acc" in dropped
     assert "val_accuracy" not in fitted.shown
     assert {"best_val_loss", "test_loss", "val_distinct_final_grids", "val_length"} <= set(fitted.shown)
