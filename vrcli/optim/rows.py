@@ -41,6 +41,7 @@ class Row:
             differently; empty for all trainable parameters in one group.
         takes_model: the constructor takes the model itself instead of parameters.
         refusal: why it cannot be built here, in one line; empty when it can.
+        revision: of an optimizer defined or adapted here: raised by hand when its numbers change.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Row:
     groups: str = ""
     takes_model: bool = False
     refusal: str = ""
+    revision: int = 1
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - CAPABILITIES.keys()

@@ -19,6 +19,7 @@ class PairedJob:
     """One run: everything that `vrcli.spec.resolve` needs, and what it belongs to.
 
     Args:
+        code: the identity of the code that is compared, as the command found it.
         sweep_id: the sweep that found the settings, which is the budget they cost.
     """
 
@@ -30,6 +31,7 @@ class PairedJob:
     device: str
     threads: int
     group: str
+    code: Mapping[str, str]
     tag: str | None = None
     sweep_id: int | None = None
 
@@ -51,9 +53,9 @@ class PairedWorkshop:
         from tasks.base import TaskError
         from tasks.registry import UnknownTask, load
         from vrcli.engine.prepare import DataCache
-        from vrcli.engine.provenance import versions
         from vrcli.runner import RunFailed, execute
         from vrcli.spec import resolve
+        from vrcli.sweep.trial import check_code
 
         store, cache = Store.open(self.database), DataCache()
 
@@ -62,8 +64,9 @@ class PairedWorkshop:
                 task = load(job.task)
                 spec = resolve(
                     task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
-                    threads=job.threads, versions=versions(),
+                    threads=job.threads,
                 ).spec  # fmt: skip
+                check_code(spec, job.code)
                 return execute(
                     spec, task, store, data_dir=self.data_dir, cache=cache, malloc_tuned=tuned,
                     should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
