@@ -189,6 +189,8 @@ class Task(ABC, Generic[C]):
     ceiling: ClassVar[float] = float("inf")
     #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
     no_closure: ClassVar[str] = ""
+    #: Of vr's own tasks: raised by hand when the same settings give other numbers than before.
+    revision: ClassVar[int] = 1
 
     def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
         self.config = config

@@ -82,6 +82,16 @@ def load(name: str) -> type[Task[Any]]:
     return _import(name, targets()[name][0])
 
 
+def is_built_in(task: type[Task[Any]]) -> bool:
+    """Whether the class is one of vr's own tasks."""
+    return f"{task.__module__}:{task.__qualname__}" in _BUILT_IN.values()
+
+
+def built_in(module: str) -> dict[str, type[Task[Any]]]:
+    """vr's own tasks in a module, by name."""
+    return {name: load(name) for name, target in _BUILT_IN.items() if target.partition(":")[0] == module}
+
+
 def _import(name: str, target: str) -> type[Task[Any]]:
     module, _, attribute = target.partition(":")
     try:

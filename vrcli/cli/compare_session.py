@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -53,7 +54,8 @@ class CompareSession:
     target: float | None
     power: bool
     sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stored: int = 0
+    code: dict[str, dict[str, str]] = field(default_factory=dict)
+    stored: list[RunRecord] = field(default_factory=list)
 
     # -- the outline --------------------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class CompareSession:
 
         found = given_settings(self.task, self.wish)
         for optimizer, flags in found.items():
-            resolve(self.task, optimizer, preset=self.wish.preset, flags=flags)
+            self.code[optimizer] = resolve(self.task, optimizer, preset=self.wish.preset, flags=flags).spec.code
         return found
 
     # -- runs ---------------------------------------------------------------------------------------------------------
@@ -144,11 +146,12 @@ class CompareSession:
         from vrcli.sweep.confirm import fresh_seeds
         from vrcli.sweep.paired import PairedJob
 
-        definition = json.dumps([self.wish.task, self.wish.preset, dict(flags)], sort_keys=True, default=str)
+        facts = [self.wish.task, self.wish.preset, dict(flags), self.code]
+        definition = json.dumps(facts, sort_keys=True, default=str)
         group = f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
         return [
             PairedJob(self.wish.task, optimizer, self.wish.preset, given, seed, self.wish.device, self.threads_each,
-                      group, self.tag, self.sweeps[optimizer]["id"] if self.sweeps else None)
+                      group, self.code[optimizer], self.tag, self.sweeps[optimizer]["id"] if self.sweeps else None)
             for seed in fresh_seeds(self.wish.seeds, self.seeds) for optimizer, given in flags.items()
         ]  # fmt: skip
 
@@ -184,7 +187,7 @@ class CompareSession:
             nonlocal done
             done += 1
             if record.finished_at is not None and record.finished_at < begun:
-                self.stored += 1
+                self.stored.append(record)
             elif not self.quiet:
                 value = record.results.get(self.metric)
                 shown = record.status if record.status != "completed" or value is None else f"{value:.4f}"
@@ -193,9 +196,22 @@ class CompareSession:
                 )
                 say(text, to=err())
             if done == total and self.stored and not self.quiet:
-                say(f"{self.stored} of the {total} runs were stored already", to=err())
+                say(self.stored_line(total), to=err())
 
         return ended
+
+    def stored_line(self, total: int) -> str:
+        """How many runs were not made by this command, and with what else they were made."""
+        import torch
+
+        from vrcli.engine.provenance import differences
+
+        device = torch.device(self.wish.device)
+        made = Counter(
+            text for run in self.stored for text in map(" ".join, differences(run.provenance, device).items())
+        )
+        parts = [f"{len(self.stored)} of the {total} runs were stored already"]
+        return "; ".join([*parts, *(f"{count} were made with {text}" for text, count in made.items())])
 
     # -- what is said -------------------------------------------------------------------------------------------------
 

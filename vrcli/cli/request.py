@@ -104,14 +104,13 @@ class Request:
         """The task's class and one resolved spec per seed."""
         from vrcli.cli.settings import load_task
         from vrcli.engine.prepare import pick_device
-        from vrcli.engine.provenance import versions
         from vrcli.spec import resolve
 
         task = load_task(self.task)
         device, threads = pick_device(self.device), threads_each(self.threads)
         specs = [
             resolve(task, self.optimizer, preset=self.preset, config=self.config, flags=self.flags, seed=seed,
-                    device=device, threads=threads, versions=versions())
+                    device=device, threads=threads)
             for seed in self.seeds
         ]  # fmt: skip
         return task, specs

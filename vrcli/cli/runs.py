@@ -195,12 +195,14 @@ def provenance_lines(record: RunRecord) -> list[str]:
     p = record.provenance
     libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
     git = p.get("git")
-    state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "no repository"
+    state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
+    code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
     return [
         f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
         f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
         f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
-        f"  code       {state} in {p.get('directory', '-')}",
+        f"  code       {code or 'not recorded'}",
+        f"  repository {state} in {p.get('directory', '-')}",
         f"  data       {record.dataset} {record.dataset_fingerprint}",
         f"  spec       {record.spec_id}",
     ]

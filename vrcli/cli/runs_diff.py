@@ -68,7 +68,10 @@ def lines(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> lis
     out = [f"{name} · {run.name} · {title(run)}" for name, run in zip(names, (a, b), strict=True)]
     out += ["", f"→ {verdict(found, *names)}"]
     if a.spec_id == b.spec_id:
-        out += ["  their settings, data and versions are the same (one spec)"]
+        out += [f"  their settings, data and {'code' if a.spec.get('code') else 'versions'} are the same (one spec)"]
+    unknown = [name for name, run in zip(names, (a, b), strict=True) if not run.spec.get("code")]
+    if unknown:
+        out += [f"  the code that {' and '.join(unknown)} ran was not recorded"]
     results = sorted(found.results, key=lambda pair: pair.name in TIMINGS)
     equal = {}
     for heading, pairs in (

@@ -153,10 +153,8 @@ def train(
 
     task = task_of(stored)
     spec = spec_of(stored, task)
-    changed = [f"{name} {spec.versions[name]} instead of {old}" for name, old in stored.spec.get("versions", {}).items()
-               if spec.versions.get(name, old) != old]  # fmt: skip
-    if changed:
-        notice(f"{', '.join(changed)}: other versions may give other bits")
+    for line in made_otherwise(stored, spec):
+        notice(line)
     usual = registry.settings_model(spec.optimizer)().model_dump()
     origins = {name: "stored" for name, value in spec.optimizer_settings.items() if value != usual[name]}
     display = RunDisplay(origins, quiet=quiet, summary=text)
@@ -168,6 +166,24 @@ def train(
     if record.dataset_fingerprint != stored.dataset_fingerprint:
         notice(f"the data differ: {record.dataset_fingerprint} instead of {stored.dataset_fingerprint}")
     return record
+
+
+def made_otherwise(stored: RunRecord, spec: RunSpec) -> list[str]:
+    """In what code and libraries training a stored run again differs from how it was made, a line each."""
+    import torch
+
+    from vrcli.engine.provenance import differences
+    from vrcli.identity import changes
+
+    code = stored.spec.get("code")
+    lines = [] if code else [f"run {stored.id} does not say which code it ran; this may be other code"]
+    if code and (found := changes(code, spec.code)):
+        lines.append(f"{', '.join(found)}: other code may give other numbers")
+    made = differences(stored.provenance, torch.device(spec.device))
+    if made:
+        texts = [f"{name} {text}" for name, text in made.items()]
+        lines.append(f"run {stored.id} was made with {'; '.join(texts)}: that may give other bits")
+    return lines
 
 
 def task_of(stored: RunRecord) -> type[Task[Any]]:
@@ -205,11 +221,12 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     from pydantic import ValidationError
 
     from vrcli.engine.prepare import pick_device
-    from vrcli.engine.provenance import versions
+    from vrcli.identity import code_of
     from vrcli.optim import registry
     from vrcli.spec import RunSpec, explain
 
-    body, cores = stored.spec, os.cpu_count() or 1
+    body, cores = dict(stored.spec), os.cpu_count() or 1
+    body.pop("versions", None)  # in place of the code, in specs of an earlier version
     if missing := lacking(body):
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     if body["threads"] > cores:
@@ -217,7 +234,8 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     try:
         own = registry.settings_model(stored.optimizer)(**body["optimizer_settings"]).model_dump()
         settings = task.Config(**body["task_settings"]).model_dump(mode="json")
-        changes = {"optimizer_settings": own, "task_settings": settings, "versions": versions()}
+        changes = {"optimizer_settings": own, "task_settings": settings}
+        changes |= {"code": code_of(task, stored.optimizer)}
         return RunSpec(**{**body, **changes, "device": pick_device(body["device"])})
     except ValidationError as error:
         raise UsageError(f"run {stored.id} cannot be trained by this version: {explain(error, {})}") from None

@@ -17,6 +17,7 @@ from vrcli.errors import UsageError, VrError
 from vrcli.report.wording import duration
 
 if TYPE_CHECKING:
+    from db.store import Store
     from vrcli.sweep.confirm import Confirmed
     from vrcli.sweep.controller import Sweep
     from vrcli.sweep.definition import Definition, Wish
@@ -89,6 +90,7 @@ class Session:
             with open_store(self.database) as store, closing(executor):
                 for definition in definitions:  # one that is refused leaves none begun
                     ledger.match(store, definition, new=self.new)
+                self.say_superseded(store, definitions)
                 books = [ledger.enter(store, d, self.trials, new=self.new) for d in definitions]
                 return self.search(books, executor, should_stop)
 
@@ -103,6 +105,7 @@ class Session:
             closing(self.executor()) as executor,
         ):
             book = ledger.book(store, ref)
+            self.check_code(book)
             probe = self.probe(book.definition, executor)
             found = book.definition.on(probe.dataset, probe.fingerprint)
             if changes := book.definition.differences(found):
@@ -174,7 +177,7 @@ class Session:
         executor.submit("probe", ProbeJob(definition, self.threads_each))
         while True:
             for message in executor.receive(0.5):
-                if message.kind == "refused":
+                if message.kind in ("refused", "edited"):
                     raise UsageError(message.body)
                 if message.kind in ("failed", "lost"):
                     raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
@@ -195,7 +198,30 @@ class Session:
             return {}
         with store:
             found = {d.optimizer: ledger.match(store, d, new=self.new) for d in definitions}
+            self.say_superseded(store, definitions)
             return {name: ledger.count(one) for name, one in found.items() if one is not None}
+
+    def say_superseded(self, store: Store, definitions: Sequence[Definition]) -> None:
+        from vrcli.sweep import ledger
+
+        for line in filter(None, (ledger.superseded(store, one) for one in definitions)):
+            if not self.quiet:
+                notice(line)
+
+    def check_code(self, book: StoreLedger) -> None:
+        """Refuse to go on with a stored sweep in other code than it began with.
+
+        Raises:
+            UsageError: what is other code now.
+        """
+        from tasks.registry import load
+        from vrcli.identity import changes, code_of
+
+        began, now = book.definition.code, code_of(load(book.definition.task), book.definition.optimizer)
+        if not began:
+            notice(f"sweep {book.id} does not say which code its trials ran; those that follow may be of other code")
+        elif found := changes(began, now):
+            raise UsageError(f"sweep {book.id} began with other code: {', '.join(found)}; vr sweep begins another")
 
     def confirm(
         self, sweeps: Sequence[Sweep], executor: LocalExecutor, should_stop: Callable[[], bool]

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,10 @@ import torch
 from vrcli import __version__
 from vrcli.secret import masked
 
-_LIBRARIES = ("torch", "torchvision", "numpy", "datasets", "scikit-learn", "scikit-optimize", "pytorch-optimizer")
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide a run's bits."""
-    return {"vr": __version__, "torch": torch.__version__}
+_LIBRARIES = (
+    *("torch", "torchvision", "numpy", "pillow", "datasets", "scikit-learn"),
+    *("scikit-optimize", "pytorch-optimizer"),
+)
 
 
 def collect(device: torch.device, threads: int, *, malloc_tuned: bool) -> dict[str, Any]:
@@ -50,7 +49,26 @@ def _library_versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | {"torch": torch.__version__}  # with its build
+
+
+def differences(stored: Mapping[str, Any], device: torch.device) -> dict[str, str]:
+    """What may give a run that was made elsewhere other bits than one made now on `device`.
+
+    Args:
+        stored: the run's provenance.
+
+    Returns:
+        "2.11, this is 2.15" by "torch" and "processor"; nothing where it is the same or was not recorded.
+    """
+    now = {"torch": torch.__version__, "processor": cpu_name() if device.type == "cpu" else device_name(device)}
+    then = {
+        "torch": stored.get("libraries", {}).get("torch"),
+        "processor": stored.get("cpu") if stored.get("device") == "cpu" else stored.get("device"),
+    }
+    if then["torch"] == version("torch"):  # recorded without its build
+        then["torch"] = torch.__version__
+    return {name: f"{then[name]}, this is {now[name]}" for name in now if then[name] not in (None, now[name])}
 
 
 @functools.cache

@@ -45,7 +45,8 @@ class Group:
 def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting of a spec by its own name; where two sections share a name, the later has its section's before it.
 
-    A data set's path is left out once its content is known: the same data elsewhere are the same data.
+    A data set's path is left out once its content is known: the same data elsewhere are the same data. The code's
+    identity is `engine_code`, `task_code` and `optimizer_code`.
     """
     known_data = bool(spec.get("dataset_fingerprint"))
     found: dict[str, Any] = {}
@@ -58,6 +59,7 @@ def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
         for name, inner in value.items():
             if name == "dataset" and known_data:
                 continue
+            name = f"{name}_code" if key == "code" else name
             found[name if name not in found else f"{key.removesuffix('_settings')}.{name}"] = inner
     return found
 
@@ -147,8 +149,8 @@ def differing(
 ) -> list[dict[str, Any]]:
     """Of each row's settings, those that another row has too but with another value.
 
-    A setting that only one optimizer has is no difference between optimizers; that one of its rows has and another
-    lacks (recorded by another version) is.
+    A setting that only one optimizer has is no difference between optimizers, and neither is the code of each; that one
+    of its rows has and another lacks (recorded by another version) is.
 
     Args:
         optimizers: one per row.
@@ -157,16 +159,23 @@ def differing(
     for row, optimizer in zip(settings, optimizers, strict=True):
         own[optimizer].update(row)
     values: dict[str, set[str]] = defaultdict(set)
+    code: dict[str, set[Any]] = defaultdict(set)
     previous: dict[str, Any] = {}
     for row, optimizer in zip(settings, optimizers, strict=True):
         for name in own[optimizer]:
             value = row.get(name, _ABSENT)
+            if name == "optimizer_code":
+                code[optimizer].add(value)
+                continue
             # Most rows repeat the value before them, which spares writing it out.
             if name not in previous or type(value) is not type(previous[name]) or value != previous[name]:
                 values[name].add("" if value is _ABSENT else repr(value))
                 previous[name] = value
     names = {name for name, seen in values.items() if len(seen) > 1} - set(ignore)
-    return [{name: value for name, value in row.items() if name in names} for row in settings]
+    return [
+        {n: v for n, v in row.items() if n in names or (n == "optimizer_code" and len(code[optimizer]) > 1)}
+        for row, optimizer in zip(settings, optimizers, strict=True)
+    ]
 
 
 def shown_settings(

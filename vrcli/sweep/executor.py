@@ -30,12 +30,12 @@ class Message:
 
     Args:
         kind: "note" while it runs; then once "done" (it returned), "failed" (it raised), "refused" (its request was no
-            good) or "lost" (its process died under it).
+            good), "edited" (its code was edited meanwhile) or "lost" (its process died under it).
         body: the note, what it returned, or why, in one line.
     """
 
     key: Any
-    kind: Literal["note", "done", "failed", "refused", "lost"]
+    kind: Literal["note", "done", "failed", "refused", "edited", "lost"]
     body: Any
 
 
@@ -74,6 +74,10 @@ class Interrupted(VrError):
 
 class Refused(Exception):
     """Raised by work whose request cannot be carried out as it stands (a data set that is not there)."""
+
+
+class CodeChanged(Exception):
+    """Raised by work whose process has other code than the one that asked for it: nothing more can be run."""
 
 
 def run_all(
@@ -238,6 +242,8 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
             message = ("done", work(job[1], lambda body: pipe.send(("note", body)), stop.is_set))
         except Refused as error:
             message = ("refused", str(error))
+        except CodeChanged as error:
+            message = ("edited", str(error))
         except Exception as error:
             message = ("failed", _line(error))
         pipe.send(message)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from db import liveness
 from db.records import RunRecord, SweepRecord, TrialRecord
 from db.store import Store, StoreError
 from vrcli.errors import UsageError
+from vrcli.identity import changes
 from vrcli.sweep.axes import Params
 from vrcli.sweep.controller import Trial
 from vrcli.sweep.definition import Definition
@@ -169,7 +171,8 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     """The stored sweep that a command with this definition goes on with, or None to begin one.
 
     Args:
-        new: begin one although another, unfinished sweep of the same task and optimizer has other settings.
+        new: begin one although another, unfinished sweep of the same task and optimizer has other settings. One that
+            differs in its code only never stands in the way: see `superseded`.
 
     Raises:
         UsageError: there is such a sweep; what differs is named.
@@ -181,12 +184,30 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
         return None
     for other in books(store, task=definition.task, optimizer=definition.optimizer):
         alike = (other.definition.preset, other.definition.dataset) == (definition.preset, definition.dataset)
-        if alike and (done := count(other)) < other.total and other.status != "completed":
+        if not alike or _only_code(other, definition):
+            continue
+        if (done := count(other)) < other.total and other.status != "completed":
             raise UsageError(
                 f"sweep {other.id} ({definition.optimizer}, {done}/{other.total} trials) began with other settings: "
                 f"{'; '.join(other.definition.differences(definition))}; --new begins another beside it"
             )
     return None
+
+
+def superseded(store: Store, definition: Definition) -> str:
+    """What to say where a sweep begins only because a stored one ran other code; empty where that is not so."""
+    if store.find_sweep(key_of(definition)) is not None:
+        return ""
+    for other in books(store, task=definition.task, optimizer=definition.optimizer):
+        if _only_code(other, definition):
+            code = ", ".join(changes(other.definition.code, definition.code))
+            done = f"{count(other)}/{other.total} trials"
+            return f"sweep {other.id} ({definition.optimizer}, {done}) is of other code ({code}); another begins"
+    return ""
+
+
+def _only_code(book: StoreLedger, definition: Definition) -> bool:
+    return not replace(book.definition, code=definition.code).differences(definition)
 
 
 def enter(store: Store, definition: Definition, total: int, *, new: bool = False) -> StoreLedger:

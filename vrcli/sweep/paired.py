@@ -21,6 +21,7 @@ class PairedJob:
     """One run: everything that `vrcli.spec.resolve` needs, and what it belongs to.
 
     Args:
+        code: the identity of the code that is compared, as the command found it.
         sweep_id: the sweep that found the settings, which is the budget they cost.
     """
 
@@ -32,6 +33,7 @@ class PairedJob:
     device: str
     threads: int
     group: str
+    code: Mapping[str, str]
     tag: str | None = None
     sweep_id: int | None = None
 
@@ -67,16 +69,17 @@ class _Bench:
     def __call__(self, job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
         from tasks.base import TaskError
         from tasks.registry import UnknownTask, load
-        from vrcli.engine.provenance import versions
         from vrcli.runner import RunFailed, execute
         from vrcli.spec import resolve
+        from vrcli.sweep.trial import check_code
 
         try:
             task = load(job.task)
             spec = resolve(
                 task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
-                threads=job.threads, versions=versions(),
+                threads=job.threads,
             ).spec  # fmt: skip
+            check_code(spec, job.code)
             return execute(
                 spec, task, self.store, data_dir=self.data_dir, cache=self.cache, malloc_tuned=self.tuned,
                 should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,

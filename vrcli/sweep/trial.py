@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.sweep.axes import Params
 from vrcli.sweep.definition import Definition
-from vrcli.sweep.executor import Refused, Work
+from vrcli.sweep.executor import CodeChanged, Refused, Work
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -191,13 +191,29 @@ class _Bench:
 
 
 def _spec(definition: Definition, task: type[Task[Any]], params: Params, seed: int, threads: int) -> RunSpec:
-    from vrcli.engine.provenance import versions
     from vrcli.spec import resolve
 
-    return resolve(
+    spec = resolve(
         task, definition.optimizer, preset=definition.preset, flags={**definition.explicit, **params}, seed=seed,
-        device=definition.device, threads=threads, versions=versions(),
+        device=definition.device, threads=threads,
     ).spec  # fmt: skip
+    check_code(spec, definition.code)
+    return spec
+
+
+def check_code(spec: RunSpec, expected: Mapping[str, str]) -> None:
+    """Refuse code that was edited since the command began, which a worker started later would run.
+
+    Args:
+        expected: what the command found; empty where a sweep of an earlier version did not record it.
+
+    Raises:
+        CodeChanged: what is other code now.
+    """
+    from vrcli.identity import changes
+
+    if expected and (found := changes(expected, spec.code)):
+        raise CodeChanged(f"code was edited meanwhile: {', '.join(found)}; the same command begins anew with it")
 
 
 class _Watcher:
