@@ -59,11 +59,11 @@ class Target:
         """
         if self.database is not None and _belongs_to(self.path, self.database):
             raise self._refused("is the database that is read; name another file")
+        self._check_kind()
         if self.is_stream:
             return
         if owner := _journal_of(self.path.resolve()):
             raise self._refused(f"belongs to the database {owner.name}; name another file")
-        self._check_kind()
         folder = self.path.resolve().parent
         if not folder.is_dir():
             raise UsageError(f"{self.flag} {self.path}: there is no folder {self.path.parent}")
