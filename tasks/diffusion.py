@@ -203,7 +203,7 @@ class Diffusion(Task[Config]):
                 "beta_start": stated(1e-4, _TEXT),
                 "beta_end": stated(0.02, _TEXT),
                 "sample_every": assumed(0, "only at the end: fast"),
-                "epochs": assumed(20, "fast"),
+                "epochs": assumed(16, "fast"),
                 "batch_size": assumed(64, "more steps from few images"),
             },
             {
