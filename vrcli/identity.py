@@ -75,7 +75,8 @@ def _optimizer(name: str) -> str:
     if row in ZOO_ROWS:
         part_of_ours = bool(row.groups) or row.target.startswith(ADAPTERS)
         return f"{ORIGIN} {_version(ORIGIN)}" + (f" revision {row.revision}" if part_of_ours else "")
-    return of_class(registry.load(row))
+    found: Any = registry.load(row)
+    return of_class(found)
 
 
 @cache
