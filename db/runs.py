@@ -17,12 +17,14 @@ from sqlalchemy.exc import IntegrityError
 from db import liveness, names, schema
 from db.connection import MOST_PARAMETERS, Database, among, fetch, stream
 from db.errors import StoreError
+from db.location import masked_provenance
 from db.records import FINISHED, RunRecord, join_value, split_value
 from db.versions import lock
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
 _COLUMNS = tuple(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-1])
+_ORIGIN = [field.name for field in fields(RunRecord)].index("provenance_json")
 _VANISHED = "its process is gone"
 # Built once: it goes with every block of points.
 _HEARTBEAT = (
@@ -77,7 +79,7 @@ class Runs(Database):
             spec: the complete configuration. Its task, preset, dataset, dataset_fingerprint, optimizer and seed
                 can be searched for.
             spec_id: the hash of spec.
-            provenance: versions, machine, command line.
+            provenance: versions, machine, command line (`argv`), which is stored without passwords.
             group: what the runs of one command share.
             sweep_id: the sweep that the run is made for; known where the trial is.
             trial_id: the trial that the run is made for.
@@ -99,7 +101,7 @@ class Runs(Database):
             "pid": process.pid,
             "process": process.token,
             "spec": as_json("the configuration", spec),
-            "provenance": as_json("the provenance", provenance),
+            "provenance": masked_provenance(as_json("the provenance", provenance)),
         }
         with self._writing() as connection:
             if trial_id is not None:
@@ -379,4 +381,10 @@ def insert_named(connection: Connection, table: Any, row: Mapping[str, Any], *, 
 
 
 def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, float]]) -> list[RunRecord]:
-    return [RunRecord(*(*row, results.get(row[0], {}))) for row in rows]
+    """Rows of `_COLUMNS` as records, without the passwords that older versions stored."""
+    found = []
+    for row in rows:
+        values = [*row, results.get(row[0], {})]
+        values[_ORIGIN] = masked_provenance(values[_ORIGIN])
+        found.append(RunRecord(*values))
+    return found

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from db.location import Location
 from db.store import Store
 from vrcli.cli import filters
 from vrcli.cli.filters import Filter, check_output, selecting
@@ -96,13 +97,13 @@ def test_an_output_is_never_a_file_of_the_database(tmp_path: Path, ending: str, 
         asked = tmp_path / "hard.csv"
         asked.hardlink_to(own)
     with pytest.raises(UsageError, match=r"^--data .* is the database that is read; name another file$"):
-        check_output(asked, "--data", f"sqlite:///{database}" if how == "url" else str(database))
+        check_output(asked, "--data", Location(f"sqlite:///{database}" if how == "url" else database))
 
 
 def test_an_output_beside_the_database_is_fine(tmp_path: Path) -> None:
     (tmp_path / "vr.db").touch()
-    check_output(tmp_path / "vr.csv", database=str(tmp_path / "vr.db"))
-    check_output(tmp_path / "vr.db", database="postgresql://someone@host/vr")
+    check_output(tmp_path / "vr.csv", database=Location(tmp_path / "vr.db"))
+    check_output(tmp_path / "vr.db", database=Location("postgresql://someone@host/vr"))
 
 
 def test_a_command_gets_the_options_as_one_filter() -> None:

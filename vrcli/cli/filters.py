@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from db.location import Location
 from vrcli import filter
 from vrcli.errors import UsageError
 
@@ -63,11 +64,11 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def check_output(path: Path, flag: str = "--output", database: str | None = None) -> None:
+def check_output(path: Path, flag: str = "--output", database: Location | None = None) -> None:
     """Refuse a file that cannot be written, before any work is done for it.
 
     Args:
-        database: the one that is read, as --db has it: never written over.
+        database: the one that is read: never written over.
 
     Raises:
         UsageError: its folder is missing or closed, it is a folder itself, or it belongs to the database.
@@ -85,11 +86,9 @@ def check_output(path: Path, flag: str = "--output", database: str | None = None
         raise UsageError(f"{flag} {path} cannot be written: permission denied")
 
 
-def _belongs_to(path: Path, database: str) -> bool:
+def _belongs_to(path: Path, database: Location) -> bool:
     """Whether a file is an SQLite database or one of those that SQLite keeps beside it, by whatever name."""
-    from db.connection import Location
-
-    file = Location(database).path
+    file = database.path
     if file is None:
         return False
     for ending in ("", "-wal", "-shm", "-journal"):

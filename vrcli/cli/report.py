@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from db.location import Location, masked
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
@@ -86,7 +87,7 @@ def report(
     best_only: bool = BEST,
     format: str | None = FORMAT,
     output: Path | None = OUTPUT,
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Print task x optimizer: best validation loss, test loss, seeds and budget (trials x epochs).
@@ -108,7 +109,7 @@ def report(
         make(chosen, wish, output, database)
 
 
-def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None:
+def make(chosen: Filter, wish: Wish, output: Path | None, database: Location) -> None:
     """Read the runs and write the table, or the page."""
     import sys
 
@@ -167,7 +168,7 @@ def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wis
     if not found:
         notice(EMPTY)
         return
-    write(store, found, output, metrics=list(wish.metrics), command=command(sys.argv))
+    write(store, found, output, metrics=list(wish.metrics), command=command(list(map(masked, sys.argv))))
 
 
 # -- what was asked for -----------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def _format(name: str | None, output: Path | None) -> str:
     return name or usual or "markdown"
 
 
-def check(wish: Wish, output: Path | None, database: str) -> None:
+def check(wish: Wish, output: Path | None, database: Location) -> None:
     """Refuse what cannot be, before anything is read.
 
     Raises:

@@ -37,7 +37,7 @@ def write_page(
     from vrcli.report.page import render_page
     from vrcli.report.page_data import page_of
 
-    check_output(path, database=store.label)
+    check_output(path, database=store.location)
     if len(runs) >= MANY:
         notice(f"reading the curves of {len(runs)} runs")
     text = render_page(page_of(source_of(store, runs, metrics=metrics, command=command)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.errors import UsageError, nearest, no_curve
@@ -47,7 +48,7 @@ def export(
     sweep: list[str] = filters.SWEEP,
     where: list[str] = filters.WHERE,
     since: str | None = filters.SINCE,
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Write runs with their curves for other programs.
@@ -142,7 +143,6 @@ def check_target(target: Any, output: Path, store: Store, format: str, *, force:
     Raises:
         UsageError: says what is there.
     """
-    database = None if store.location.path is None else str(store.location.path)
     for path in target.paths(output):
         if path.is_dir() and hasattr(target, "owns"):
             if not target.owns(path):
@@ -150,7 +150,7 @@ def check_target(target: Any, output: Path, store: Store, format: str, *, force:
             if force or not any(path.iterdir()):
                 continue
             raise UsageError(f"--output {path} is there already; --force replaces it")
-        filters.check_output(path, database=database)
+        filters.check_output(path, database=store.location)
         if not path.exists():
             continue
         if hasattr(target, "owns"):
