@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from db import schema
 from db.artifacts import Artifacts
 from db.curves import Curves
+from db.location import masked_provenance
 from db.records import MergeReport
 from db.runs import insert_named, many
 from db.sweeps import Sweeps
@@ -117,6 +118,7 @@ class Merge(Sweeps, Curves, Artifacts):
             tally.known += 1
             return
         values = {name: value for name, value in row.items() if name != "id"}
+        values["provenance"] = masked_provenance(row["provenance"])  # older versions stored passwords
         values["trial_id"] = tally.trial_ids.get(row["trial_id"])
         lost = row["trial_id"] is not None and values["trial_id"] is None
         values["sweep_id"] = None if lost else tally.sweep_ids.get(row["sweep_id"])

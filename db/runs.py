@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from db import liveness, names, schema
 from db.connection import MOST_PARAMETERS, Database, among, fetch, stream
 from db.errors import StoreError
+from db.location import masked_provenance
 from db.records import FINISHED, RunRecord, join_value, split_value
 from db.versions import lock
 
@@ -33,6 +34,7 @@ _COLUMNS = (
     *(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-2]),
     _AXES.label("axes_json"),
 )
+_ORIGIN = [field.name for field in fields(RunRecord)].index("provenance_json")
 _VANISHED = "its process is gone"
 # Built once: it goes with every block of points.
 _HEARTBEAT = (
@@ -87,7 +89,7 @@ class Runs(Database):
             spec: the complete configuration. Its task, preset, dataset, dataset_fingerprint, optimizer and seed
                 can be searched for.
             spec_id: the hash of spec.
-            provenance: versions, machine, command line.
+            provenance: versions, machine, command line (`argv`), which is stored without passwords.
             group: what the runs of one command share.
             sweep_id: the sweep that the run is made for; known where the trial is.
             trial_id: the trial that the run is made for.
@@ -109,7 +111,7 @@ class Runs(Database):
             "pid": process.pid,
             "process": process.token,
             "spec": as_json("the configuration", spec),
-            "provenance": as_json("the provenance", provenance),
+            "provenance": masked_provenance(as_json("the provenance", provenance)),
         }
         with self._writing() as connection:
             if trial_id is not None:
@@ -389,4 +391,10 @@ def insert_named(connection: Connection, table: Any, row: Mapping[str, Any], *, 
 
 
 def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, float]]) -> list[RunRecord]:
-    return [RunRecord(*(*row, results.get(row[0], {}))) for row in rows]
+    """Rows of `_COLUMNS` as records, without the passwords that older versions stored."""
+    found = []
+    for row in rows:
+        values = [*row, results.get(row[0], {})]
+        values[_ORIGIN] = masked_provenance(values[_ORIGIN])
+        found.append(RunRecord(*values))
+    return found

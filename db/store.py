@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import schema, versions
-from db.connection import Location, one_line
 from db.errors import EmptyDatabase, StoreError
+from db.location import Location
 from db.maintenance import Maintenance
 from db.merge import Merge
 from db.versions import Upgrade
@@ -36,7 +36,9 @@ class Store(Merge, Maintenance):
     notices: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, where: str | os.PathLike[str], *, mode: Literal["create", "write", "read"] = "create") -> Self:
+    def open(
+        cls, where: str | os.PathLike[str] | Location, *, mode: Literal["create", "write", "read"] = "create"
+    ) -> Self:
         """Open a database; in mode create also one that is not there yet.
 
         Args:
@@ -46,7 +48,7 @@ class Store(Merge, Maintenance):
         Raises:
             StoreError: what is there cannot be used; it was not touched.
         """
-        location = Location(where)
+        location = Location.of(where)
         location.check_file(mode)
         engine = location.engine(read_only=mode == "read")
         try:
@@ -58,43 +60,43 @@ class Store(Merge, Maintenance):
             return store
         except DBAPIError as error:
             engine.dispose()
-            raise StoreError(f"{location.label} cannot be opened: {one_line(error.orig or error)}") from error
+            raise StoreError(f"{location} cannot be opened: {location.reason(error.orig or error)}") from error
         except BaseException:
             engine.dispose()
             raise
 
     @staticmethod
-    def upgrade(where: str | os.PathLike[str]) -> Upgrade:
+    def upgrade(where: str | os.PathLike[str] | Location) -> Upgrade:
         """Bring a database to this vr's schema, after a copy of it was made beside it (SQLite).
 
         Raises:
             StoreError: it cannot be done; the database is as it was.
         """
-        location = Location(where)
+        location = Location.of(where)
         location.check_file("write")
         try:
             return versions.upgrade(location)
         except DBAPIError as error:
-            raise StoreError(f"{location.label} cannot be opened: {one_line(error.orig or error)}") from error
+            raise StoreError(f"{location} cannot be opened: {location.reason(error.orig or error)}") from error
 
 
 def _prepare(location: Location, engine: Engine, mode: str) -> tuple[str, ...]:
     """Create or upgrade the tables where the mode allows it, and say so; refuse otherwise."""
     with engine.connect() as connection:
-        found = versions.revision(connection, location.label)
+        found = versions.revision(connection, str(location))
     if found == schema.SCHEMA:
         return ()
     if found is None:
         if mode != "create":
-            raise EmptyDatabase(f"{location.label} is an empty database; `vr run` fills it")
-        versions.create(engine, location.label)
+            raise EmptyDatabase(f"{location} is an empty database; `vr run` fills it")
+        versions.create(engine, str(location))
         return ()
     if mode == "read" or location.path is None:
         first = "" if location.path else " after a pg_dump"
         raise StoreError(
-            f"{location.label} has schema {int(found)} and this vr needs {int(schema.SCHEMA)}; "
+            f"{location} has schema {int(found)} and this vr needs {int(schema.SCHEMA)}; "
             f"upgrade it with `vr db upgrade`{first}"
         )
     done = versions.upgrade(location)
-    what = f"{location.label} was upgraded from schema {int(found)} to {int(done.after)}"
+    what = f"{location} was upgraded from schema {int(found)} to {int(done.after)}"
     return (f"{what}; a copy from before is {done.backup}",)

@@ -77,7 +77,8 @@ def test_no_task_imports_another():
 
 def test_the_command_line_imports_nothing_heavy_at_import():
     files = [*(ROOT / "vrcli" / "cli").rglob("*.py")]
-    files += [ROOT / f"vrcli/{name}.py" for name in ("__init__", "errors", "filter", "secret")]
+    files += [ROOT / f"vrcli/{name}.py" for name in ("__init__", "errors", "filter")]
+    files += [ROOT / "db/location.py"]
     files += [ROOT / f"{name.replace('.', '/')}.py" for name in LIGHT]
     wrong = [
         f"{f.relative_to(ROOT)}: {m}"

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from db.location import SQLITE_HEADER, Location
 from vrcli.errors import UsageError, VrError
 
 #: What SQLite keeps beside a database while it is open. One that is left over would be taken for a new file's.
@@ -39,7 +40,7 @@ class Target:
 
     path: Path
     flag: str = "--output"
-    database: str | None = None
+    database: Location | None = None
     force: bool = False
     hint: str = ""
     keep: bool = False
@@ -163,11 +164,9 @@ def remove(path: Path) -> None:
 # -- databases --------------------------------------------------------------------------------------------------------
 
 
-def _belongs_to(path: Path, database: str) -> bool:
+def _belongs_to(path: Path, database: Location) -> bool:
     """Whether a file is an SQLite database or one of those that SQLite keeps beside it, by whatever name."""
-    from db.connection import Location
-
-    file = Location(database).path
+    file = database.path
     if file is None:
         return False
     asked = path.resolve()
@@ -179,8 +178,6 @@ def _belongs_to(path: Path, database: str) -> bool:
 
 def _journal_of(path: Path) -> Path | None:
     """The database whose journal a file is by its name, whether or not that journal is there."""
-    from db.connection import SQLITE_HEADER
-
     for ending in JOURNALS:
         owner = path.with_name(path.name.removesuffix(ending) or path.name)
         if owner != path and owner.is_file():

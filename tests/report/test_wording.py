@@ -100,16 +100,9 @@ def test_tasks_and_presets_are_not_compared_setting_by_setting(make_run) -> None
     assert settings_texts(runs) == ["preset=quick lr=0.003", "preset=paper lr=0.003"]
 
 
-def test_command_lines_have_no_passwords() -> None:
-    argv = ["/usr/bin/vr", "runs", "list", "--db", "postgresql://u:s3/cr:et@h:5432/db", "--where", "lr>1"]
-    assert wording.command(argv) == "vr runs list --db 'postgresql://u:***@h:5432/db' --where 'lr>1'"
-    stored = {"cpu": "x", "argv": ["vr", "--db=postgresql://h/db?user=u&password=s3cret&sslmode=require"]}
-    assert wording.provenance(stored) == {
-        "cpu": "x", "argv": ["vr", "--db=postgresql://h/db?user=u&password=***&sslmode=require"],
-    }  # fmt: skip
-    assert wording.provenance({"cpu": "x"}) == {"cpu": "x"}
-    plain = ["vr", "run", "package.module:Class", "--db", "postgresql://u@h/db", "--db", "sqlite:///a.db"]
-    assert wording.provenance({"argv": plain})["argv"] == plain
+def test_a_command_line_can_be_typed_again() -> None:
+    argv = ["/usr/bin/vr", "runs", "list", "--where", "lr>1"]
+    assert wording.command(argv) == "vr runs list --where 'lr>1'"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.request import open_store, threads_each
 from vrcli.errors import UsageError, nearest
@@ -44,7 +45,7 @@ class CompareSession:
     seeds: int
     jobs: int
     threads: int | None
-    database: str
+    database: Location
     data_dir: Path | None
     tune: bool
     quiet: bool

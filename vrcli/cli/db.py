@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from db.location import Location
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
 from vrcli.cli.runs import open_existing
@@ -15,7 +16,7 @@ app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_ma
 
 
 @app.command("info")
-def info(database: str = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
+def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """Show the schema's revision, what is stored, and its size."""
     req.check_format(format)
     from vrcli.cli.console import say
@@ -34,7 +35,7 @@ def info(database: str = req.DB, format: str = req.FORMAT, debug: bool = req.DEB
 
 
 @app.command("check")
-def check(database: str = req.DB, debug: bool = req.DEBUG) -> None:
+def check(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Check the database; exit code 1 where something is wrong."""
     from vrcli.cli.console import say
 
@@ -51,7 +52,7 @@ def check(database: str = req.DB, debug: bool = req.DEBUG) -> None:
 def backup(
     path: Path = typer.Argument(help="file to write"),
     force: bool = typer.Option(False, "--force", help="replace a file that is there, an earlier backup too"),
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Copy the database to a file, also while runs are writing to it."""
@@ -67,7 +68,7 @@ def backup(
 
 
 @app.command("upgrade")
-def upgrade(database: str = req.DB, debug: bool = req.DEBUG) -> None:
+def upgrade(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Bring an older database to this version's schema, after a backup."""
     from db.store import Store
     from vrcli.cli.console import say

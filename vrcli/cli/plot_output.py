@@ -16,6 +16,7 @@ from vrcli.output import Target
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from db.location import Location
     from vrcli.report.figure_style import Plot
     from vrcli.report.figure_text import Page
 
@@ -40,7 +41,7 @@ class Output:
     data: Path | None
     show: bool
     force: bool
-    database: str
+    database: Location
     log: bool | None = None
 
     def check(self) -> None:

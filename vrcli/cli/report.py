@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from db.location import Location, masked
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
@@ -88,7 +89,7 @@ def report(
     format: str | None = FORMAT,
     output: Path | None = OUTPUT,
     force: bool = req.FORCE,
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Print task x optimizer: best validation loss, test loss, seeds and budget (trials x epochs).
@@ -111,7 +112,7 @@ def report(
         make(chosen, wish, target, database)
 
 
-def make(chosen: Filter, wish: Wish, output: Target | None, database: str) -> None:
+def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) -> None:
     """Read the runs and write the table, or the page."""
     import sys
 
@@ -174,7 +175,7 @@ def write_page(store: Store, found: Sequence[RunRecord], output: Target, wish: W
     if not found:
         notice(EMPTY)
         return
-    write(store, found, output, metrics=list(wish.metrics), command=command(sys.argv))
+    write(store, found, output, metrics=list(wish.metrics), command=command(list(map(masked, sys.argv))))
 
 
 # -- what was asked for -----------------------------------------------------------------------------------------------

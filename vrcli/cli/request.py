@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from db.location import Location
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def check_tag(given: str | None) -> str | None:
 
 # Options that several commands share.
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
-DB = typer.Option("vr.db", "--db", envvar="VR_DB", help="database file, or an SQLAlchemy URL")
+DB: Any = typer.Option(
+    "vr.db", "--db", envvar="VR_DB", parser=Location, metavar="TEXT", help="database file, or an SQLAlchemy URL"
+)
 FORMAT = typer.Option("text", "--format", help="text or json")
 PRESET = typer.Option(None, "--preset", help="named configuration of the task [default: quick]", show_default=False)
 SEED = typer.Option(None, "--seed", help="seed of weights, data order and noise [default: 0]", show_default=False)
@@ -64,7 +67,7 @@ def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> No
         raise UsageError(f"--format {given} is not one of {', '.join(accepted)}{nearest(given, accepted)}")
 
 
-def open_store(database: str, mode: Literal["create", "write"] = "create") -> Store:
+def open_store(database: Location, mode: Literal["create", "write"] = "create") -> Store:
     """The database for writing; what opening it did on the user's behalf is said."""
     from db.store import Store
     from vrcli.cli.console import notice

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from db.location import Location
 from vrcli.cli import filters, runs_diff, runs_export, runs_manage
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
@@ -35,7 +36,7 @@ def list_runs(
     where: list[str] = filters.WHERE,
     since: str | None = filters.SINCE,
     limit: int = typer.Option(50, "--limit", "-n", min=1, help="at most this many, newest first"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -105,7 +106,7 @@ def show(
     metric: list[str] = typer.Option([], "--metric", help="curves to plot [default: training and validation loss]"),
     samples: Path | None = typer.Option(None, "--samples", help="write the run's newest picture to this file"),
     force: bool = req.FORCE,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -133,13 +134,13 @@ def show(
 def shown_json(store: Store, record: RunRecord, metrics: list[str]) -> dict[str, Any]:
     """What `vr runs show --format json` prints, as plain JSON values."""
     from vrcli.report.flat import as_json
-    from vrcli.report.wording import json_number, provenance
+    from vrcli.report.wording import json_number
 
     curves = {
         name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
         for (_, name), curve in store.curves([record.id], metrics or None).items()
     }
-    return {**as_json(record), "provenance": provenance(record.provenance), "curves": curves}
+    return {**as_json(record), "provenance": record.provenance, "curves": curves}
 
 
 def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
@@ -282,7 +283,7 @@ def write_picture(store: Store, record: RunRecord, target: Target) -> None:
         part.write_bytes(store.artifact(record.id, newest.name))
 
 
-def open_existing(database: str, mode: Literal["read", "write"] = "read") -> Store:
+def open_existing(database: Location, mode: Literal["read", "write"] = "read") -> Store:
     """A database that is there, for reading or writing.
 
     Raises:
@@ -290,7 +291,7 @@ def open_existing(database: str, mode: Literal["read", "write"] = "read") -> Sto
     """
     from db.store import Store
 
-    if "://" not in database and not Path(database).exists():
+    if database.path is not None and not database.path.exists():
         raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
     return Store.open(database, mode="read") if mode == "read" else req.open_store(database, mode="write")
 

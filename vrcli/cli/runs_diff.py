@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -24,7 +25,7 @@ def diff(
     second: str = typer.Argument(metavar="RUN", help="number or name of another"),
     metric: list[str] = typer.Option([], "--metric", metavar="NAME", help="only these curves; repeat for several"),
     all: bool = typer.Option(False, "--all", help="also what is equal"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:

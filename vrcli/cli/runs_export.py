@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.errors import UsageError, nearest, no_curve
@@ -48,7 +49,7 @@ def export(
     sweep: list[str] = filters.SWEEP,
     where: list[str] = filters.WHERE,
     since: str | None = filters.SINCE,
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Write runs with their curves for other programs.
@@ -148,7 +149,7 @@ def place(target: Any, output: Path, store: Store, format: str, *, force: bool) 
 
     from vrcli.output import Folder, Target
 
-    database = None if store.location.path is None else str(store.location.path)
+    database = store.location
     if hasattr(target, "owns"):
         to: Target = Folder(output, database=database, force=force, kind=f"an export to {format}", owns=target.owns)
     else:

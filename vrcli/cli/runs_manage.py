@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -26,7 +28,7 @@ _ENDED_WELL = ("completed", "diverged")
 def rm(
     refs: list[str] = typer.Argument(metavar="RUN", help="numbers or names of runs"),
     yes: bool = typer.Option(False, "--yes", "-y", help="do not ask"),
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Remove runs with their curves, results and files; asks first."""
@@ -50,7 +52,7 @@ def rm(
 def tag(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     word: str | None = typer.Argument(None, metavar="[WORD]", help="the tag; without one it is taken away"),
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Change the word that a run is found by (--tag)."""
@@ -69,7 +71,7 @@ def tag(
 def rerun(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     debug: bool = req.DEBUG,
@@ -85,7 +87,7 @@ def rerun(
 def retry(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run that failed or was interrupted"),
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     debug: bool = req.DEBUG,
@@ -98,7 +100,7 @@ def retry(
     again(ref, database, data_dir, format=format, quiet=quiet, retry=True)
 
 
-def again(ref: str, database: str, data_dir: Path | None, *, format: str, quiet: bool, retry: bool) -> None:
+def again(ref: str, database: Location, data_dir: Path | None, *, format: str, quiet: bool, retry: bool) -> None:
     """Train a stored run's spec once more; compare its curves with the stored ones."""
     req.check_format(format)
     from vrcli.cli.console import say
@@ -199,7 +201,7 @@ def task_of(stored: RunRecord) -> type[Task[Any]]:
     except UnknownTask:
         for word in stored.provenance.get("argv", []):
             with suppress(UnknownTask):
-                if ":" in word and (found := load(word)).name == stored.task:
+                if re.fullmatch(r"[\w.]+:\w+", word) and (found := load(word)).name == stored.task:
                     return found
         raise
 

@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.cli import sweep_display as display
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.request import open_store, threads_each
@@ -44,7 +45,7 @@ class Session:
     trials: int
     jobs: int
     threads: int | None
-    database: str
+    database: Location
     data_dir: Path | None = None
     new: bool = False
     tune: bool = True
@@ -190,7 +191,7 @@ class Session:
         from db.store import EmptyDatabase, Store
         from vrcli.sweep import ledger
 
-        if "://" not in self.database and not Path(self.database).exists():
+        if self.database.path is not None and not self.database.path.exists():
             return {}
         try:
             store = Store.open(self.database, mode="read")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -27,7 +28,7 @@ REF = typer.Argument(help="id or name of a sweep")
 def list_sweeps(
     task: str | None = typer.Option(None, "--task", help="only this task"),
     opt: str | None = typer.Option(None, "--opt", help="only this optimizer"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -71,7 +72,7 @@ def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
 def show(
     ref: str = REF,
     top: int = typer.Option(5, "--top", min=1, help="how many of the best trials"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -145,7 +146,7 @@ def resume(
     retry_failed: bool = typer.Option(False, "--retry-failed", help="do the trials that failed again, too"),
     threads: int | None = req.THREADS,
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,
@@ -179,7 +180,7 @@ def resume(
 
 
 @app.command("stop")
-def stop(ref: str = REF, database: str = req.DB, debug: bool = req.DEBUG) -> None:
+def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
     from vrcli.cli.console import say
     from vrcli.sweep import ledger
@@ -198,7 +199,7 @@ def export(
     format: str = typer.Option("csv", "--format", help="csv or json"),
     output: Path | None = typer.Option(None, "--output", "-o", help="file [default: stdout]", show_default=False),
     force: bool = req.FORCE,
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a sweep's trials as a table, one row each."""

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from vrcli import __version__
-from vrcli.secret import masked
 
 _LIBRARIES = (
     *("torch", "torchvision", "numpy", "pillow", "datasets", "scikit-learn"),
@@ -24,9 +23,12 @@ _LIBRARIES = (
 
 
 def collect(device: torch.device, threads: int, *, malloc_tuned: bool) -> dict[str, Any]:
-    """Versions, hardware, repository state and command line of this process, as plain JSON values."""
+    """Versions, hardware, repository state and command line of this process, as plain JSON values.
+
+    The store keeps it without passwords.
+    """
     return {
-        "argv": masked(sys.argv),
+        "argv": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": _library_versions(),
@@ -88,15 +90,42 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+#: A stranger's repository may name programs that git would run. With these it runs none of its own.
+_NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_NO_ACCESS = {
+    "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_TERMINAL_PROMPT": "0",
+}  # fmt: skip
+
+
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and dirty flag of the repository around `folder`, or None where there is none."""
+    """Commit and dirty flag of the repository around `folder`, or None where there is none.
+
+    Nothing that the repository's configuration names is executed, and changes inside submodules are not looked for.
+    """
 
     def git(*words: str) -> str | None:
+        command, env = ["git", "--no-pager", *_NO_PROGRAMS, *words], {**os.environ, **_NO_ACCESS}
         try:
-            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=5)
+            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=5)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return None if commit is None else {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+    if commit is None:
+        return None
+    filters = _own_filters(git("config", "--show-scope", "--name-only", "--get-regexp", r"^filter\.") or "")
+    return {"commit": commit, "dirty": bool(git(*filters, "status", "--porcelain", "--ignore-submodules=dirty"))}
+
+
+def _own_filters(listed: str) -> list[str]:
+    """What turns off the content filters that a repository itself defines; those of the user and the system stay.
+
+    Args:
+        listed: by line, where an entry of git's configuration stands, and its name.
+    """
+    words = []
+    for scope, _, name in (line.partition("\t") for line in listed.splitlines()):
+        if scope not in ("system", "global", "command"):
+            words += ["-c", f"{name}={'false' if name.endswith('.required') else ''}"]
+    return words

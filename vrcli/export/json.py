@@ -20,13 +20,13 @@ def paths(path: Path) -> tuple[Path, ...]:
 def write(runs: Selection, to: Target) -> Written:
     """Write the file, one line a run."""
     from vrcli.report.flat import as_json
-    from vrcli.report.wording import json_number, provenance
+    from vrcli.report.wording import json_number
 
     points = 0
     with to.part() as part, part.open("w", encoding="utf-8") as file:
         separator = "["
         for record, curves in runs.each():
-            body = as_json(record) | {"provenance": provenance(record.provenance)}
+            body = as_json(record) | {"provenance": record.provenance}
             body["curves"] = {
                 name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
                 for name, curve in curves.items()

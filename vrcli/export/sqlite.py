@@ -5,7 +5,6 @@ Runs that have not ended are left out: they would be half.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,6 @@ from db.store import Store
 from vrcli.errors import UsageError
 from vrcli.export.selection import Selection, Written
 from vrcli.output import Target, journals, remove
-from vrcli.report.wording import provenance
 
 
 def paths(path: Path) -> tuple[Path, ...]:
@@ -38,7 +36,6 @@ def write(runs: Selection, to: Target) -> Written:
                     runs.store, ids=[record.id for record in runs.records], advance=lambda: runs.advance()
                 )
             with closing(sqlite3.connect(part)) as single:
-                _mask(single)
                 # One file that can be carried away, without the journal beside it that write-ahead logging needs.
                 single.execute("PRAGMA journal_mode = DELETE")
         finally:
@@ -48,16 +45,6 @@ def write(runs: Selection, to: Target) -> Written:
     left = (f"left out: {done.running} still running",) if done.running else ()
     lines = (*left, f"open it with: vr runs list --db {to.path}   or: sqlite3 {to.path} 'SELECT * FROM v_best'")
     return Written(paths(to.path), done.points, len(done.added), lines)
-
-
-def _mask(database: sqlite3.Connection) -> None:
-    """Take passwords out of recorded command lines, down to the bytes of the file."""
-    database.execute("PRAGMA secure_delete = ON")
-    for id, text in database.execute("SELECT id, provenance FROM runs").fetchall():
-        stored = json.loads(text)
-        if (shown := provenance(stored)) != stored:
-            database.execute("UPDATE runs SET provenance = ? WHERE id = ?", (json.dumps(shown), id))
-    database.commit()
 
 
 def give_up(to: Target) -> None:

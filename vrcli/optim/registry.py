@@ -8,7 +8,6 @@ found, since what it needs is read off the class: its attributes `capabilities` 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from tasks.importing import in_working_directory, installed
 from vrcli.errors import UsageError, nearest
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
@@ -123,9 +123,9 @@ def load(row: Row) -> type[torch.optim.Optimizer]:
 
 
 def _import(row: Row, target: str) -> Any:
-    module, _, attribute = target.partition(":")
+    find = in_working_directory if row.name == row.target else installed
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return find(target)
     except Exception as error:  # whatever a third party's module raises, the user sees one line
         if row.origin == ZOO_ORIGIN and isinstance(error, ModuleNotFoundError):
             raise UsageError(f"{row.name} comes with the extra 'zoo': pip install 'vrcli[zoo]'") from error

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vrcli.report import wording
 from vrcli.report.groups import flat_settings
 from vrcli.report.types import TIMINGS, Run
 
@@ -112,7 +111,7 @@ def compare(a: Run, b: Run, curves_a: Mapping[str, Series], curves_b: Mapping[st
     return RunDifference(
         identity=tuple(Difference(name, getattr(a, name, None), getattr(b, name, None)) for name in _SAME),
         settings=pairs(flat_settings(a.spec), flat_settings(b.spec)),
-        provenance=pairs(*(flatten(wording.provenance(run.provenance)) for run in (a, b))),
+        provenance=pairs(*(flatten(run.provenance) for run in (a, b))),
         results=pairs(a.results, b.results),
         curves=tuple(
             compare_curves(name, curves_a.get(name), curves_b.get(name))

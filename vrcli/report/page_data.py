@@ -29,7 +29,7 @@ from vrcli.report.runs_table import settings_texts
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
 from vrcli.report.types import Column, Known, NamedRun, Row, Section, section_of
-from vrcli.report.wording import counted, duration, number, provenance
+from vrcli.report.wording import counted, duration, number
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
 DRAWN_AT_ONCE = 10
@@ -338,7 +338,7 @@ def _details(run: PageRun, work: _Work) -> dict[str, Any]:
         "command": work.source.commands.get(run.id, ""),
         "settings": {name: values for name, values in parts.items() if values},
         "results": {name: _result(value) for name, value in sorted(run.results.items())},
-        "provenance": provenance(run.provenance),
+        "provenance": dict(run.provenance),
         "curves": work.own_curves.get(run.id, []),
         "diverged": run.status == "diverged",
     }

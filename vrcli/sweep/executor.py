@@ -179,7 +179,8 @@ class LocalExecutor:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self.make, theirs), daemon=True)
-        process.start()
+        with _safe_path():
+            process.start()
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
@@ -216,6 +217,24 @@ class LocalExecutor:
             worker.process.join()
 
 
+#: Keeps Python from putting the working directory first on `sys.path`, where any file would hide a module of that name.
+_SAFE_PATH = "PYTHONSAFEPATH"
+_OURS = "of a worker"
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Interpreters that start meanwhile begin without the working directory; they are given the path of this one."""
+    if os.environ.get(_SAFE_PATH):
+        yield
+        return
+    os.environ[_SAFE_PATH] = _OURS
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+
+
 def _why(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "its process was killed, most likely because memory ran out"
@@ -228,6 +247,8 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     """The life of a worker: jobs in, messages out, until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the controller decides
         signal.signal(number, signal.SIG_IGN)
+    if os.environ.get(_SAFE_PATH) == _OURS:
+        del os.environ[_SAFE_PATH]  # what a task starts is its own affair
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # the controller's stdout is for results
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.errors import UsageError, VrError
 from vrcli.sweep.executor import Executor, Refused, Work, run_all
 
@@ -42,7 +43,7 @@ class PairedJob:
 class PairedWorkshop:
     """Makes the work of one worker process; it can be pickled."""
 
-    database: str
+    database: Location
     data_dir: Path | None = None
     tune: bool = True
 

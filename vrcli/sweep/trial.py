@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.sweep.axes import Params
 from vrcli.sweep.definition import Definition
 from vrcli.sweep.executor import CodeChanged, Refused, Work
@@ -79,7 +80,7 @@ class Outcome:
 class Workshop:
     """Makes the work of one worker process: everything in it can be pickled."""
 
-    database: str
+    database: Location
     data_dir: Path | None = None
     tune: bool = True
 
@@ -93,7 +94,7 @@ class Workshop:
 class _Bench:
     """Runs the jobs of one worker; data and imports stay between them."""
 
-    def __init__(self, database: str, data_dir: Path | None, tuned: bool) -> None:
+    def __init__(self, database: Location, data_dir: Path | None, tuned: bool) -> None:
         from vrcli.engine.prepare import DataCache
 
         self.database, self.data_dir, self.tuned = database, data_dir, tuned
