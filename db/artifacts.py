@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from db import schema
-from db.errors import StoreError
-from db.records import ArtifactRecord
-from db.runs import Runs
+from vrcli.db import schema
+from vrcli.db.errors import StoreError
+from vrcli.db.records import ArtifactRecord
+from vrcli.db.runs import Runs
 
 
 class Artifacts(Runs):

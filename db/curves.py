@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
-from db import schema
-from db.connection import among, fetch
-from db.errors import StoreError
-from db.records import Curve
-from db.runs import Runs, many
+from vrcli.db import schema
+from vrcli.db.connection import among, fetch
+from vrcli.db.errors import StoreError
+from vrcli.db.records import Curve
+from vrcli.db.runs import Runs, many
 
 _SQLITE_INSERT = """
 INSERT INTO points (run_id, metric_id, step, value, kind) VALUES (?, ?, ?, ?, ?)

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from db import schema
-from db.connection import fetch
-from db.errors import StoreError
-from db.runs import Runs, is_dead
-from db.versions import copy_sqlite
+from vrcli.db import schema
+from vrcli.db.connection import fetch
+from vrcli.db.errors import StoreError
+from vrcli.db.runs import Runs, is_dead
+from vrcli.db.versions import copy_sqlite
 
 _REFERENCES = (
     *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),

@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from db import schema
-from db.artifacts import Artifacts
-from db.curves import Curves
-from db.location import masked_provenance
-from db.records import MergeReport
-from db.runs import insert_named, many
-from db.sweeps import Sweeps
+from vrcli.db import schema
+from vrcli.db.artifacts import Artifacts
+from vrcli.db.curves import Curves
+from vrcli.db.location import masked_provenance
+from vrcli.db.records import MergeReport
+from vrcli.db.runs import insert_named, many
+from vrcli.db.sweeps import Sweeps
 
 Row = dict[str, Any]
 _UNFINISHED = ("interrupted", "failed")

@@ -45,7 +45,7 @@ class RunRecord:
         group: what the runs of one command share.
         heartbeat_at: when the run last wrote anything.
         finished_at: None while running.
-        process: what tells this process from a later one with the same pid, see `db.liveness`.
+        process: what tells this process from a later one with the same pid, see `vrcli.db.liveness`.
         error: why the run failed or diverged, in one line.
         spec_json: the complete configuration as JSON, read as `spec`.
         provenance_json: versions, machine and command line as JSON, read as `provenance`.

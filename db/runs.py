@@ -14,12 +14,12 @@ from uuid import uuid4
 from sqlalchemy import Column, Connection, Select, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db import liveness, names, schema
-from db.connection import MOST_PARAMETERS, Database, among, fetch, stream
-from db.errors import StoreError
-from db.location import masked_provenance
-from db.records import FINISHED, RunRecord, join_value, split_value
-from db.versions import lock
+from vrcli.db import liveness, names, schema
+from vrcli.db.connection import MOST_PARAMETERS, Database, among, fetch, stream
+from vrcli.db.errors import StoreError
+from vrcli.db.location import masked_provenance
+from vrcli.db.records import FINISHED, RunRecord, join_value, split_value
+from vrcli.db.versions import lock
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}

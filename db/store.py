@@ -16,12 +16,12 @@ from typing import Literal, Self
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import schema, versions
-from db.errors import EmptyDatabase, StoreError
-from db.location import Location
-from db.maintenance import Maintenance
-from db.merge import Merge
-from db.versions import Upgrade
+from vrcli.db import schema, versions
+from vrcli.db.errors import EmptyDatabase, StoreError
+from vrcli.db.location import Location
+from vrcli.db.maintenance import Maintenance
+from vrcli.db.merge import Merge
+from vrcli.db.versions import Upgrade
 
 __all__ = ["EmptyDatabase", "Store", "StoreError"]
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
-from db import liveness, schema
-from db.errors import StoreError
-from db.records import ENDED, SWEEP_STATUSES, SweepRecord, TrialRecord, join_value, split_value
-from db.runs import Runs, as_json, insert_named, many
+from vrcli.db import liveness, schema
+from vrcli.db.errors import StoreError
+from vrcli.db.records import ENDED, SWEEP_STATUSES, SweepRecord, TrialRecord, join_value, split_value
+from vrcli.db.runs import Runs, as_json, insert_named, many
 
 # In the order of the records' fields.
 _RENAMED = {"key": "definition_key", "settings_json": "settings", "params_json": "params"}

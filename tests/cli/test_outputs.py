@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from db.store import Store
+from vrcli.db.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commands import Place, places
@@ -54,7 +54,7 @@ def test_the_walk_finds_the_commands_that_write() -> None:
 @pytest.fixture
 def filled(vr: Callable[..., Any], searched: pd.DataFrame, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """`vr` beside a database whose journal is in use, with sweeps, curves and a picture."""
-    from vrcli.sweep.definition import Definition
+    from vrcli.search.definition import Definition
 
     definition = Definition(
         task="cnn", preset="quick", optimizer="adamw", explicit={}, settings={}, space={}, origins={}, seeds=(0,),

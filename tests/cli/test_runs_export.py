@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 
 def test_the_runs_asked_for_are_written(vr, stored, tmp_path):

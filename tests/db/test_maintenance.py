@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from db import schema
-from db.records import RunRecord
-from db.store import Store, StoreError
+from vrcli.db import schema
+from vrcli.db.records import RunRecord
+from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
 

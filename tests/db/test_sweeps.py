@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 
-from db import schema
-from db.records import ENDED, SweepRecord
-from db.store import Store, StoreError
+from vrcli.db import schema
+from vrcli.db.records import ENDED, SweepRecord
+from vrcli.db.store import Store, StoreError
 
 DEFINITION = {
     "task": "cnn",
@@ -199,7 +199,7 @@ def test_a_silent_trial_elsewhere_is_reclaimed_after_hours_only(store: Store, sw
 def test_a_sweep_has_one_living_driver(store: Store, sweep: SweepRecord, url: str) -> None:
     take_over = f"""
 import sys
-from db.store import Store, StoreError
+from vrcli.db.store import Store, StoreError
 with Store.open(sys.argv[1]) as store:
     try:
         store.resume_sweep({sweep.id})
@@ -223,7 +223,7 @@ with Store.open(sys.argv[1]) as store:
 
 _WORKER = """
 import sys
-from db.store import Store, StoreError
+from vrcli.db.store import Store, StoreError
 url, sweep_id = sys.argv[1], int(sys.argv[2])
 with Store.open(url) as store:
     while True:
@@ -260,7 +260,7 @@ def test_processes_share_a_sweep_without_losing_or_repeating_a_trial(url: str) -
 
 _DRIVER = """
 import sys, time
-from db.store import Store
+from vrcli.db.store import Store
 url, sweep_id = sys.argv[1], int(sys.argv[2])
 with Store.open(url) as store:
     store.resume_sweep(sweep_id)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from db.store import Store
 from vrcli.cli.app import app
+from vrcli.db.store import Store
 
 HERE = Path(__file__).parent
 OLD = HERE.parent / "db" / "assets" / "schema_0001.db"
@@ -130,7 +130,7 @@ def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: 
 
 
 def _trials(database: Path) -> int:
-    from db.errors import StoreError
+    from vrcli.db.errors import StoreError
 
     try:
         with Store.open(database, mode="read") as store:

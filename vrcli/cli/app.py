@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from db.location import masked_line
 from vrcli import __version__
 from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
 from vrcli.cli.settings import ParserError
+from vrcli.db.location import masked_line
 from vrcli.errors import VrError
 
 app = typer.Typer(
@@ -94,9 +94,9 @@ def _exit_code(error: Exception) -> int | None:
         return error.exit_code
     # Errors of the packages below, which do not know this one; their classes carry the code or mean bad usage.
     kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
-    if kinds & {("db.store", "StoreError"), ("db.errors", "StoreError")}:
+    if kinds & {("vrcli.db.store", "StoreError"), ("vrcli.db.errors", "StoreError")}:
         return int(getattr(error, "exit_code", 2))
-    if kinds & {("tasks.base", "TaskError"), ("tasks.registry", "UnknownTask")}:
+    if kinds & {("vrcli.tasks.base", "TaskError"), ("vrcli.tasks.registry", "UnknownTask")}:
         return 2
     return None
 

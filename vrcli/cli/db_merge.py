@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.records import MergeReport
-    from db.store import Store
+    from vrcli.db.records import MergeReport
+    from vrcli.db.store import Store
 
 
 def merge(
@@ -54,7 +54,7 @@ def own(database: Location, dry_run: bool) -> Iterator[Store]:
     """The database that takes the runs; one that is not there is made, but not for a rehearsal."""
     import tempfile
 
-    from db.store import Store
+    from vrcli.db.store import Store
 
     if dry_run and database.path is not None:
         if not database.path.exists():
@@ -76,8 +76,8 @@ def opened(other: Location, store: Store) -> Iterator[Store]:
     """
     import tempfile
 
-    from db.store import Store
-    from db.versions import copy_sqlite
+    from vrcli.db.store import Store
+    from vrcli.db.versions import copy_sqlite
 
     path = other.path
     if path is None:
@@ -102,7 +102,7 @@ def opened(other: Location, store: Store) -> Iterator[Store]:
 
 def is_older(location: Location) -> bool:
     """Whether an SQLite file has an earlier schema of vr's."""
-    from db import schema, versions
+    from vrcli.db import schema, versions
 
     location.check_file("read")
     engine = location.engine(read_only=True)

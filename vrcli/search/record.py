@@ -1,0 +1,241 @@
+"""Sweeps in the store: finding the one a command means, claiming it, and its trials as the controller wants them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from vrcli.db import liveness
+from vrcli.db.records import RunRecord, SweepRecord, TrialRecord
+from vrcli.db.store import Store, StoreError
+from vrcli.errors import UsageError
+from vrcli.execute.trial import Outcome
+from vrcli.identity import changes
+from vrcli.search.axes import Params
+from vrcli.search.definition import Definition
+from vrcli.study.tune import Trial
+
+#: How long workers of a controller that was killed may take to notice and end.
+ORPHAN_S = 30.0
+_HEARTBEAT_S = 60.0
+_LOOK_S = 2.0
+
+
+class StoreLedger:
+    """The trials of one stored sweep; the controller's `Ledger`.
+
+    Attributes:
+        definition: what it searches.
+        total: how many trials it is to have.
+    """
+
+    def __init__(self, store: Store, record: SweepRecord) -> None:
+        self.store, self.record = store, record
+        self.definition = Definition.of(record.settings)
+        self._ids: dict[int, int] = {}
+        self._looked = self._beaten = time.monotonic()
+
+    @property
+    def id(self) -> int:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def status(self) -> str:
+        return self.record.status
+
+    @property
+    def answers(self) -> bool:
+        """Whether the process that drives it is alive, as far as can be told from here."""
+        process = liveness.Process(self.record.host, self.record.pid, self.record.process)
+        return not liveness.is_dead(process, self.record.updated_at, datetime.now(UTC))
+
+    @property
+    def total(self) -> int:
+        return self.record.trials
+
+    @property
+    def created_at(self) -> datetime:
+        return self.record.created_at
+
+    # -- the controller's calls ---------------------------------------------------------------------------------------
+
+    def trials(self) -> Sequence[Trial]:
+        records = self.store.trials(self.id)
+        self._ids = {record.number: record.id for record in records}
+        runs: dict[int, list[RunRecord]] = {}
+        for run in reversed(self.store.runs(sweep=self.id)):
+            if run.trial_id is not None:
+                runs.setdefault(run.trial_id, []).append(run)
+        found = [(self._trial(record, runs.get(record.id, [])), record) for record in records]
+        found.sort(key=lambda pair: (pair[1].finished_at is None, pair[1].finished_at or pair[1].created_at))
+        return [trial for trial, _ in found]
+
+    def add(self, number: int, params: Params) -> None:
+        record = self.store.add_trial(self.id, self.definition.optimizer, params)
+        if record.number != number:
+            raise StoreError(f"sweep {self.name} got trial {record.number} from another process; {number} was expected")
+        self._ids[number] = record.id
+
+    def start(self, number: int) -> None:
+        self.store.start_trial(self._ids[number])
+
+    def release(self, number: int) -> None:
+        self.store.finish_trial(self._ids[number], "interrupted")
+        self.store.reclaim_trials(self.id)
+
+    def close(self, number: int, outcome: Outcome) -> None:
+        self.store.finish_trial(
+            self._ids[number], outcome.status, value=outcome.value, epochs=len(outcome.losses) or None,
+            error=outcome.error,
+        )  # fmt: skip
+
+    def links(self, number: int) -> Mapping[str, Any]:
+        return {"sweep_id": self.id, "trial_id": self._ids[number]}
+
+    def confirm_links(self, number: int) -> Mapping[str, Any]:
+        return {"sweep_id": self.id, "group": f"{self.name}-confirm-{number}"}
+
+    def confirmed(self) -> int:
+        """How many runs there are of its best settings on fresh seeds."""
+        ended = ("completed", "diverged")
+        runs = self.store.runs(sweep=self.id, optimizer=self.definition.optimizer, status=ended, results=())
+        return sum(run.trial_id is None for run in runs)
+
+    def told_to_stop(self) -> bool:
+        """Whether `vr sweeps stop` was called; also says, once in a while, that this process is alive."""
+        now = time.monotonic()
+        if now - self._beaten > _HEARTBEAT_S:
+            self._beaten = now
+            self.store.heartbeat_sweep(self.id)
+        if now - self._looked < _LOOK_S:
+            return False
+        self._looked = now
+        return self.store.sweep(self.id).status == "stopped"
+
+    def leave(self, status: str) -> None:
+        """Say how the sweep stands, unless it was told to stop."""
+        if self.store.sweep(self.id).status == "running":
+            self.record = self.store.set_sweep_status(self.id, status)
+
+    def _trial(self, record: TrialRecord, runs: Sequence[RunRecord]) -> Trial:
+        ended = record.state not in ("pending", "running", "interrupted")
+        last = {run.seed: run for run in runs}
+        run_ids = tuple(last[seed].id for seed in self.definition.seeds if seed in last)
+        losses: tuple[float, ...] = ()
+        if ended and run_ids and self.definition.prune != "none":
+            losses = self._losses(run_ids[0])
+        state = record.state if ended else "running"
+        return Trial(record.number, record.params, state, record.value, record.error, losses, run_ids)
+
+    def _losses(self, run_id: int) -> tuple[float, ...]:
+        """The run's objective per epoch."""
+        from vrcli.tasks.registry import load
+
+        name = f"val_{load(self.definition.task).metrics[0].name}"
+        curve = self.store.curves([run_id], [name]).get((run_id, name))
+        return () if curve is None else tuple(curve.values)
+
+
+def key_of(definition: Definition) -> str:
+    """What the store knows a definition by: equal where nothing differs that a trial could notice."""
+    body = {name: value for name, value in definition.plain().items() if name not in ("explicit", "origins")}
+    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def books(store: Store, *, task: str | None = None, optimizer: str | None = None) -> list[StoreLedger]:
+    """Stored sweeps, the newest first."""
+    found = [StoreLedger(store, record) for record in store.sweeps(task=task)]
+    return [book for book in found if optimizer in (None, book.definition.optimizer)]
+
+
+def book(store: Store, ref: str) -> StoreLedger:
+    """The sweep of this number or name."""
+    return StoreLedger(store, store.sweep(ref))
+
+
+def count(book: StoreLedger) -> int:
+    """How many of its trials have ended."""
+    return sum(trial.status != "running" for trial in book.trials())
+
+
+def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | None:
+    """The stored sweep that a command with this definition goes on with, or None to begin one.
+
+    Args:
+        new: begin one although another, unfinished sweep of the same task and optimizer has other settings. One that
+            differs in its code only never stands in the way: see `superseded`.
+
+    Raises:
+        UsageError: there is such a sweep; what differs is named.
+    """
+    found = store.find_sweep(key_of(definition))
+    if found is not None:
+        return StoreLedger(store, found)
+    if new:
+        return None
+    for other in books(store, task=definition.task, optimizer=definition.optimizer):
+        alike = (other.definition.preset, other.definition.dataset) == (definition.preset, definition.dataset)
+        if not alike or _only_code(other, definition):
+            continue
+        if (done := count(other)) < other.total and other.status != "completed":
+            raise UsageError(
+                f"sweep {other.id} ({definition.optimizer}, {done}/{other.total} trials) began with other settings: "
+                f"{'; '.join(other.definition.differences(definition))}; --new begins another beside it"
+            )
+    return None
+
+
+def superseded(store: Store, definition: Definition) -> str:
+    """What to say where a sweep begins only because a stored one ran other code; empty where that is not so."""
+    if store.find_sweep(key_of(definition)) is not None:
+        return ""
+    for other in books(store, task=definition.task, optimizer=definition.optimizer):
+        if _only_code(other, definition):
+            code = ", ".join(changes(other.definition.code, definition.code))
+            done = f"{count(other)}/{other.total} trials"
+            return f"sweep {other.id} ({definition.optimizer}, {done}) is of other code ({code}); another begins"
+    return ""
+
+
+def _only_code(book: StoreLedger, definition: Definition) -> bool:
+    return not replace(book.definition, code=definition.code).differences(definition)
+
+
+def enter(store: Store, definition: Definition, total: int, *, new: bool = False) -> StoreLedger:
+    """The sweep of a command, claimed for this process.
+
+    Raises:
+        UsageError: see `match`.
+        StoreError: another process runs it, or it has a larger total.
+    """
+    found = match(store, definition, new=new)
+    if found is None:
+        return StoreLedger(store, store.create_sweep(definition.plain(), key=key_of(definition), trials=total))
+    return claim(store, found, total)
+
+
+def claim(store: Store, book: StoreLedger, total: int, *, retry_failed: bool = False) -> StoreLedger:
+    """Take over a stored sweep whose process is gone; its open trials are to be done again.
+
+    Args:
+        retry_failed: the failed ones too.
+    """
+    record = store.resume_sweep(book.id, trials=total)
+    end = time.monotonic() + ORPHAN_S
+    while True:
+        store.reclaim_trials(book.id, failed=retry_failed)
+        busy = store.trials(book.id, state="running")
+        if not busy:
+            return StoreLedger(store, record)
+        if time.monotonic() > end:
+            raise StoreError(f"trial {busy[0].number} of sweep {book.name} is still run by process {busy[0].pid}")
+        time.sleep(0.05)
