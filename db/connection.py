@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -171,28 +171,22 @@ class Database:
         self.location = location
         self.label = location.label
         self.read_only = read_only
-        self._engine = engine
-        self._is_sqlite = engine.dialect.name == "sqlite"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
 
     def close(self) -> None:
         """Give all connections back; the last one to leave an SQLite file folds its journal into it."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout."""
-        options = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         with self._transaction(options) as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         """A short transaction that alone may write (SQLite), or locks the rows it changes (PostgreSQL)."""
         if self.read_only:
             raise StoreError(f"{self.label} is opened for reading only")
@@ -201,9 +195,9 @@ class Database:
 
     @contextmanager
     def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
-        driver = self._engine.dialect.loaded_dbapi  # whose errors come from cursors that are used directly
+        driver = self.engine.dialect.loaded_dbapi  # whose errors come from cursors that are used directly
         try:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except (DBAPIError, driver.Error) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error

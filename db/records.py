@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from db import liveness
+
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
 FINISHED = RUN_STATUSES[1:]
 SWEEP_STATUSES = ("running", "completed", "interrupted", "stopped")
@@ -79,6 +81,11 @@ class RunRecord:
     sweep_id: int | None
     trial_id: int | None
     results: Mapping[str, float]
+
+    @property
+    def answers(self) -> bool:
+        """Whether the process that runs it is alive, as far as can be told from here."""
+        return liveness.answers(self.host, self.pid, self.process, self.heartbeat_at)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -160,6 +167,11 @@ class SweepRecord:
     host: str
     pid: int
     process: str
+
+    @property
+    def answers(self) -> bool:
+        """Whether the process that drives it is alive, as far as can be told from here."""
+        return liveness.answers(self.host, self.pid, self.process, self.updated_at)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

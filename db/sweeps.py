@@ -12,9 +12,11 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from db import liveness, schema
+from db.connection import Database
 from db.errors import StoreError
 from db.records import ENDED, SWEEP_STATUSES, SweepRecord, TrialRecord, join_value, split_value
-from db.runs import Runs, as_json, insert_named, many
+from db.rows import as_json, insert_named, many, this_process
+from db.runs import Runs
 
 # In the order of the records' fields.
 _RENAMED = {"key": "definition_key", "settings_json": "settings", "params_json": "params"}
@@ -24,10 +26,18 @@ _LATEST_RUN = select(func.max(schema.runs.c.id)).where(schema.runs.c.trial_id ==
 _DEFINITION_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint")
 
 
-class Sweeps(Runs):
-    """The part of the store about sweeps and trials."""
+class Sweeps:
+    """The sweeps of a database and their trials.
 
-    def create_sweep(self, settings: Mapping[str, Any], *, key: str, trials: int) -> SweepRecord:
+    Args:
+        database: open.
+        runs: of the same database.
+    """
+
+    def __init__(self, database: Database, runs: Runs) -> None:
+        self._database, self._runs = database, runs
+
+    def create(self, settings: Mapping[str, Any], *, key: str, trials: int) -> SweepRecord:
         """Record a new sweep, driven by this process.
 
         Args:
@@ -40,16 +50,16 @@ class Sweeps(Runs):
             StoreError: a sweep of this definition is there already.
         """
         now = datetime.now(UTC)
-        row = {name: settings.get(name) for name in _DEFINITION_COLUMNS} | _driver()
+        row = {name: settings.get(name) for name in _DEFINITION_COLUMNS} | this_process()
         row |= {"uuid": uuid4().hex, "definition_key": key, "status": "running", "trials": trials}
         row |= {"settings": as_json("the sweep", settings), "created_at": now, "updated_at": now}
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             found = connection.scalar(select(schema.sweeps.c.name).where(schema.sweeps.c.definition_key == key))
             if found is not None:
-                raise StoreError(f"{self.label} has this sweep already: {found}")
+                raise StoreError(f"{self._database.label} has this sweep already: {found}")
             return self._sweep(connection, insert_named(connection, schema.sweeps, row))
 
-    def resume_sweep(self, sweep_id: int, *, trials: int | None = None) -> SweepRecord:
+    def resume(self, sweep_id: int, *, trials: int | None = None) -> SweepRecord:
         """Go on with a sweep in this process.
 
         Args:
@@ -58,42 +68,42 @@ class Sweeps(Runs):
         Raises:
             StoreError: a living process drives it, or the budget would shrink.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             sweep = self._sweep(connection, sweep_id, lock=True)
-            mine = liveness.current() == liveness.Process(sweep.host, sweep.pid, sweep.process)
-            if sweep.status == "running" and not mine and not _driver_is_dead(sweep, datetime.now(UTC)):
+            mine = this_process() == {"host": sweep.host, "pid": sweep.pid, "process": sweep.process}
+            if sweep.status == "running" and not mine and sweep.answers:
                 raise StoreError(f"sweep {sweep.name} is being run by process {sweep.pid} on {sweep.host}")
             if trials is not None and trials < sweep.trials:
                 raise StoreError(f"sweep {sweep.name} has {sweep.trials} trials, which cannot become {trials}")
-            self._change_sweep(connection, sweep_id, status="running", trials=trials or sweep.trials, **_driver())
+            self._change_sweep(connection, sweep_id, status="running", trials=trials or sweep.trials, **this_process())
             return self._sweep(connection, sweep_id)
 
-    def set_sweep_status(self, sweep_id: int, status: str) -> SweepRecord:
+    def set_status(self, sweep_id: int, status: str) -> SweepRecord:
         """Say how the sweep stands; `stopped` asks the process that drives it to stop."""
         if status not in SWEEP_STATUSES:
             raise StoreError(f"{status!r} is no status of a sweep; those are {', '.join(SWEEP_STATUSES)}")
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             self._change_sweep(connection, sweep_id, status=status)
             return self._sweep(connection, sweep_id)
 
-    def heartbeat_sweep(self, sweep_id: int) -> None:
+    def heartbeat(self, sweep_id: int) -> None:
         """Say that the process that drives the sweep is alive."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             self._change_sweep(connection, sweep_id)
 
-    def find_sweep(self, key: str) -> SweepRecord | None:
+    def find(self, key: str) -> SweepRecord | None:
         """The sweep of this definition."""
         query = select(*_SWEEP_COLUMNS).where(schema.sweeps.c.definition_key == key)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query).one_or_none()
             return None if row is None else SweepRecord(*row)
 
-    def sweep(self, ref: int | str) -> SweepRecord:
+    def get(self, ref: int | str) -> SweepRecord:
         """The sweep of this number or name."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return self._sweep(connection, ref)
 
-    def sweeps(
+    def select(
         self,
         *,
         task: str | Iterable[str] | None = None,
@@ -105,19 +115,8 @@ class Sweeps(Runs):
         for name, value in {"task": task, "status": status}.items():
             if value is not None:
                 query = query.where(schema.sweeps.c[name].in_(many(value)))
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [SweepRecord(*row) for row in connection.execute(query.limit(limit))]
-
-    def searched(self) -> list[tuple[int, str, int | None, str, str, datetime]]:
-        """Sweep, optimizer, trial, status, spec_id and begin of every run made for a sweep, the oldest first.
-
-        A run that confirms a sweep has no trial.
-        """
-        table = schema.runs.c
-        columns = (table.sweep_id, table.optimizer, table.trial_id, table.status, table.spec_id, table.created_at)
-        with self._reading() as connection:
-            rows = connection.execute(select(*columns).where(table.sweep_id.is_not(None)).order_by(table.created_at))
-            return [tuple(row) for row in rows]
 
     def add_trial(self, sweep_id: int, optimizer: str, params: Mapping[str, Any]) -> TrialRecord:
         """Record the next point of an optimizer, pending.
@@ -128,7 +127,7 @@ class Sweeps(Runs):
         row: dict[str, Any] = {"uuid": uuid4().hex, "sweep_id": sweep_id, "optimizer": optimizer, "attempt": 0}
         row |= {"params": as_json("the trial", params), "state": "pending", "created_at": datetime.now(UTC)}
         of_optimizer = (schema.trials.c.sweep_id == sweep_id) & (schema.trials.c.optimizer == optimizer)
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             sweep = self._sweep(connection, sweep_id, lock=True)
             number = connection.scalar(
                 select(func.coalesce(func.max(schema.trials.c.number) + 1, 0)).where(of_optimizer)
@@ -144,9 +143,9 @@ class Sweeps(Runs):
         """Record that this process begins a pending trial; only one of several that try succeeds."""
         now = datetime.now(UTC)
         begun = {"state": "running", "started_at": now, "heartbeat_at": now, "finished_at": None, "error": None}
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             self._change_trial(
-                connection, trial_id, "pending", **begun, **_driver(), attempt=schema.trials.c.attempt + 1
+                connection, trial_id, "pending", **begun, **this_process(), attempt=schema.trials.c.attempt + 1
             )
             return self._trial(connection, trial_id)
 
@@ -171,13 +170,13 @@ class Sweeps(Runs):
             raise StoreError(f"{state!r} is no way for a trial to end; those are {', '.join(ENDED)}")
         number, kind = (None, None) if value is None else split_value(float(value))
         ended = {"state": state, "value": number, "kind": kind, "epochs": epochs, "error": error}
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             self._change_trial(connection, trial_id, "running", **ended, finished_at=datetime.now(UTC))
             return self._trial(connection, trial_id)
 
     def trial(self, trial_id: int) -> TrialRecord:
         """The trial of this id."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return self._trial(connection, trial_id)
 
     def trials(
@@ -192,7 +191,7 @@ class Sweeps(Runs):
         for name, value in {"optimizer": optimizer, "state": state}.items():
             if value is not None:
                 query = query.where(schema.trials.c[name].in_(many(value)))
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query.order_by(schema.trials.c.optimizer, schema.trials.c.number))
             return [_trial_record(row) for row in rows]
 
@@ -212,13 +211,12 @@ class Sweeps(Runs):
         query = _select_trials().where(schema.trials.c.state.in_(states))
         if sweep_id is not None:
             query = query.where(schema.trials.c.sweep_id == sweep_id)
-        self.mark_interrupted()
-        now = datetime.now(UTC)
-        with self._writing() as connection:
+        self._runs.mark_interrupted()
+        with self._database.writing() as connection:
             rows = connection.execute(query.order_by(schema.trials.c.id).with_for_update(of=schema.trials)).all()
             found = [_trial_record(row) for row in rows]
             training = set(connection.scalars(select(schema.runs.c.trial_id).where(schema.runs.c.status == "running")))
-            ids = [trial.id for trial in found if trial.id not in training and _is_over(trial, now)]
+            ids = [trial.id for trial in found if trial.id not in training and _is_over(trial)]
             connection.execute(
                 update(schema.trials)
                 .where(schema.trials.c.id.in_(ids))
@@ -226,16 +224,14 @@ class Sweeps(Runs):
             )
             return [self._trial(connection, id) for id in ids]
 
-    def mark_interrupted(self) -> list[int]:
-        """Mark running runs, and sweeps, whose process is gone as interrupted; say which runs."""
-        now = datetime.now(UTC)
-        for sweep in self.sweeps(status="running"):
-            if _driver_is_dead(sweep, now):
+    def mark_interrupted(self) -> None:
+        """Mark running sweeps whose process is gone as interrupted."""
+        for sweep in self.select(status="running"):
+            if not sweep.answers:
                 same = (schema.sweeps.c.id == sweep.id) & (schema.sweeps.c.process == sweep.process)
                 still = same & (schema.sweeps.c.status == "running")
-                with self._writing() as connection:
+                with self._database.writing() as connection:
                     connection.execute(update(schema.sweeps).where(still).values(status="interrupted"))
-        return super().mark_interrupted()
 
     def _sweep(self, connection: Connection, ref: int | str, *, lock: bool = False) -> SweepRecord:
         table = schema.sweeps
@@ -248,7 +244,7 @@ class Sweeps(Runs):
         names = connection.scalars(select(table.c.name)).all()
         near = difflib.get_close_matches(str(ref), names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; it has {len(names)}" if names else "; it has none yet"
-        raise StoreError(f"{self.label} has no sweep {ref}{hint}")
+        raise StoreError(f"{self._database.label} has no sweep {ref}{hint}")
 
     def _change_sweep(self, connection: Connection, sweep_id: int, **changes: Any) -> None:
         statement = update(schema.sweeps).where(schema.sweeps.c.id == sweep_id)
@@ -258,7 +254,7 @@ class Sweeps(Runs):
     def _trial(self, connection: Connection, trial_id: int) -> TrialRecord:
         row = connection.execute(_select_trials().where(schema.trials.c.id == trial_id)).one_or_none()
         if row is None:
-            raise StoreError(f"{self.label} has no trial {trial_id}")
+            raise StoreError(f"{self._database.label} has no trial {trial_id}")
         return _trial_record(row)
 
     def _change_trial(self, connection: Connection, trial_id: int, state: str, /, **changes: Any) -> None:
@@ -272,20 +268,10 @@ class Sweeps(Runs):
         self._change_sweep(connection, trial.sweep_id)
 
 
-def _driver() -> dict[str, Any]:
-    process = liveness.current()
-    return {"host": process.host, "pid": process.pid, "process": process.token}
-
-
-def _driver_is_dead(sweep: SweepRecord, now: datetime) -> bool:
-    return liveness.is_dead(liveness.Process(sweep.host, sweep.pid, sweep.process), sweep.updated_at, now)
-
-
-def _is_over(trial: TrialRecord, now: datetime) -> bool:
+def _is_over(trial: TrialRecord) -> bool:
     if trial.state != "running" or trial.host is None or trial.pid is None or trial.heartbeat_at is None:
         return True
-    process = liveness.Process(trial.host, trial.pid, trial.process or "")
-    return liveness.is_dead(process, trial.heartbeat_at, now)
+    return not liveness.answers(trial.host, trial.pid, trial.process or "", trial.heartbeat_at)
 
 
 def _select_trials() -> Select[Any]:

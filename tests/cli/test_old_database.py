@@ -52,7 +52,7 @@ def test_a_run_that_lacks_settings_is_not_trained(vr, old, words):
     expected = "cannot be trained by this version: task_settings, training, optimizer_settings, threads not recorded"
     assert done.err == f"vr: run {words[1]} {expected}\n"
     with Store.open(old, mode="read") as store:
-        assert len(store.runs()) == 5
+        assert len(store.runs.select()) == 5
 
 
 def test_event_files_of_it(vr, old, tmp_path):

@@ -151,13 +151,13 @@ def test_an_old_database_is_upgraded_with_everything_in_it(old: Path) -> None:
         (problem,) = store.check()
         assert problem.startswith("run 5: recorded as running")
         assert _shape(str(old))["differences"] == []
-        run = store.run(2)
+        run = store.runs.get(2)
         assert math.isnan(run.results["best_val_loss"])
         assert run.results["test_loss"] == math.inf
         assert run.spec["settings"] == {"lr": 0.002, "betas": [0.9, 0.999]}
-        assert str(store.curves(2)[2, "val_loss"].values.tolist()) == "[1.0, nan, inf, -inf]"
-        assert store.artifact(2, "notes.txt").decode() == "größer"
-        assert [run.status for run in store.runs(status=["completed", "running"])] == ["running", "completed"]
+        assert str(store.curves.read(2)[2, "val_loss"].values.tolist()) == "[1.0, nan, inf, -inf]"
+        assert store.artifacts.read(2, "notes.txt").decode() == "größer"
+        assert [run.status for run in store.runs.select(status=["completed", "running"])] == ["running", "completed"]
     assert Store.upgrade(old).backup is None
 
 
@@ -165,8 +165,8 @@ def test_opening_an_old_database_upgrades_it_and_says_so(old: Path) -> None:
     with Store.open(old) as store:
         (notice,) = store.notices
         assert f"was upgraded from schema 1 to {int(schema.SCHEMA)}; a copy from before is" in notice
-        assert store.run(5).status == "interrupted"  # of another host, and silent for long
-        store.resume_run(5)
+        assert store.runs.get(5).status == "interrupted"  # of another host, and silent for long
+        store.runs.resume(5)
     (copy,) = old.parent.glob("old.schema1-*.db")
     assert str(copy) in notice
     with Store.open(old) as store:

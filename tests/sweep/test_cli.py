@@ -38,12 +38,12 @@ def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
     assert "vradam     4/4" in done.err
     assert "\x1b" not in done.out + done.err
     with Store.open("vr.db", mode="read") as store:
-        sweeps = store.sweeps()
+        sweeps = store.sweeps.select()
         assert [s.status for s in sweeps] == ["completed"] * 2
         for sweep in sweeps:
-            trials = store.trials(sweep.id)
+            trials = store.sweeps.trials(sweep.id)
             assert [t.number for t in trials] == [0, 1, 2, 3]
-            runs = {run.id: run for run in store.runs(sweep=sweep.id)}
+            runs = {run.id: run for run in store.runs.select(sweep=sweep.id)}
             for trial in trials:
                 run = runs[trial.run_id]
                 assert run.results["best_val_loss"] == trial.value
@@ -81,9 +81,9 @@ def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
 def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr, inline):
     assert vr("sweep", *VALLEY, "--trials", 2, "--search", "sobol", "--preset", "smoke").code == 0
     with Store.open("vr.db") as store:
-        store.set_sweep_status(1, "interrupted")
-        store.resume_sweep(1, trials=3)
-        store.set_sweep_status(1, "interrupted")
+        store.sweeps.set_status(1, "interrupted")
+        store.sweeps.resume(1, trials=3)
+        store.sweeps.set_status(1, "interrupted")
     changed = ("--trials", 3, "--search", "sobol", "--preset", "smoke", "--epochs", 2)
     refused = vr("sweep", *VALLEY, *changed)
     assert refused.code == 2
@@ -100,7 +100,7 @@ def test_a_trial_that_kills_its_worker_does_not_stop_a_sweep(vr):
     done = vr("sweep", *VALLEY, "--trials", 3, *wish)
     assert done.code == 0, done.err
     with Store.open("vr.db", mode="read") as store:
-        trials = store.trials(1)
+        trials = store.sweeps.trials(1)
     assert {t.state for t in trials} == {"completed", "failed"}
     for trial in trials:
         assert trial.state == ("failed" if trial.params["trouble"] else "completed")
@@ -111,9 +111,9 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
     done = vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
     assert done.code == 0, done.err
     with Store.open("vr.db", mode="read") as store:
-        trials = store.trials(1)
+        trials = store.sweeps.trials(1)
         for trial in trials:
-            run = store.run(trial.run_id)
+            run = store.runs.get(trial.run_id)
             assert trial.state == run.status == ("failed" if trial.params["trouble"] else "completed")
     assert {t.state for t in trials} == {"completed", "failed"}
     lines = vr("sweeps", "show", 1).out.splitlines()
@@ -128,14 +128,14 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
 def test_failed_trials_are_done_again_when_their_cause_is_mended(vr, inline, monkeypatch):
     vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
     with Store.open("vr.db", mode="read") as store:
-        before = store.trials(1)
+        before = store.sweeps.trials(1)
     failed = [trial.number for trial in before if trial.state == "failed"]
     assert failed
     monkeypatch.setenv("VALLEY_MENDED", "1")
     assert vr("sweeps", "resume", "1").code == 0
     assert vr("sweeps", "resume", "1", "--retry-failed").code == 0
     with Store.open("vr.db", mode="read") as store:
-        after = store.trials(1)
+        after = store.sweeps.trials(1)
     assert [trial.state for trial in after] == ["completed"] * 4
     assert [trial.params for trial in after] == [trial.params for trial in before]
     assert [trial.attempt for trial in after] == [2 if trial.number in failed else 1 for trial in before]
@@ -201,7 +201,7 @@ def test_pruned_trials_are_marked(vr, inline):
     (found,) = json.loads(done.out)["sweeps"]
     assert found["statuses"].get("pruned", 0) >= 1
     with Store.open("vr.db", mode="read") as store:
-        pruned = store.trials(1, state="pruned")
+        pruned = store.sweeps.trials(1, state="pruned")
     assert all(trial.epochs < 5 and "stopped after epoch" in trial.error for trial in pruned)
     report = vr("report")
     assert f"{len(pruned)} trials of 1 sweep: stopped early (--prune)" in report.err
@@ -279,7 +279,7 @@ def test_a_sweep_outlives_its_runs(vr, inline):
     assert vr("sweep", *wish, "--trials", 2, "--confirm-seeds", 1).code == 0
     before = json.loads(vr("sweeps", "show", 1, "--format", "json").out)
     with Store.open("vr.db", mode="read") as store:
-        runs = [run.id for run in store.runs(sweep=1)]
+        runs = [run.id for run in store.runs.select(sweep=1)]
     done = vr("runs", "rm", *runs, "--yes")
     assert done.code == 0, done.err
     assert f"a trial of sweep {before['name']}" in done.err
@@ -292,8 +292,8 @@ def test_a_sweep_outlives_its_runs(vr, inline):
         done = vr("sweeps", *words)
         assert done.code == 0, (words, done.err)
     with Store.open("vr.db") as store:
-        store.resume_sweep(1, trials=3)
-        store.set_sweep_status(1, "interrupted")
+        store.sweeps.resume(1, trials=3)
+        store.sweeps.set_status(1, "interrupted")
         assert store.check() == []
     resumed = vr("sweeps", "resume", 1, "--threads", 1, "--format", "json")
     assert resumed.code == 0, resumed.err

@@ -246,7 +246,7 @@ class CompareSession:
 
         with Store.open(self.database, mode="read") as store:
             searches = {
-                name: [(t.state, t.value) for t in store.trials(one["id"]) if t.state not in _OPEN]
+                name: [(t.state, t.value) for t in store.sweeps.trials(one["id"]) if t.state not in _OPEN]
                 for name, one in self.sweeps.items()
             }
         return best_of_k_lines(searches, self.task.metrics[0].name)
@@ -261,7 +261,7 @@ class CompareSession:
         lines = [f"to {name.replace('_', ' ')} {self.target:g}"]
         with Store.open(self.database, mode="read") as store:
             for optimizer, runs in groups.items():
-                curves = store.curves([run.id for run in runs], [name, "wall_s", "epoch"])
+                curves = store.curves.read([run.id for run in runs], [name, "wall_s", "epoch"])
                 texts = []
                 for x, unit in ((None, "steps"), ("epoch", "epochs"), ("wall_s", "s")):
                     pairs: list[tuple[Sequence[float], Sequence[float]]] = []

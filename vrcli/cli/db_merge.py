@@ -59,7 +59,7 @@ def own(database: str, dry_run: bool) -> Iterator[Store]:
             with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
                 yield store
             return
-        if is_older(path):
+        if Store.is_older(path):
             Store.open(path, mode="read").close()  # refuses it: opening it for writing would upgrade it
     with req.open_store(database) as store:
         yield store
@@ -72,10 +72,7 @@ def opened(other: str, store: Store) -> Iterator[Store]:
     Raises:
         UsageError: it is not there, or is the very database that it would be merged into.
     """
-    import tempfile
-
     from db.store import Store
-    from db.versions import copy_sqlite
 
     path = None if "://" in other else Path(other).expanduser()
     if path is None:
@@ -84,34 +81,10 @@ def opened(other: str, store: Store) -> Iterator[Store]:
         return
     if not path.exists():
         raise UsageError(f"there is no database {other}")
-    if store.location.path is not None and store.location.path.exists() and path.samefile(store.location.path):
+    if store.path is not None and store.path.exists() and path.samefile(store.path):
         raise UsageError(f"{other} is the database that it would be merged into; --db names another")
-    if not is_older(path):
-        with Store.open(path, mode="read") as source:
-            yield source
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy_sqlite(path, copy)
-        Store.upgrade(copy)
-        with Store.open(copy, mode="read") as source:
-            yield source
-
-
-def is_older(path: Path) -> bool:
-    """Whether an SQLite file has an earlier schema of vr's."""
-    from db import schema, versions
-    from db.connection import Location
-
-    location = Location(path)
-    location.check_file("read")
-    engine = location.engine(read_only=True)
-    try:
-        with engine.connect() as connection:
-            found = versions.revision(connection, location.label)
-        return found is not None and int(found) < int(schema.SCHEMA)
-    finally:
-        engine.dispose()
+    with Store.reading(path) as source:
+        yield source
 
 
 def copy(store: Store, source: Store, dry_run: bool) -> MergeReport:

@@ -87,9 +87,9 @@ def check_output(path: Path, flag: str = "--output", database: str | None = None
 
 def _belongs_to(path: Path, database: str) -> bool:
     """Whether a file is an SQLite database or one of those that SQLite keeps beside it, by whatever name."""
-    from db.connection import Location
+    from db.store import Store
 
-    file = Location(database).path
+    file = Store.file_of(database)
     if file is None:
         return False
     for ending in ("", "-wal", "-shm", "-journal"):

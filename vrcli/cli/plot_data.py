@@ -184,7 +184,7 @@ def metrics_of(store: Store, runs: Sequence[RunRecord], asked: Sequence[str], de
     Raises:
         UsageError: none of the runs has such a curve.
     """
-    known = store.metrics([run.id for run in runs])
+    known = store.curves.metrics([run.id for run in runs])
     drawable = [name for name in known if name not in POSITIONS.values()]
     found: list[str] = []
     for name in asked:
@@ -207,7 +207,7 @@ def curves(store: Store, runs: Sequence[RunRecord], metrics: Sequence[str], x: s
     from vrcli.report.curves import rescaled
 
     axis = POSITIONS.get(x)
-    stored = store.curves([run.id for run in runs], [*metrics, *([axis] if axis else [])])
+    stored = store.curves.read([run.id for run in runs], [*metrics, *([axis] if axis else [])])
     found: dict[tuple[int, str], Arrays] = {}
     for (run, metric), curve in stored.items():
         if metric not in metrics:

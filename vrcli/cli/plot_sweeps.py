@@ -28,9 +28,9 @@ def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str |
         UsageError: an optimizer or preset that none of them has, a sweep of another preset, or too many for one
             figure.
     """
-    stored = store.sweeps()
+    stored = store.sweeps.select()
     tasks = [word for word in dict.fromkeys(words) if word in {sweep.task for sweep in stored}]
-    found = {sweep.id: sweep for sweep in (store.sweep(word) for word in words if word not in tasks)}
+    found = {sweep.id: sweep for sweep in (store.sweeps.get(word) for word in words if word not in tasks)}
     _check_preset(preset, stored, list(found.values()))
     pool = [sweep for sweep in stored if preset is None or sweep.preset == preset]
     for members in [[s for s in pool if s.task == task] for task in tasks] or [pool] * (not words):
@@ -115,7 +115,7 @@ def trials_of(
     from vrcli.cli.plot_data import curves
     from vrcli.report.sweep_figures import Trial as Drawn
 
-    everything = store.trials(sweep.id)
+    everything = store.sweeps.trials(sweep.id)
     records = [trial for trial in everything if trial.run_id in runs and _tells(trial)]
     read = curves(store, [runs[trial.run_id] for trial in records if trial.run_id is not None], [metric], x)
     found = []

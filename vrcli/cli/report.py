@@ -139,7 +139,7 @@ def needed(store: Store, wish: Wish, output: Path | None) -> list[str] | None:
     if asked or (output is not None and wish.format == "html"):
         return None
     usual = ("best_val_", "test_", "val_accuracy", "val_perplexity")
-    return [name for name in store.metric_names() if name.startswith(usual)]
+    return [name for name in store.runs.metric_names() if name.startswith(usual)]
 
 
 @contextmanager
@@ -248,7 +248,7 @@ def _sweeps(runs: Iterable[RunRecord]) -> set[int]:
 
 def stopped_early(store: Store, sweeps: Iterable[int]) -> dict[int, set[int]]:
     """The trials that were pruned, by sweep; of sweeps that have some."""
-    found = {sweep: {trial.id for trial in store.trials(sweep, state="pruned")} for sweep in sweeps}
+    found = {sweep: {trial.id for trial in store.sweeps.trials(sweep, state="pruned")} for sweep in sweeps}
     return {sweep: trials for sweep, trials in found.items() if trials}
 
 
@@ -264,13 +264,13 @@ def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
     from vrcli.report.selection import Searches
 
     ended: dict[tuple[int, str], list[datetime]] = defaultdict(list)
-    for sweep in sweeps if sweeps is not None else [sweep.id for sweep in store.sweeps()]:
-        for trial in store.trials(sweep):
+    for sweep in sweeps if sweeps is not None else [sweep.id for sweep in store.sweeps.select()]:
+        for trial in store.sweeps.trials(sweep):
             if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
                 ended[sweep, trial.optimizer].append(trial.finished_at)
     confirmed: set[tuple[int, str]] = set()
     specs: dict[str, datetime] = {}
-    for id, optimizer, trial_id, status, spec, begun in store.searched():
+    for id, optimizer, trial_id, status, spec, begun in store.runs.searched():
         if trial_id is not None:
             specs.setdefault(spec, begun)
         elif status in FINISHED:

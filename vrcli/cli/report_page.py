@@ -70,7 +70,7 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
         selection=selection,
         searches=searches_of(store, runs),
         commands=commands_of(runs),
-        read=lambda ids, names: store.curves(ids, names),
+        read=lambda ids, names: store.curves.read(ids, names),
         known=known,
         columns=[Column.of(name, known) for name in metrics],
         pruned=frozenset(run.id for run in finished if run.sweep_id in stopped),
@@ -90,11 +90,11 @@ def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
 
     found = []
     for id, optimizer in sorted({(run.sweep_id, run.optimizer) for run in runs if run.sweep_id is not None}):
-        sweep = store.sweep(id)
+        sweep = store.sweeps.get(id)
         section = (sweep.task, sweep.dataset or "", sweep.dataset_fingerprint or "", sweep.preset or "")
         trials = [
             Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
-            for t in store.trials(id, optimizer=optimizer)
+            for t in store.sweeps.trials(id, optimizer=optimizer)
         ]
         search = Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials)
         command = best_command(sweep.settings, search.best.params) if search.best else ""

@@ -105,11 +105,7 @@ def status_text(record: RunRecord) -> str:
     """A run's status; what is recorded as running although its process is gone is not answering."""
     if record.status != "running":
         return record.status
-    from datetime import UTC, datetime
-
-    from db.runs import is_dead
-
-    return "not answering" if is_dead(record, datetime.now(UTC)) else record.status
+    return record.status if record.answers else "not answering"
 
 
 @app.command("show")
@@ -128,7 +124,7 @@ def show(
     if samples is not None:
         filters.check_output(samples, "--samples", database)
     with open_existing(database) as store:
-        record = store.run(ref)
+        record = store.runs.get(ref)
         runs_export.check_metrics(store, [record], metric)
         if samples is not None:
             notice(f"wrote {write_picture(store, record, samples)}")
@@ -146,7 +142,7 @@ def shown_json(store: Store, record: RunRecord, metrics: list[str]) -> dict[str,
 
     curves = {
         name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
-        for (_, name), curve in store.curves([record.id], metrics or None).items()
+        for (_, name), curve in store.curves.read([record.id], metrics or None).items()
     }
     return {**as_json(record), "provenance": provenance(record.provenance), "curves": curves}
 
@@ -168,18 +164,18 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
     lines += ["", "settings"]
     lines += settings_lines(record.spec)
     lines += ["", "provenance", *provenance_lines(record)]
-    wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.metrics(record.id)]
-    curves = {name: curve for (_, name), curve in store.curves([record.id], wanted).items()}
+    wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.curves.metrics(record.id)]
+    curves = {name: curve for (_, name), curve in store.curves.read([record.id], wanted).items()}
     if curves:
         lines += [
             "",
             *plot({n: (list(c.steps), list(c.values)) for n, c in curves.items()}, x_label="step").splitlines(),
         ]
-    for artifact in store.artifacts(record.id):
+    for artifact in store.artifacts.select(record.id):
         hint = "   --samples FILE writes the newest" if artifact.media_type.startswith("image/") else ""
         lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
         if artifact.name.endswith(".txt"):
-            lines += store.artifact(record.id, artifact.name, step=artifact.step).decode().splitlines()
+            lines += store.artifacts.read(record.id, artifact.name, step=artifact.step).decode().splitlines()
     lines += ["", "repeat it with", f"  {command_of(record)}"]
     return lines
 
@@ -281,12 +277,12 @@ def write_picture(store: Store, record: RunRecord, path: Path) -> Path:
     Raises:
         UsageError: the run has none, or the file cannot be written.
     """
-    pictures = [a for a in store.artifacts(record.id) if a.media_type.startswith("image/")]
+    pictures = [a for a in store.artifacts.select(record.id) if a.media_type.startswith("image/")]
     if not pictures:
         raise UsageError(f"--samples: run {record.id} ({record.task}) has no pictures")
     newest = max(pictures, key=lambda a: a.step or 0)
     try:
-        path.write_bytes(store.artifact(record.id, newest.name))
+        path.write_bytes(store.artifacts.read(record.id, newest.name))
     except OSError as error:
         raise UsageError(f"--samples {path}: {error.strerror}") from None
     return path

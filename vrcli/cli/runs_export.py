@@ -97,7 +97,7 @@ def select(store: Store, refs: list[str], chosen: filters.Filter) -> list[RunRec
     Raises:
         UsageError: there are none, although the database has runs.
     """
-    wanted = {store.run(ref).id for ref in refs}
+    wanted = {store.runs.get(ref).id for ref in refs}
     found = [record for record in chosen.select(store) if not refs or record.id in wanted]
     if refs and not found:
         raise UsageError(f"none of the runs {', '.join(refs)} matches {chosen.words()}")
@@ -112,7 +112,7 @@ def check_metrics(store: Store, records: list[RunRecord], metrics: list[str]) ->
     """
     if not metrics:
         return
-    known = store.metrics([record.id for record in records])
+    known = store.curves.metrics([record.id for record in records])
     of = f"run {records[0].id}" if len(records) == 1 else "these runs"
     for name in metrics:
         if name not in known:
@@ -142,7 +142,7 @@ def check_target(target: Any, output: Path, store: Store, format: str, *, force:
     Raises:
         UsageError: says what is there.
     """
-    database = None if store.location.path is None else str(store.location.path)
+    database = None if store.path is None else str(store.path)
     for path in target.paths(output):
         if path.is_dir() and hasattr(target, "owns"):
             if not target.owns(path):

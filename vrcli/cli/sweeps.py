@@ -185,7 +185,7 @@ def stop(ref: str = REF, database: str = req.DB, debug: bool = req.DEBUG) -> Non
         book = ledger.book(store, ref)
         if book.status != "running":
             raise UsageError(f"sweep {book.id} is not running; it is {book.status}")
-        store.set_sweep_status(book.id, "stopped")
+        store.sweeps.set_status(book.id, "stopped")
     say(f"sweep {book.id} stops within seconds; go on with it:  vr sweeps resume {book.id}")
 
 

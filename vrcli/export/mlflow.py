@@ -118,11 +118,11 @@ def _add_numbers(client: Any, run_id: str, record: RunRecord, curves: Mapping[st
 
 def _add_files(runs: Selection, record: RunRecord, folder: Path) -> None:
     """The run's pictures and texts, where MLflow looks for them."""
-    for artifact in runs.store.artifacts(record.id):
+    for artifact in runs.store.artifacts.select(record.id):
         folder.mkdir(parents=True, exist_ok=True)
         name = Path(artifact.name)
         at = "" if artifact.step is None else f"-step{artifact.step}"
-        data = runs.store.artifact(record.id, artifact.name, step=artifact.step)
+        data = runs.store.artifacts.read(record.id, artifact.name, step=artifact.step)
         (folder / f"{name.stem}{at}{name.suffix}").write_bytes(data)
 
 

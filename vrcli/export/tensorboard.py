@@ -103,10 +103,10 @@ def _add_pictures(out: Any, runs: Selection, record: RunRecord, clock: Clock) ->
     from PIL import Image, UnidentifiedImageError
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    for artifact in runs.store.artifacts(record.id):
+    for artifact in runs.store.artifacts.select(record.id):
         if artifact.media_type != "image/png":
             continue
-        data = runs.store.artifact(record.id, artifact.name, step=artifact.step)
+        data = runs.store.artifacts.read(record.id, artifact.name, step=artifact.step)
         try:
             with Image.open(BytesIO(data)) as picture:
                 width, height = picture.size

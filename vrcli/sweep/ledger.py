@@ -6,10 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from db import liveness
 from db.records import RunRecord, SweepRecord, TrialRecord
 from db.store import Store, StoreError
 from vrcli.errors import UsageError
@@ -53,8 +52,7 @@ class StoreLedger:
     @property
     def answers(self) -> bool:
         """Whether the process that drives it is alive, as far as can be told from here."""
-        process = liveness.Process(self.record.host, self.record.pid, self.record.process)
-        return not liveness.is_dead(process, self.record.updated_at, datetime.now(UTC))
+        return self.record.answers
 
     @property
     def total(self) -> int:
@@ -67,10 +65,10 @@ class StoreLedger:
     # -- the controller's calls ---------------------------------------------------------------------------------------
 
     def trials(self) -> Sequence[Trial]:
-        records = self.store.trials(self.id)
+        records = self.store.sweeps.trials(self.id)
         self._ids = {record.number: record.id for record in records}
         runs: dict[int, list[RunRecord]] = {}
-        for run in reversed(self.store.runs(sweep=self.id)):
+        for run in reversed(self.store.runs.select(sweep=self.id)):
             if run.trial_id is not None:
                 runs.setdefault(run.trial_id, []).append(run)
         found = [(self._trial(record, runs.get(record.id, [])), record) for record in records]
@@ -78,20 +76,20 @@ class StoreLedger:
         return [trial for trial, _ in found]
 
     def add(self, number: int, params: Params) -> None:
-        record = self.store.add_trial(self.id, self.definition.optimizer, params)
+        record = self.store.sweeps.add_trial(self.id, self.definition.optimizer, params)
         if record.number != number:
             raise StoreError(f"sweep {self.name} got trial {record.number} from another process; {number} was expected")
         self._ids[number] = record.id
 
     def start(self, number: int) -> None:
-        self.store.start_trial(self._ids[number])
+        self.store.sweeps.start_trial(self._ids[number])
 
     def release(self, number: int) -> None:
-        self.store.finish_trial(self._ids[number], "interrupted")
-        self.store.reclaim_trials(self.id)
+        self.store.sweeps.finish_trial(self._ids[number], "interrupted")
+        self.store.sweeps.reclaim_trials(self.id)
 
     def close(self, number: int, outcome: Outcome) -> None:
-        self.store.finish_trial(
+        self.store.sweeps.finish_trial(
             self._ids[number], outcome.status, value=outcome.value, epochs=len(outcome.losses) or None,
             error=outcome.error,
         )  # fmt: skip
@@ -105,7 +103,7 @@ class StoreLedger:
     def confirmed(self) -> int:
         """How many runs there are of its best settings on fresh seeds."""
         ended = ("completed", "diverged")
-        runs = self.store.runs(sweep=self.id, optimizer=self.definition.optimizer, status=ended, results=())
+        runs = self.store.runs.select(sweep=self.id, optimizer=self.definition.optimizer, status=ended, results=())
         return sum(run.trial_id is None for run in runs)
 
     def told_to_stop(self) -> bool:
@@ -113,16 +111,16 @@ class StoreLedger:
         now = time.monotonic()
         if now - self._beaten > _HEARTBEAT_S:
             self._beaten = now
-            self.store.heartbeat_sweep(self.id)
+            self.store.sweeps.heartbeat(self.id)
         if now - self._looked < _LOOK_S:
             return False
         self._looked = now
-        return self.store.sweep(self.id).status == "stopped"
+        return self.store.sweeps.get(self.id).status == "stopped"
 
     def leave(self, status: str) -> None:
         """Say how the sweep stands, unless it was told to stop."""
-        if self.store.sweep(self.id).status == "running":
-            self.record = self.store.set_sweep_status(self.id, status)
+        if self.store.sweeps.get(self.id).status == "running":
+            self.record = self.store.sweeps.set_status(self.id, status)
 
     def _trial(self, record: TrialRecord, runs: Sequence[RunRecord]) -> Trial:
         ended = record.state not in ("pending", "running", "interrupted")
@@ -139,7 +137,7 @@ class StoreLedger:
         from tasks.registry import load
 
         name = f"val_{load(self.definition.task).metrics[0].name}"
-        curve = self.store.curves([run_id], [name]).get((run_id, name))
+        curve = self.store.curves.read([run_id], [name]).get((run_id, name))
         return () if curve is None else tuple(curve.values)
 
 
@@ -151,13 +149,13 @@ def key_of(definition: Definition) -> str:
 
 def books(store: Store, *, task: str | None = None, optimizer: str | None = None) -> list[StoreLedger]:
     """Stored sweeps, the newest first."""
-    found = [StoreLedger(store, record) for record in store.sweeps(task=task)]
+    found = [StoreLedger(store, record) for record in store.sweeps.select(task=task)]
     return [book for book in found if optimizer in (None, book.definition.optimizer)]
 
 
 def book(store: Store, ref: str) -> StoreLedger:
     """The sweep of this number or name."""
-    return StoreLedger(store, store.sweep(ref))
+    return StoreLedger(store, store.sweeps.get(ref))
 
 
 def count(book: StoreLedger) -> int:
@@ -174,7 +172,7 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     Raises:
         UsageError: there is such a sweep; what differs is named.
     """
-    found = store.find_sweep(key_of(definition))
+    found = store.sweeps.find(key_of(definition))
     if found is not None:
         return StoreLedger(store, found)
     if new:
@@ -198,7 +196,7 @@ def enter(store: Store, definition: Definition, total: int, *, new: bool = False
     """
     found = match(store, definition, new=new)
     if found is None:
-        return StoreLedger(store, store.create_sweep(definition.plain(), key=key_of(definition), trials=total))
+        return StoreLedger(store, store.sweeps.create(definition.plain(), key=key_of(definition), trials=total))
     return claim(store, found, total)
 
 
@@ -208,11 +206,11 @@ def claim(store: Store, book: StoreLedger, total: int, *, retry_failed: bool = F
     Args:
         retry_failed: the failed ones too.
     """
-    record = store.resume_sweep(book.id, trials=total)
+    record = store.sweeps.resume(book.id, trials=total)
     end = time.monotonic() + ORPHAN_S
     while True:
-        store.reclaim_trials(book.id, failed=retry_failed)
-        busy = store.trials(book.id, state="running")
+        store.sweeps.reclaim_trials(book.id, failed=retry_failed)
+        busy = store.sweeps.trials(book.id, state="running")
         if not busy:
             return StoreLedger(store, record)
         if time.monotonic() > end:

@@ -24,7 +24,7 @@ class TrialJob:
 
     Args:
         limits: by epoch, the best validation loss so far with which the first seed's run goes on.
-        links: what the runs belong to, as `Store.begin_run` takes them; runs with the same links and seed that have
+        links: what the runs belong to, as `Store.runs.begin` takes them; runs with the same links and seed that have
             ended are not repeated.
     """
 
@@ -167,13 +167,13 @@ class _Bench:
         except RunFailed:
             if watcher.record is None:
                 raise
-            failed: RunRecord = self.store.run(watcher.record.id)
+            failed: RunRecord = self.store.runs.get(watcher.record.id)
             return failed
 
     def earlier(self, job: TrialJob, seed: int) -> RunRecord | None:
         """A run of this trial and seed that ended, though the sweep was killed before it heard of it."""
         group, trial_id = job.links.get("group"), job.links.get("trial_id")
-        for run in self.store.runs(sweep=job.links["sweep_id"], group=group, status=("completed", "diverged")):
+        for run in self.store.runs.select(sweep=job.links["sweep_id"], group=group, status=("completed", "diverged")):
             if run.trial_id == trial_id and run.seed == seed:
                 found: RunRecord = run
                 return found
@@ -181,7 +181,7 @@ class _Bench:
 
     def curve(self, record: RunRecord, task: type[Task[Any]]) -> tuple[float, ...]:
         name = f"val_{task.metrics[0].name}"
-        found = self.store.curves([record.id], [name])
+        found = self.store.curves.read([record.id], [name])
         return tuple(found[record.id, name].values) if (record.id, name) in found else ()
 
 
