@@ -271,7 +271,7 @@ with Store.open(url) as store:
     while done < 12:
         pending = store.sweeps.trials(sweep_id, state="pending")
         place = {"place": len(store.sweeps.trials(sweep_id))}
-    trial = pending[0] if pending else store.sweeps.add_trial(sweep_id, "vradam", place)
+        trial = pending[0] if pending else store.sweeps.add_trial(sweep_id, "vradam", place)
         store.sweeps.start_trial(trial.id)
         run = store.runs.begin({"task": "cnn", "optimizer": "vradam"}, spec_id="s", provenance={}, trial_id=trial.id)
         time.sleep(0.02)
