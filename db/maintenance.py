@@ -16,8 +16,9 @@ from db.versions import copy_sqlite
 
 _REFERENCES = (
     *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),
-    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics"), ("trials", "sweep_id", "sweeps")),
-    *(("runs", "sweep_id", "sweeps"), ("runs", "trial_id", "trials")),
+    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics"), ("trials", "search_id", "searches")),
+    *(("runs", "sweep_id", "sweeps"), ("runs", "trial_id", "trials"), ("runs", "search_id", "searches")),
+    ("searches", "sweep_id", "sweeps"),
 )
 
 
@@ -83,7 +84,7 @@ def info(database: Database) -> dict[str, Any]:
         ((size, journal),) = fetch(connection, _SQLITE_FACTS if database.is_sqlite else _POSTGRES_FACTS, ())
         counts = {
             name: connection.scalar(select(func.count()).select_from(schema.metadata.tables[name]))
-            for name in ("metrics", "points", "artifacts", "sweeps", "trials")
+            for name in ("metrics", "points", "artifacts", "sweeps", "searches", "trials")
         }
     return {
         "database": database.label,

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from db import schema
+from db import facts, schema
 from db.connection import Database
 from db.curves import Curves, insert_curves
 from db.records import MergeReport
@@ -38,9 +38,12 @@ class _Tally:
     repeated: list[int] = field(default_factory=list)
     points: int = 0
     sweeps: list[int] = field(default_factory=list)
+    searches: list[int] = field(default_factory=list)
     trials: int = 0
     conflicting_trials: int = 0
     sweep_ids: dict[int, int] = field(default_factory=dict)
+    search_ids: dict[int, int] = field(default_factory=dict)
+    sweep_of: dict[int | None, int] = field(default_factory=dict)
     trial_ids: dict[int, int] = field(default_factory=dict)
 
     def report(self) -> MergeReport:
@@ -52,6 +55,7 @@ class _Tally:
             repeated=tuple(self.repeated),
             points=self.points,
             sweeps=tuple(self.sweeps),
+            searches=tuple(self.searches),
             trials=self.trials,
             conflicting_trials=self.conflicting_trials,
         )
@@ -79,13 +83,18 @@ def merge(
     wanted = None if ids is None else set(many(ids))
     with other.reading() as connection:
         runs = [row for row in _rows(connection, schema.runs) if wanted is None or row["id"] in wanted]
-        used = None if wanted is None else {row["sweep_id"] for row in runs}
-        sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in used]
-        sweep_ids = {row["id"] for row in sweeps}
-        trials = [row for row in _rows(connection, schema.trials) if row["sweep_id"] in sweep_ids]
+        used = None if wanted is None else {row["search_id"] for row in runs}
+        searches = [row for row in _rows(connection, schema.searches) if used is None or row["id"] in used]
+        search_ids, sweep_ids = {row["id"] for row in searches}, {row["sweep_id"] for row in searches}
+        sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in sweep_ids]
+        trials = [row for row in _rows(connection, schema.trials) if row["search_id"] in search_ids]
+        said = list(facts.read(connection).values())
     with suppress(_Undo), database.writing() as connection:
+        facts.add(connection, said)
         for row in sweeps:
             _merge_sweep(connection, row, tally)
+        for row in searches:
+            _merge_search(connection, row, tally)
         for row in trials:
             _merge_trial(connection, row, tally)
         if dry_run:
@@ -116,7 +125,8 @@ def _merge_run(connection: Connection, other: Database, row: Row, tally: _Tally,
     values = {name: value for name, value in row.items() if name != "id"}
     values["trial_id"] = tally.trial_ids.get(row["trial_id"])
     lost = row["trial_id"] is not None and values["trial_id"] is None
-    values["sweep_id"] = None if lost else tally.sweep_ids.get(row["sweep_id"])
+    values["search_id"] = None if lost else tally.search_ids.get(row["search_id"])
+    values["sweep_id"] = None if lost else tally.sweep_of.get(values["search_id"])
     if here:
         run_id = here.id
         _clear(connection, run_id, values)
@@ -159,30 +169,43 @@ def _clear(connection: Connection, run_id: int, values: Row) -> None:
 
 def _merge_sweep(connection: Connection, row: Row, tally: _Tally) -> None:
     table, there = schema.sweeps, row["id"]
-    here = connection.execute(select(table.c.id, table.c.trials).where(table.c.uuid == row["uuid"])).first()
+    here = connection.scalar(select(table.c.id).where(table.c.uuid == row["uuid"]))
+    if here is None:
+        values = {name: value for name, value in row.items() if name != "id"}
+        here = insert_named(connection, table, values, wanted=row["name"])
+        tally.sweeps.append(here)
+    tally.sweep_ids[there] = here
+
+
+def _merge_search(connection: Connection, row: Row, tally: _Tally) -> None:
+    table, there = schema.searches, row["id"]
+    query = select(table.c.id, table.c.sweep_id, table.c.trials).where(table.c.uuid == row["uuid"])
+    here = connection.execute(query).first()
     if here:
-        tally.sweep_ids[there] = here.id
+        tally.search_ids[there], tally.sweep_of[here.id] = here.id, here.sweep_id
         if row["trials"] > here.trials:
             connection.execute(update(table).where(table.c.id == here.id).values(trials=row["trials"]))
         return
     values = {name: value for name, value in row.items() if name != "id"}
+    values["sweep_id"] = tally.sweep_ids[row["sweep_id"]]
     if values["status"] == "running":
         values["status"] = "interrupted"  # over there
     if connection.scalar(select(table.c.id).where(table.c.definition_key == row["definition_key"])) is not None:
         # The same search was made here as well: its own is the one that the command finds again.
         values["definition_key"] = row["uuid"]
-    tally.sweep_ids[there] = insert_named(connection, table, values, wanted=row["name"])
-    tally.sweeps.append(tally.sweep_ids[there])
+    id = connection.scalars(insert(table).values(values).returning(table.c.id)).one()
+    tally.search_ids[there], tally.sweep_of[id] = id, values["sweep_id"]
+    tally.searches.append(id)
 
 
 def _merge_trial(connection: Connection, row: Row, tally: _Tally) -> None:
-    table, sweep_id = schema.trials, tally.sweep_ids[row["sweep_id"]]
-    place = (table.c.sweep_id == sweep_id) & (table.c.optimizer == row["optimizer"]) & (table.c.number == row["number"])
+    table, search_id = schema.trials, tally.search_ids[row["search_id"]]
+    place = (table.c.search_id == search_id) & (table.c.number == row["number"])
     here = connection.execute(select(table.c.id, table.c.uuid, table.c.state).where(place)).first()
     if here and here.uuid != row["uuid"]:
         tally.conflicting_trials += 1
         return
-    values = {name: value for name, value in row.items() if name != "id"} | {"sweep_id": sweep_id}
+    values = {name: value for name, value in row.items() if name != "id"} | {"search_id": search_id}
     if values["state"] == "running":
         values["state"] = "interrupted"  # to be done again by who goes on with the sweep here
     if here is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Column, Connection, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -71,6 +73,17 @@ def insert_named(connection: Connection, table: Any, row: Mapping[str, Any], *, 
             if connection.scalar(select(table.c.id).where(table.c.name == name)) is None:
                 raise
             attempt += 1
+
+
+def insert_sweep(connection: Connection, facts: Mapping[str, Any], shared_key: str | None) -> int:
+    """Insert a sweep, and return its id.
+
+    Args:
+        facts: task, preset, dataset and dataset_fingerprint; others are left out.
+    """
+    row = {name: facts.get(name) for name in ("task", "preset", "dataset", "dataset_fingerprint")}
+    row |= {"uuid": uuid4().hex, "shared_key": shared_key, "created_at": datetime.now(UTC)}
+    return insert_named(connection, schema.sweeps, row)
 
 
 def read_results(

@@ -11,10 +11,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
-from db import liveness, schema
+from db import facts, liveness, schema
+from db.configuration import configuration_of
 from db.connection import Database, among, fetch
 from db.errors import StoreError
-from db.records import FINISHED, RunRecord
+from db.facts import Metric
+from db.records import FINISHED, MetricFact, RunRecord
 from db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
@@ -48,8 +50,9 @@ class Runs:
         provenance: Mapping[str, Any],
         tag: str | None = None,
         group: str | None = None,
-        sweep_id: int | None = None,
+        search_id: int | None = None,
         trial_id: int | None = None,
+        metrics: Sequence[Metric] = (),
     ) -> RunRecord:
         """Record that this process begins a run.
 
@@ -59,8 +62,9 @@ class Runs:
             spec_id: the hash of spec.
             provenance: versions, machine, command line.
             group: what the runs of one command share.
-            sweep_id: the sweep that the run is made for; known where the trial is.
+            search_id: the search that the run is made for; known where the trial is.
             trial_id: the trial that the run is made for.
+            metrics: what the task says of its metrics; the first one's best validation value is the objective.
 
         Returns:
             The new run, with its number and name.
@@ -76,15 +80,18 @@ class Runs:
             "created_at": now,
             "heartbeat_at": now,
             **this_process(),
+            "objective": facts.objective(metrics),
+            "configuration": configuration_of(spec),
             "spec": as_json("the configuration", spec),
             "provenance": as_json("the provenance", provenance),
         }
         with self._database.writing() as connection:
             if trial_id is not None:
-                sweep_id = known(self._database, connection, schema.trials.c.sweep_id, "trial", trial_id)
-            elif sweep_id is not None:
-                known(self._database, connection, schema.sweeps.c.id, "sweep", sweep_id)
-            row |= {"sweep_id": sweep_id, "trial_id": trial_id}
+                search_id = known(self._database, connection, schema.trials.c.search_id, "trial", trial_id)
+            row |= {"search_id": search_id, "trial_id": trial_id, "sweep_id": None}
+            if search_id is not None:
+                row["sweep_id"] = known(self._database, connection, schema.searches.c.sweep_id, "search", search_id)
+            facts.write(connection, str(row["task"]), metrics)
             return self._one(connection, insert_named(connection, schema.runs, row))
 
     def heartbeat(self, run_id: int) -> None:
@@ -196,6 +203,7 @@ class Runs:
         group: str | Iterable[str] | None = None,
         spec_id: str | Iterable[str] | None = None,
         sweep: int | str | Iterable[int | str] | None = None,
+        search: int | Iterable[int] | None = None,
         since: datetime | None = None,
         limit: int | None = None,
         results: Iterable[str] | None = None,
@@ -204,12 +212,13 @@ class Runs:
 
         Args:
             sweep: made for the sweep of this number or name.
+            search: made for the search of this number.
             since: begun at this time or later; without a zone it is local time.
             limit: at most so many.
             results: names of the results to read, None for all; a few of them make a long list faster.
         """
-        wanted = {"task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
-        wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id}
+        wanted: dict[str, Any] = {"task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
+        wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id, "search_id": search}
         query: Select[Any] = select(*_COLUMNS).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id.desc())
         for name, value in wanted.items():
             if value is not None:
@@ -226,15 +235,20 @@ class Runs:
             rows = connection.execute(query).all()
             return _records(rows, read_results(connection, [row[0] for row in rows], results))
 
-    def searched(self) -> list[tuple[int, str, int | None, str, str, datetime]]:
-        """Sweep, optimizer, trial, status, spec_id and begin of every run made for a sweep, the oldest first.
+    def metric_facts(self) -> dict[tuple[str, str], MetricFact]:
+        """What the tasks of all runs say of their results, by task and result."""
+        with self._database.reading() as connection:
+            return facts.read(connection)
 
-        A run that confirms a sweep has no trial.
+    def searched(self) -> list[tuple[int, int | None, str, str, datetime]]:
+        """Search, trial, status, spec_id and begin of every run made for a search, the oldest first.
+
+        A run that confirms a search has no trial.
         """
         table = schema.runs.c
-        columns = (table.sweep_id, table.optimizer, table.trial_id, table.status, table.spec_id, table.created_at)
+        columns = (table.search_id, table.trial_id, table.status, table.spec_id, table.created_at)
         with self._database.reading() as connection:
-            rows = connection.execute(select(*columns).where(table.sweep_id.is_not(None)).order_by(table.created_at))
+            rows = connection.execute(select(*columns).where(table.search_id.is_not(None)).order_by(table.created_at))
             return [tuple(row) for row in rows]
 
     def metric_names(self) -> list[str]:

@@ -28,6 +28,7 @@ from db.errors import EmptyDatabase, StoreError
 from db.merge import merge
 from db.records import MergeReport
 from db.runs import Runs
+from db.searches import Searches
 from db.sweeps import Sweeps
 from db.versions import Upgrade
 
@@ -45,7 +46,8 @@ class Store:
         label: its path or URL, as messages name it.
         path: of the SQLite file; None of another database.
         runs: begins, ends and finds runs.
-        sweeps: sweeps and their trials.
+        sweeps: what searches have in common.
+        searches: the searches of sweeps, and their trials.
         curves: the runs' values by step.
         artifacts: files kept with the runs.
     """
@@ -55,7 +57,8 @@ class Store:
         self.notices = tuple(notices)
         self.label, self.path = database.label, database.location.path
         self.runs = Runs(database)
-        self.sweeps = Sweeps(database, self.runs)
+        self.sweeps = Sweeps(database)
+        self.searches = Searches(database, self.runs)
         self.curves = Curves(database)
         self.artifacts = Artifacts(database)
 
@@ -87,7 +90,7 @@ class Store:
             notices = _prepare(location, engine, mode)
             store = cls(Database(location, engine, read_only=mode == "read"), notices)
             if mode != "read":
-                store.sweeps.mark_interrupted()
+                store.searches.mark_interrupted()
                 store.runs.mark_interrupted()
             return store
         except DBAPIError as error:

@@ -87,7 +87,9 @@ def execute(
         if earlier:
             return earlier[0]
     origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
-    record = store.runs.begin(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, **links)
+    record = store.runs.begin(
+        spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics, **links
+    )
     writer = Writer(store, record.id)
     try:
         watcher.begin(record, prepared)

@@ -180,13 +180,13 @@ def test_the_best_settings_are_those_of_the_report(vr: Any, stored: Callable[...
     with Store.open(tmp_path / "vr.db") as store:
         spec = dict(store.runs.get(plain).spec)
         about = {key: spec[key] for key in ("task", "preset", "dataset", "dataset_fingerprint", "optimizer")}
-        sweep = store.sweeps.create({**about, "epochs": 4, "seeds": [0], "search": "gp"}, key="a", trials=3)
+        sweep = store.searches.create({**about, "epochs": 4, "seeds": [0], "search": "gp"}, key="a", trials=3)
         for number in range(3):
-            trial = store.sweeps.add_trial(sweep.id, "adamw", {"lr": 0.01})
-            store.sweeps.start_trial(trial.id)
-            store.sweeps.finish_trial(trial.id, "pruned" if number else "completed", value=0.1)
+            trial = store.searches.add_trial(sweep.id, {"lr": 0.01})
+            store.searches.start_trial(trial.id)
+            store.searches.finish_trial(trial.id, "pruned" if number else "completed", value=0.1)
         # The same settings as the plain run, but three trials were spent on finding them.
-        run = store.runs.begin({**spec, "seed": 3}, spec_id="b", provenance={}, sweep_id=sweep.id)
+        run = store.runs.begin({**spec, "seed": 3}, spec_id="b", provenance={}, search_id=sweep.id)
         store.curves.add(run.id, {"val_loss": ([5, 10], [0.2, 0.1])})
         store.runs.finish(run.id, "completed", results={"best_val_loss": 0.1})
     (row,) = json.loads(vr("report", "--best", "--format", "json").out)["rows"]

@@ -70,14 +70,14 @@ def test_asked_results_are_the_columns(stored: Callable[..., int], tmp_path: Pat
 def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path):
     with Store.open(tmp_path / "vr.db") as store:
         definition = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "f"}
-        sweep = store.sweeps.create(definition, key="k", trials=3)
+        sweep = store.searches.create(definition, key="k", trials=3)
         for lr, state, value in ((0.1, "completed", 0.5), (0.01, "completed", 0.2), (9.0, "diverged", float("nan"))):
-            trial = store.sweeps.start_trial(store.sweeps.add_trial(sweep.id, "sgd", {"lr": lr}).id)
+            trial = store.searches.start_trial(store.searches.add_trial(sweep.id, {"lr": lr}).id)
             spec = {**definition, "optimizer": "sgd", "seed": 0, "device": "cpu", "threads": 1}
             spec |= {"task_settings": {}, "training": {"epochs": 2}, "optimizer_settings": {"lr": lr}}
-            run = store.runs.begin(spec, spec_id=str(lr), provenance={}, sweep_id=sweep.id, trial_id=trial.id)
+            run = store.runs.begin(spec, spec_id=str(lr), provenance={}, trial_id=trial.id)
             store.runs.finish(run.id, state, results={"best_val_loss": value} if state == "completed" else {})
-            store.sweeps.finish_trial(trial.id, state, value=value)
+            store.searches.finish_trial(trial.id, state, value=value)
     with Store.open(tmp_path / "vr.db", mode="read") as store:
         source = source_of(store, store.runs.select(), metrics=(), command="")
     (search,) = source.searches
@@ -124,14 +124,14 @@ def test_the_best_settings_come_with_a_command_that_takes_a_fresh_seed(tmp_path:
         dataset_fingerprint="f",
     ).plain()  # fmt: skip
     with Store.open(tmp_path / "vr.db") as store:
-        sweep = store.sweeps.create(definition, key="k", trials=1)
+        sweep = store.searches.create(definition, key="k", trials=1)
         params = {"lr": 0.01, "lr_cutoff": 29, "normgrad": True}
-        trial = store.sweeps.start_trial(store.sweeps.add_trial(sweep.id, "vradam", params).id)
+        trial = store.searches.start_trial(store.searches.add_trial(sweep.id, params).id)
         spec = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "f", "seed": 0,
                 "optimizer": "vradam", "optimizer_settings": {**params, "lr_cutoff": 29.0}}  # fmt: skip
-        run = store.runs.begin(spec, spec_id="x", provenance={}, sweep_id=sweep.id, trial_id=trial.id)
+        run = store.runs.begin(spec, spec_id="x", provenance={}, trial_id=trial.id)
         store.runs.finish(run.id, "completed", results={"best_val_loss": 0.1})
-        store.sweeps.finish_trial(trial.id, "completed", value=0.1)
+        store.searches.finish_trial(trial.id, "completed", value=0.1)
     (commands,) = re.findall(r'<ul class="commands">(.*?)</ul>', written(tmp_path), re.S)
     assert re.findall(r"<code>(.*?)</code>", commands) == [
         "vr run cnn --opt vradam --seed 4 --epochs 2 --lr 0.01 --lr-cutoff 29 --normgrad"

@@ -80,3 +80,20 @@ def test_a_curve_is_found_by_its_key_through_the_view(tmp_path: Any) -> None:
         plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert "SEARCH points USING PRIMARY KEY (run_id=? AND metric_id=?)" in plan
     assert not any("SCAN" in line or "TEMP" in line for line in plan)
+
+
+def test_views_say_what_a_row_of_a_report_needs(store: Store) -> None:
+    from types import SimpleNamespace
+
+    reward = SimpleNamespace(name="reward", direction="max", unit="", percent=False)
+    search = store.searches.create({"task": "maze", "optimizer": "sgd", "search_seed": 4}, key="k", trials=1)
+    trial = store.searches.start_trial(store.searches.add_trial(search.id, {"lr": 0.1}).id)
+    spec = {"task": "maze", "optimizer": "sgd", "seed": 1}
+    run = store.runs.begin(spec, spec_id="s", provenance={}, trial_id=trial.id, metrics=[reward])
+    store.runs.finish(run.id, "completed", results={"best_val_reward": 2.5, "best_val_loss": 9.0})
+    store.searches.finish_trial(trial.id, "completed", value=2.5)
+    expected = {"objective": "best_val_reward", "configuration": run.configuration, "best_value": 2.5}
+    for view in ("v_runs", "v_best", "v_trials"):
+        (row,) = _sql(store, f"SELECT * FROM {view}")
+        assert {**row, **expected, "search_id": search.id} == row, view
+    assert row["search_seed"] == 4

@@ -30,8 +30,8 @@ def picture() -> bytes:
 def store(tmp_path: Path) -> Iterator[Store]:
     """Three ended runs of two tasks and one that is running; the third is of a sweep."""
     with Store.open(tmp_path / "vr.db") as opened:
-        sweep = opened.sweeps.create({"task": "transformer", "optimizer": "adamw"}, key="k", trials=1)
-        trial = opened.sweeps.add_trial(sweep.id, "adamw", {"lr": 0.1})
+        sweep = opened.searches.create({"task": "transformer", "optimizer": "adamw"}, key="k", trials=1)
+        trial = opened.searches.add_trial(sweep.id, {"lr": 0.1})
         for index, (task, optimizer) in enumerate(
             [("cnn", "vradam"), ("cnn", "my.module:Mine"), ("transformer", "adamw"), ("cnn", "sgd")]
         ):

@@ -29,7 +29,7 @@ def test_a_part_of_a_database_is_a_database(export: Export, store: Store) -> Non
             for (_, metric), curve in part.curves.read(run.id).items():
                 np.testing.assert_array_equal(curve.values, store.curves.read(original)[original, metric].values)
         (sweep,) = part.sweeps.select()
-        assert [trial.run_id for trial in part.sweeps.trials(sweep.id)] == [found[1].id]
+        assert [trial.run_id for trial in part.searches.trials(sweep.id)] == [found[1].id]
         assert len(part.artifacts.select(found[0].id)) == 1
     with closing(sqlite3.connect(path.as_uri() + "?mode=ro", uri=True)) as plain:
         assert plain.execute("SELECT optimizer, best_val_loss FROM v_best ORDER BY 1").fetchall() == [

@@ -349,28 +349,3 @@ def test_the_best_settings_are_never_chosen_on_the_test_set(make_run) -> None:
     ]
     (row,) = summarise(runs, ["test_loss"], one_per_optimizer=True).rows
     assert row.settings["lr"] == 0.1
-
-
-def test_the_stored_text_groups_as_the_decoded_settings_do(make_run) -> None:
-    """Runs with a stored text are decoded once for each text without its seed, which must not merge more."""
-    import dataclasses
-
-    from vrcli.report.groups import group_runs
-
-    @dataclasses.dataclass(frozen=True)
-    class Stored:
-        run: object
-        spec_json: str
-
-        def __getattr__(self, name):
-            return getattr(object.__getattribute__(self, "run"), name)
-
-    runs = [make_run("a", seed, 0.1, lr=lr) for lr in (0.1, 0.2) for seed in range(3)]
-    runs += [make_run("a", 7, 0.1, lr=0.1, seed_of_data=1), make_run("a", 8, 0.1, lr=0.1, seed_of_data=1)]
-    for seed in (11, 12):  # a setting that is called seed as well, and differs
-        runs.append(make_run("a", seed, 0.1))
-        runs[-1].spec["task_settings"]["seed"] = seed
-    stored = [Stored(run, json.dumps(run.spec)) for run in runs]
-    plain, fast = group_runs(runs), group_runs(stored)
-    assert [[run.id for run in group.runs] for group in fast] == [[run.id for run in group.runs] for group in plain]
-    assert [len(group.runs) for group in fast] == [3, 3, 2, 1, 1]

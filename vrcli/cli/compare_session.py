@@ -148,7 +148,7 @@ class CompareSession:
         group = f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
         return [
             PairedJob(self.wish.task, optimizer, self.wish.preset, given, seed, self.wish.device, self.threads_each,
-                      group, self.tag, self.sweeps[optimizer]["id"] if self.sweeps else None)
+                      group, self.tag, self.sweeps[optimizer]["search"] if self.sweeps else None)
             for seed in fresh_seeds(self.wish.seeds, self.seeds) for optimizer, given in flags.items()
         ]  # fmt: skip
 
@@ -246,7 +246,7 @@ class CompareSession:
 
         with Store.open(self.database, mode="read") as store:
             searches = {
-                name: [(t.state, t.value) for t in store.sweeps.trials(one["id"]) if t.state not in _OPEN]
+                name: [(t.state, t.value) for t in store.searches.trials(one["search"]) if t.state not in _OPEN]
                 for name, one in self.sweeps.items()
             }
         return best_of_k_lines(searches, self.task.metrics[0].name)

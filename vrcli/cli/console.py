@@ -178,11 +178,10 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
     """The lines that close a run: what it reached, or how it ended, and what to type next."""
     r = record.results
     label = f"run {record.id} · {record.name}"
-    best_key = f"best_val_{metrics[0].name}"
     best = ""
-    if best_key in r:
+    if record.best is not None:
         epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
-        best = f"best val {metrics[0].name} {metric_value(None, r[best_key])}{epoch}"
+        best = f"best val {metrics[0].name} {metric_value(None, record.best)}{epoch}"
     if record.status == "completed":
         parts = [best]
         parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics[:2] if f"test_{m.name}" in r]

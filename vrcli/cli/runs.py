@@ -70,7 +70,7 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     rows = []
     for record, settings in zip(found, differing_settings(found), strict=True):
         r = record.results
-        best = next((value for name, value in r.items() if name.startswith("best_val_")), None)
+        best = record.best
         test = r.get("test_loss")
         rows.append({
             "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
@@ -162,7 +162,7 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
             "the next command that writes to the database marks it as interrupted"
         )
     lines += ["", "settings"]
-    lines += settings_lines(record.spec)
+    lines += settings_lines(record)
     lines += ["", "provenance", *provenance_lines(record)]
     wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.curves.metrics(record.id)]
     curves = {name: curve for (_, name), curve in store.curves.read([record.id], wanted).items()}
@@ -180,14 +180,15 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
     return lines
 
 
-def settings_lines(spec: dict[str, Any]) -> list[str]:
+def settings_lines(record: RunRecord) -> list[str]:
     """Settings by section, as far as a spec has them: one of an old version may not."""
     from vrcli.cli.console import short
-    from vrcli.report.groups import flat_settings
 
-    sections = {name.split("_")[0]: spec.get(name) for name in ("task_settings", "training", "optimizer_settings")}
+    sections = {
+        name.split("_")[0]: record.spec.get(name) for name in ("task_settings", "training", "optimizer_settings")
+    }
     if None in sections.values():
-        sections = {"all": flat_settings(spec)}
+        sections = {"all": record.settings}
     lines = []
     for section, settings in sections.items():
         values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}

@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlparse
 from db.records import Curve, RunRecord
 from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library, part_of
 from vrcli.report.flat import plain
-from vrcli.report.groups import flat_settings
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -90,7 +89,7 @@ def _begin(client: Any, experiment: str, record: RunRecord) -> Any:
     known = {name: text for name, text in tags.items() if text is not None}
     run = client.create_run(experiment, start_time=_milliseconds(record.created_at.timestamp()), tags=known)
     own = {"task": record.task, "preset": record.preset, "dataset": record.dataset, "optimizer": record.optimizer}
-    values = {**own, "seed": record.seed, **flat_settings(record.spec)}
+    values = {**own, "seed": record.seed, **record.settings}
     params = (Param(_key(name), str(plain(value))) for name, value in values.items() if value is not None)
     for some in _blocks(params, _MOST_PARAMS):
         client.log_batch(run.info.run_id, params=some)

@@ -14,7 +14,6 @@ from typing import Any
 from db.records import RunRecord
 from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library, part_of
 from vrcli.report.flat import plain
-from vrcli.report.groups import flat_settings
 
 
 def paths(path: Path) -> tuple[Path, ...]:
@@ -67,7 +66,7 @@ def _tag(metric: str) -> str:
 
 def _settings(record: RunRecord) -> dict[str, Any]:
     own = {"task": record.task, "preset": record.preset, "dataset": record.dataset, "optimizer": record.optimizer}
-    values = {**own, "seed": record.seed, "status": record.status, **flat_settings(record.spec)}
+    values = {**own, "seed": record.seed, "status": record.status, **record.settings}
     return {name: _value(value) for name, value in values.items() if value is not None}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from vrcli.report import wording
-from vrcli.report.groups import differing, flat_settings
+from vrcli.report.groups import differing
 from vrcli.report.types import Run
 
 
@@ -29,7 +29,7 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
         comparable[run.task, run.preset].append(index)
     texts = [""] * len(runs)
     for (task, preset), indices in comparable.items():
-        own = differing([flat_settings(runs[i].spec) for i in indices], [runs[i].optimizer for i in indices])
+        own = differing([runs[i].settings for i in indices], [runs[i].optimizer for i in indices])
         named = {"preset": preset} if len(presets[task]) > 1 else {}
         for index, row in zip(indices, own, strict=True):
             texts[index] = wording.settings({**named, **row})

@@ -135,7 +135,7 @@ def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
 def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Column]:
     """Best validation objective, its test value and the test loss, and accuracy or else perplexity on validation."""
     keys = {key for run in runs for key in run.results}
-    best = sorted(key for key in keys if key.startswith("best_val_")) or ["best_val_loss"]
+    best = sorted({run.objective for run in runs}) or ["best_val_loss"]
     objectives = {key.removeprefix("best_") for key in best}
     test = [key for key in ("test_loss",) if key in keys]
     test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)

@@ -19,7 +19,7 @@ class PairedJob:
     """One run: everything that `vrcli.spec.resolve` needs, and what it belongs to.
 
     Args:
-        sweep_id: the sweep that found the settings, which is the budget they cost.
+        search_id: the search that found the settings, which is the budget they cost.
     """
 
     task: str
@@ -31,7 +31,7 @@ class PairedJob:
     threads: int
     group: str
     tag: str | None = None
-    sweep_id: int | None = None
+    search_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class PairedWorkshop:
                 ).spec  # fmt: skip
                 return execute(
                     spec, task, store, data_dir=self.data_dir, cache=cache, malloc_tuned=tuned,
-                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
+                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, search_id=job.search_id,
                 )  # fmt: skip
             except RunFailed:
                 raise

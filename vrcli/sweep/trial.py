@@ -150,7 +150,7 @@ class _Bench:
             if record.status != "completed":
                 break
         status = "pruned" if pruned and ended[-1].status == "interrupted" else ended[-1].status
-        values = [record.results.get(f"best_val_{task.metrics[0].name}", math.nan) for record in ended]
+        values = [math.nan if record.best is None else record.best for record in ended]
         value = sum(values) / len(values) if status in ("completed", "pruned") else None
         error = pruned if status == "pruned" else ended[-1].error
         return Outcome(status, value, error, losses, tuple(record.id for record in ended))
@@ -173,7 +173,7 @@ class _Bench:
     def earlier(self, job: TrialJob, seed: int) -> RunRecord | None:
         """A run of this trial and seed that ended, though the sweep was killed before it heard of it."""
         group, trial_id = job.links.get("group"), job.links.get("trial_id")
-        for run in self.store.runs.select(sweep=job.links["sweep_id"], group=group, status=("completed", "diverged")):
+        for run in self.store.runs.select(search=job.links["search_id"], group=group, status=("completed", "diverged")):
             if run.trial_id == trial_id and run.seed == seed:
                 found: RunRecord = run
                 return found
