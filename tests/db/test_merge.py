@@ -196,8 +196,10 @@ def test_a_dry_run_reports_what_a_merge_would_do_and_changes_nothing(store: Stor
     assert (len(store.runs.select()), store.searches.select(), store.info()["points"]) == (1, [], 4)
     done = store.merge(other, advance=lambda: told.append(1))
     assert (len(rehearsed.added), rehearsed.points) == (2, 8)
-    assert replace(rehearsed, added=(), repeated=(), sweeps=()) == replace(done, added=(), repeated=(), sweeps=())
-    assert [len(rehearsed.repeated), len(rehearsed.sweeps)] == [len(done.repeated), len(done.sweeps)] == [1, 1]
+    numbers = {"added": (), "repeated": (), "sweeps": (), "searches": ()}
+    assert replace(rehearsed, **numbers) == replace(done, **numbers)
+    for report in (rehearsed, done):
+        assert (len(report.repeated), len(report.sweeps), len(report.searches)) == (1, 1, 1)
     assert len(told) == 3
 
 

@@ -246,7 +246,7 @@ def _later(database: Any) -> dict[str, list[tuple[Any, ...]]]:
         "runs": "SELECT id, uuid, sweep_id, search_id, trial_id, objective, configuration FROM runs",
         "facts": "SELECT task, metric, direction, unit, CAST(percent AS INTEGER) FROM metric_facts",
         "values": "SELECT id, best_value, best_val_loss FROM v_runs",
-        "of_trials": "SELECT id, sweep_id, sweep, optimizer, run_id, objective, configuration, shown FROM v_trials",
+        "of_trials": "SELECT id, sweep, optimizer, run_id, objective, configuration, best_value FROM v_trials",
     }
     return {name: sorted(map(tuple, database.execute(query).fetchall()), key=repr) for name, query in queries.items()}
 

@@ -39,7 +39,7 @@ def test_a_fresh_run_cost_the_trials_that_had_ended_before_it(swept) -> None:
     assert {found[run.id] for run in trials} == {4}
     late = replace(fresh[0], id=99, created_at=minutes(10))
     assert budgets([late], ended) == {99: 4}
-    assert budgets([replace(late, optimizer="other")], ended) == {}
+    assert budgets([replace(late, search_id=2)], ended) == {}
 
 
 def test_a_trial_and_a_fresh_run_of_equal_settings_are_two_rows(swept) -> None:
@@ -72,15 +72,15 @@ def test_of_a_sweep_are_quoted_the_fresh_runs_or_its_best_trial(swept) -> None:
     assert alone.trials == {trials[2].id: 4}
 
 
-def test_one_optimizer_of_a_sweep_that_is_confirmed_does_not_hide_another(swept, make_run) -> None:
+def test_one_search_of_a_sweep_that_is_confirmed_does_not_hide_another(swept, make_run) -> None:
     trials, fresh, ended = swept
-    other = replace(make_run("b", 0, 0.5), search_id=1, trial_id=50)
+    other = replace(make_run("b", 0, 0.5), search_id=2, trial_id=50)
     assert quotable([*trials, *fresh, other], ended).runs == [*fresh, other]
 
 
 def test_a_filter_that_leaves_out_fresh_runs_puts_no_trial_in_their_place(swept) -> None:
     trials, fresh, ended = swept
-    known = replace(ended, confirmed={(1, "a")})
+    known = replace(ended, confirmed={1})
     assert quotable(trials, known).runs == []
     assert quotable([*trials, fresh[0]], known).runs == fresh[:1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,7 +173,8 @@ def test_default_columns_follow_the_results(make_run) -> None:
     keys = {"best_val_loss": 1, "test_loss": 1, "test_accuracy": 1, "val_loss": 1, "val_accuracy": 1, "wall_s": 1}
     run = make_run(loss=None, results=keys)
     assert [c.key for c in default_columns([run])] == ["best_val_loss", "test_loss", "val_accuracy"]
-    other = make_run(loss=None, results={"best_val_modes": 3, "test_modes": 3, "test_loss": 1, "val_modes": 3})
+    keys = {"best_val_modes": 3, "test_modes": 3, "test_loss": 1, "val_modes": 3}
+    other = replace(make_run(loss=None, results=keys), objective="best_val_modes")
     assert [c.key for c in default_columns([other])] == ["best_val_modes", "test_loss", "test_modes"]
 
 
