@@ -17,7 +17,8 @@ IDENTITY = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "se
 def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting of a spec by its own name; where two sections share a name, the later has its section's before it.
 
-    A data set's path is left out once its content is known: the same data elsewhere are the same data.
+    A data set's path is left out once its content is known: the same data elsewhere are the same data. The code's
+    identity is `engine_code`, `task_code` and `optimizer_code`.
     """
     known_data = bool(spec.get("dataset_fingerprint"))
     found: dict[str, Any] = {}
@@ -30,6 +31,7 @@ def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
         for name, inner in value.items():
             if name == "dataset" and known_data:
                 continue
+            name = f"{name}_code" if key == "code" else name
             found[name if name not in found else f"{key.removesuffix('_settings')}.{name}"] = inner
     return found
 

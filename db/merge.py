@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from db import facts, schema
 from db.connection import Database
 from db.curves import Curves, insert_curves
+from db.location import masked_provenance
 from db.records import MergeReport
 from db.rows import insert_named, insert_results, many, read_results
 
@@ -123,6 +124,7 @@ def _merge_run(connection: Connection, other: Database, row: Row, tally: _Tally,
         tally.known += 1
         return
     values = {name: value for name, value in row.items() if name != "id"}
+    values["provenance"] = masked_provenance(row["provenance"])  # older versions stored passwords
     values["trial_id"] = tally.trial_ids.get(row["trial_id"])
     lost = row["trial_id"] is not None and values["trial_id"] is None
     values["search_id"] = None if lost else tally.search_ids.get(row["search_id"])

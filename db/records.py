@@ -57,6 +57,7 @@ class RunRecord:
         search_id: the search of that sweep.
         objective: the result by which runs of its task are chosen ("best_val_loss").
         configuration: equal for runs that differ in nothing but their seed, see `db.configuration`.
+        axes_json: the first point that its search tried as JSON, None without a search; its names are read as `axes`.
         results: the figures of the finished run by name.
     """
 
@@ -87,6 +88,7 @@ class RunRecord:
     search_id: int | None
     objective: str
     configuration: str
+    axes_json: str | None
     results: Mapping[str, float]
 
     @property
@@ -109,6 +111,11 @@ class RunRecord:
     def settings(self) -> dict[str, Any]:
         """Every setting of the configuration by its own name, see `db.configuration.flat_settings`."""
         return flat_settings(self.spec)
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the settings that a search chose, for a trial and for what confirms it; empty without a search."""
+        return tuple(json.loads(self.axes_json)) if self.axes_json else ()
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

@@ -16,12 +16,25 @@ from db.configuration import configuration_of
 from db.connection import Database, among, fetch
 from db.errors import StoreError
 from db.facts import Metric
+from db.location import masked_provenance
 from db.records import FINISHED, MetricFact, RunRecord
 from db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
-_COLUMNS = tuple(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-1])
+_AXES = (
+    select(schema.trials.c.params)
+    .where(
+        schema.trials.c.search_id == schema.runs.c.search_id, schema.trials.c.number == 0
+    )  # all trials of a search have the same names
+    .correlate(schema.runs)
+    .scalar_subquery()
+)
+_COLUMNS = (
+    *(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-2]),
+    _AXES.label("axes_json"),
+)
+_ORIGIN = [field.name for field in fields(RunRecord)].index("provenance_json")
 _VANISHED = "its process is gone"
 # Built once: it goes with every block of points.
 _HEARTBEAT = (
@@ -60,7 +73,7 @@ class Runs:
             spec: the complete configuration. Its task, preset, dataset, dataset_fingerprint, optimizer and seed
                 can be searched for.
             spec_id: the hash of spec.
-            provenance: versions, machine, command line.
+            provenance: versions, machine, command line (`argv`), which is stored without passwords.
             group: what the runs of one command share.
             search_id: the search that the run is made for; known where the trial is.
             trial_id: the trial that the run is made for.
@@ -83,7 +96,7 @@ class Runs:
             "objective": facts.objective(metrics),
             "configuration": configuration_of(spec),
             "spec": as_json("the configuration", spec),
-            "provenance": as_json("the provenance", provenance),
+            "provenance": masked_provenance(as_json("the provenance", provenance)),
         }
         with self._database.writing() as connection:
             if trial_id is not None:
@@ -317,4 +330,10 @@ def _sweep_ids(refs: Sequence[int | str]) -> Select[tuple[int]]:
 
 
 def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, float]]) -> list[RunRecord]:
-    return [RunRecord(*(*row, results.get(row[0], {}))) for row in rows]
+    """Rows of `_COLUMNS` as records, without the passwords that older versions stored."""
+    found = []
+    for row in rows:
+        values = [*row, results.get(row[0], {})]
+        values[_ORIGIN] = masked_provenance(values[_ORIGIN])
+        found.append(RunRecord(*values))
+    return found

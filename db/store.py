@@ -22,9 +22,10 @@ from sqlalchemy.exc import DBAPIError
 
 from db import maintenance, schema, versions
 from db.artifacts import Artifacts
-from db.connection import Database, Location, one_line
+from db.connection import Database
 from db.curves import Curves
 from db.errors import EmptyDatabase, StoreError
+from db.location import Location
 from db.merge import merge
 from db.records import MergeReport
 from db.runs import Runs
@@ -44,7 +45,7 @@ class Store:
 
     Attributes:
         label: its path or URL, as messages name it.
-        path: of the SQLite file; None of another database.
+        location: where it is.
         runs: begins, ends and finds runs.
         sweeps: what searches have in common.
         searches: the searches of sweeps, and their trials.
@@ -55,7 +56,7 @@ class Store:
     def __init__(self, database: Database, notices: Sequence[str] = ()) -> None:
         self._database = database
         self.notices = tuple(notices)
-        self.label, self.path = database.label, database.location.path
+        self.label, self.location = database.label, database.location
         self.runs = Runs(database)
         self.sweeps = Sweeps(database)
         self.searches = Searches(database, self.runs)
@@ -73,7 +74,9 @@ class Store:
         self._database.close()
 
     @classmethod
-    def open(cls, where: str | os.PathLike[str], *, mode: Literal["create", "write", "read"] = "create") -> Self:
+    def open(
+        cls, where: str | os.PathLike[str] | Location, *, mode: Literal["create", "write", "read"] = "create"
+    ) -> Self:
         """Open a database; in mode create also one that is not there yet.
 
         Args:
@@ -83,7 +86,7 @@ class Store:
         Raises:
             StoreError: what is there cannot be used; it was not touched.
         """
-        location = Location(where)
+        location = Location.of(where)
         location.check_file(mode)
         engine = location.engine(read_only=mode == "read")
         try:
@@ -95,57 +98,53 @@ class Store:
             return store
         except DBAPIError as error:
             engine.dispose()
-            raise StoreError(f"{location.label} cannot be opened: {one_line(error.orig or error)}") from error
+            raise StoreError(f"{location} cannot be opened: {location.reason(error.orig or error)}") from error
         except BaseException:
             engine.dispose()
             raise
 
     @staticmethod
-    def upgrade(where: str | os.PathLike[str]) -> Upgrade:
+    def upgrade(where: str | os.PathLike[str] | Location) -> Upgrade:
         """Bring a database to this vr's schema, after a copy of it was made beside it (SQLite).
 
         Raises:
             StoreError: it cannot be done; the database is as it was.
         """
-        location = Location(where)
+        location = Location.of(where)
         location.check_file("write")
         try:
             return versions.upgrade(location)
         except DBAPIError as error:
-            raise StoreError(f"{location.label} cannot be opened: {one_line(error.orig or error)}") from error
+            raise StoreError(f"{location} cannot be opened: {location.reason(error.orig or error)}") from error
 
     @classmethod
     @contextmanager
-    def reading(cls, path: str | os.PathLike[str]) -> Iterator[Self]:
-        """Open an SQLite file for reading. One of an older schema is read from a copy that is upgraded; it stays."""
-        if not cls.is_older(path):
-            with cls.open(path, mode="read") as store:
+    def reading(cls, where: str | os.PathLike[str] | Location) -> Iterator[Self]:
+        """Open for reading. An SQLite file of an older schema is read from a copy that is upgraded; it stays."""
+        location = Location.of(where)
+        if location.path is None or not cls.is_older(location):
+            with cls.open(location, mode="read") as store:
                 yield store
             return
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / Path(path).name
-            versions.copy_sqlite(Path(path), copy)
+            copy = Path(folder) / location.path.name
+            versions.copy_sqlite(location.path, copy)
             cls.upgrade(copy)
             with cls.open(copy, mode="read") as store:
                 yield store
 
     @staticmethod
-    def is_older(path: str | os.PathLike[str]) -> bool:
-        """Whether an SQLite file has an earlier schema of vr's."""
-        location = Location(path)
+    def is_older(where: str | os.PathLike[str] | Location) -> bool:
+        """Whether a database has an earlier schema of vr's."""
+        location = Location.of(where)
         location.check_file("read")
         engine = location.engine(read_only=True)
         try:
             with engine.connect() as connection:
-                found = versions.revision(connection, location.label)
+                found = versions.revision(connection, str(location))
             return found is not None and int(found) < int(schema.SCHEMA)
         finally:
             engine.dispose()
-
-    @staticmethod
-    def file_of(where: str | os.PathLike[str]) -> Path | None:
-        """The file behind a path or URL, whether it is there or not; None of a server's database."""
-        return Location(where).path
 
     def merge(
         self,
@@ -174,20 +173,20 @@ class Store:
 def _prepare(location: Location, engine: Engine, mode: str) -> tuple[str, ...]:
     """Create or upgrade the tables where the mode allows it, and say so; refuse otherwise."""
     with engine.connect() as connection:
-        found = versions.revision(connection, location.label)
+        found = versions.revision(connection, str(location))
     if found == schema.SCHEMA:
         return ()
     if found is None:
         if mode != "create":
-            raise EmptyDatabase(f"{location.label} is an empty database; `vr run` fills it")
-        versions.create(engine, location.label)
+            raise EmptyDatabase(f"{location} is an empty database; `vr run` fills it")
+        versions.create(engine, str(location))
         return ()
     if mode == "read" or location.path is None:
         first = "" if location.path else " after a pg_dump"
         raise StoreError(
-            f"{location.label} has schema {int(found)} and this vr needs {int(schema.SCHEMA)}; "
+            f"{location} has schema {int(found)} and this vr needs {int(schema.SCHEMA)}; "
             f"upgrade it with `vr db upgrade`{first}"
         )
     done = versions.upgrade(location)
-    what = f"{location.label} was upgraded from schema {int(found)} to {int(done.after)}"
+    what = f"{location} was upgraded from schema {int(found)} to {int(done.after)}"
     return (f"{what}; a copy from before is {done.backup}",)

@@ -25,8 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from db import schema
-from db.connection import Location, one_line
 from db.errors import StoreError
+from db.location import Location, one_line
 
 # As Alembic makes it.
 _version = Table(
@@ -123,15 +123,15 @@ def upgrade(location: Location, *, target: str = schema.SCHEMA) -> Upgrade:
                 driver.execute("PRAGMA foreign_keys = OFF")  # rebuilding a table would delete what refers to it
             with connection.begin():
                 lock(connection)
-                before = revision(connection, location.label)
+                before = revision(connection, str(location))
                 if before == target:
                     return Upgrade(before, before, None)
                 copy = _copy_before(location, before)
                 _run_migrations(connection, target)
                 return Upgrade(before, target, copy)
     except DBAPIError as error:
-        reason = one_line(error.orig or error)
-        raise StoreError(f"{location.label} could not be upgraded: {reason}; nothing was changed") from error
+        reason = location.reason(error.orig or error)
+        raise StoreError(f"{location} could not be upgraded: {reason}; nothing was changed") from error
     finally:
         engine.dispose()
 

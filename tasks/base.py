@@ -38,12 +38,19 @@ class Metric:
         direction: whether smaller or larger is better.
         unit: unit of the value ("nats", "%"); empty for a pure number.
         percent: shown times 100 with a % sign.
+        shown: stands beside the objective wherever results are shown, see `headline`.
     """
 
     name: str
     direction: Literal["min", "max"]
     unit: str = ""
     percent: bool = False
+    shown: bool = False
+
+
+def headline(metrics: Sequence[Metric]) -> list[Metric]:
+    """What tables and progress show of a task's metrics: the objective and those marked `shown`, or else the second."""
+    return [metrics[0], *([m for m in metrics[1:] if m.shown] or metrics[1:2])]
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,8 @@ class Task(ABC, Generic[C]):
     ceiling: ClassVar[float] = float("inf")
     #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
     no_closure: ClassVar[str] = ""
+    #: Of vr's own tasks: raised by hand when the same settings give other numbers than before.
+    revision: ClassVar[int] = 1
 
     def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
         self.config = config
@@ -224,6 +233,15 @@ class Task(ABC, Generic[C]):
     def artifacts(self, model: nn.Module, *, epoch: int, last: bool) -> dict[str, bytes]:
         """Files to keep with the run after an epoch ("samples.png"), by name. Same conditions as `evaluate`."""
         return {}
+
+
+def generator_of(weights: Tensor) -> torch.Generator:
+    """A generator on the weights' device, seeded by them: for evaluations that draw anew at every call.
+
+    It draws something else whenever the weights have changed, and still the same in the same run.
+    """
+    digest = hashlib.blake2b(weights.detach().float().cpu().numpy().tobytes(), digest_size=6).digest()
+    return torch.Generator(weights.device).manual_seed(int.from_bytes(digest, "little"))
 
 
 def mean_over(

@@ -15,9 +15,9 @@ Deviations:  - Stopping is an edge with its own probability: F(s) P_F(stop|s) is
                L_H = -mean entropy of P_F over the visited states that leave a choice. The paper does not say.
              - The reward temperature T makes the target R^(1/T).
              - Validation and test draw trajectories from the policy itself with noise of their own, fixed once.
-             - `released_loss`: forward flow i against backward flow i + 1, flows and probabilities of different
-               trajectories multiplied ((B, 1) x (B,)), trajectories scored on after their end, F(s_T) against R(s_T),
-               no masks. The released preset uses it.
+             - `released_loss`: see `tasks.flow_matching`. T divides the reward, in training only. The released preset
+               uses it, and starts on an empty grid. Its code evaluates on new trajectories each time; here they keep
+               their noise.
 Shapes:      T steps at most, B trajectories, S distinct states visited, C = N * N cells; encoded (S, 3, N, N), policy
              and backward logits (S, 5), flow (S,); by step and trajectory: row, action, position, live (T + 1, B)
 """
@@ -37,19 +37,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tasks.base import Batch, Metric, Preset, Sourced, Split, Splits, Task, TaskConfig, TaskError, assumed, stated
-from tasks.gridworld import (
-    ACTIONS,
-    CHANNELS,
-    NEVER,
-    ORIGINS,
-    STOP,
-    GridWorld,
-    Heads,
-    Rollout,
-    gumbel,
-    only_stop,
-    rollout,
-)
+from tasks.flow_matching import flow_matching, policy_entropy, released_entropy, released_flow_matching
+from tasks.gridworld import ACTIONS, CHANNELS, ORIGINS, GridWorld, Heads, Rollout, gumbel, rollout
 from tasks.space import Categorical, Integer, Real, Space
 
 #: Trajectories that evaluation samples at once.
@@ -74,7 +63,6 @@ def _settings(code: Callable[[object], Sourced]) -> dict[str, Sourced]:
         "epochs": code(50),
         "train_trajectories": code(640),
         "batch_size": code(64),
-        "schedule": assumed("constant", f"no schedule is stated for this task; none in {_CODE}"),
     }
 
 
@@ -154,60 +142,16 @@ def _head(hidden: int, out: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(hidden, out))
 
 
-# -- losses -----------------------------------------------------------------------------------------------------------
-
-
-def flow_matching(world: GridWorld, r: Rollout, heads: Heads, reward: Tensor) -> Tensor:
-    """L_FM of each trajectory, (B,).
-
-    Sum over moves s -> s' of (F(s) P_F(s'|s) - F(s') P_B(s|s'))^2, plus (F(s) P_F(stop|s) - R(s))^2 of the last state.
-
-    Args:
-        reward: of the final states, (B,).
-    """
-    policy = only_stop(heads.policy, r.forced).softmax(1)
-    backward = heads.backward.masked_fill(~r.parents, NEVER).softmax(1)
-    flow = r.pick(heads.flow)  # (T + 1, B)
-    taken = (r.pick(policy) * world.alike(r.position, r.action)).sum(-1)
-    origin = world.origin(r.position[:-1], r.action[:-1])
-    back = (r.pick(backward)[1:] * _one_hot(origin)).sum(-1)  # (T, B)
-    out_flow = flow * taken
-    moves = (out_flow[:-1] - flow[1:] * back).square() * r.live[1:]
-    stops = (out_flow - reward).square() * (r.live & (r.action == STOP))
-    return moves.sum(0) + stops.sum(0)
-
-
-def released_flow_matching(r: Rollout, heads: Heads, reward: Tensor) -> Tensor:
-    """What the released code computes in place of `flow_matching`, faults included, (B,); see Deviations."""
-    flow = r.pick(heads.flow)
-    forward_p = (r.pick(heads.policy.softmax(1)) * _one_hot(r.action)).sum(-1)
-    backward_p = (r.pick(heads.backward.softmax(1))[1:] * _one_hot(r.action[:-1])).sum(-1)
-    forward = flow[:-1, :, None] * forward_p[:-1, None, :]  # (T, B, B)
-    backward = flow[1:, :, None] * backward_p[:, None, :]
-    running = r.live.any(1)  # the code's loop ends with its last trajectory
-    moves = (forward[:-1] - backward[1:]).square().mean(2) * running[2:, None]
-    return moves.sum(0) + (flow[-1] - reward).square()
-
-
-def _one_hot(index: Tensor) -> Tensor:
-    return index[..., None] == torch.arange(ACTIONS, device=index.device)
-
-
-def policy_entropy(r: Rollout, heads: Heads) -> Tensor:
-    """Mean entropy of P_F over the visited states that leave a choice, in nats."""
-    logp = heads.policy.log_softmax(1)
-    entropy = r.pick(-(logp.exp() * logp).sum(1))  # (T + 1, B)
-    counted = r.live & ~r.pick(r.forced).squeeze(-1)
-    return (entropy * counted).sum() / counted.sum()
-
-
 # -- task -------------------------------------------------------------------------------------------------------------
 
 
 class GFlowNetConfig(TaskConfig):
     grid_size: int = Field(8, ge=2, le=64, description="cells per side")
     max_moves: int = Field(64, ge=1, description="moves after which a trajectory must stop")
-    reward_temperature: float = Field(1.0, gt=0, description="T: the flow out of a final state is R^(1/T)")
+    marked_start: bool = Field(True, description="the start cell is marked and visited before the first move")
+    reward_temperature: float = Field(
+        1.0, gt=0, description="T: the flow out of a final state is R^(1/T); with released_loss R / T, in training only"
+    )
     flow_weight: float = Field(1.0, ge=0, description="weight of the flow matching loss")
     reward_weight: float = Field(1.0, ge=0, description="weight of -reward in the training loss (no gradient)")
     entropy_weight: float = Field(0.01, ge=0, description="weight of the policy's entropy")
@@ -215,7 +159,7 @@ class GFlowNetConfig(TaskConfig):
     eval_trajectories: int = Field(512, ge=2, description="trajectories sampled for validation, and for test")
     width: int = Field(32, ge=1, description="channels of the first convolution, then x 2, x 4")
     hidden: int = Field(128, ge=1, description="units of the encoding and of the heads")
-    released_loss: bool = Field(False, description="misaligned, unmasked loss of the released code")
+    released_loss: bool = Field(False, description="misaligned, unmasked loss and summed entropy of the released code")
 
 
 class GFlowNet(Task[GFlowNetConfig]):
@@ -226,9 +170,9 @@ class GFlowNet(Task[GFlowNetConfig]):
         Metric("loss_se", "min"),
         Metric("reward", "max"),
         Metric("reward_max", "max"),
-        Metric("diversity", "max", unit="cells"),
-        Metric("length", "max", unit="moves"),
-        Metric("distinct", "max", unit="grids"),
+        Metric("diversity", "max", unit="cells", shown=True),
+        Metric("length", "max", unit="moves", shown=True),
+        Metric("distinct", "max", unit="grids", shown=True),
     )
     no_closure = "a batch is sampled from the model, so a second evaluation would score other trajectories"
 
@@ -274,15 +218,21 @@ class GFlowNet(Task[GFlowNetConfig]):
             "the paper's grid, a smaller network, a flatter reward and more entropy",
         ),
         "paper": Preset(
-            _settings(lambda value: assumed(value, f"as {_CODE}")),
+            {
+                **_settings(lambda value: assumed(value, f"as {_CODE}")),
+                "marked_start": assumed(True, "the paper does not say; so every state has a visit to divide by"),
+                "schedule": assumed("constant", f"no schedule is stated for this task; none in {_CODE}"),
+            },
             _PAPER_OPTIMIZERS,
             "8x8, 64 moves, 50 epochs of 10 steps",
         ),
         "released": Preset(
             {
                 **_settings(lambda value: stated(value, _CODE)),
+                "marked_start": stated(False, f"{_CODE}: stopping at once pays 4"),
                 "released_loss": stated(True, f"{_CODE}: misaligned, broadcast and unmasked"),
                 "eval_trajectories": stated(100, f"{_CODE}: min(100, 2 x batch)"),
+                "schedule": stated("constant", f"{_CODE}: it creates no scheduler"),
             },
             {**_PAPER_OPTIMIZERS, "adam": {**_PAPER_OPTIMIZERS["adamw"]}},
             "the authors' code, faults included; their AdamW is --opt adam",
@@ -292,9 +242,9 @@ class GFlowNet(Task[GFlowNetConfig]):
         "*": {"lr": Real(1e-4, 1e-1, log=True, origin=_UNTUNED)},
         "vradam": {
             "lr": Real(1e-4, 1e-1, log=True, origin=_UNTUNED),
-            "beta3": Real(0.1, 2.0, origin="Table 13's task (diffusion); " + _UNTUNED),
+            "beta3": Real(0.1, 2.0, origin="Table 12 (diffusion); " + _UNTUNED),
             "normgrad": Categorical((True, False), origin="as for the other tasks"),
-            "lr_cutoff": Integer(5, 30, origin="as for the other tasks"),
+            "lr_cutoff": Integer(5, 30, origin="Tables 9 and 12 (Transformer, diffusion)"),
         },
     }
 
@@ -304,7 +254,8 @@ class GFlowNet(Task[GFlowNetConfig]):
 
     def world(self, device: torch.device) -> GridWorld:
         if device not in self._worlds:
-            self._worlds[device] = GridWorld(self.config.grid_size, self.config.max_moves, device)
+            c = self.config
+            self._worlds[device] = GridWorld(c.grid_size, c.max_moves, device, marked_start=c.marked_start)
         return self._worlds[device]
 
     def data(self, generator: torch.Generator) -> Splits:
@@ -328,21 +279,20 @@ class GFlowNet(Task[GFlowNetConfig]):
         # Weights that autocast has cast without gradients must not be used again here: not every torch sees to it.
         torch.clear_autocast_cache()
         heads = Heads(*cast(Network, model).heads(sampled.features))
-        reward = self.target(world.reward(sampled.visits))
+        reward = self.target(world.reward(sampled.visits), training=True)
         flow_loss = self.flow_loss(world, sampled, heads, reward).mean()
-        return (
-            c.flow_weight * flow_loss
-            - c.reward_weight * reward.mean()
-            - c.entropy_weight * policy_entropy(sampled, heads)
-        )
+        entropy = released_entropy(world, sampled, heads) if c.released_loss else policy_entropy(sampled, heads)
+        return c.flow_weight * flow_loss - c.reward_weight * reward.mean() - c.entropy_weight * entropy
 
-    def target(self, reward: Tensor) -> Tensor:
+    def target(self, reward: Tensor, *, training: bool) -> Tensor:
+        """The flow that shall leave final states of this reward."""
+        if self.config.released_loss:
+            return reward / self.config.reward_temperature if training else reward
         return reward ** (1 / self.config.reward_temperature)
 
     def flow_loss(self, world: GridWorld, sampled: Rollout, heads: Heads, reward: Tensor) -> Tensor:
-        if self.config.released_loss:
-            return released_flow_matching(sampled, heads, reward)
-        return flow_matching(world, sampled, heads, reward)
+        matching = released_flow_matching if self.config.released_loss else flow_matching
+        return matching(world, sampled, heads, reward)
 
     def artifacts(self, model: nn.Module, *, epoch: int, last: bool) -> dict[str, bytes]:
         if not last:
@@ -357,7 +307,7 @@ class GFlowNet(Task[GFlowNetConfig]):
         for (noise,) in split.chunks(_EVALUATION_CHUNK):
             sampled = rollout(world, cast(Network, model), noise)
             raw = world.reward(sampled.visits)
-            losses.append(self.flow_loss(world, sampled, sampled.heads, self.target(raw)))
+            losses.append(self.flow_loss(world, sampled, sampled.heads, self.target(raw, training=False)))
             rewards.append(raw)
             lengths.append(sampled.live.sum(0) - 1)
             visits.append(sampled.visits)

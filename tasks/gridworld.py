@@ -1,15 +1,16 @@
 """GridWorld: the environment of the gflownet task and trajectories in it, a whole batch at a time.
 
-An agent starts in the centre of an N x N grid and marks every cell it visits. Up, down, left and right move it by one
-cell; a move against the wall leaves it where it is and counts as one more visit of that cell. Stop ends the trajectory.
+An agent starts in the centre of an N x N grid: row and column N // 2, counted from 0. Up, down, left and right move it
+by one cell and mark the cell it ends in; a move against the wall leaves it where it is and counts as one more visit of
+that cell. Stop ends the trajectory. The start cell is marked and visited from the beginning, or nothing is.
 
 State space: (visit counts of all cells, position). The marks are the cells with a count above 0, and every move adds
 exactly 1 to the counts, so that a state knows how many moves led to it: states are graded by that number, no state can
-be met twice on one trajectory, and the graph of states is acyclic. The start's first count stands for being there.
+be met twice on one trajectory, and the graph of states is acyclic.
 
-Deviations:  none of these is stated: the start cell is marked and counts as one visit (without it, stopping at once
-             would divide by zero); mirror symmetry is the share of cells that equal their mirror image; the step
-             limit counts moves, and stop is not a move.
+Deviations:  none of these is stated: where the agent starts; mirror symmetry is the share of cells that equal their
+             mirror image; the step limit counts moves, and stop is not a move. The paper does not say whether the start
+             is marked; in the authors' released code it is not, and efficiency divides by the visits + 1e-6.
 Shapes:      visits (B, C) float32 with C = N * N, position (B,) int64, encoded (B, 3, N, N) float32
 """
 
@@ -49,10 +50,15 @@ class GridWorld:
     Args:
         size: cells per side.
         max_moves: moves after which only stop is left.
+        marked_start: the start cell is marked and counts as visited once before the first move.
     """
 
-    def __init__(self, size: int, max_moves: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, size: int, max_moves: int, device: torch.device | str = "cpu", *, marked_start: bool = True
+    ) -> None:
         self.size, self.max_moves = size, max_moves
+        self._at_start = int(marked_start)  # visits of the start cell before the first move
+        self._spare = 0.0 if marked_start else 1e-6  # without any visit, efficiency is 0
         self.cells = size * size
         self.centre = size // 2 * size + size // 2
         rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -83,7 +89,7 @@ class GridWorld:
     def start(self, batch: int) -> State:
         device = self._moves.device
         visits = torch.zeros(batch, self.cells, device=device)
-        visits[:, self.centre] = 1
+        visits[:, self.centre] = self._at_start
         return State(visits, torch.full((batch,), self.centre, device=device))
 
     def step(self, state: State, action: Tensor, moving: Tensor) -> State:
@@ -117,8 +123,9 @@ class GridWorld:
         is as hard as finding a Hamiltonian path, so some of the parents it lets through are reached by no trajectory.
         """
         source = self._source[state.position]  # (B, 5)
-        steps = state.visits.sum(1) - 1
+        steps = self._made(state)
         count = state.visits.gather(1, source.clamp(min=0)) - (source == state.position[:, None]).float()
+        count = count + (source == self.centre) * (1 - self._at_start)  # the start is a visit here, marked or not
         # At the start cell with a single visit no move has been made yet.
         untouched_start = (source == self.centre) & (count == 1) & (steps[:, None] > 1)
         known: Tensor = (source >= 0) & (count >= 1)
@@ -126,7 +133,11 @@ class GridWorld:
 
     def forced(self, state: State) -> Tensor:
         """Whether only stop is left, (B, 1)."""
-        return state.visits.sum(1, keepdim=True) > self.max_moves
+        return self._made(state)[:, None] >= self.max_moves
+
+    def _made(self, state: State) -> Tensor:
+        """The moves that led to each state, (B,)."""
+        return state.visits.sum(1) - self._at_start
 
     def key(self, state: State) -> Tensor:
         """A hash of each state, (B,) int64: that any two of n states share one has a probability below n^2 / 2^57."""
@@ -138,14 +149,15 @@ class GridWorld:
 
     def reward(self, visits: Tensor) -> Tensor:
         """The reward of stopping with these visit counts, (B,), always above 0."""
-        grid = (visits > 0).float().view(-1, self.size, self.size)
+        grid = (visits > 0).to(visits.dtype).view(-1, self.size, self.size)
         across = (grid[:, :, :-2] * grid[:, :, 1:-1] * grid[:, :, 2:]).sum((1, 2))
         down = (grid[:, :-2] * grid[:, 1:-1] * grid[:, 2:]).sum((1, 2))
         marked = grid.sum((1, 2))
         unlike = [(grid - grid.flip(axis)).abs().mean((1, 2)) for axis in (1, 2)]
         mirror = 1 - (unlike[0] + unlike[1]) / 2
+        efficiency = marked / (visits.sum(1) + self._spare)
         # 10 x lines / 10 + 5 x coverage + 3 x efficiency + 4 x symmetry
-        return 10 * (across + down) / 10 + 5 * marked / self.cells + 3 * marked / visits.sum(1) + 4 * mirror
+        return 10 * (across + down) / 10 + 5 * marked / self.cells + 3 * efficiency + 4 * mirror
 
     def draw(self, visits: Tensor, position: Tensor) -> list[str]:
         """One state (C,), () as N lines of text: # a mark, @ the agent's cell, . the rest."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+
+from tasks.importing import in_working_directory, installed
 
 if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for that
     from tasks.base import Task
@@ -76,7 +77,7 @@ def load(name: str) -> type[Task[Any]]:
         UnknownTask: no such task, or its module cannot be imported.
     """
     if ":" in name:
-        return _import(name, name)
+        return _import(name, name, find=in_working_directory)
     if name not in targets():
         match = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
         hint = f"did you mean {match[0]}?" if match else f"tasks: {', '.join(names())}"
@@ -84,14 +85,23 @@ def load(name: str) -> type[Task[Any]]:
     return _import(name, targets()[name][0])
 
 
-def _import(name: str, target: str) -> type[Task[Any]]:
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever a plugin's import raises must not break the others
-        raise UnknownTask(f"task {name!r} is unavailable: {type(error).__name__}: {error}") from error
+def is_built_in(task: type[Task[Any]]) -> bool:
+    """Whether the class is one of vr's own tasks."""
+    return f"{task.__module__}:{task.__qualname__}" in _BUILT_IN.values()
+
+
+def built_in(module: str) -> dict[str, type[Task[Any]]]:
+    """vr's own tasks in a module, by name."""
+    return {name: load(name) for name, target in _BUILT_IN.items() if target.partition(":")[0] == module}
+
+
+def _import(name: str, target: str, find: Callable[[str], Any] = installed) -> type[Task[Any]]:
     from tasks.base import Task
 
+    try:
+        found = find(target)
+    except Exception as error:  # whatever a plugin's import raises must not break the others
+        raise UnknownTask(f"task {name!r} is unavailable: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UnknownTask(f"task {name!r} is unavailable: {target} is not a tasks.base.Task")
     return found

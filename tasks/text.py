@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -26,6 +26,8 @@ from tasks.data import cache_dir
 
 UNKNOWN, END = "<unk>", "<eos>"
 _UNKNOWN_ID, _END_ID = 0, 1
+
+Tokens: TypeAlias = Literal["words", "nltk", "whitespace"]
 
 #: Words with their clitics apart ("it", "'s"), single symbols; WikiText's `<unk>` and `@-@` stay whole.
 _WORDS = re.compile(r"<unk>|@\S@|'(?:s|t|re|ve|ll|d|m)\b|\w+|[^\w\s]")
@@ -234,13 +236,16 @@ class Vocabulary:
 
     Args:
         train: the training text.
-        tokens: "words" splits punctuation off, "whitespace" takes a text that is tokenised already.
+        tokens: "words" takes runs of letters and digits, clitics and single symbols apart; "nltk" splits as NLTK's
+            `word_tokenize` does, but for its search for sentences; "whitespace" takes a text that is tokenised already.
         lowercase: fold case first.
         min_count: words that occur less often in the training text are <unk>.
     """
 
-    def __init__(self, train: list[str], *, tokens: str = "words", lowercase: bool = True, min_count: int = 1) -> None:
-        self._split = str.split if tokens == "whitespace" else _WORDS.findall
+    def __init__(
+        self, train: list[str], *, tokens: Tokens = "words", lowercase: bool = True, min_count: int = 1
+    ) -> None:
+        self._split = _splitter(tokens)
         self._lowercase = lowercase
         counts = Counter(chain.from_iterable(self._paragraphs(train)))
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -268,12 +273,35 @@ class Vocabulary:
                 yield words
 
 
-def chunks(stream: Tensor, length: int) -> Tensor:
-    """Non-overlapping inputs of `length` tokens, each with the token after it: (n, length + 1).
+def _splitter(tokens: Tokens) -> Callable[[str], list[str]]:
+    if tokens == "whitespace":
+        return str.split
+    if tokens == "words":
+        return _WORDS.findall
+    return nltk_words()
 
-    Row i starts with the last token of row i - 1, so that every token but the first is a target exactly once; what
-    does not fill a row at the end is left out.
+
+def nltk_words() -> Callable[[str], list[str]]:
+    """The words of a paragraph as NLTK's `word_tokenize` splits them, the paragraph taken as one sentence.
+
+    `word_tokenize` looks for sentences first, with a model that is a download. What that changes is the period of a
+    sentence that ends within a paragraph: here it stays with its word ("done."), and is split off at the paragraph's
+    end alone. WikiText sets such periods apart already; words that end in one there are nearly all abbreviations
+    ("u.s.", "no."), which `word_tokenize` mostly leaves whole, too.
     """
-    return (
-        stream.unfold(0, length + 1, length).contiguous() if len(stream) > length else stream.new_empty(0, length + 1)
-    )
+    # Importing it takes longer than importing torch.
+    from nltk.tokenize.destructive import NLTKWordTokenizer
+
+    split: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
+    return split
+
+
+def chunks(stream: Tensor, length: int, *, shared: int = 1) -> Tensor:
+    """Rows of `length` tokens and the token after them, (n, length + 1), without what is left over at the end.
+
+    Args:
+        shared: tokens that a row has in common with the next. With 1, the last token of a row is the first of the
+            next, and every token but the first is a target exactly once; with 0, no row's first token is a target.
+    """
+    size = length + 1
+    return stream.unfold(0, size, size - shared).contiguous() if len(stream) >= size else stream.new_empty(0, size)

@@ -1,7 +1,8 @@
 """RunSpec: the complete, validated, frozen description of one run, and how the user's words become one.
 
 Precedence: defaults < preset < configuration file < flags. Every value's origin is kept beside it, so that what a run
-used can be explained. Equal specs have equal `spec_id`s and give the same curve, bit for bit, on the same machine.
+used can be explained. Equal specs have equal `spec_id`s and give the same curve, bit for bit, on the same machine with
+the same libraries.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class RunSpec(BaseModel):
         optimizer: registered name or "package.module:Class".
         optimizer_settings: the optimizer's hyperparameters, defaults resolved.
         device: where it runs; never "auto".
-        versions: of the libraries that decide the bits.
+        code: the identity of the engine's, the task's and the optimizer's code (see `vrcli.identity`). Specs of an
+            earlier version have none, and `versions` of vr and torch instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +72,7 @@ class RunSpec(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initial weights, data order and noise")
     device: str = "cpu"
     threads: int = Field(1, ge=1, description="CPU threads of tensor operations")
-    versions: dict[str, str] = Field(default_factory=dict)
+    code: dict[str, str] = Field(default_factory=dict)
 
     @cached_property
     def spec_id(self) -> str:
@@ -136,9 +138,11 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
     Raises:
         UsageError: no such optimizer.
     """
+    from vrcli.identity import code_of
     from vrcli.optim import registry
 
     optimizer_model = registry.settings_model(optimizer)
+    code_of(task, optimizer)  # read now, right after the imports: a file may be edited before the run begins
     found: dict[str, Setting] = {}
     for key, info in Training.model_fields.items():
         found[key] = Setting(key, "training", key, info)
@@ -184,7 +188,6 @@ def resolve(
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
-    versions: Mapping[str, str] | None = None,
 ) -> Resolved:
     """Merge defaults, preset, configuration file and flags into one validated spec.
 
@@ -195,6 +198,7 @@ def resolve(
     Raises:
         UsageError: unknown preset or setting, or a value that is not accepted; the message names the flag.
     """
+    from vrcli.identity import code_of
     from vrcli.optim import registry
 
     settings = settings_of(task, optimizer)
@@ -228,7 +232,7 @@ def resolve(
         spec = RunSpec(
             task=task.name, preset=preset, task_settings=task_config.model_dump(mode="json"), optimizer=optimizer,
             optimizer_settings=hyper, training=training, seed=seed, device=device, threads=threads,
-            versions=dict(versions or {}),
+            code=code_of(task, optimizer),
         )  # fmt: skip
     except ValidationError as error:
         raise UsageError(explain(error, {})) from None
@@ -249,9 +253,9 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     from vrcli.optim import registry
 
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
-    lr_free = "lr_free" in registry.find(optimizer).capabilities  # its lr is a factor, and 1 is its own default
+    keeps_lr = registry.find(optimizer).keeps_lr  # a rate that suits the others is on another scale
     for key, sourced in chosen.optimizers.get("*", {}).items():
-        if key in names and not (key == "lr" and lr_free):
+        if key in names and not (key == "lr" and keeps_lr):
             found[names[key]] = sourced
     for key, sourced in chosen.optimizers.get(optimizer, {}).items():
         found[names.get(key, key)] = sourced

@@ -28,8 +28,13 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     assert row[heading.index("budget") :].startswith("1 x 15")
     assert "stored already" not in done.err
     again = vr(*words).err
-    assert "6 of the 6 runs were stored already" in again
+    assert "6 of the 6 runs were stored already\n" in again
     assert "seed 1" not in again
+    with sqlite3.connect(tmp_path / "vr.db") as connection:  # as if three were made elsewhere
+        libraries = "json_set(provenance, '$.libraries.torch', '0.1')"
+        connection.execute(f"UPDATE runs SET provenance = {libraries} WHERE optimizer = 'sgd'")
+    elsewhere = f"6 of the 6 runs were stored already; 3 were made with torch 0.1, this is {torch.__version__}\n"
+    assert elsewhere in vr(*words).err
     quiet = vr(*words, "--quiet")
     assert quiet.out == next(line for line in table if line.startswith("→ "))[2:] + "\n"
     body = json.loads(vr(*words, "--format", "json").out)

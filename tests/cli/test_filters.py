@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from db.store import Store
 from vrcli.cli import filters
-from vrcli.cli.filters import Filter, check_output, selecting
+from vrcli.cli.filters import Filter, selecting
 from vrcli.errors import UsageError
 
 
@@ -72,37 +72,6 @@ def test_a_limit_takes_the_newest_that_match(store: Store) -> None:
 def test_an_empty_database_is_no_fault(tmp_path: Path) -> None:
     with Store.open(tmp_path / "empty.db") as store:
         assert Filter(tasks=["cnn"], opts=["adamw", "sgd"]).select(store) == []
-
-
-def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    check_output(tmp_path / "new.html")
-    with pytest.raises(UsageError, match=r"--output .* is a folder"):
-        check_output(tmp_path)
-    with pytest.raises(UsageError, match="there is no folder"):
-        check_output(tmp_path / "missing" / "new.html")
-
-
-@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
-@pytest.mark.parametrize("how", ["path", "link", "hard link", "url"])
-def test_an_output_is_never_a_file_of_the_database(tmp_path: Path, ending: str, how: str) -> None:
-    database = tmp_path / "vr.db"
-    own = tmp_path / f"vr.db{ending}"
-    own.touch()
-    asked = own
-    if how == "link":
-        asked = tmp_path / "link.csv"
-        asked.symlink_to(own)
-    elif how == "hard link":
-        asked = tmp_path / "hard.csv"
-        asked.hardlink_to(own)
-    with pytest.raises(UsageError, match=r"^--data .* is the database that is read; name another file$"):
-        check_output(asked, "--data", f"sqlite:///{database}" if how == "url" else str(database))
-
-
-def test_an_output_beside_the_database_is_fine(tmp_path: Path) -> None:
-    (tmp_path / "vr.db").touch()
-    check_output(tmp_path / "vr.csv", database=str(tmp_path / "vr.db"))
-    check_output(tmp_path / "vr.db", database="postgresql://someone@host/vr")
 
 
 def test_a_command_gets_the_options_as_one_filter() -> None:

@@ -13,12 +13,13 @@ import pytest
 from tasks import registry
 from tasks.base import Metric
 from vrcli.cli.report_table import declared
+from vrcli.report.types import Declared
 
 ROOT = Path(__file__).parents[2]
 SPIRALS = "vrcli.scaffold.task_template:Spirals"
 
 
-def test_runs_list_shows_only_what_differs(spirals, vr):
+def test_runs_list_shows_the_learning_rate_and_what_differs(spirals, vr):
     spirals("--opt", "vradam", "--beta3", "1.0")
     spirals("--opt", "vradam", "--beta3", "2.0")
     done = vr("runs", "list")
@@ -27,7 +28,8 @@ def test_runs_list_shows_only_what_differs(spirals, vr):
     assert header.split()[:4] == ["id", "when", "task", "dataset"]
     assert "beta3=2" in newest
     assert "beta3=1" in oldest
-    assert "lr=" not in newest
+    assert "lr=" in newest
+    assert "beta1" not in newest
     assert "completed" in newest
 
 
@@ -137,17 +139,36 @@ def test_report_in_every_kind_of_format(spirals, vr, format):
 
 def test_what_tasks_declare_decides_which_way_a_metric_is_better(monkeypatch):
     known = declared(["gflownet", "cnn", "gone:Gone", "gflownet"])
-    assert known["val_reward"] == known["test_reward_max"] == ("max", False)
-    assert known["best_val_loss"] == known["val_loss_se"] == ("min", False)
-    assert known["final_val_accuracy"] == ("max", True)
+    assert known["val_reward"] == known["test_reward_max"] == Declared("max")
+    assert known["best_val_loss"] == known["val_loss_se"] == Declared("min")
+    assert known["final_val_accuracy"] == Declared("max", percent=True)
+    assert [name for name in known if name.startswith("val_") and known[name].shown] == [
+        "val_diversity", "val_length", "val_distinct"
+    ]  # fmt: skip
 
     class Other:
         metrics = (Metric("loss", "min"), Metric("reward", "min"))
 
     real = registry.load
     monkeypatch.setattr(registry, "load", lambda name: Other if name == "other" else real(name))
-    assert declared(["gflownet", "other"])["val_reward"] == (None, False)
-    assert declared(["other"])["val_reward"] == ("min", False)
+    assert declared(["gflownet", "other"])["val_reward"] == Declared(None)
+    assert declared(["other"])["val_reward"] == Declared("min")
+
+
+def test_every_table_shows_what_tells_a_degenerate_policy(vr):
+    small = ["gflownet", "--preset", "smoke", "--opt", "adamw"]
+    run = vr("run", *small, "--epochs", "1")
+    values = json.loads(vr("runs", "show", "1", "--format", "json").out)["results"]
+    compared = vr("compare", *small, "--opt", "sgd", "--seeds", "2", "--epochs", "1").out
+    tables = {"run": run.err, "outcome": run.out, "show": vr("runs", "show", "1").out, "compare": compared,
+              "list": vr("runs", "list").out, "report": vr("report").out}  # fmt: skip
+    for where, text in tables.items():
+        for name in ("length", "distinct", "diversity"):
+            assert name in text, (where, name)
+    assert f"val length {values['val_length']:.4f}".split()[-1] in tables["list"]
+    cnn = vr("run", SPIRALS, "--preset", "smoke", "--opt", "adamw", "--db", "other.db")
+    assert cnn.code == 0
+    assert "length" not in vr("report", "--db", "other.db").out + vr("runs", "list", "--db", "other.db").out
 
 
 def test_report_of_nothing_is_a_helpful_line(vr, spirals):
@@ -213,8 +234,10 @@ def test_unexpected_errors_are_one_line_unless_debugged(vr, monkeypatch):
     assert done.code == 1
     assert len(done.err.splitlines()) == 1
     assert "unexpected ZeroDivisionError: by chance" in done.err
-    with pytest.raises(ZeroDivisionError):
-        vr("tasks", "list", "--debug")
+    done = vr("tasks", "list", "--debug")
+    assert done.code == 1
+    assert done.err.startswith("Traceback")
+    assert "ZeroDivisionError: by chance" in done.err
 
 
 def test_lists_do_not_wait_for_libraries_that_they_do_not_need(stored, tmp_path):

@@ -190,7 +190,7 @@ def test_filters_reach_the_table(vr, filled) -> None:
 def test_the_ending_of_the_file_names_the_format(vr, filled, name: str, begins: str) -> None:
     done = vr("report", "cnn", "--output", name)
     assert done.code == 0
-    assert name in done.out
+    assert (done.out, done.err.split(":")[0]) == ("", f"wrote {name}")
     assert Path(name).read_text(encoding="utf-8").startswith(begins)
 
 
@@ -318,7 +318,7 @@ def test_a_file_has_every_column_and_a_screen_what_fits(vr, filled, stored) -> N
         stored("a_rather_long_name_of_an_optimizer", lr=lr, another_setting="x" * 30)
     shown = vr("report")
     assert "not shown, to keep to 100 columns" in shown.err
-    assert vr("report", "--output", "whole.md").err == ""
+    assert vr("report", "--output", "whole.md").err == "wrote whole.md: markdown\n"
     assert "val acc" in Path("whole.md").read_text(encoding="utf-8")
     assert "not shown" not in vr("report", "--format", "latex_booktabs").err
 

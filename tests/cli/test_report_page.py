@@ -13,12 +13,13 @@ import pytest
 from db.store import Store
 from vrcli.cli.report_page import source_of, write_page
 from vrcli.errors import UsageError
+from vrcli.output import Target
 
 
 def written(path: Path, **options: Any) -> str:
     """The page of every run in vr.db beside it."""
     with Store.open(path / "vr.db", mode="read") as store:
-        write_page(store, store.runs.select(), path / "report.html", **options)
+        write_page(store, store.runs.select(), Target(path / "report.html"), **options)
     return (path / "report.html").read_text(encoding="utf-8")
 
 
@@ -64,7 +65,7 @@ def test_asked_results_are_the_columns(stored: Callable[..., int], tmp_path: Pat
         r'<section id="section-0".*?</table>', written(tmp_path, metrics=["wall_s", "test_loss"]), re.S
     )[0]
     heads = re.findall(r'class="sort">(.*?)<', results)
-    assert heads[1:3] == ["s/run", "test loss"]
+    assert heads[2:4] == ["s/run", "test loss"]
 
 
 def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path):
@@ -93,9 +94,9 @@ def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path)
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(stored: Callable[..., int], tmp_path: Path):
     stored("adamw")
     with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="there is no folder"):
-        write_page(store, store.runs.select(), tmp_path / "nowhere" / "report.html")
+        write_page(store, store.runs.select(), Target(tmp_path / "nowhere" / "report.html"))
     with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="is the database that"):
-        write_page(store, store.runs.select(), tmp_path / "vr.db")
+        write_page(store, store.runs.select(), Target(tmp_path / "vr.db", database=str(tmp_path / "vr.db")))
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -109,7 +110,7 @@ def test_a_page_without_finished_runs_is_a_page(stored: Callable[..., int], tmp_
 def test_the_command_writes_the_page(vr: Callable[..., Any], stored: Callable[..., int], tmp_path: Path):
     stored("adamw")
     done = vr("report", "--format", "html", "--output", "report.html")
-    assert (done.code, done.out[:29]) == (0, "report.html: 1 run on one pag"), done.err
+    assert (done.code, done.out, done.err[:36]) == (0, "", "wrote report.html: 1 run on one page"), done.err
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "vr report --format html --output report.html" in html
 

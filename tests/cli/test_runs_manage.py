@@ -148,17 +148,35 @@ def test_what_cannot_be_trained_again_is_refused(vr, stored, tmp_path):
 def test_other_versions_and_other_data_are_said(spirals, vr, tmp_path):
     spirals("--opt", "adamw")
     with Store.open(tmp_path / "vr.db") as store:
-        spec = store.runs.get(1).spec
-        changed = {**spec, "versions": {**spec["versions"], "torch": "0.1"}, "dataset_fingerprint": "other"}
-        other = store.runs.begin(changed, spec_id="x", provenance=store.runs.get(1).provenance)
+        spec, made = store.runs.get(1).spec, store.runs.get(1).provenance
+        changed = {**spec, "dataset_fingerprint": "other", "code": {**spec["code"], "task": "source 0"}}
+        libraries = {**made["libraries"], "torch": "0.1"}
+        other = store.runs.begin(changed, spec_id="x", provenance={**made, "libraries": libraries, "cpu": "abacus"})
         store.runs.finish(other.id, "failed")
     done = vr("runs", "retry", "2", "--quiet")
     assert done.code == 0, done.err
-    torch = spec["versions"]["torch"]
-    assert f"torch {torch} instead of 0.1: other versions may give other bits" in done.err
+    torch = f"run 2 was made with torch 0.1, this is {made['libraries']['torch']}; processor abacus, this is"
+    assert f"{torch} {made['cpu']}: that may give other bits" in done.err
+    assert f"task code source 0 -> {spec['code']['task']}: other code may give other numbers" in done.err
     assert f"the data differ: {spec['dataset_fingerprint']} instead of other" in done.err
     plain = vr("runs", "rerun", "1", "--quiet")
     assert "instead of" not in plain.err
+    assert "other" not in plain.err
+
+
+def test_a_run_that_does_not_say_its_code_is_shown_and_trained_with_that_said(spirals, vr, tmp_path):
+    first = json.loads(spirals("--opt", "adamw", "--format", "json").out)
+    with Store.open(tmp_path / "vr.db") as store:
+        old = {name: value for name, value in first["spec"].items() if name != "code"}
+        old["versions"] = {"vr": "0.0.9", "torch": "2.11.0"}
+        other = store.runs.begin(old, spec_id="old", provenance=store.runs.get(1).provenance)
+        store.runs.finish(other.id, "completed", results=first["results"])
+    assert "\n  code       not recorded\n" in vr("runs", "show", "2").out
+    assert "the code that run 2 ran was not recorded" in vr("runs", "diff", "1", "2").out
+    again = vr("runs", "rerun", "2", "--format", "json")
+    assert again.code == 0, again.err
+    assert "run 2 does not say which code it ran; this may be other code" in again.err
+    assert json.loads(again.out)["spec_id"] == first["spec_id"]
 
 
 def test_nobody_is_asked_where_only_one_side_is_a_terminal(monkeypatch):

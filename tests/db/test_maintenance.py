@@ -141,7 +141,7 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_recorded(file_store: Sto
 
 
 def test_a_lock_that_is_never_released_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.connection._BUSY_S", 0.1)
+    monkeypatch.setattr("db.location._BUSY_S", 0.1)
     with Store.open(tmp_path / "vr.db") as store, closing(sqlite3.connect(tmp_path / "vr.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"vr\.db: database is locked"):

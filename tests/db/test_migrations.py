@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from db import schema, versions
-from db.connection import Location
+from db.location import Location
 from db.store import Store, StoreError
 
 # SQLite's indexes over an expression are skipped by SQLAlchemy; `Store.check` looks for them by name.

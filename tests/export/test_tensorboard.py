@@ -61,6 +61,9 @@ def test_settings_are_hyperparameters(export: Export) -> None:
 
 def test_a_folder_of_something_else_is_never_replaced(export: Export, tmp_path: Path) -> None:
     path = export("tensorboard")
+    export("tensorboard", ids=[1, 2])  # as it was written
+    assert len(_folders(path)) == 2
+    next(path.rglob("events*")).write_bytes(b"changed since")
     with pytest.raises(UsageError, match="--force replaces it"):
         export("tensorboard")
     export("tensorboard", ids=[1], force=True)

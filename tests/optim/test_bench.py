@@ -16,7 +16,7 @@ from vrcli.errors import UsageError
         ("cnn", 28, 3_249_994),
         ("resnet32", 95, 464_154),
         ("transformer", 68, 12_213_040),
-        ("unet", 160, 76_038_433),
+        ("unet", 142, 75_313_249),
         ("gpt2", 148, 124_439_808),
     ],
 )

@@ -1,6 +1,7 @@
 """What every registered optimizer does: one test for all of them, one's own and torch's alike."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -75,6 +76,126 @@ def test_state_dict_round_trip_continues_identically(row):
     advance(row, model, optimizer, 5)
     advance(row, twin, loaded, 5)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.fixture(params=[row for row in ROWS if row.origin == "vr"], ids=lambda row: row.name)
+def own(request):
+    return request.param
+
+
+def groups_of(name, model):
+    """An optimizer of this package over several groups, where it takes them, each with settings of its own."""
+    optimizer = registry.build(name, model, {})
+    if name != "flowadam":
+        spare = nn.Linear(3, 2)
+        optimizer.add_param_group({"params": list(spare.parameters()), "lr": 0.003})
+        model.append(spare)
+    return optimizer
+
+
+def same(a, b):
+    """Whether two state dicts have the same keys, types and values."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def round_trips(row, optimizer, tmp_path):
+    state = optimizer.state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    for way, given in (("load", state), ("save", torch.load(tmp_path / "state.pt", weights_only=True))):
+        twin = groups_of(row.name, named(row.name)[0])
+        twin.load_state_dict(given)
+        yield way, twin
+    yield "deepcopy", copy.deepcopy(optimizer)
+    yield "pickle", pickle.loads(pickle.dumps(optimizer))
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_state_dict_is_the_same_after_every_round_trip(own, steps, tmp_path):
+    model, _ = named(own.name)
+    optimizer = groups_of(own.name, model)
+    advance(own, model, optimizer, steps)
+    before = copy.deepcopy(optimizer.state_dict())
+    for way, twin in round_trips(own, optimizer, tmp_path):
+        assert same(before, twin.state_dict()), way
+        assert twin.defaults == optimizer.defaults, way
+    assert same(before, optimizer.state_dict())
+
+
+def test_groups_saved_before_a_setting_existed_get_its_default(own):
+    cls = registry.load(own)
+    model, _ = named(own.name)
+    optimizer = cls(model.parameters())
+    advance(own, model, optimizer, 2)
+    for key, value in optimizer.defaults.items():
+        state = copy.deepcopy(optimizer.state_dict())
+        for group in state["param_groups"]:
+            del group[key]
+        other, _ = named(own.name)
+        twin = cls(other.parameters())
+        twin.load_state_dict(state)
+        assert all(group[key] == value for group in twin.param_groups)
+        advance(own, other, twin, 1)
+
+
+SCHEDULERS = {
+    "LambdaLR": {"lr_lambda": lambda epoch: 0.9**epoch},
+    "MultiplicativeLR": {"lr_lambda": lambda epoch: 0.9},
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [1, 2]},
+    "ConstantLR": {"total_iters": 2},
+    "LinearLR": {},
+    "ExponentialLR": {"gamma": 0.9},
+    "CosineAnnealingLR": {"T_max": 5},
+    "PolynomialLR": {},
+    "ReduceLROnPlateau": {"patience": 0},
+    "CyclicLR": {"base_lr": 1e-3, "max_lr": 1e-2, "step_size_up": 2},
+    "OneCycleLR": {"max_lr": 1e-2, "total_steps": 6},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "SequentialLR": None,
+    "ChainedScheduler": None,
+    "SWALR": {"swa_lr": 1e-4},
+}
+COMBINING = {"SequentialLR", "ChainedScheduler"}
+
+
+def scheduler_of(kind, optimizer):
+    schedulers = torch.optim.lr_scheduler
+    if kind not in COMBINING:
+        found = getattr(schedulers, kind, None) or getattr(torch.optim.swa_utils, kind)
+        return found(optimizer, **SCHEDULERS[kind])
+    parts = [schedulers.ConstantLR(optimizer), schedulers.ExponentialLR(optimizer, 0.9)]
+    if kind == "ChainedScheduler":
+        return schedulers.ChainedScheduler(parts)
+    return schedulers.SequentialLR(optimizer, parts, milestones=[2])
+
+
+def test_every_scheduler_of_torch_is_tried():
+    found = vars(torch.optim.lr_scheduler)
+    theirs = {name for name in torch.optim.lr_scheduler.__all__ if isinstance(found[name], type)} - {"LRScheduler"}
+    assert theirs <= SCHEDULERS.keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter in .scheduler.step.*")
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_every_scheduler_drives_it(own, kind):
+    model, optimizer = named(own.name)
+    scheduler = scheduler_of(kind, optimizer)
+    rates, momenta = set(), set()
+    for _ in range(5):
+        (loss,) = advance(own, model, optimizer, 1)
+        rates.add(float(optimizer.param_groups[0]["lr"]))
+        group = optimizer.param_groups[0]
+        momenta.add(group["betas"][0] if "betas" in group else group["momentum"])
+        scheduler.step(1.0) if kind == "ReduceLROnPlateau" else scheduler.step()
+    assert len(rates) > 1
+    assert loss == loss
+    assert (len(momenta) > 1) == (kind in ("CyclicLR", "OneCycleLR"))
 
 
 def test_settings_arrive(row):

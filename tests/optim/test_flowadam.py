@@ -146,3 +146,10 @@ def test_refuses_bad_values_by_name(settings):
         FlowAdam(problem()[0], **settings)
     with pytest.raises(ValueError, match="one parameter group"):
         FlowAdam([{"params": [p]} for p in problem()[0]])
+
+
+def test_refuses_a_group_added_later():
+    optimizer = FlowAdam(problem()[0])
+    with pytest.raises(ValueError, match="one parameter group"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+    assert len(optimizer.param_groups) == 1

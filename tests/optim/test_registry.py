@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.space import Real
+from tasks.space import Categorical, Real
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, Row
@@ -43,6 +43,19 @@ def test_rows_are_complete(row):
     assert row.refusal or "lr" in row.space
     if not row.refusal and row.origin in ("vr", "torch"):
         assert set(row.space) <= set(registry.settings_model(row.name).model_fields)
+
+
+@pytest.mark.parametrize("row", [r for r in registry.catalogue() if not r.refusal], ids=lambda row: row.name)
+def test_default_settings_lie_in_their_own_space(row):
+    defaults = registry.validate(row.name, {})
+    for name, axis in row.space.items():
+        value = defaults[name]
+        if value is None:  # the optimizer derives it from its other settings
+            continue
+        if isinstance(axis, Categorical):
+            assert value in axis.choices
+        else:
+            assert axis.low <= value <= axis.high, (name, value)
 
 
 def test_unknown_capability_is_refused():

@@ -128,6 +128,31 @@ def test_gradients_of_other_strides(path):
     torch.testing.assert_close(last, plain, rtol=1e-12, atol=1e-14)
 
 
+def test_a_cycled_momentum_is_the_one_of_the_step(path):
+    """OneCycleLR changes the decay rate of the velocity: the step follows it."""
+    mine, theirs = problem(), problem()
+    optimizer, other = VRMomentum(mine, 0.1, **path), VRMomentum(theirs, 0.1, beta1=0.5, **path)
+    optimizer.param_groups[0]["momentum"] = 0.5
+    for params, one in ((mine, optimizer), (theirs, other)):
+        train(params, one, 2)
+    for a, b in zip(mine, theirs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_beta1_in_a_group_or_in_an_older_state():
+    one, two = problem()[:2]
+    optimizer = VRMomentum([{"params": [one], "beta1": 0.5}, {"params": [two]}], 0.1)
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.5, 0.9]
+    with pytest.raises(ValueError, match="beta1"):
+        VRMomentum([{"params": [one], "beta1": 1.0}], 0.1)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["beta1"] = group.pop("momentum") / 2
+    optimizer.load_state_dict(state)
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.25, 0.45]
+    assert all("beta1" not in group for group in optimizer.param_groups)
+
+
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"beta1": 1.0}, {"beta3": -1.0}, {"weight_decay": math.nan}])
 def test_refuses_bad_values_by_name(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

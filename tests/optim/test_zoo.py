@@ -25,7 +25,7 @@ FEW = [
     "normuon",
     "adammini",
 ]
-REQUIRED = {"bsam": {"num_data": 48}, "ranger21": {"num_iterations": 20}}
+REQUIRED = {"ranger21": {"num_iterations": 20}}
 TORCHS = {
     "adam",
     "adamw",
@@ -39,6 +39,7 @@ TORCHS = {
     "asgd",
     "lbfgs",
     "muon",
+    "lamb",
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vrcli.errors import UsageError, VrError
+from vrcli.errors import UsageError
 from vrcli.report.budget import steps_to_target
 from vrcli.report.curves import binned
 from vrcli.report.figure_style import Plot
@@ -237,14 +237,10 @@ def test_data_are_written_as_csv(tmp_path: Path) -> None:
     assert float(rows[0]["centre"]) == plot.rows[0]["centre"]
 
 
-def test_bad_paths_are_one_line(tmp_path: Path) -> None:
+def test_a_figure_of_another_format_is_refused(tmp_path: Path) -> None:
     plot: Plot = PLOTS["profile"]()
     with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
         plot.save(tmp_path / "figure.gif")
-    for save in (plot.save, plot.save_data):
-        with pytest.raises(VrError, match="cannot write") as caught:
-            save(tmp_path / "missing" / "figure.png")
-        assert "\n" not in str(caught.value)
 
 
 def test_sections_stand_in_rows_and_say_their_own_n() -> None:

@@ -354,3 +354,17 @@ def test_500_runs_fit_into_15_megabytes(
     print(f"{path.stat().st_size:,} bytes, {table:.0f} ms to interactive tables, {charts:.0f} ms to the first chart")
     assert "extremes kept" in page.find(".drawn")[0].text
     assert page.complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 420])
+def test_settings_are_not_cut(make_source: Any, opened: Any, width: int):
+    page = opened(
+        make_source(about={"axes": [f"setting_{i}" for i in range(9)]}, **{f"setting_{i}": 1.5 for i in range(9)}),
+        width,
+    )
+    assert page.run("return [...document.querySelectorAll('.words')].length") == 2 + 6
+    assert page.run("return document.querySelector('#runs-table .words').innerText").count("=1.5") == 9
+    cut = "return [...document.querySelectorAll('.words, .words span')].filter((x) => x.scrollWidth > x.clientWidth)"
+    assert page.run(f"{cut}.length") == 0
+    assert page.run("return document.documentElement.scrollWidth") <= width

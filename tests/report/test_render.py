@@ -76,7 +76,7 @@ def test_json_has_the_raw_numbers_and_no_nan(table) -> None:
     assert lost["metrics"]["best_val_loss"]["mean"] is None
     assert lost["metrics"]["best_val_loss"]["values"] == [None] * 3
     assert (lost["n"], lost["diverged"]) == (3, 3)
-    assert rows["cnn", "vradam", 2.0]["differing"] == {"beta3": 2.0}
+    assert rows["cnn", "vradam", 2.0]["shown"] == {"lr": 0.003, "beta3": 2.0}
 
 
 def test_csv_parses_back(table) -> None:

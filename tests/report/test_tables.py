@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vrcli.report.groups import shown_settings
+from vrcli.report.layout import fit
 from vrcli.report.statistics import t_interval
 from vrcli.report.tables import default_columns, render, selector, summarise
-from vrcli.report.types import Column
+from vrcli.report.types import Column, Declared
 
 RNG = np.random.default_rng(0)
 LOSSES = 0.06 + 0.002 * RNG.standard_normal((4, 10))
@@ -50,12 +52,22 @@ def test_nothing_that_differs_is_merged(make_run, other) -> None:
     assert sorted(row.n for row in table.rows) == [1, 2]
 
 
-def test_only_what_differs_is_shown(make_run) -> None:
+def test_the_learning_rate_and_what_differs_is_shown(make_run) -> None:
     runs = [make_run("vradam", beta3=1.0), make_run("vradam", beta3=2.0), make_run("sgd", momentum=0.9, lr=0.1)]
     shown = {(row.optimizer, row.shown.get("beta3")): row.shown for row in summarise(runs).rows}
     assert shown["vradam", 1.0] == {"lr": 0.003, "beta3": 1.0}
     assert shown["sgd", None] == {"lr": 0.1}
-    assert all(not row.shown for row in summarise(runs[:1]).rows)
+    assert [row.shown for row in summarise(runs[:1]).rows] == [{"lr": 0.003}]
+
+
+def test_what_a_search_chose_is_shown_although_nothing_differs() -> None:
+    own = {"lr": 0.1, "beta3": 1.0, "eps": 1e-8, "hidden": 8, "optimizer.hidden": 4, "epochs": 3}
+    rows = [own, own, {"lr": 0.1, "eps": 1e-8}]
+    axes = [("beta3", "opt_hidden", "epochs"), (), ()]
+    found = shown_settings(rows, ["vradam", "vradam", "adamw"], axes, ignore=("epochs",))
+    assert found[0].keys() >= {"lr", "beta3", "optimizer.hidden"}
+    assert not found[0].keys() & {"eps", "epochs"}
+    assert found[1:] == [{"lr": 0.1}, {"lr": 0.1}], "no search chose the rest for these"
 
 
 def test_the_path_of_the_same_data_makes_no_difference(make_run) -> None:
@@ -222,11 +234,11 @@ def test_rows_of_a_search_that_stopped_trials_early_are_marked(make_run) -> None
 
 
 GFLOWNET = {
-    "best_val_loss": ("min", False),
-    "val_loss_se": ("min", False),
-    "val_reward": ("max", False),
-    "val_hits": ("max", True),
-    "val_odd": (None, False),
+    "best_val_loss": Declared("min"),
+    "val_loss_se": Declared("min"),
+    "val_reward": Declared("max"),
+    "val_hits": Declared("max", percent=True),
+    "val_odd": Declared(None),
 }
 
 
@@ -247,6 +259,21 @@ def test_the_best_of_a_metric_is_the_one_its_task_declares(make_run) -> None:
     assert [c.key for c in default_columns([low, high])] == ["best_val_loss", "test_loss"]
     by_reward = summarise([low, high], ["val_reward"], known=GFLOWNET)
     assert [row.optimizer for row in by_reward.rows] == ["high", "low"]
+
+
+def test_what_a_task_wants_shown_is_shown_and_never_left_out(make_run) -> None:
+    known = {f"{split}_{name}": Declared("max", shown=name in ("length", "distinct_final_grids"))
+             for split in ("val", "test") for name in ("reward", "distinct_final_grids", "length")}  # fmt: skip
+    results = dict.fromkeys([*known, "test_loss", "val_accuracy"], 0.5)
+    runs = [make_run(optimizer, seed, 0.1, results=results) for optimizer in "ab" for seed in range(3)]
+    assert [c.key for c in default_columns(runs)] == ["best_val_loss", "test_loss", "val_accuracy"]
+    table = summarise(runs, known=known)
+    shown = ["best_val_loss", "test_loss", "val_accuracy", "val_distinct_final_grids", "val_length"]
+    assert [c.key for c in table.columns] == shown
+    fitted, dropped = fit(table, terminal=60)
+    assert "val acc" in dropped
+    assert "val_accuracy" not in fitted.shown
+    assert {"best_val_loss", "test_loss", "val_distinct_final_grids", "val_length"} <= set(fitted.shown)
 
 
 @pytest.mark.parametrize("name", ["reward", "reward_max", "diversity", "distinct", "length", "loss_se", "modes"])

@@ -21,19 +21,19 @@ class Place:
     counts: tuple[tuple[tuple[int, int], int], ...]
     at: tuple[int, int]
 
-    @property
-    def moves(self) -> int:
-        return sum(n for _, n in self.counts) - 1
-
 
 class SlowWorld:
-    def __init__(self, size: int, max_moves: int) -> None:
-        self.size, self.max_moves = size, max_moves
+    def __init__(self, size: int, max_moves: int, *, marked_start: bool = True) -> None:
+        self.size, self.max_moves, self.marked_start = size, max_moves, marked_start
+        self.centre = (size // 2, size // 2)
         self.cells = [(r, c) for r in range(size) for c in range(size)]
 
     def start(self) -> Place:
-        centre = (self.size // 2, self.size // 2)
-        return Place(((centre, 1),), centre)
+        return Place(((self.centre, 1),) if self.marked_start else (), self.centre)
+
+    def made(self, state: Place) -> int:
+        """The moves that led to a state."""
+        return sum(n for _, n in state.counts) - self.marked_start
 
     def end(self, at: tuple[int, int], action: int) -> tuple[int, int]:
         r, c = at[0] + DELTAS[action][0], at[1] + DELTAS[action][1]
@@ -50,9 +50,9 @@ class SlowWorld:
         counts = dict(state.counts)
         counts[state.at] -= 1
         before = tuple(sorted((cell, n) for cell, n in counts.items() if n))
-        candidates = {Place(before, cell) for cell, _ in before}
+        candidates = {Place(before, cell) for cell in {self.centre, *(cell for cell, _ in before)}}
         found = {p for p in candidates if any(self.move(p, a) == state for a in range(4))}
-        return {p for p in found if p.at != self.start().at or counts[p.at] > 1 or p == self.start()}
+        return {p for p in found if p.at != self.centre or counts.get(p.at, 0) > self.marked_start or p == self.start()}
 
     def reward(self, state: Place) -> float:
         marked = {cell for cell, _ in state.counts}
@@ -67,7 +67,8 @@ class SlowWorld:
             for mirror in (lambda r, c: (last - r, c), lambda r, c: (r, last - c))
         ]
         visits = sum(n for _, n in state.counts)
-        return 10 * lines / 10 + 5 * len(marked) / len(self.cells) + 3 * len(marked) / visits + 4 * sum(mirrors) / 2
+        efficiency = len(marked) / (visits if self.marked_start else visits + 1e-6)
+        return 10 * lines / 10 + 5 * len(marked) / len(self.cells) + 3 * efficiency + 4 * sum(mirrors) / 2
 
     def encode(self, state: Place) -> list[list[list[float]]]:
         counts = dict(state.counts)
@@ -82,7 +83,7 @@ class SlowWorld:
         """The states that the actions visit, up to the first stop or the limit."""
         states = [self.start()]
         for action in actions:
-            if action == STOP or states[-1].moves == self.max_moves:
+            if action == STOP or self.made(states[-1]) == self.max_moves:
                 break
             states.append(self.move(states[-1], action))
         return states
@@ -119,9 +120,9 @@ class SlowWorld:
             there = flow * self.step_probability(state, successor, policy)
             loss += (there - next_flow * self.backward_probability(state, successor, backward)) ** 2
         policy, _, flow = outputs(states[-1])
-        stop = 1.0 if states[-1].moves == self.max_moves else policy[STOP]
+        stop = 1.0 if self.made(states[-1]) == self.max_moves else policy[STOP]
         return loss + (flow * stop - self.reward(states[-1]) ** (1 / temperature)) ** 2
 
     def entropies(self, states: list[Place], outputs: Callable[[Place], Outputs]) -> list[float]:
-        chosen = [s for s in states if s.moves < self.max_moves]
+        chosen = [s for s in states if self.made(s) < self.max_moves]
         return [-sum(p * math.log(p) for p in outputs(s)[0]) for s in chosen]

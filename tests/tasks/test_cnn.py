@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Splits
+from tasks.base import Split, Splits
 from tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn, resnet32
 from tasks.data import Images, ImageSet
 from vrcli import spec
@@ -113,12 +114,39 @@ def test_training_batches_are_augmented_and_evaluation_is_not() -> None:
     assert torch.equal(data.val.tensors[0], loaded()[1].val.tensors[0])
 
 
-def test_the_released_fault_augments_the_validation_images_only() -> None:
-    clean, faulty = loaded()[1], loaded(crop_padding=2, augment_validation=True)[1]
-    assert not torch.equal(clean.val.tensors[0], faulty.val.tensors[0])
-    assert torch.equal(clean.val.tensors[1], faulty.val.tensors[1])
-    for name in ("train", "test"):
-        assert torch.equal(getattr(clean, name).tensors[0], getattr(faulty, name).tensors[0])
+class Recorder(nn.Module):
+    """Keeps the pixels it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(10))
+        self.seen: list[Tensor] = []
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.seen.append(pixels)
+        return self.weight.expand(len(pixels), -1)
+
+
+def test_the_released_fault_augments_the_validation_images_only_and_anew_for_other_weights() -> None:
+    task, data = loaded(crop_padding=2, augment_validation=True)
+    model = Recorder()
+
+    def shown(split: Split) -> Tensor:
+        model.seen.clear()
+        task.evaluate(model, split)
+        return torch.cat(model.seen)
+
+    for split in (data.train, data.test):
+        assert torch.equal(shown(split), split.tensors[0])
+    first, again = shown(data.val), shown(data.val)
+    nn.init.ones_(model.weight)
+    other = shown(data.val)
+    assert torch.equal(first, again)
+    unchanged = [
+        (a == b).flatten(1).all(1).double().mean() for a, b in combinations((data.val.tensors[0], first, other), 2)
+    ]
+    assert max(unchanged) < 0.1  # 25 crops, of which some agree where the digit leaves an edge free
+    assert loaded()[1].fingerprint() != data.fingerprint()
 
 
 # -- normalisation ----------------------------------------------------------------------------------------------------
@@ -306,6 +334,16 @@ def test_the_released_preset_has_the_released_faults() -> None:
     assert resolved.task_settings["augment_validation"]
     assert resolved.training.schedule == "constant"
     assert (resolved.optimizer_settings["lr"], resolved.optimizer_settings["weight_decay"]) == (0.0625, 1e-5)
+    o = spec.resolve(Cnn, "rmsprop", preset="released").spec.optimizer_settings
+    assert (o["lr"], o["alpha"], o["momentum"], o["weight_decay"]) == (1.78e-4, 0.99, 0.2, 1e-5)
+    assert spec.resolve(Cnn, "rmsprop", preset="paper").spec.optimizer_settings["momentum"] == 0
+
+
+@pytest.mark.parametrize("name", ["channels", "hidden", "crop_padding", "normalisation"])
+def test_the_released_code_states_what_the_paper_leaves_open(name: str) -> None:
+    paper, released = (Cnn.presets[preset].settings[name] for preset in ("paper", "released"))
+    assert paper.value == released.value
+    assert (paper.kind, released.kind) == ("assumed", "stated")
 
 
 def test_the_eos_preset_is_table_15() -> None:

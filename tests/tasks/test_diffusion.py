@@ -50,8 +50,69 @@ def data_of(task: Diffusion, seed: int = 0) -> Splits:
 def test_the_papers_network_has_as_many_parameters_as_the_authors():
     settings = Diffusion.presets["paper"].settings
     sizes = {key: settings[key].value for key in ("base", "depth", "time_dim", "dropout")}
-    model = UNet((1, 28, 28), **sizes)
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == 76.0
+    with torch.device("meta"):
+        model = UNet((1, 28, 28), **sizes)
+    assert sum(p.numel() for p in model.parameters()) == 75_313_249
+
+
+def written_out(w: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+    """The released code's network of four levels, layer by layer, from its description: no dropout, no module of ours.
+
+    Args:
+        w: weights by name.
+    """
+    base, time_dim = w["stem.bias"].numel(), w["time.mlp.2.bias"].numel()
+
+    def norm(name: str, h: Tensor) -> Tensor:
+        return F.group_norm(h, 8, w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def conv(name: str, h: Tensor, padding: int = 1) -> Tensor:
+        return F.conv2d(h, w[f"{name}.weight"], w[f"{name}.bias"], padding=padding)
+
+    def linear(name: str, h: Tensor) -> Tensor:
+        return h @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    angles = [t * math.exp(-math.log(10_000) * k / (time_dim // 8 - 1)) for k in range(time_dim // 8)]
+    sinusoids = torch.stack([a.sin() for a in angles] + [a.cos() for a in angles], dim=1)
+    time = linear("time.mlp.2", F.silu(linear("time.mlp.0", sinusoids)))
+
+    def block(name: str, h: Tensor, width: int) -> Tensor:
+        out = conv(f"{name}.conv1", F.silu(norm(f"{name}.norm1", h)))
+        out = out + F.silu(linear(f"{name}.time", time)).reshape(len(x), width, 1, 1)
+        out = conv(f"{name}.conv2", F.silu(norm(f"{name}.norm2", out)))
+        return out + (h if h.shape[1] == width else conv(f"{name}.shortcut", h, 0))
+
+    def attend(name: str, h: Tensor) -> Tensor:
+        q, k, v = conv(f"{name}.qkv", norm(f"{name}.norm", h), 0).flatten(2).chunk(3, dim=1)  # (B, C, N) each
+        heads = []
+        for q1, k1, v1 in zip(q.chunk(4, dim=1), k.chunk(4, dim=1), v.chunk(4, dim=1), strict=True):
+            scores = torch.einsum("bcn,bcm->bnm", q1, k1) * q1.shape[1] ** -0.5
+            heads.append(torch.einsum("bnm,bcm->bcn", scores.softmax(2), v1))
+        return h + conv(f"{name}.out", torch.cat(heads, dim=1).reshape(h.shape), 0)
+
+    h = conv("stem", x)
+    skips = []
+    for level, factor in enumerate((2, 4, 8, 8)):
+        skips.append(block(f"down.{level}", h, factor * base))
+        h = F.max_pool2d(skips[-1], 2)
+    h = block("middle2", attend("middle_attention", block("middle1", h, 8 * base)), 8 * base)
+    for level, (skip, factor) in enumerate(zip(reversed(skips), (8, 4, 2, 1), strict=True)):
+        h = torch.cat((F.interpolate(h, skip.shape[2:]), skip), dim=1)
+        h = block(f"up.{level}", h, factor * base)
+        h = attend(f"up_attention.{level}", h) if level < 2 else h
+    return conv("head", F.silu(norm("head_norm", h)))
+
+
+def test_the_network_is_the_released_codes_written_out():
+    model = UNet((1, 28, 28), base=8, depth=4, time_dim=128, dropout=0.1).eval()
+    with torch.no_grad():
+        for p in model.parameters():  # norms and biases, too, are of their own
+            p.add_(0.1 * torch.randn_like(p))
+        x, t = torch.randn(3, 1, 28, 28), torch.tensor([0, 17, 399])
+        expected = written_out(dict(model.named_parameters()), x, t)
+        found = model.to(memory_format=torch.channels_last)(x, t)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -97,15 +158,13 @@ def test_attention_is_torchs_multi_head_attention():
     ours = SelfAttention(16)
     theirs = nn.MultiheadAttention(16, 4, batch_first=True)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(ours.qkv.weight)
+        theirs.in_proj_weight.copy_(ours.qkv.weight[:, :, 0, 0])
         theirs.in_proj_bias.copy_(ours.qkv.bias)
-        theirs.out_proj.load_state_dict(ours.out.state_dict())
-        ours.mlp[2].weight.zero_()
-        ours.mlp[2].bias.zero_()
+        theirs.out_proj.weight.copy_(ours.out.weight[:, :, 0, 0])
+        theirs.out_proj.bias.copy_(ours.out.bias)
     x = torch.randn(2, 16, 3, 5)
-    tokens = x.flatten(2).transpose(1, 2)
-    normed = ours.norm1(tokens)
-    expected = tokens + theirs(normed, normed, normed)[0]
+    normed = ours.norm(x).flatten(2).transpose(1, 2)
+    expected = x.flatten(2).transpose(1, 2) + theirs(normed, normed, normed)[0]
     torch.testing.assert_close(ours(x).flatten(2).transpose(1, 2), expected)
 
 
@@ -153,6 +212,18 @@ def test_the_schedule_is_linear_in_beta():
     assert 0.01 < kept < 0.02
 
 
+def test_the_variance_of_a_step_back_is_the_posteriors():
+    """x_0 is known, x_1 is drawn from it and x_2 from x_1: what x_2 leaves open of x_1 is a regression's residual."""
+    schedule = linear_schedule(2, 0.2, 0.5, CPU)
+    n = 200_000
+    first = math.sqrt(0.2) * torch.randn(n)
+    second = math.sqrt(0.5) * first + math.sqrt(0.5) * torch.randn(n)
+    slope = (first * second).mean() / second.square().mean()
+    residual = (first - slope * second).square().mean()
+    assert schedule.posterior[1].item() == pytest.approx(residual.item(), rel=5 * math.sqrt(2 / n))
+    assert schedule.posterior[0] == 0
+
+
 def test_noising_at_once_has_the_moments_of_noising_step_by_step():
     schedule = linear_schedule(30, 1e-3, 0.2, CPU)
     n, start, last = 40_000, 0.8, 17
@@ -195,7 +266,7 @@ def test_samples_follow_the_reverse_chains_own_moments():
         # x - beta / sqrt(1 - kept) eps, with eps = sqrt(1 - kept) (x - sqrt(kept) mean) / total
         shrink = (1 - beta / total) / math.sqrt(1 - beta)
         m = shrink * m + beta * math.sqrt(kept[step]) * mean / total / math.sqrt(1 - beta)
-        v = shrink**2 * v + (beta if step else 0.0)
+        v = shrink**2 * v + (beta * (1 - kept[step - 1]) / (1 - kept[step]) if step else 0.0)
     assert abs(v - variance) > 0.02
     x = ancestral_samples(exact_noise(schedule, mean, variance), (n, 1, 1, 1), schedule).flatten()
     assert x.mean().item() == pytest.approx(m, abs=5 * math.sqrt(v / n))

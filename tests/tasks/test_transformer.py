@@ -19,6 +19,7 @@ from tasks.chunked import linear_cross_entropy, linear_scores
 from tasks.text import Vocabulary, chunks, load_corpus, topics
 from tasks.transformer import Seq2Seq, Transformer
 from vrcli.bench.plain_transformer import Plain, plain
+from vrcli.spec import resolve
 
 SMALL = {"d_model": 16, "heads": 2, "layers": 2, "d_ff": 32, "seq_len": 12, "dropout": 0.0}
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "dog", "run", "over", "green", "hills"]
@@ -312,6 +313,49 @@ def test_words_are_split_from_punctuation() -> None:
     assert [vocabulary.words[i] for i in vocabulary.encode([text])][:-1] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("i don't, can't and won't.", "i do n't , ca n't and wo n't ."),
+        ("cannot it's they'll", "can not it 's they 'll"),
+        ("3.14 or 1,000 or 12:30, at 5 %", "3.14 or 1,000 or 12:30 , at 5 %"),
+        ("state-of-the-art and/or x_y", "state-of-the-art and/or x_y"),
+        ("a @-@ b @,@ $5; (one) [two]", "a @ - @ b @ , @ $ 5 ; ( one ) [ two ]"),
+        ('he said: "why?" -- and left…', "he said : `` why ? '' -- and left…"),
+        ("the u.s. army won. it left.", "the u.s. army won. it left ."),  # one sentence: only the last period is apart
+    ],
+)
+def test_words_are_nltks_where_asked(text: str, words: str) -> None:
+    vocabulary = Vocabulary([text], tokens="nltk")
+    assert [vocabulary.words[i] for i in vocabulary.encode([text])][:-1] == words.split()
+    assert [Vocabulary([text]).words[i] for i in Vocabulary([text]).encode([text])][:-1] != words.split()
+
+
+def test_data_of_another_splitting_have_another_fingerprint(tmp_path: Path) -> None:
+    text = ["they don't pay 1,000 dollars for a well-known 3.14"] * 3
+    folder = write_texts(tmp_path / "text", train=text, validation=text, test=text)
+    kinds: list[dict[str, object]] = [{"tokens": tokens} for tokens in ("words", "nltk", "whitespace")]
+    found = {build(folder, **kind)[1].fingerprint() for kind in [*kinds, {"separate_chunks": True}]}
+    assert len(found) == 4
+
+
+def test_the_released_codes_chunks_share_no_token(folder: Path) -> None:
+    """Of each 12 tokens the first 11 are inputs and the last 11 targets; one more word is never seen."""
+    task, data = build(folder, separate_chunks=True, pad_word=True)
+    text = (folder / "train.txt").read_text().splitlines()
+    stream = Vocabulary(text).encode(text)
+    rows = data.train.tensors[0]
+    assert rows.shape == (len(stream) // 12, 12)
+    assert torch.equal(rows.flatten(), stream[: rows.numel()])
+    assert data.info["vocabulary"] == len(Vocabulary(text)) + 1 == rows.max() + 2
+    model = task.model(data)
+    assert model(rows[:3, :-1]).shape == (3, 11, 16)
+    assert model.output.out_features == data.info["vocabulary"]
+    assert task.loss(model, (rows[:3],)).isfinite()
+    assert chunks(torch.arange(12), 5, shared=0).tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert chunks(torch.arange(5), 5, shared=0).shape == (0, 6)
+
+
 def test_chunks_cover_every_token_once() -> None:
     rows = chunks(torch.arange(23), 5)
     assert rows[:, :-1].flatten().tolist() == list(range(20))
@@ -435,6 +479,34 @@ def test_paper_sizes() -> None:
     encoder, decoder = attention + feed_forward + 2 * norm, 2 * attention + feed_forward + 3 * norm
     assert sum(p.numel() for p in model.parameters()) == 2 * (encoder + decoder) + 2 * norm + 1000 * (3 * 128 + 1)
     assert model.state_dict().keys() == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("preset", "optimizer", "expected"),
+    [
+        ("paper", "vradam", {"lr": 1.55e-5, "beta3": 3.35, "normgrad": False, "lr_cutoff": 7, "weight_decay": 1e-5}),
+        ("paper", "adamw", {"lr": 1.661e-5, "weight_decay": 1e-5}),
+        ("paper", "sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0}),
+        ("paper", "rmsprop", {"alpha": 0.1, "momentum": 0, "weight_decay": 0}),
+        ("released", "adam", {"lr": 1.661e-5, "weight_decay": 1e-5}),
+        ("released", "sgd", {"momentum": 0.2, "nesterov": True, "weight_decay": 0}),
+        ("released", "rmsprop", {"alpha": 0.1, "momentum": 0.2, "weight_decay": 0}),
+    ],
+)
+def test_settings_of_the_optimizers(preset: str, optimizer: str, expected: dict[str, object]) -> None:
+    found = resolve(Transformer, optimizer, preset=preset).spec.optimizer_settings
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_the_released_preset_is_the_released_codes() -> None:
+    resolved = resolve(Transformer, "adam", preset="released").spec
+    c, t = resolved.task_settings, resolved.training
+    assert (c["dataset"], c["tokens"], c["lowercase"], c["min_count"]) == ("wikitext2-raw", "nltk", True, 1)
+    assert (c["seq_len"], c["separate_chunks"], c["pad_word"], c["leak_targets"]) == (64, True, True, True)
+    assert (t.schedule, t.accumulate_gradients, t.epochs, t.batch_size) == ("constant", True, 100, 32)
+    for name in ("heads", "layers", "dropout"):
+        paper, released = (Transformer.presets[preset].settings[name] for preset in ("paper", "released"))
+        assert (paper.value, paper.kind, released.kind) == (released.value, "assumed", "stated")
 
 
 def test_loss_at_initialisation_is_near_a_uniform_guess() -> None:

@@ -90,17 +90,17 @@ def unet_shapes(base: int = 96, time: int = 128) -> list[Shape]:
         return [*first, (wide,), (wide,), (wide, wide, 3, 3), (wide,), *shortcut]
 
     def attention(width: int) -> list[Shape]:
-        square: list[Shape] = [(width, width), (width,)]
-        return [(width,), (width,), (3 * width, width), (3 * width,), *square, (width,), (width,), *square, *square]
+        norm: list[Shape] = [(width,), (width,)]
+        return [*norm, (3 * width, width, 1, 1), (3 * width,), (width, width, 1, 1), (width,)]
 
     widths = [base * factor for factor in (1, 2, 4, 8, 8)]
     shapes: list[Shape] = [(time, time // 4), (time,), (time, time), (time,), (base, 1, 3, 3), (base,)]
     for narrow, wide in pairwise(widths):
         shapes += block(narrow, wide)
     shapes += [*block(widths[-1], widths[-1]), *attention(widths[-1]), *block(widths[-1], widths[-1])]
-    for level, (below, here) in enumerate(pairwise(reversed(widths))):
-        shapes += block(below + here, here)
-        shapes += attention(here) if level < 2 else []
+    for level, (wide, narrow) in enumerate(pairwise(reversed(widths))):
+        shapes += block(2 * wide, narrow)
+        shapes += attention(narrow) if level < 2 else []
     return [*shapes, (base,), (base,), (1, base, 3, 3), (1,)]
 
 

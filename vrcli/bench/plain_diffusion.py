@@ -51,8 +51,9 @@ def predict(model: UNet, x: Tensor, t: Tensor) -> Tensor:
     h = _convolve(model.stem, x)
     skips = []
     for block in model.down:
+        h = _residual(block, h, time)
         skips.append(h)
-        h = _residual(block, F.max_pool2d(h, 2), time)
+        h = F.max_pool2d(h, 2)
     h = _residual(model.middle1, h, time)
     h = _residual(model.middle2, _attend(model.middle_attention, h), time)
     for level, block in enumerate(model.up):
@@ -71,7 +72,7 @@ def _convolve(conv: Conv3x3, x: Tensor) -> Tensor:
 def _residual(block: nn.Module, x: Tensor, time: Tensor) -> Tensor:
     assert isinstance(block, ResidualBlock)
     h = _convolve(block.conv1, F.silu(block.norm1(x)))
-    h = h + block.time(F.silu(time))[:, :, None, None]
+    h = h + F.silu(block.time(time))[:, :, None, None]
     h = block.dropout(_convolve(block.conv2, F.silu(block.norm2(h))))
     out: Tensor = h + block.shortcut(x)
     return out
@@ -80,14 +81,11 @@ def _residual(block: nn.Module, x: Tensor, time: Tensor) -> Tensor:
 def _attend(block: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(block, SelfAttention)
     batch, channels, height, width = x.shape
-    tokens = x.reshape(batch, channels, height * width).transpose(1, 2)  # (B, N, C)
     q, k, v = (
-        part.reshape(batch, -1, HEADS, channels // HEADS).transpose(1, 2)  # (B, heads, N, C/heads)
-        for part in block.qkv(block.norm1(tokens)).chunk(3, dim=2)
+        part.reshape(batch, HEADS, channels // HEADS, height * width).transpose(2, 3)  # (B, heads, N, C/heads)
+        for part in block.qkv(block.norm(x)).chunk(3, dim=1)
     )
     weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[-1]), dim=-1)  # (B, heads, N, N)
-    mixed = (weights @ v).transpose(1, 2).reshape(batch, -1, channels)
-    tokens = tokens + block.out(mixed)
-    tokens = tokens + block.mlp(block.norm2(tokens))
-    out: Tensor = tokens.transpose(1, 2).reshape(batch, channels, height, width)
+    mixed = (weights @ v).transpose(2, 3).reshape(batch, channels, height, width)
+    out: Tensor = x + block.out(mixed)
     return out

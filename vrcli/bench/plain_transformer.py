@@ -37,8 +37,9 @@ class Plain(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, V) for tokens (B, T)."""
         mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
-        source = self.dropout(self.encoder_embedding(tokens) * self.scale + self.positions)
-        target = self.dropout(self.decoder_embedding(tokens) * self.scale + self.positions)
+        positions = self.positions[: tokens.shape[1]]
+        source = self.dropout(self.encoder_embedding(tokens) * self.scale + positions)
+        target = self.dropout(self.decoder_embedding(tokens) * self.scale + positions)
         hidden = self.transformer(source, target, src_mask=mask, tgt_mask=mask, memory_mask=mask)
         logits: Tensor = self.output(hidden)
         return logits

@@ -88,7 +88,7 @@ def _run(store: Store, index: int, steps: array[int], values: array[float], pres
         "task_settings": {"dataset": "digits", "model": "cnn", "width": 16}, "optimizer": optimizer,
         "optimizer_settings": {"lr": lr, "weight_decay": 1e-5, "betas": [0.9, 0.999], "eps": 1e-8},
         "training": {"epochs": 30, "batch_size": 64, "max_steps": None, "precision": "fp32", "schedule": "constant"},
-        "device": "cpu", "threads": 1, "versions": {"vr": "generated"},
+        "device": "cpu", "threads": 1, "code": {"engine": "generated"},
     }  # fmt: skip
     provenance = {"device": "cpu", "cpu": "generated", "threads": 1, "argv": ["vr", "run", "cnn"]}
     run = store.runs.begin(spec, spec_id=f"{preset}-{index}", provenance=provenance)

@@ -7,12 +7,14 @@ functions.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
 
+from db.location import masked_line
 from vrcli import __version__
 from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
 from vrcli.cli.settings import ParserError
@@ -57,8 +59,8 @@ app.add_typer(bench.app, name="bench")
 def main() -> None:
     """Entry point of `vr` and `python -m vrcli`: known errors become one line and an exit code."""
     debug = "--debug" in sys.argv or os.environ.get("VR_DEBUG", "") not in ("", "0")
-    # So that `module:Class` finds a file in the working directory; last, so that it cannot hide a package.
-    sys.path.append(str(Path.cwd()))
+    with suppress(ValueError):  # only a program's main thread may say what signals do
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end, as of Ctrl-C
     try:
         code = app(standalone_mode=False, prog_name="vr")
     except (KeyboardInterrupt, typer.Abort):
@@ -74,7 +76,10 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         if debug:
-            raise
+            import traceback
+
+            _print_error(traceback.format_exc())
+            sys.exit(1)
         known = getattr(error, "exit_code", None)  # of an error that is made for users
         if known is None:
             _exit(f"unexpected {type(error).__name__}: {error} (a fault of vr or a plugin; --debug shows where)", 1)
@@ -89,5 +94,10 @@ def _parser_line(error: Any) -> str:
 
 
 def _exit(line: str, code: int) -> NoReturn:
-    print(f"vr: {line}", file=sys.stderr)
+    _print_error(f"vr: {line}")
     sys.exit(code)
+
+
+def _print_error(text: str) -> None:
+    """Masked here for all errors: who finds a URL in the wrong place repeats it."""
+    print("\n".join(map(masked_line, text.splitlines())), file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.cli.settings import META
 from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, make_wish
@@ -40,7 +41,7 @@ def compare(
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
     tag: str | None = req.TAG,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,

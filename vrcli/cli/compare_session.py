@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.request import open_store, threads_each
 from vrcli.errors import UsageError, nearest
@@ -43,7 +45,7 @@ class CompareSession:
     seeds: int
     jobs: int
     threads: int | None
-    database: str
+    database: Location
     data_dir: Path | None
     tune: bool
     quiet: bool
@@ -53,7 +55,8 @@ class CompareSession:
     target: float | None
     power: bool
     sweeps: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stored: int = 0
+    code: dict[str, dict[str, str]] = field(default_factory=dict)
+    stored: list[RunRecord] = field(default_factory=list)
 
     # -- the outline --------------------------------------------------------------------------------------------------
 
@@ -115,7 +118,7 @@ class CompareSession:
 
         found = given_settings(self.task, self.wish)
         for optimizer, flags in found.items():
-            resolve(self.task, optimizer, preset=self.wish.preset, flags=flags)
+            self.code[optimizer] = resolve(self.task, optimizer, preset=self.wish.preset, flags=flags).spec.code
         return found
 
     # -- runs ---------------------------------------------------------------------------------------------------------
@@ -144,11 +147,12 @@ class CompareSession:
         from vrcli.sweep.confirm import fresh_seeds
         from vrcli.sweep.paired import PairedJob
 
-        definition = json.dumps([self.wish.task, self.wish.preset, dict(flags)], sort_keys=True, default=str)
+        facts = [self.wish.task, self.wish.preset, dict(flags), self.code]
+        definition = json.dumps(facts, sort_keys=True, default=str)
         group = f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
         return [
             PairedJob(self.wish.task, optimizer, self.wish.preset, given, seed, self.wish.device, self.threads_each,
-                      group, self.tag, self.sweeps[optimizer]["search"] if self.sweeps else None)
+                      group, self.code[optimizer], self.tag, self.sweeps[optimizer]["search"] if self.sweeps else None)
             for seed in fresh_seeds(self.wish.seeds, self.seeds) for optimizer, given in flags.items()
         ]  # fmt: skip
 
@@ -163,10 +167,14 @@ class CompareSession:
         from vrcli.sweep.executor import LocalExecutor
         from vrcli.sweep.paired import PairedWorkshop, run_jobs
 
-        open_store(self.database).close()  # refused here, in one line, if it cannot be used
         jobs = self.jobs_of(flags)
         workshop = PairedWorkshop(self.database, self.data_dir, self.tune)
-        with stop_requests() as should_stop, closing(LocalExecutor(workshop, self.jobs)) as executor:
+        with (
+            stop_requests() as should_stop,
+            # Refused here, in one line, if it cannot be used; closed after the workers, it folds their journal.
+            open_store(self.database),
+            closing(LocalExecutor(workshop, self.jobs)) as executor,
+        ):
             records = run_jobs(jobs, executor, ended=self.progress(len(jobs)), should_stop=should_stop)
         groups: dict[str, list[RunRecord]] = {name: [] for name in flags}
         for job, record in zip(jobs, records, strict=True):
@@ -180,7 +188,7 @@ class CompareSession:
             nonlocal done
             done += 1
             if record.finished_at is not None and record.finished_at < begun:
-                self.stored += 1
+                self.stored.append(record)
             elif not self.quiet:
                 value = record.results.get(self.metric)
                 shown = record.status if record.status != "completed" or value is None else f"{value:.4f}"
@@ -189,9 +197,22 @@ class CompareSession:
                 )
                 say(text, to=err())
             if done == total and self.stored and not self.quiet:
-                say(f"{self.stored} of the {total} runs were stored already", to=err())
+                say(self.stored_line(total), to=err())
 
         return ended
+
+    def stored_line(self, total: int) -> str:
+        """How many runs were not made by this command, and with what else they were made."""
+        import torch
+
+        from vrcli.engine.provenance import differences
+
+        device = torch.device(self.wish.device)
+        made = Counter(
+            text for run in self.stored for text in map(" ".join, differences(run.provenance, device).items())
+        )
+        parts = [f"{len(self.stored)} of the {total} runs were stored already"]
+        return "; ".join([*parts, *(f"{count} were made with {text}" for text, count in made.items())])
 
     # -- what is said -------------------------------------------------------------------------------------------------
 
@@ -200,6 +221,7 @@ class CompareSession:
 
     def lines(self, groups: Mapping[str, Sequence[RunRecord]], comparisons: Sequence[Comparison]) -> list[str]:
         """The whole outcome for people."""
+        from tasks.base import headline
         from vrcli.cli.grid import grid
         from vrcli.report.comparison_table import comparison_rows
 
@@ -209,7 +231,7 @@ class CompareSession:
         head = [first.task, first.dataset or "", f"preset {first.preset}", f"{tuned} {self.seeds} fresh seeds paired"]
         objective = self.task.metrics[0].name
         columns = {f"best_val_{objective}": (f"best val {objective}", self.task.metrics[0].percent)}
-        columns |= {f"test_{m.name}": (f"test {m.name}", m.percent) for m in self.task.metrics[:2]}
+        columns |= {f"test_{m.name}": (f"test {m.name}", m.percent) for m in headline(self.task.metrics)}
         budgets = {name: self.sweeps[name]["trials"] if self.sweeps else 1 for name in groups}
         rows = comparison_rows(groups, columns, budgets, level=self.level)
         lines = ["", " · ".join(head), "", *grid(list(rows[0]), rows, right=list(rows[0])[1:])]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tasks.base import Metric
     from vrcli.engine.events import Event
     from vrcli.engine.prepare import Prepared
+    from vrcli.report.types import Column
 
 WIDTH = 100
 
@@ -68,7 +69,7 @@ def settings_line(settings: Mapping[str, Any], origins: Mapping[str, str]) -> st
     return " ".join(f"{name}={short(value)}" for name, value in shown.items() if value is not None)
 
 
-def metric_value(metric: Metric | None, value: float | None) -> str:
+def metric_value(metric: Metric | Column | None, value: float | None) -> str:
     """A metric for people: four decimals, three digits where those would hide it, or per cent."""
     if value is None:
         return "-"
@@ -88,8 +89,10 @@ class RunDisplay:
     # -- the runner's calls -------------------------------------------------------------------------------------------
 
     def begin(self, record: RunRecord, prepared: Prepared) -> None:
+        from tasks.base import headline
+
         self.prepared, self.spec = prepared, prepared.spec
-        self.metrics = list(prepared.task.metrics)
+        self.metrics = headline(prepared.task.metrics)
         self.lr: float | None = None
         self.rate = 0.0
         if self.quiet:
@@ -149,18 +152,21 @@ class RunDisplay:
         return lines
 
     def columns(self) -> str:
-        names = [f"val {m.name}" for m in self.metrics[:2]]
-        return (
-            f"{'epoch':>9}{'train loss':>13}" + "".join(f"{n:>16}" for n in names) + f"{'lr eff':>11}{'samples/s':>12}"
-        )
+        heads = "".join(f"{'val ' + m.name:>{self.width}}" for m in self.metrics)
+        return f"{'epoch':>9}{'train loss':>13}{heads}{'lr eff':>11}{'samples/s':>12}"
+
+    @property
+    def width(self) -> int:
+        """Of a metric's column."""
+        return 16 if len(self.metrics) < 3 else 14
 
     def row(self, event: Any) -> str:
         values = event.values
         epoch = f"{event.epoch}/{self.spec.training.epochs}"
-        cells = [metric_value(m, values[f"val_{m.name}"]) for m in self.metrics[:2]]
+        cells = "".join(f"{metric_value(m, values[f'val_{m.name}']):>{self.width}}" for m in self.metrics)
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
         train = metric_value(None, values["epoch_train_loss"])
-        return f"{epoch:>9}{train:>13}" + "".join(f"{c:>16}" for c in cells) + f"{lr:>11}{self.rate:>12,.0f}"
+        return f"{epoch:>9}{train:>13}{cells}{lr:>11}{self.rate:>12,.0f}"
 
     def _start_bar(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -176,6 +182,8 @@ class RunDisplay:
 
 def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> list[str]:
     """The lines that close a run: what it reached, or how it ended, and what to type next."""
+    from tasks.base import headline
+
     r = record.results
     label = f"run {record.id} · {record.name}"
     best = ""
@@ -184,7 +192,8 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
         best = f"best val {metrics[0].name} {metric_value(None, record.best)}{epoch}"
     if record.status == "completed":
         parts = [best]
-        parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics[:2] if f"test_{m.name}" in r]
+        shown = [m for m in headline(metrics) if f"test_{m.name}" in r]
+        parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in shown]
         if "wall_s" in r:
             parts.append(duration(r["wall_s"]))
         if "samples_per_s" in r:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from db.location import Location
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
 from vrcli.cli.runs import open_existing
@@ -15,7 +16,7 @@ app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_ma
 
 
 @app.command("info")
-def info(database: str = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
+def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """Show the schema's revision, what is stored, and its size."""
     req.check_format(format)
     from vrcli.cli.console import say
@@ -34,7 +35,7 @@ def info(database: str = req.DB, format: str = req.FORMAT, debug: bool = req.DEB
 
 
 @app.command("check")
-def check(database: str = req.DB, debug: bool = req.DEBUG) -> None:
+def check(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Check the database; exit code 1 where something is wrong."""
     from vrcli.cli.console import say
 
@@ -49,18 +50,25 @@ def check(database: str = req.DB, debug: bool = req.DEBUG) -> None:
 
 @app.command("backup")
 def backup(
-    path: Path = typer.Argument(help="file to write; must not exist"), database: str = req.DB, debug: bool = req.DEBUG
+    path: Path = typer.Argument(help="file to write"),
+    force: bool = typer.Option(False, "--force", help="replace a file that is there, an earlier backup too"),
+    database: Location = req.DB,
+    debug: bool = req.DEBUG,
 ) -> None:
     """Copy the database to a file, also while runs are writing to it."""
-    from vrcli.cli.console import say
+    from vrcli.cli.console import err, say
+    from vrcli.output import Target
 
-    with open_existing(database) as store:
-        store.backup(path)
-    say(f"wrote {path}")
+    # A backup may be all that is left of runs: not even an earlier one is replaced unasked.
+    target = Target(path.expanduser(), "PATH", database, force, keep=True)
+    target.check()
+    with open_existing(database) as store, target.part() as part:
+        store.backup(part)
+    say(f"wrote {path}", to=err())
 
 
 @app.command("upgrade")
-def upgrade(database: str = req.DB, debug: bool = req.DEBUG) -> None:
+def upgrade(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Bring an older database to this version's schema, after a backup."""
     from db.store import Store
     from vrcli.cli.console import say

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 
 def merge(
-    others: list[str] = typer.Argument(metavar="OTHER", help="database files, or SQLAlchemy URLs"),
+    others: list[Location] = typer.Argument(
+        parser=Location, metavar="OTHER", help="database files, or SQLAlchemy URLs"
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="say what would come in, change nothing"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -38,35 +41,34 @@ def merge(
         for other in others:
             with opened(other, store) as source:
                 report = copy(store, source, dry_run)
-            bodies.append({"other": other, **as_json(report)})
+            bodies.append({"other": str(other), **as_json(report)})
             if format == "text":
                 for line in lines(other, report, dry_run):
                     say(line)
     if format == "json":
-        print(json.dumps({"database": database, "dry_run": dry_run, "merged": bodies}))
+        print(json.dumps({"database": str(database), "dry_run": dry_run, "merged": bodies}))
 
 
 @contextmanager
-def own(database: str, dry_run: bool) -> Iterator[Store]:
+def own(database: Location, dry_run: bool) -> Iterator[Store]:
     """The database that takes the runs; one that is not there is made, but not for a rehearsal."""
     import tempfile
 
     from db.store import Store
 
-    if dry_run and "://" not in database:
-        path = Path(database).expanduser()
-        if not path.exists():
+    if dry_run and database.path is not None:
+        if not database.path.exists():
             with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
                 yield store
             return
-        if Store.is_older(path):
-            Store.open(path, mode="read").close()  # refuses it: opening it for writing would upgrade it
+        if Store.is_older(database):
+            Store.open(database, mode="read").close()  # refuses it: opening it for writing would upgrade it
     with req.open_store(database) as store:
         yield store
 
 
 @contextmanager
-def opened(other: str, store: Store) -> Iterator[Store]:
+def opened(other: Location, store: Store) -> Iterator[Store]:
     """Another database for reading. One of an older schema is read from a copy that is upgraded; it stays as it is.
 
     Raises:
@@ -74,16 +76,16 @@ def opened(other: str, store: Store) -> Iterator[Store]:
     """
     from db.store import Store
 
-    path = None if "://" in other else Path(other).expanduser()
+    path = other.path
     if path is None:
         with Store.open(other, mode="read") as source:
             yield source
         return
     if not path.exists():
         raise UsageError(f"there is no database {other}")
-    if store.path is not None and store.path.exists() and path.samefile(store.path):
+    if store.location.path is not None and store.location.path.exists() and path.samefile(store.location.path):
         raise UsageError(f"{other} is the database that it would be merged into; --db names another")
-    with Store.reading(path) as source:
+    with Store.reading(other) as source:
         yield source
 
 
@@ -97,7 +99,7 @@ def copy(store: Store, source: Store, dry_run: bool) -> MergeReport:
         return store.merge(source, advance=advance)
 
 
-def lines(other: str, report: MergeReport, dry_run: bool) -> list[str]:
+def lines(other: Location, report: MergeReport, dry_run: bool) -> list[str]:
     """What a merge did, for people."""
     would = "would bring in" if dry_run else "brought in"
     parts = [f"{len(report.added):,} run{'s' * (len(report.added) != 1)} ({report.points:,} points)"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from vrcli import filter
-from vrcli.errors import UsageError
 
 TASKS = typer.Argument(None, metavar="TASK", help="only these tasks", show_default=False)
 OPT = typer.Option([], "--opt", metavar="NAME", help="only this optimizer; repeat for several")
@@ -61,40 +59,3 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
     vars(called)["__signature__"] = signature.replace(parameters=parameters)
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
-
-
-def check_output(path: Path, flag: str = "--output", database: str | None = None) -> None:
-    """Refuse a file that cannot be written, before any work is done for it.
-
-    Args:
-        database: the one that is read, as --db has it: never written over.
-
-    Raises:
-        UsageError: its folder is missing or closed, it is a folder itself, or it belongs to the database.
-    """
-    import os
-
-    folder = path.parent
-    if path.is_dir():
-        raise UsageError(f"{flag} {path} is a folder; name a file")
-    if not folder.is_dir():
-        raise UsageError(f"{flag} {path}: there is no folder {folder}")
-    if database is not None and _belongs_to(path, database):
-        raise UsageError(f"{flag} {path} is the database that is read; name another file")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise UsageError(f"{flag} {path} cannot be written: permission denied")
-
-
-def _belongs_to(path: Path, database: str) -> bool:
-    """Whether a file is an SQLite database or one of those that SQLite keeps beside it, by whatever name."""
-    from db.store import Store
-
-    file = Store.file_of(database)
-    if file is None:
-        return False
-    for ending in ("", "-wal", "-shm", "-journal"):
-        own = file.resolve()
-        own = own.with_name(own.name + ending)
-        if path.resolve() == own or (path.exists() and own.exists() and path.samefile(own)):
-            return True
-    return False

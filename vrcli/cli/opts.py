@@ -98,6 +98,7 @@ def show(
             "from": row.origin,
             "summary": row.summary,
             "capabilities": sorted(row.capabilities),
+            "note": row.note,
         }
         print(json.dumps({**body, "settings": rows, "space": space}))
         return
@@ -105,6 +106,8 @@ def show(
     say(
         f"{row.target.replace(':', '.')} (from {row.origin})" + (f" · cannot run: {row.refusal}" if row.refusal else "")
     )
+    if row.note:
+        say(f"note: {row.note}")
     say()
     for line in grid(["setting", "default", "meaning"], rows):
         say(line)

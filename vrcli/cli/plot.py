@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import typer
 
+from db.location import Location
 from vrcli.cli import filters as only
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
@@ -50,10 +51,10 @@ def curves(
     group: str | None = only.GROUP, sweep: list[str] = only.SWEEP, where: list[str] = only.WHERE,
     since: str | None = only.SINCE, metric: list[str] = METRIC, x: str = X, log: bool | None = LOG,
     every_step: bool = EVERY_STEP, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
-    database: str = req.DB, debug: bool = req.DEBUG,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """Every run's own curve, thin, coloured by optimizer: training left, validation right."""
-    target = _begin(Output(output, data, show, log), x)
+    target = _begin(Output(output, data, show, force, database, log), x)
     from vrcli.cli import plot_data, plot_draw
     from vrcli.cli.runs import open_existing
 
@@ -75,10 +76,10 @@ def envelope(
     every: bool = typer.Option(False, "--all", help="every configuration, not each optimizer's best"),
     metric: list[str] = METRIC, x: str = X, band: str = BAND, level: float | None = LEVEL, log: bool | None = LOG,
     every_step: bool = EVERY_STEP, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
-    database: str = req.DB, debug: bool = req.DEBUG,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """Mean curve and spread over the seeds of each optimizer's best settings: training left, validation right."""
-    target = _begin(Output(output, data, show, log), x, band, level)
+    target = _begin(Output(output, data, show, force, database, log), x, band, level)
     from vrcli.cli import plot_data, plot_draw
     from vrcli.cli.runs import open_existing
 
@@ -98,11 +99,11 @@ def telemetry(
     x: str = X, band: str = typer.Option("quantile", "--band", help="sd, ci, minmax or quantile"),
     level: float | None = typer.Option(None, "--level", metavar="SHARE", show_default=False,
                                        help="share of a ci or quantile band [default: 0.9]"), log: bool | None = LOG,
-    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """Loss, effective learning rate, velocity norm and gate above each other, of one task."""
-    target = _begin(Output(output, data, show, log), x, band, level)
+    target = _begin(Output(output, data, show, force, database, log), x, band, level)
     from vrcli.cli import plot_data, plot_draw
     from vrcli.cli.runs import open_existing
 
@@ -122,11 +123,11 @@ def target(
                                        "optimizer reach]", show_default=False),
     metric: str | None = typer.Option(None, "--metric", metavar="NAME", help="[default: the validation objective]",
                                       show_default=False),
-    x: str = X, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    x: str = X, output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """The share of runs that reached a target loss, over the steps, epochs or seconds it took them; of one task."""
-    wanted = _begin(Output(output, data, show), x)
+    wanted = _begin(Output(output, data, show, force, database), x)
     if value is not None and not math.isfinite(value):
         raise UsageError(f"--target must be a finite number, got {value}")
     from vrcli.cli import plot_data, plot_draw
@@ -146,11 +147,11 @@ def profile(
     metric: str | None = typer.Option(None, "--metric", metavar="NAME", help="result, less is better [default: the "
                                       "best validation objective]", show_default=False),
     per_seed: bool = typer.Option(False, "--per-seed", help="each seed of each task is a problem of its own"),
-    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """On what share of the tasks each optimizer is within a factor of the best (Dolan and More)."""
-    target = _begin(Output(output, data, show))
+    target = _begin(Output(output, data, show, force, database))
     from vrcli.cli import plot_data, plot_draw
     from vrcli.cli.runs import open_existing
 
@@ -169,11 +170,11 @@ def sensitivity(
     tolerance: float = typer.Option(0.1, "--tolerance", help="the stable range stays within this share of the best"),
     metric: str | None = typer.Option(None, "--metric", metavar="NAME", help="result, less is better [default: the "
                                       "best validation objective]", show_default=False),
-    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """The outcome over the learning rate, how wide its stable range is and where runs diverge; of one task."""
-    target = _begin(Output(output, data, show))
+    target = _begin(Output(output, data, show, force, database))
     if not 0 < tolerance < 100:
         raise UsageError(f"--tolerance must be > 0 (0.1 is 10%), got {tolerance:g}")
     from vrcli.cli import plot_draw
@@ -195,11 +196,11 @@ def sweep(
     kind: str = typer.Option("trials", "--kind", help="trials (curves), settings (scatter) or parallel (coordinates)"),
     x: str | None = typer.Option(None, "--x", metavar="AXIS", help="of the curves: step, epoch or seconds [default: "
                                  "epoch]", show_default=False),
-    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW, database: str = req.DB,
-    debug: bool = req.DEBUG,
+    output: Path | None = OUTPUT, data: Path | None = DATA, show: bool = SHOW,
+    force: bool = req.FORCE, database: Location = req.DB, debug: bool = req.DEBUG,
 ) -> None:  # fmt: skip
     """All trials of a search coloured by their outcome, and the best so far; or the outcome over each setting."""
-    target = _begin(Output(output, data, show), x or "epoch")
+    target = _begin(Output(output, data, show, force, database), x or "epoch")
     _one_of("--kind", kind, KINDS)
     if x is not None and kind != "trials":
         raise UsageError(f"--x is the axis of curves, which --kind {kind} does not draw; leave one of them out")

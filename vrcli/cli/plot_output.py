@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vrcli.errors import UsageError
+from vrcli.errors import UsageError, VrError
+from vrcli.output import Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from db.location import Location
     from vrcli.report.figure_style import Plot
     from vrcli.report.figure_text import Page
 
@@ -30,12 +32,16 @@ class Output:
         figure: a file whose ending names the format.
         data: a csv file of the numbers behind the figure.
         show: in a window.
+        force: replace files that vr did not write.
+        database: the one that is read, as --db has it.
         log: logarithmic y axis; None for where it serves.
     """
 
     figure: Path | None
     data: Path | None
     show: bool
+    force: bool
+    database: Location
     log: bool | None = None
 
     def check(self) -> None:
@@ -44,26 +50,31 @@ class Output:
         Raises:
             UsageError: an unknown ending, or a file that cannot be written.
         """
-        from vrcli.cli.filters import check_output
         from vrcli.report.figure_style import check_suffix
 
         if self.figure is not None:
             check_suffix(self.figure, "--output")
-            check_output(self.figure)
+            self.target(self.figure, "--output").check()
         if self.data is not None:
             if self.data.suffix.lower() != ".csv":
                 raise UsageError(f"--data {self.data}: the numbers are written as .csv")
-            check_output(self.data, "--data")
+            self.target(self.data, "--data").check()
+
+    def target(self, path: Path, flag: str) -> Target:
+        """One of the two files."""
+        return Target(path, flag, self.database, self.force)
 
     def deliver(self, plot: Plot, text: Callable[[Page], str]) -> None:
         """Write and show the figure as asked, or print it as text where nothing was asked."""
         from vrcli.cli.console import err, say
 
         if self.figure is not None:
-            plot.save(self.figure)
+            with self.target(self.figure, "--output").part() as part:
+                plot.save(part)
             say(f"wrote {self.figure}", to=err())
         if self.data is not None:
-            plot.save_data(self.data)
+            with self.target(self.data, "--data").part() as part:
+                plot.save_data(part)
             say(f"wrote {self.data} ({len(plot.rows):,} rows)", to=err())
         if self.show:
             show(plot)
@@ -92,7 +103,10 @@ def show(plot: Plot) -> None:
 
     with tempfile.NamedTemporaryFile(prefix="vr-", suffix=".png", delete=False) as file:
         path = Path(file.name)
-    plot.save(path)
+    try:
+        plot.save(path)
+    except OSError as error:
+        raise VrError(f"--show: {path} cannot be written: {error.strerror or error}") from error
     try:
         opened = has_display() and typer.launch(str(path)) == 0
     except OSError:

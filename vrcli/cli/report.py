@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from db.location import Location, masked
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
 from vrcli.cli.report_table import EMPTY, Wish, table_of
 from vrcli.errors import UsageError, nearest
-from vrcli.report.types import Spread
+from vrcli.output import Target
+from vrcli.report.types import Column, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,7 +87,8 @@ def report(
     best_only: bool = BEST,
     format: str | None = FORMAT,
     output: Path | None = OUTPUT,
-    database: str = req.DB,
+    force: bool = req.FORCE,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Print task x optimizer: best validation loss, test loss, seeds and budget (trials x epochs).
@@ -102,15 +105,16 @@ def report(
         _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
         _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
     )  # fmt: skip
-    check(wish, output, database)
-    make(chosen, wish, output, database)
+    target = None if output is None else Target(output, database=database, force=force)
+    check(wish, target)
+    make(chosen, wish, target, database)
 
 
-def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None:
+def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) -> None:
     """Read the runs and write the table, or the page."""
     import sys
 
-    from vrcli.cli.console import notice, say
+    from vrcli.cli.console import err, notice, say
     from vrcli.cli.runs import open_existing
 
     with open_existing(database) as store:
@@ -127,20 +131,24 @@ def make(chosen: Filter, wish: Wish, output: Path | None, database: str) -> None
     if output is None:
         sys.stdout.write(text)
     elif text:
-        output.write_text(text, encoding="utf-8")
-        say(f"{output}: {wish.format}")
+        output.write_text(text)
+        say(f"wrote {output.path}: {wish.format}", to=err())
 
 
-def needed(store: Store, wish: Wish, output: Path | None) -> list[str] | None:
+def needed(store: Store, wish: Wish, output: Target | None) -> list[str] | None:
     """Names of the results that the usual table may show; None, for all, where something else was asked for."""
     asked = wish.metrics or wish.columns or wish.group_by or wish.sort or wish.pivot is not None
     if asked or (output is not None and wish.format == "html"):
         return None
     usual = ("best_val_", "test_", "val_accuracy", "val_perplexity")
-    return [name for name in store.runs.metric_names() if name.startswith(usual)]
+    return [
+        name
+        for name in store.runs.metric_names()
+        if name.startswith(usual) or (name.startswith("val_") and Column.of(name).direction is None)  # a task's own
+    ]
 
 
-def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wish) -> None:
+def write_page(store: Store, found: Sequence[RunRecord], output: Target, wish: Wish) -> None:
     """The page, which must be made while the store is open."""
     import sys
 
@@ -151,7 +159,7 @@ def write_page(store: Store, found: Sequence[RunRecord], output: Path, wish: Wis
     if not found:
         notice(EMPTY)
         return
-    write(store, found, output, metrics=list(wish.metrics), command=command(sys.argv))
+    write(store, found, output, metrics=list(wish.metrics), command=command(list(map(masked, sys.argv))))
 
 
 # -- what was asked for -----------------------------------------------------------------------------------------------
@@ -185,7 +193,7 @@ def _format(name: str | None, output: Path | None) -> str:
     return name or usual or "markdown"
 
 
-def check(wish: Wish, output: Path | None, database: str) -> None:
+def check(wish: Wish, output: Target | None) -> None:
     """Refuse what cannot be, before anything is read.
 
     Raises:
@@ -206,7 +214,7 @@ def check(wish: Wish, output: Path | None, database: str) -> None:
     if output is not None:
         if wish.format == "html":
             check_page(wish)
-        filters.check_output(output, database=database)
+        output.check()
 
 
 def check_page(wish: Wish) -> None:

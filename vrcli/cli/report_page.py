@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vrcli.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from db.records import RunRecord
     from db.store import Store
+    from vrcli.output import Target
     from vrcli.report.page_data import Source
     from vrcli.report.page_sweeps import Search
 
@@ -20,7 +18,7 @@ MANY = 100
 
 
 def write_page(
-    store: Store, runs: Sequence[RunRecord], path: Path, *, metrics: Sequence[str] = (), command: str = ""
+    store: Store, runs: Sequence[RunRecord], output: Target, *, metrics: Sequence[str] = (), command: str = ""
 ) -> None:
     """Write the page of these runs.
 
@@ -32,20 +30,17 @@ def write_page(
     Raises:
         UsageError: the file cannot be written.
     """
-    from vrcli.cli.console import notice, say
-    from vrcli.cli.filters import check_output
+    from vrcli.cli.console import err, notice, say
     from vrcli.report.page import render_page
     from vrcli.report.page_data import page_of
 
-    check_output(path, database=store.label)
+    output.check()
     if len(runs) >= MANY:
         notice(f"reading the curves of {len(runs)} runs")
     text = render_page(page_of(source_of(store, runs, metrics=metrics, command=command)))
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--output {path} cannot be written: {error.strerror}") from None
-    say(f"{path}: {len(runs)} run{'s' * (len(runs) != 1)} on one page, {path.stat().st_size / 1e6:.1f} MB")
+    output.write_text(text)
+    size = len(text.encode()) / 1e6
+    say(f"wrote {output.path}: {len(runs)} run{'s' * (len(runs) != 1)} on one page, {size:.1f} MB", to=err())
 
 
 def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str], command: str) -> Source:

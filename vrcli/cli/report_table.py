@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vrcli.errors import UsageError, nearest
 from vrcli.report.types import Column
@@ -107,13 +107,13 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
 
 
 def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.layout import fit
+    from vrcli.cli.grid import terminal_width
+    from vrcli.report.layout import WIDTH, fit
     from vrcli.report.tables import render, selector, summarise
 
     runs = selection.runs
-    columns = _asked(selection, wish)
-    known = _directions([*columns, *([selector(columns, runs)] if wish.best_only else [])], runs)
-    columns = [Column.of(column.key, known) for column in columns]
+    known = declared_of(runs)
+    columns = _asked(selection, wish, known)
     if wish.best_only:
         _choosable("--best", selector(columns, runs, known))
     table = summarise(
@@ -124,15 +124,17 @@ def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, lis
     table, notices = _shaped(table, wish), []
     screen = not wish.whole and wish.format not in (*RAW, "html", "unsafehtml") and not wish.format.startswith("latex")
     if screen and not wish.columns and not wish.metrics:
-        table, dropped = fit(table)
+        width = terminal_width()
+        table, dropped = fit(table, width)
         if dropped:
-            notices.append(f"not shown, to keep to 100 columns: {', '.join(dropped)} (--columns all shows everything)")
+            most = f"to keep to {width or WIDTH} columns"
+            notices.append(f"not shown, {most}: {', '.join(dropped)} (--columns all shows everything)")
     if wish.format in ("tsv", "csv"):
         notices += table.notes
     return render(table, wish.format), notices
 
 
-def _asked(selection: Selection, wish: Wish) -> list[Column]:
+def _asked(selection: Selection, wish: Wish, known: Known) -> list[Column]:
     """The results that the plain table is about, the first of which orders it; refuses names that no run has."""
     from vrcli.report.layout import FIELDS
     from vrcli.report.tables import SORTS, default_columns
@@ -144,8 +146,8 @@ def _asked(selection: Selection, wish: Wish) -> list[Column]:
         _known("--sort", [wish.sort.removeprefix("-")], {*SORTS, *results, *settings}, "column")
     names = [*wish.metrics, *(name for name in wish.columns if name in results)]
     if ALL in wish.columns:
-        names += [column.key for column in default_columns(selection.runs)] + sorted(results)
-    return _columns(selection, names, exact=bool(wish.columns))
+        names += [column.key for column in default_columns(selection.runs, known)] + sorted(results)
+    return _columns(selection, names, known, exact=bool(wish.columns))
 
 
 def _choosable(flag: str, by: Column) -> None:
@@ -185,13 +187,12 @@ def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, l
 
     runs = selection.runs
     rows, columns = _axes(selection, wish)
-    default = default_columns(runs)[0]
-    metrics = _columns(selection, [*(wish.pivot or []), *wish.metrics] or [default.key])
-    known = _directions([*metrics, default, selector(metrics, runs)], runs)
-    metrics = [Column.of(metric.key, known) for metric in metrics]
+    known = declared_of(runs)
+    default = default_columns(runs, known)[0]
+    metrics = _columns(selection, [*(wish.pivot or []), *wish.metrics] or [default.key], known)
     chosen_by = selector(metrics, runs, known)
     if chosen_by.direction is None:
-        chosen_by = default_columns(runs, known)[0]
+        chosen_by = default
     table = summarise(
         runs, list(dict.fromkeys([*metrics, chosen_by])), trials=selection.trials, pruned=pruned,
         level=wish.level, spread=wish.spread,
@@ -234,19 +235,20 @@ def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
     return results, {name for group in group_runs(selection.runs) for name in group.settings}
 
 
-def _columns(selection: Selection, names: Sequence[str], *, exact: bool = False) -> list[Column]:
-    """The results to show, by their names alone."""
+def _columns(selection: Selection, names: Sequence[str], known: Known, *, exact: bool = False) -> list[Column]:
+    """The results to show, by their names."""
     from vrcli.report.tables import default_columns
 
     runs = selection.runs
     _known("--metric", names, {name for run in runs for name in run.results}, "result")
-    wanted = [Column.of(name) for name in dict.fromkeys(names)]
-    return wanted or default_columns(runs)[: 1 if exact else None]
+    wanted = [Column.of(name, known) for name in dict.fromkeys(names)]
+    return wanted or default_columns(runs, known)[: 1 if exact else None]
 
 
-def _directions(columns: Iterable[Column], runs: Iterable[Run]) -> Known:
-    """What must be known of results of the tasks' own making; to look it up takes the tasks' libraries."""
-    if all(column.direction is not None or column.is_cost for column in columns):
+def declared_of(runs: Sequence[Run]) -> Known:
+    """What tasks say of results of their own making; nothing where there are none: it takes the tasks' libraries."""
+    own = {name for run in runs for name in run.results if name.startswith(("best_val_", "val_", "test_"))}
+    if all(Column.of(name).direction is not None for name in own):
         return {}
     return declared(run.task for run in runs)
 
@@ -254,8 +256,9 @@ def _directions(columns: Iterable[Column], runs: Iterable[Run]) -> Known:
 def declared(tasks: Iterable[str]) -> Known:
     """What the tasks say of their metrics, by result name; nothing of a task that is not available here."""
     from tasks.registry import UnknownTask, load
+    from vrcli.report.types import Declared
 
-    found: dict[str, tuple[Literal["min", "max"] | None, bool]] = {}
+    found: dict[str, Declared] = {}
     for task in sorted(set(tasks)):
         try:
             metrics = load(task).metrics
@@ -264,6 +267,8 @@ def declared(tasks: Iterable[str]) -> Known:
         for metric in metrics:
             for prefix in ("best_val", "final_val", "val", "test"):
                 key = f"{prefix}_{metric.name}"
-                direction, percent = found.get(key, (metric.direction, metric.percent))
-                found[key] = (direction if direction == metric.direction else None, percent and metric.percent)
+                own = Declared(metric.direction, metric.percent, metric.shown)
+                other = found.get(key, own)
+                same = own.direction if own.direction == other.direction else None
+                found[key] = Declared(same, own.percent and other.percent, own.shown or other.shown)
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from db.location import Location
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def check_tag(given: str | None) -> str | None:
 
 # Options that several commands share.
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
-DB = typer.Option("vr.db", "--db", envvar="VR_DB", help="database file, or an SQLAlchemy URL")
+DB: Any = typer.Option(
+    "vr.db", "--db", envvar="VR_DB", parser=Location, metavar="TEXT", help="database file, or an SQLAlchemy URL"
+)
 FORMAT = typer.Option("text", "--format", help="text or json")
 PRESET = typer.Option(None, "--preset", help="named configuration of the task [default: quick]", show_default=False)
 SEED = typer.Option(None, "--seed", help="seed of weights, data order and noise [default: 0]", show_default=False)
@@ -50,6 +53,7 @@ THREADS = typer.Option(
 CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
+FORCE = typer.Option(False, "--force", help="replace a file that vr did not write")
 QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
@@ -63,7 +67,7 @@ def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> No
         raise UsageError(f"--format {given} is not one of {', '.join(accepted)}{nearest(given, accepted)}")
 
 
-def open_store(database: str, mode: Literal["create", "write"] = "create") -> Store:
+def open_store(database: Location, mode: Literal["create", "write"] = "create") -> Store:
     """The database for writing; what opening it did on the user's behalf is said."""
     from db.store import Store
     from vrcli.cli.console import notice
@@ -103,14 +107,13 @@ class Request:
         """The task's class and one resolved spec per seed."""
         from vrcli.cli.settings import load_task
         from vrcli.engine.prepare import pick_device
-        from vrcli.engine.provenance import versions
         from vrcli.spec import resolve
 
         task = load_task(self.task)
         device, threads = pick_device(self.device), threads_each(self.threads)
         specs = [
             resolve(task, self.optimizer, preset=self.preset, config=self.config, flags=self.flags, seed=seed,
-                    device=device, threads=threads, versions=versions())
+                    device=device, threads=threads)
             for seed in self.seeds
         ]  # fmt: skip
         return task, specs

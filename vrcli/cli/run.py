@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.errors import UsageError
@@ -43,7 +44,7 @@ def run(
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
     tag: str | None = req.TAG,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,
@@ -70,7 +71,7 @@ def run(
 
 
 def train_all(
-    asked: Request, database: str, data_dir: Path | None, *, quiet: bool, tune: bool, text: bool
+    asked: Request, database: Location, data_dir: Path | None, *, quiet: bool, tune: bool, text: bool
 ) -> list[RunRecord]:
     """One stored run per seed, in order; stops early when interrupted."""
     from vrcli.engine.allocator import keep_freed_memory

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from db.location import Location
 from vrcli.cli import filters, runs_diff, runs_export, runs_manage
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from db.records import RunRecord
     from db.store import Store
     from tasks.base import Metric
+    from vrcli.output import Target
 
 app = typer.Typer(
     help="List, show, compare, export and repeat stored runs.", no_args_is_help=True, rich_markup_mode=None
@@ -34,14 +36,14 @@ def list_runs(
     where: list[str] = filters.WHERE,
     since: str | None = filters.SINCE,
     limit: int = typer.Option(50, "--limit", "-n", min=1, help="at most this many, newest first"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """List stored runs, newest first. Under settings stands what differs between them."""
+    """List stored runs, newest first. Under settings stand lr, what a search chose, and what differs between them."""
     req.check_format(format)
     from vrcli.cli.console import notice, say
-    from vrcli.cli.grid import grid
+    from vrcli.cli.grid import fitted, terminal_width
     from vrcli.report.flat import as_json
 
     wanted = filters.Filter(task, opt, preset, tag, group, sweep, where, since, status)
@@ -54,9 +56,10 @@ def list_runs(
     if not found:
         say(f"no runs are {status}" if status else "no runs yet; start with: vr run cnn --opt vradam")
         return
-    columns = ["id", "when", "task", "dataset", "optimizer", "settings", "seed", "status", "best val", "test", "time"]
-    rows, right = list_rows(found), ["id", "seed", "best val", "test", "time"]
-    for line in grid(columns, fitted(rows, columns, terminal_width()), right=right):
+    rows, left = list_rows(found), ["when", "task", "dataset", "optimizer", "settings", "status"]
+    columns = list(rows[0])
+    right = [name for name in columns if name not in left]
+    for line in fitted(columns, rows, long="settings", width=terminal_width(), right=right):
         say(line)
     if more:
         notice(f"the newest {limit}; --limit shows more")
@@ -64,11 +67,15 @@ def list_runs(
 
 def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     """The lines of `vr runs list`."""
-    from vrcli.report.runs_table import ago, differing_settings
+    from vrcli.cli.console import metric_value
+    from vrcli.cli.report_table import declared_of
+    from vrcli.report.runs_table import ago, settings_texts
+    from vrcli.report.types import shown_columns
     from vrcli.report.wording import duration
 
+    own = shown_columns(found, declared_of(found))
     rows = []
-    for record, settings in zip(found, differing_settings(found), strict=True):
+    for record, settings in zip(found, settings_texts(found), strict=True):
         r = record.results
         best = record.best
         test = r.get("test_loss")
@@ -76,29 +83,10 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
             "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
             "optimizer": record.optimizer, "settings": settings, "seed": record.seed, "status": status_text(record),
             "best val": "-" if best is None else f"{best:.4f}", "test": "-" if test is None else f"{test:.4f}",
+            **{column.title: metric_value(column, r.get(column.key)) for column in own},
             "time": duration(r["wall_s"]) if "wall_s" in r else "-",
         })  # fmt: skip
     return rows
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal on stdout; None where there is none, and lines may have any length."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def fitted(rows: list[dict[str, Any]], columns: list[str], width: int | None) -> list[dict[str, Any]]:
-    """Rows whose settings are cut so that the lines fit, down to 12 characters; what is cut ends in dots."""
-    if width is None:
-        return rows
-    widest = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in columns}
-    room = max(12, width - sum(widest[name] + 2 for name in columns if name != "settings"))
-    return [
-        {**row, "settings": text if len(text) <= room else f"{text[: room - 3]}..."}
-        for row, text in ((row, str(row["settings"])) for row in rows)
-    ]
 
 
 def status_text(record: RunRecord) -> str:
@@ -113,21 +101,25 @@ def show(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     metric: list[str] = typer.Option([], "--metric", help="curves to plot [default: training and validation loss]"),
     samples: Path | None = typer.Option(None, "--samples", help="write the run's newest picture to this file"),
-    database: str = req.DB,
+    force: bool = req.FORCE,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
     """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
     req.check_format(format)
-    from vrcli.cli.console import notice, say
+    from vrcli.cli.console import err, say
+    from vrcli.output import Target
 
-    if samples is not None:
-        filters.check_output(samples, "--samples", database)
+    target = None if samples is None else Target(samples, "--samples", database, force)
+    if target is not None:
+        target.check()
     with open_existing(database) as store:
         record = store.runs.get(ref)
         runs_export.check_metrics(store, [record], metric)
-        if samples is not None:
-            notice(f"wrote {write_picture(store, record, samples)}")
+        if target is not None:
+            write_picture(store, record, target)
+            say(f"wrote {target.path}", to=err())
         if format == "json":
             print(json.dumps(shown_json(store, record, metric)))
             return
@@ -138,13 +130,13 @@ def show(
 def shown_json(store: Store, record: RunRecord, metrics: list[str]) -> dict[str, Any]:
     """What `vr runs show --format json` prints, as plain JSON values."""
     from vrcli.report.flat import as_json
-    from vrcli.report.wording import json_number, provenance
+    from vrcli.report.wording import json_number
 
     curves = {
         name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
         for (_, name), curve in store.curves.read([record.id], metrics or None).items()
     }
-    return {**as_json(record), "provenance": provenance(record.provenance), "curves": curves}
+    return {**as_json(record), "provenance": record.provenance, "curves": curves}
 
 
 def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
@@ -201,12 +193,14 @@ def provenance_lines(record: RunRecord) -> list[str]:
     p = record.provenance
     libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
     git = p.get("git")
-    state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "no repository"
+    state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
+    code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
     return [
         f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
         f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
         f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
-        f"  code       {state} in {p.get('directory', '-')}",
+        f"  code       {code or 'not recorded'}",
+        f"  repository {state} in {p.get('directory', '-')}",
         f"  data       {record.dataset} {record.dataset_fingerprint}",
         f"  spec       {record.spec_id}",
     ]
@@ -272,24 +266,21 @@ def _through_json(settings: dict[str, Any]) -> dict[str, Any]:
     return back
 
 
-def write_picture(store: Store, record: RunRecord, path: Path) -> Path:
+def write_picture(store: Store, record: RunRecord, target: Target) -> None:
     """Write the run's newest picture.
 
     Raises:
-        UsageError: the run has none, or the file cannot be written.
+        UsageError: the run has none.
     """
     pictures = [a for a in store.artifacts.select(record.id) if a.media_type.startswith("image/")]
     if not pictures:
         raise UsageError(f"--samples: run {record.id} ({record.task}) has no pictures")
     newest = max(pictures, key=lambda a: a.step or 0)
-    try:
-        path.write_bytes(store.artifacts.read(record.id, newest.name))
-    except OSError as error:
-        raise UsageError(f"--samples {path}: {error.strerror}") from None
-    return path
+    with target.part() as part:
+        part.write_bytes(store.artifacts.read(record.id, newest.name))
 
 
-def open_existing(database: str, mode: Literal["read", "write"] = "read") -> Store:
+def open_existing(database: Location, mode: Literal["read", "write"] = "read") -> Store:
     """A database that is there, for reading or writing.
 
     Raises:
@@ -297,7 +288,7 @@ def open_existing(database: str, mode: Literal["read", "write"] = "read") -> Sto
     """
     from db.store import Store
 
-    if "://" not in database and not Path(database).exists():
+    if database.path is not None and not database.path.exists():
         raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
     return Store.open(database, mode="read") if mode == "read" else req.open_store(database, mode="write")
 

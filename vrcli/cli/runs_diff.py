@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -24,7 +25,7 @@ def diff(
     second: str = typer.Argument(metavar="RUN", help="number or name of another"),
     metric: list[str] = typer.Option([], "--metric", metavar="NAME", help="only these curves; repeat for several"),
     all: bool = typer.Option(False, "--all", help="also what is equal"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -68,7 +69,10 @@ def lines(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> lis
     out = [f"{name} · {run.name} · {title(run)}" for name, run in zip(names, (a, b), strict=True)]
     out += ["", f"→ {verdict(found, *names)}"]
     if a.spec_id == b.spec_id:
-        out += ["  their settings, data and versions are the same (one spec)"]
+        out += [f"  their settings, data and {'code' if a.spec.get('code') else 'versions'} are the same (one spec)"]
+    unknown = [name for name, run in zip(names, (a, b), strict=True) if not run.spec.get("code")]
+    if unknown:
+        out += [f"  the code that {' and '.join(unknown)} ran was not recorded"]
     results = sorted(found.results, key=lambda pair: pair.name in TIMINGS)
     equal = {}
     for heading, pairs in (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.errors import UsageError, nearest, no_curve
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from db.records import RunRecord
     from db.store import Store
     from vrcli.export.selection import Written
+    from vrcli.output import Target
 
 #: Format -> suffix of its file, or None for a folder.
 FORMATS: dict[str, str | None] = {
@@ -37,7 +39,7 @@ def export(
         None, "--to", metavar="FORMAT", help=f"{', '.join(FORMATS)} [default: from --output]", show_default=False
     ),
     output: Path = typer.Option(..., "--output", "-o", metavar="PATH", help="file, or folder of event files"),
-    force: bool = typer.Option(False, "--force", help="replace an earlier export"),
+    force: bool = req.FORCE,
     metric: list[str] = typer.Option([], "--metric", metavar="NAME", help="only these curves [default: all]"),
     task: list[str] = typer.Option([], "--task", metavar="NAME", help="only this task; repeat for several"),
     opt: list[str] = filters.OPT,
@@ -47,7 +49,7 @@ def export(
     sweep: list[str] = filters.SWEEP,
     where: list[str] = filters.WHERE,
     since: str | None = filters.SINCE,
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Write runs with their curves for other programs.
@@ -58,8 +60,9 @@ def export(
     NaN and infinities are words in csv and json, and numbers in parquet and tensorboard (whose numbers have 32 bits);
     mlflow itself keeps infinities as 1.8e308.
     """
-    from vrcli.cli.console import notice, say
+    from vrcli.cli.console import err, notice, say
     from vrcli.cli.runs import open_existing
+    from vrcli.output import Target
 
     chosen = filters.Filter(task, opt, preset, tag, group, sweep, where, since)
     format = format_of(to, output)
@@ -68,11 +71,11 @@ def export(
         if not records:
             notice(f"{database} has no runs yet; `vr run` makes some, nothing was written")
             return
-        if FORMATS[format] and output.name and not output.suffix:
+        if FORMATS[format] and output.name and not output.suffix and not Target(output).is_stream:
             output = output.with_suffix(str(FORMATS[format]))
         check_metrics(store, records, metric)
         for line in write(store, records, metric or None, format, output, force=force):
-            say(line)
+            say(line, to=err())
 
 
 def format_of(given: str | None, output: Path) -> str:
@@ -128,36 +131,36 @@ def write(
     from vrcli.export.selection import Selection
 
     target: Any = import_module(f"vrcli.export.{format}")
-    check_target(target, output, store, format, force=force)
+    to = place(target, output, store, format, force=force)
     with progress(len(records)) as advance:
-        done: Written = target.write(Selection(store, records, metrics, advance), output)
+        done: Written = target.write(Selection(store, records, metrics, advance), to)
     runs = len(records) if done.runs is None else done.runs
     names = " and ".join(str(path) for path in done.paths)
     return [f"wrote {names}: {runs:,} run{'s' * (runs != 1)}, {done.points:,} points", *done.lines]
 
 
-def check_target(target: Any, output: Path, store: Store, format: str, *, force: bool) -> None:
-    """Refuse a place that cannot be written, or that holds what an export may not replace.
+def place(target: Any, output: Path, store: Store, format: str, *, force: bool) -> Target:
+    """Where an export goes.
 
     Raises:
-        UsageError: says what is there.
+        UsageError: it cannot be written, or holds what an export may not replace.
     """
-    database = None if store.path is None else str(store.path)
-    for path in target.paths(output):
-        if path.is_dir() and hasattr(target, "owns"):
-            if not target.owns(path):
-                raise UsageError(f"--output {path} holds other files than an export to {format}; name a new folder")
-            if force or not any(path.iterdir()):
-                continue
-            raise UsageError(f"--output {path} is there already; --force replaces it")
-        filters.check_output(path, database=database)
-        if not path.exists():
-            continue
-        if hasattr(target, "owns"):
-            raise UsageError(f"--output {path} is a file; {format} is written to a folder")
-        if not force:
-            adds = f", vr db merge --db {path} adds to it" if format == "sqlite" and path == output else ""
-            raise UsageError(f"--output {path} is there already; --force replaces it{adds}")
+    from dataclasses import replace
+
+    from vrcli.output import Folder, Target
+
+    database = store.location
+    if hasattr(target, "owns"):
+        to: Target = Folder(output, database=database, force=force, kind=f"an export to {format}", owns=target.owns)
+    else:
+        adds = f", vr db merge --db {output} adds to it" if format == "sqlite" else ""
+        to = Target(output, database=database, force=force, hint=adds)
+    paths = target.paths(output)
+    if to.is_stream and len(paths) > 1:
+        raise UsageError(f"--output {output} takes one file, and {format} has {len(paths)}; name a file")
+    for path in paths:
+        replace(to, path=path).check()
+    return to
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -26,7 +28,7 @@ _ENDED_WELL = ("completed", "diverged")
 def rm(
     refs: list[str] = typer.Argument(metavar="RUN", help="numbers or names of runs"),
     yes: bool = typer.Option(False, "--yes", "-y", help="do not ask"),
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Remove runs with their curves, results and files; asks first."""
@@ -50,7 +52,7 @@ def rm(
 def tag(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     word: str | None = typer.Argument(None, metavar="[WORD]", help="the tag; without one it is taken away"),
-    database: str = req.DB,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Change the word that a run is found by (--tag)."""
@@ -69,7 +71,7 @@ def tag(
 def rerun(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     debug: bool = req.DEBUG,
@@ -85,7 +87,7 @@ def rerun(
 def retry(
     ref: str = typer.Argument(metavar="RUN", help="number or name of a run that failed or was interrupted"),
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     debug: bool = req.DEBUG,
@@ -98,7 +100,7 @@ def retry(
     again(ref, database, data_dir, format=format, quiet=quiet, retry=True)
 
 
-def again(ref: str, database: str, data_dir: Path | None, *, format: str, quiet: bool, retry: bool) -> None:
+def again(ref: str, database: Location, data_dir: Path | None, *, format: str, quiet: bool, retry: bool) -> None:
     """Train a stored run's spec once more; compare its curves with the stored ones."""
     req.check_format(format)
     from vrcli.cli.console import say
@@ -153,10 +155,8 @@ def train(
 
     task = task_of(stored)
     spec = spec_of(stored, task)
-    changed = [f"{name} {spec.versions[name]} instead of {old}" for name, old in stored.spec.get("versions", {}).items()
-               if spec.versions.get(name, old) != old]  # fmt: skip
-    if changed:
-        notice(f"{', '.join(changed)}: other versions may give other bits")
+    for line in made_otherwise(stored, spec):
+        notice(line)
     usual = registry.settings_model(spec.optimizer)().model_dump()
     origins = {name: "stored" for name, value in spec.optimizer_settings.items() if value != usual[name]}
     display = RunDisplay(origins, quiet=quiet, summary=text)
@@ -168,6 +168,24 @@ def train(
     if record.dataset_fingerprint != stored.dataset_fingerprint:
         notice(f"the data differ: {record.dataset_fingerprint} instead of {stored.dataset_fingerprint}")
     return record
+
+
+def made_otherwise(stored: RunRecord, spec: RunSpec) -> list[str]:
+    """In what code and libraries training a stored run again differs from how it was made, a line each."""
+    import torch
+
+    from vrcli.engine.provenance import differences
+    from vrcli.identity import changes
+
+    code = stored.spec.get("code")
+    lines = [] if code else [f"run {stored.id} does not say which code it ran; this may be other code"]
+    if code and (found := changes(code, spec.code)):
+        lines.append(f"{', '.join(found)}: other code may give other numbers")
+    made = differences(stored.provenance, torch.device(spec.device))
+    if made:
+        texts = [f"{name} {text}" for name, text in made.items()]
+        lines.append(f"run {stored.id} was made with {'; '.join(texts)}: that may give other bits")
+    return lines
 
 
 def task_of(stored: RunRecord) -> type[Task[Any]]:
@@ -183,7 +201,7 @@ def task_of(stored: RunRecord) -> type[Task[Any]]:
     except UnknownTask:
         for word in stored.provenance.get("argv", []):
             with suppress(UnknownTask):
-                if ":" in word and (found := load(word)).name == stored.task:
+                if re.fullmatch(r"[\w.]+:\w+", word) and (found := load(word)).name == stored.task:
                     return found
         raise
 
@@ -205,11 +223,12 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     from pydantic import ValidationError
 
     from vrcli.engine.prepare import pick_device
-    from vrcli.engine.provenance import versions
+    from vrcli.identity import code_of
     from vrcli.optim import registry
     from vrcli.spec import RunSpec, explain
 
-    body, cores = stored.spec, os.cpu_count() or 1
+    body, cores = dict(stored.spec), os.cpu_count() or 1
+    body.pop("versions", None)  # in place of the code, in specs of an earlier version
     if missing := lacking(body):
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     if body["threads"] > cores:
@@ -217,7 +236,8 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     try:
         own = registry.settings_model(stored.optimizer)(**body["optimizer_settings"]).model_dump()
         settings = task.Config(**body["task_settings"]).model_dump(mode="json")
-        changes = {"optimizer_settings": own, "task_settings": settings, "versions": versions()}
+        changes = {"optimizer_settings": own, "task_settings": settings}
+        changes |= {"code": code_of(task, stored.optimizer)}
         return RunSpec(**{**body, **changes, "device": pick_device(body["device"])})
     except ValidationError as error:
         raise UsageError(f"run {stored.id} cannot be trained by this version: {explain(error, {})}") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.errors import UsageError
@@ -84,7 +85,7 @@ def sweep(
     threads: int | None = req.THREADS,
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vrcli.cli.console import err, say, short
-from vrcli.report.wording import duration
+from vrcli.cli.console import err, say
+from vrcli.report.wording import duration, settings
 
 if TYPE_CHECKING:
     from vrcli.sweep.controller import Sweep, Trial
@@ -22,10 +22,6 @@ def loss(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
-
-
-def settings_text(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={short(value)}" for name, value in params.items())
 
 
 def spark(values: Sequence[float], width: int = 16) -> str:
@@ -138,7 +134,7 @@ class SweepDisplay:
         place = f"{len(sweep.ended())}/{sweep.total}"
         say(
             f"{name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
-            f"{settings_text(trial.params)}  {duration(took)}  {duration(self.left_s())} left",
+            f"{settings(trial.params)}  {duration(took)}  {duration(self.left_s())} left",
             to=self.console,
         )
 
@@ -175,7 +171,7 @@ class SweepDisplay:
         name, done, best = sweep.definition.optimizer, len(sweep.ended()), sweep.best()
         if not sweep.trials:
             return [[name, "queued", "", ""]]
-        said = f"best {loss(best.value)}  {settings_text(best.params)}" if best else ""
+        said = f"best {loss(best.value)}  {settings(best.params)}" if best else ""
         notes = ended_text(sweep)
         lines: list[list[Any]] = [
             [
@@ -189,7 +185,7 @@ class SweepDisplay:
             if optimizer == name:
                 last = loss(losses[-1]) if losses else "-"
                 epoch = f"{len(losses)}/{sweep.definition.epochs}"
-                text = f"{spark(losses)} {last}  {settings_text(sweep.trials[number].params)}"
+                text = f"{spark(losses)} {last}  {settings(sweep.trials[number].params)}"
                 lines.append(["", f"  trial {number + 1}", epoch, text])
         return lines
 
@@ -204,7 +200,7 @@ def end_rows(sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]
             "trials": len(sweep.ended()),
             "best val loss": loss(best.value if best else None),
             "not completed": ended_text(sweep) or "-",
-            "settings": settings_text(best.params) if best else "-",
+            "settings": settings(best.params) if best else "-",
         }
         fresh = confirmed.get(sweep.definition.optimizer)
         if fresh is not None:

@@ -10,6 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.cli import sweep_display as display
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.request import open_store, threads_each
@@ -17,6 +18,7 @@ from vrcli.errors import UsageError, VrError
 from vrcli.report.wording import duration
 
 if TYPE_CHECKING:
+    from db.store import Store
     from vrcli.sweep.confirm import Confirmed
     from vrcli.sweep.controller import Sweep
     from vrcli.sweep.definition import Definition, Wish
@@ -43,7 +45,7 @@ class Session:
     trials: int
     jobs: int
     threads: int | None
-    database: str
+    database: Location
     data_dir: Path | None = None
     new: bool = False
     tune: bool = True
@@ -85,7 +87,9 @@ class Session:
 
         with stop_requests() as should_stop, closing(self.executor()) as executor:
             definitions = self.define(executor)
-            with open_store(self.database) as store:
+            # The workers leave before the store does: the last to close the database folds its journal.
+            with open_store(self.database) as store, closing(executor):
+                self.say_superseded(store, definitions)
                 books = ledger.enter(store, definitions, self.trials, new=self.new)
                 return self.search(books, executor, should_stop)
 
@@ -101,6 +105,7 @@ class Session:
         ):
             books = ledger.books_of(store, ref)
             for book in books:
+                self.check_code(book)
                 probe = self.probe(book.definition, executor)
                 found = book.definition.on(probe.dataset, probe.fingerprint)
                 if changes := book.definition.differences(found):
@@ -173,7 +178,7 @@ class Session:
         executor.submit("probe", ProbeJob(definition, self.threads_each))
         while True:
             for message in executor.receive(0.5):
-                if message.kind == "refused":
+                if message.kind in ("refused", "edited"):
                     raise UsageError(message.body)
                 if message.kind in ("failed", "lost"):
                     raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
@@ -186,7 +191,7 @@ class Session:
         from db.store import EmptyDatabase, Store
         from vrcli.sweep import ledger
 
-        if "://" not in self.database and not Path(self.database).exists():
+        if self.database.path is not None and not self.database.path.exists():
             return {}
         try:
             store = Store.open(self.database, mode="read")
@@ -194,7 +199,34 @@ class Session:
             return {}
         with store:
             found = {d.optimizer: ledger.match(store, d, new=self.new) for d in definitions}
+            self.say_superseded(store, definitions)
             return {name: ledger.count(one) for name, one in found.items() if one is not None}
+
+    def say_superseded(self, store: Store, definitions: Sequence[Definition]) -> None:
+        from vrcli.sweep import ledger
+
+        for line in filter(None, (ledger.superseded(store, one) for one in definitions)):
+            if not self.quiet:
+                notice(line)
+
+    def check_code(self, book: StoreLedger) -> None:
+        """Refuse to go on with a stored sweep in other code than it began with.
+
+        Raises:
+            UsageError: what is other code now.
+        """
+        from tasks.registry import load
+        from vrcli.identity import changes, code_of
+
+        began, now = book.definition.code, code_of(load(book.definition.task), book.definition.optimizer)
+        if not began:
+            notice(
+                f"sweep {book.sweep_id} does not say which code its trials ran; those that follow may be of other code"
+            )
+        elif found := changes(began, now):
+            raise UsageError(
+                f"sweep {book.sweep_id} began with other code: {', '.join(found)}; vr sweep begins another"
+            )
 
     def confirm(
         self, sweeps: Sequence[Sweep], executor: LocalExecutor, should_stop: Callable[[], bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from db.location import Location
 from vrcli.cli import request as req
 from vrcli.errors import UsageError
 
@@ -28,7 +30,7 @@ REF = typer.Argument(help="id or name of a sweep")
 def list_sweeps(
     task: str | None = typer.Option(None, "--task", help="only this task"),
     opt: str | None = typer.Option(None, "--opt", help="only this optimizer"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -55,15 +57,16 @@ def list_sweeps(
 
 def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
-    from vrcli.cli.sweep_display import ended_text, loss, settings_text
+    from vrcli.cli.sweep_display import ended_text, loss
     from vrcli.report.runs_table import ago
+    from vrcli.report.wording import settings
 
     d, best = book.definition, sweep.best()
     return {
         "id": book.sweep_id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
         "optimizer": d.optimizer, "status": status_text(book), "trials": f"{len(sweep.ended())}/{sweep.total}",
         "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
-        "settings": settings_text(best.params) if best else "-",
+        "settings": settings(best.params) if best else "-",
     }  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
 def show(
     ref: str = REF,
     top: int = typer.Option(5, "--top", min=1, help="how many of the best trials"),
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -97,6 +100,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
     from vrcli.cli.grid import grid
     from vrcli.cli.sweep_command import run_command
     from vrcli.report.text_plot import plot
+    from vrcli.report.wording import settings
     from vrcli.sweep.summary import summarise
 
     d, summary = book.definition, summarise(sweep)
@@ -107,13 +111,13 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
         f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
     )
     if d.explicit:
-        lines.append(f"fixed {display.settings_text(d.explicit)}")
+        lines.append(f"fixed {settings(d.explicit)}")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
     lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
     completed = sorted((t for t in sweep.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
     if completed:
         rows = [
-            {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": display.settings_text(t.params),
+            {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": settings(t.params),
              "runs": ",".join(map(str, t.run_ids))}
             for t in completed[:top]
         ]  # fmt: skip
@@ -144,7 +148,7 @@ def resume(
     retry_failed: bool = typer.Option(False, "--retry-failed", help="do the trials that failed again, too"),
     threads: int | None = req.THREADS,
     data_dir: Path | None = req.DATA_DIR,
-    database: str = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,
@@ -178,7 +182,7 @@ def resume(
 
 
 @app.command("stop")
-def stop(ref: str = REF, database: str = req.DB, debug: bool = req.DEBUG) -> None:
+def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
     from vrcli.cli.console import say
     from vrcli.sweep import ledger
@@ -200,25 +204,33 @@ def export(
     ref: str = REF,
     format: str = typer.Option("csv", "--format", help="csv or json"),
     output: Path | None = typer.Option(None, "--output", "-o", help="file [default: stdout]", show_default=False),
-    database: str = req.DB,
+    force: bool = req.FORCE,
+    database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a sweep's trials as a table, one row each."""
     req.check_format(format, ("csv", "json"))
+    from vrcli.cli.console import err, say
     from vrcli.cli.runs import open_existing
+    from vrcli.output import Target
     from vrcli.sweep import ledger
 
+    target = None if output is None else Target(output, database=database, force=force)
+    if target is not None:
+        target.check()
     with open_existing(database) as store:
         found = [(book, _sweep(book)) for book in ledger.books_of(store, ref)]
-    try:
-        with output.open("w", newline="") if output else _stdout() as file:
-            if format == "json":
-                json.dump(whole_json(found), file)
-                file.write("\n")
-            else:
-                write_csv([sweep for _, sweep in found], file)
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from None
+    text = io.StringIO(newline="")
+    if format == "json":
+        json.dump(whole_json(found), text)
+        text.write("\n")
+    else:
+        write_csv([sweep for _, sweep in found], text)
+    if target is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        target.write_text(text.getvalue())
+        say(f"wrote {target.path} ({sum(len(sweep.trials) for _, sweep in found):,} trials)", to=err())
 
 
 def status_text(book: StoreLedger) -> str:
@@ -290,9 +302,3 @@ def _sweep(book: StoreLedger) -> Sweep:
     from vrcli.sweep.controller import Sweep
 
     return Sweep(book.definition, book, book.total)
-
-
-def _stdout() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext(sys.stdout)

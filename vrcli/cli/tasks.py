@@ -124,10 +124,10 @@ def new(
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a package with a working task of your own, to be changed."""
-    from vrcli.cli.console import say
+    from vrcli.cli.console import err, say
     from vrcli.scaffold import write_task
 
     target = folder or Path(name)
     for path in write_task(name, target):
-        say(f"wrote {path}")
-    say(f"next: pip install -e {target}   then   vr tasks check {name}   and   vr run {name}")
+        say(f"wrote {path}", to=err())
+    say(f"next: pip install -e {target}   then   vr tasks check {name}   and   vr run {name}", to=err())

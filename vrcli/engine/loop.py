@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tasks.base import Batch, Split
 from vrcli.engine import schedules
 from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
-from vrcli.engine.prepare import Prepared, peak_memory_bytes
+from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Recorder
 from vrcli.engine.seeding import GlobalNoise, derive, generator
 
@@ -68,10 +68,7 @@ class _Loop:
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
-        batch, n = self.training.batch_size, len(prepared.data.train)
-        self.steps_per_epoch = math.ceil(n / batch)
-        planned = self.training.epochs * self.steps_per_epoch
-        self.total_steps = min(planned, self.training.max_steps or planned)
+        self.steps_per_epoch, self.total_steps = planned_steps(self.training, len(prepared.data.train))
         self.schedule = schedules.make(self.training, self.steps_per_epoch, self.total_steps)
         self.step, self.epoch, self.samples, self.gradient_evaluations = 0, 0, 0, 0
         self.train_s, self.optimizer_s = 0.0, 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from tasks.base import Splits, Task
 from vrcli.engine.seeding import derive, generator
 from vrcli.errors import UsageError
 from vrcli.optim import registry
-from vrcli.spec import RunSpec
+from vrcli.spec import RunSpec, Training
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,17 @@ def prepare(
     if row.origin not in ("torch", "vr") or "closure" in row.capabilities:
         # Many optimizers flatten with view(), which a channels-last weight refuses; its gradient follows its layout.
         model = model.to(memory_format=torch.contiguous_format)
-    optimizer = registry.build(spec.optimizer, model, spec.optimizer_settings)
+    _, steps = planned_steps(spec.training, len(data.train))
+    optimizer = registry.build(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
+
+
+def planned_steps(training: Training, samples: int) -> tuple[int, int]:
+    """Steps per epoch, and of a run that nothing ends early, over a training set of `samples`."""
+    per_epoch = math.ceil(samples / training.batch_size)
+    planned = training.epochs * per_epoch
+    return per_epoch, min(planned, training.max_steps or planned)
 
 
 def _deterministic(device: torch.device) -> None:

@@ -7,11 +7,13 @@ Numbers have all their digits.
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from vrcli.export.selection import Selection, Written, part_of
+from vrcli.export.selection import Selection, Written
+from vrcli.output import Target
 from vrcli.report.flat import FIELDS, rows
 
 CURVE_COLUMNS = ("run", "optimizer", "seed", "metric", "step", "value")
@@ -27,10 +29,10 @@ def paths(path: Path) -> tuple[Path, ...]:
     return path, curves_path(path)
 
 
-def write(runs: Selection, path: Path) -> Written:
+def write(runs: Selection, to: Target) -> Written:
     """Write both files."""
     points = 0
-    with part_of(path) as table, part_of(curves_path(path)) as curves:
+    with to.part() as table, replace(to, path=curves_path(to.path)).part() as curves:
         with table.open("w", newline="", encoding="utf-8") as file:
             found = rows(runs.records)
             out = csv.writer(file)
@@ -44,7 +46,7 @@ def write(runs: Selection, path: Path) -> Written:
                     same = (repeat(value) for value in (record.id, record.optimizer, record.seed, name))
                     out.writerows(zip(*same, curve.steps, curve.values, strict=False))
                     points += len(curve)
-    return Written(paths(path), points)
+    return Written(paths(to.path), points)
 
 
 def _cell(value: Any) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vrcli.export.selection import Selection, Written, part_of
+from vrcli.export.selection import Selection, Written
+from vrcli.output import Target
 
 
 def paths(path: Path) -> tuple[Path, ...]:
@@ -16,16 +17,16 @@ def paths(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def write(runs: Selection, path: Path) -> Written:
+def write(runs: Selection, to: Target) -> Written:
     """Write the file, one line a run."""
     from vrcli.report.flat import as_json
-    from vrcli.report.wording import json_number, provenance
+    from vrcli.report.wording import json_number
 
     points = 0
-    with part_of(path) as part, part.open("w", encoding="utf-8") as file:
+    with to.part() as part, part.open("w", encoding="utf-8") as file:
         separator = "["
         for record, curves in runs.each():
-            body = as_json(record) | {"provenance": provenance(record.provenance)}
+            body = as_json(record) | {"provenance": record.provenance}
             body["curves"] = {
                 name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
                 for name, curve in curves.items()
@@ -34,4 +35,4 @@ def write(runs: Selection, path: Path) -> Written:
             separator = ","
             points += sum(map(len, curves.values()))
         file.write("[]\n" if separator == "[" else "\n]\n")
-    return Written((path,), points)
+    return Written(paths(to.path), points)

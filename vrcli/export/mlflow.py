@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from db.records import Curve, RunRecord
-from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library, part_of
+from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library
+from vrcli.output import JOURNALS, Target
 from vrcli.report.flat import plain
 
 DATABASE = "mlflow.db"
@@ -33,18 +34,18 @@ def paths(path: Path) -> tuple[Path, ...]:
 
 def owns(path: Path) -> bool:
     """Whether nothing is in a folder but what an export has written there, or MLflow beside its database since."""
-    return files_left(path) <= {f"{DATABASE}-journal", f"{DATABASE}-wal", f"{DATABASE}-shm"}
+    return files_left(path) <= {DATABASE + ending for ending in JOURNALS}
 
 
-def write(runs: Selection, path: Path) -> Written:
+def write(runs: Selection, to: Target) -> Written:
     """Write the folder.
 
     Raises:
         UsageError: mlflow is not installed.
     """
-    client_class = _library()
+    client_class, path = _library(), to.path
     points = 0
-    with part_of(path) as part:
+    with to.part() as part:
         part.mkdir()
         client = client_class(tracking_uri=f"sqlite:///{part.absolute() / DATABASE}")
         experiments: dict[str, str] = {}
@@ -58,7 +59,9 @@ def write(runs: Selection, path: Path) -> Written:
             _add_files(runs, record, folder)
             points += sum(map(len, curves.values()))
         mark(part)
-    return Written((path,), points, lines=(f"open it with: mlflow ui --backend-store-uri sqlite:///{path / DATABASE}",))
+    return Written(
+        paths(path), points, lines=(f"open it with: mlflow ui --backend-store-uri sqlite:///{path / DATABASE}",)
+    )
 
 
 def _library() -> Any:

@@ -6,7 +6,7 @@ NaN and infinities are kept; what a run does not have is null, which is not NaN.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from db.records import Curve, RunRecord
 from vrcli.export.csv import curves_path, paths
-from vrcli.export.selection import Selection, Written, part_of
+from vrcli.export.selection import Selection, Written
+from vrcli.output import Target
 from vrcli.report.flat import FIELDS, one_kind, rows
 
 __all__ = ["paths", "write"]
@@ -29,10 +30,10 @@ CURVES = pa.schema([
 ])  # fmt: skip
 
 
-def write(runs: Selection, path: Path) -> Written:
+def write(runs: Selection, to: Target) -> Written:
     """Write both files."""
     points = 0
-    with part_of(path) as table, part_of(curves_path(path)) as curves:
+    with to.part() as table, replace(to, path=curves_path(to.path)).part() as curves:
         found = rows(runs.records)
         columns = {name: one_kind([row[name] for row in found]) for name in (found[0] if found else FIELDS)}
         pq.write_table(pa.table(columns), table)
@@ -40,7 +41,7 @@ def write(runs: Selection, path: Path) -> Written:
             for group in _groups(runs):
                 out.write_table(group)
                 points += group.num_rows
-    return Written(paths(path), points)
+    return Written(paths(to.path), points)
 
 
 def _groups(runs: Selection) -> Iterator[pa.Table]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,27 +113,3 @@ def _files(folder: Path) -> set[str]:
 def missing_library(name: str) -> UsageError:
     """The refusal of a format whose library is not installed."""
     return UsageError(f"--to {name} needs a library that is not installed: pip install 'vrcli[{name}]'")
-
-
-@contextmanager
-def part_of(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place once all is written and is removed where that fails.
-
-    No two are the same: libraries that keep files open by their names would write into the earlier one.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield part
-        if path.is_dir():
-            remove(path)
-        part.replace(path)
-    finally:
-        remove(part)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

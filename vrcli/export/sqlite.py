@@ -5,26 +5,22 @@ Runs that have not ended are left out: they would be half.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from db.store import Store
 from vrcli.errors import UsageError
-from vrcli.export.selection import Selection, Written, part_of, remove
-from vrcli.report.wording import provenance
-
-#: What SQLite keeps beside a database while it is open. One that is left over would be taken for the new file's.
-_JOURNALS = ("-wal", "-shm", "-journal")
+from vrcli.export.selection import Selection, Written
+from vrcli.output import Target, journals, remove
 
 
 def paths(path: Path) -> tuple[Path, ...]:
-    """The file that `write` makes, and those of an earlier one that go with it."""
-    return path, *(path.with_name(path.name + suffix) for suffix in _JOURNALS)
+    """All files that `write` makes."""
+    return (path,)
 
 
-def write(runs: Selection, path: Path) -> Written:
+def write(runs: Selection, to: Target) -> Written:
     """Write the database.
 
     Raises:
@@ -32,50 +28,39 @@ def write(runs: Selection, path: Path) -> Written:
     """
     if runs.metrics is not None:
         raise UsageError("--metric does not go with --to sqlite: a run in a database of vr has all its curves")
-    give_up(path)
-    with part_of(path) as part:
+    give_up(to)
+    with to.part() as part:
         try:
             with Store.open(part) as store:
                 done = store.merge(
                     runs.store, ids=[record.id for record in runs.records], advance=lambda: runs.advance()
                 )
             with closing(sqlite3.connect(part)) as single:
-                _mask(single)
                 # One file that can be carried away, without the journal beside it that write-ahead logging needs.
                 single.execute("PRAGMA journal_mode = DELETE")
         finally:
-            for journal in paths(part)[1:]:
+            for journal in journals(part):
                 remove(journal)
-        give_up(path)  # once more: writing takes its time
+        give_up(to)  # once more: writing takes its time
     left = (f"left out: {done.running} still running",) if done.running else ()
-    lines = (*left, f"open it with: vr runs list --db {path}   or: sqlite3 {path} 'SELECT * FROM v_best'")
-    return Written((path,), done.points, len(done.added), lines)
+    lines = (*left, f"open it with: vr runs list --db {to.path}   or: sqlite3 {to.path} 'SELECT * FROM v_best'")
+    return Written(paths(to.path), done.points, len(done.added), lines)
 
 
-def _mask(database: sqlite3.Connection) -> None:
-    """Take passwords out of recorded command lines, down to the bytes of the file."""
-    database.execute("PRAGMA secure_delete = ON")
-    for id, text in database.execute("SELECT id, provenance FROM runs").fetchall():
-        stored = json.loads(text)
-        if (shown := provenance(stored)) != stored:
-            database.execute("UPDATE runs SET provenance = ? WHERE id = ?", (json.dumps(shown), id))
-    database.commit()
-
-
-def give_up(path: Path) -> None:
-    """Fold the journals of a database that is to be replaced into it, and remove what lies beside it otherwise.
+def give_up(to: Target) -> None:
+    """Fold the journals of a database that is to be replaced into it.
 
     Raises:
         UsageError: another program has it open.
     """
-    if path.exists():
-        try:
-            with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as old:
-                old.execute("PRAGMA journal_mode = DELETE")  # needs the database for itself, as does the next
-                old.execute("BEGIN EXCLUSIVE")
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise UsageError(f"--output {path} is open in another program; close it there first") from None
-            # No database at all: nothing refers to what lies beside it.
-    for journal in paths(path)[1:]:
-        remove(journal)
+    if to.is_stream or not to.path.exists():
+        return
+    to.check()
+    try:
+        with closing(sqlite3.connect(to.path, timeout=1, isolation_level=None)) as old:
+            old.execute("PRAGMA journal_mode = DELETE")  # needs the database for itself, as does the next
+            old.execute("BEGIN EXCLUSIVE")
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise UsageError(f"{to.flag} {to.path} is open in another program; close it there first") from None
+        # No database at all.

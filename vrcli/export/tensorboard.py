@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from db.records import RunRecord
-from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library, part_of
+from vrcli.export.selection import Clock, Selection, Written, files_left, mark, missing_library
+from vrcli.output import Target
 from vrcli.report.flat import plain
 
 
@@ -26,7 +27,7 @@ def owns(path: Path) -> bool:
     return not files_left(path)
 
 
-def write(runs: Selection, path: Path) -> Written:
+def write(runs: Selection, to: Target) -> Written:
     """Write the folder.
 
     Raises:
@@ -38,7 +39,7 @@ def write(runs: Selection, path: Path) -> Written:
         raise missing_library("tensorboard") from None
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     points, varying = 0, _varying([_settings(record) for record in runs.records])
-    with part_of(path) as part:
+    with to.part() as part:
         part.mkdir()
         for record, curves, clock in runs.timed():
             with SummaryWriter(str(part / _folder(record)), max_queue=10_000) as out:
@@ -49,7 +50,7 @@ def write(runs: Selection, path: Path) -> Written:
                         out.add_scalar(_tag(name), value, step, walltime=clock.at(step))
                     points += len(curve)
         mark(part)
-    return Written((path,), points, lines=(f"open it with: tensorboard --logdir {path}",))
+    return Written(paths(to.path), points, lines=(f"open it with: tensorboard --logdir {to.path}",))
 
 
 def _folder(record: RunRecord) -> str:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vrcli.optim.flowadam import FlowAdam as FlowAdam
+    from vrcli.optim.lamb import Lamb as Lamb
     from vrcli.optim.muon import Muon as Muon
     from vrcli.optim.vradam import VRAdam as VRAdam
     from vrcli.optim.vrmomentum import VRMomentum as VRMomentum
 
-_MODULES = {"FlowAdam": "flowadam", "Muon": "muon", "VRAdam": "vradam", "VRMomentum": "vrmomentum"}
-__all__ = ["FlowAdam", "Muon", "VRAdam", "VRMomentum"]
+_MODULES = {"FlowAdam": "flowadam", "Lamb": "lamb", "Muon": "muon", "VRAdam": "vradam", "VRMomentum": "vrmomentum"}
+__all__ = ["FlowAdam", "Lamb", "Muon", "VRAdam", "VRMomentum"]
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ class Subject:
             return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), *head).to(dtype)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        optimizer = registry.build(self.row.name, model, self.settings)
+        optimizer = registry.build(self.row.name, model, self.settings, steps=40)
         if "train_eval" in self.row.capabilities:
             optimizer.train()  # type: ignore[attr-defined]  # what the capability says
         return optimizer

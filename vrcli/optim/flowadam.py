@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
+
+from vrcli.optim.base import OwnOptimizer
 
 #: Steps before the flow may take over: the running averages need some history.
 WARMUP = 10
@@ -37,7 +39,7 @@ _STAGES: Sequence[Sequence[float]] = (
 _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
-class FlowAdam(Optimizer):
+class FlowAdam(OwnOptimizer):
     """Adam with an adaptive switch to gradient flow and soft momentum injection. `step` needs a closure.
 
     The paper's two modes are switch_sensitivity 0.4, curvature_sensitivity 3, ode_t_scale 2 for stochastic training of
@@ -98,8 +100,12 @@ class FlowAdam(Optimizer):
                 "tolerance": tolerance,
             },
         )
-        if len(self.param_groups) != 1:
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse a second group: the flow has one time."""
+        if self.param_groups:
             raise ValueError("FlowAdam takes one parameter group: the flow has one time")
+        super().add_param_group(param_group)
 
     def counters(self) -> dict[str, int]:
         """Steps, flows begun (`triggers`), and gradient evaluations in all, for comparisons at equal compute."""

@@ -15,13 +15,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
+
+from vrcli.optim.base import OwnOptimizer
 
 #: The quintic's coefficients (a, b, c): steepest at zero, singular values end in about 0.7..1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(Optimizer):
+class Muon(OwnOptimizer):
     """Momentum orthogonalised by Newton-Schulz steps where `use_muon` holds for a group, AdamW elsewhere.
 
     A group's tensors with fewer than two dimensions always go to AdamW. `split_parameters` makes the two usual groups.

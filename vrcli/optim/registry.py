@@ -8,7 +8,6 @@ found, since what it needs is read off the class: its attributes `capabilities` 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from tasks.importing import in_working_directory, installed
 from vrcli.errors import UsageError, nearest
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
@@ -123,9 +123,9 @@ def load(row: Row) -> type[torch.optim.Optimizer]:
 
 
 def _import(row: Row, target: str) -> Any:
-    module, _, attribute = target.partition(":")
+    find = in_working_directory if row.name == row.target else installed
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return find(target)
     except Exception as error:  # whatever a third party's module raises, the user sees one line
         if row.origin == ZOO_ORIGIN and isinstance(error, ModuleNotFoundError):
             raise UsageError(f"{row.name} comes with the extra 'zoo': pip install 'vrcli[zoo]'") from error
@@ -142,7 +142,7 @@ def settings_model(name: str) -> type[BaseModel]:
     from vrcli.optim.settings import model_of
 
     row = find(name)
-    return model_of(load(row), name=row.name, defaults=row.defaults)
+    return model_of(load(row), name=row.name, defaults=row.defaults, optional=row.steps_setting)
 
 
 def validate(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,17 +156,28 @@ def validate(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return validated(name, settings_model(name), settings)
 
 
-def build(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+def build(
+    name: str, model: nn.Module, settings: Mapping[str, Any], *, steps: int | None = None
+) -> torch.optim.Optimizer:
     """The optimizer over the trainable parameters of `model`.
 
+    Args:
+        steps: of the whole run, for an optimizer with a setting that is their number.
+
     Raises:
-        UsageError: as `validate`; or the constructor refuses the combination of values; or nothing is trainable.
+        UsageError: as `validate`; or the constructor refuses the combination of values; or nothing is trainable; or the
+            number of steps is needed and not known.
     """
     from vrcli.optim.settings import needed
 
     row = find(name)
     optimizer: Any = load(row)
-    values = needed(optimizer, validate(name, settings))
+    values = validate(name, settings)
+    if row.steps_setting and values[row.steps_setting] is None:
+        if steps is None:
+            raise UsageError(f"{name} needs {row.steps_setting}, the number of steps of the whole run")
+        values[row.steps_setting] = steps
+    values = needed(optimizer, values)
     parameters: Any = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError(f"{name}: the model has no trainable parameter")
@@ -183,5 +194,5 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """As `validate`, and the constructor accepts the values together (Nesterov needs momentum, say)."""
     from torch import nn
 
-    build(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), settings)
+    build(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), settings, steps=100)
     return validate(name, settings)

@@ -40,7 +40,11 @@ class Row:
         groups: "module:function" from a model to parameter groups, for optimizers that treat matrices and vectors
             differently; empty for all trainable parameters in one group.
         takes_model: the constructor takes the model itself instead of parameters.
+        steps_setting: the setting that is the run's number of steps unless it is given; empty for none.
+        own_lr: its lr has another scale than AdamW's, so that a preset's lr for every optimizer does not apply.
+        note: what a user has to know before the first run, in one line; empty for most.
         refusal: why it cannot be built here, in one line; empty when it can.
+        revision: of an optimizer defined or adapted here: raised by hand when its numbers change.
     """
 
     name: str
@@ -52,12 +56,21 @@ class Row:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     groups: str = ""
     takes_model: bool = False
+    steps_setting: str = ""
+    own_lr: bool = False
+    note: str = ""
     refusal: str = ""
+    revision: int = 1
 
     def __post_init__(self) -> None:
         unknown = self.capabilities - CAPABILITIES.keys()
         if unknown:
             raise ValueError(f"{self.name}: unknown capabilities {sorted(unknown)}; known: {sorted(CAPABILITIES)}")
+
+    @property
+    def keeps_lr(self) -> bool:
+        """Whether its own default stands where a preset gives one lr to every optimizer."""
+        return self.own_lr or "lr_free" in self.capabilities
 
 
 def lr_space(low: float = 1e-5, high: float = 0.1, origin: str = PAPER_LR) -> Space:
@@ -111,6 +124,13 @@ VR_ROWS = (
         {"lr": Real(1e-4, 0.1, log=True, origin=OWN_RANGE)},
         groups="vrcli.optim.muon:split_parameters",
     ),
+    Row(
+        "lamb",
+        "vrcli.optim.lamb:Lamb",
+        "Adam whose step on each tensor is as long as lr times the tensor's norm",
+        "vr",
+        lr_space(1e-4, 0.1, OWN_RANGE),
+    ),
 )
 
 TORCH_ROWS = (
@@ -125,7 +145,11 @@ TORCH_ROWS = (
     ),
     _torch("adamax", "Adamax", "Adam with the infinity norm in place of the second moment"),
     _torch(
-        "adadelta", "Adadelta", "update scaled by a running mean of past updates", space=lr_space(1e-3, 10, OWN_RANGE)
+        "adadelta",
+        "Adadelta",
+        "update scaled by a running mean of past updates",
+        space=lr_space(1e-3, 10, OWN_RANGE),
+        own_lr=True,
     ),
     _torch("asgd", "ASGD", "averaged stochastic gradient descent"),
     _torch("rprop", "Rprop", "step sizes from the signs of successive gradients; meant for full batches"),

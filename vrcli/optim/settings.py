@@ -78,12 +78,19 @@ _DEFAULT_LR = 1e-3  # for constructors of the older style that require it
 _SIMPLE = (bool, int, float, str)
 
 
-def model_of(optimizer: type[torch.optim.Optimizer], *, name: str, defaults: Mapping[str, Any]) -> type[BaseModel]:
+def model_of(
+    optimizer: type[torch.optim.Optimizer],
+    *,
+    name: str,
+    defaults: Mapping[str, Any],
+    optional: str = "",
+) -> type[BaseModel]:
     """A frozen pydantic model with one field per hyperparameter that has a value of a simple type.
 
     Args:
         name: for messages.
         defaults: in place of the constructor's.
+        optional: a setting that may be left out, since it is the run's number of steps.
 
     Raises:
         UsageError: the constructor requires an argument that has neither a default nor a simple type.
@@ -100,7 +107,11 @@ def model_of(optimizer: type[torch.optim.Optimizer], *, name: str, defaults: Map
             raise UsageError(f"{name} requires the argument {key!r}, which cannot be given as a setting")
         if kind not in (None, type(None)) and not key.startswith("_"):
             default = ... if default is parameter.empty else default
-            fields[key] = (_bounded(kind, key, default), Field(default, description=_describe(optimizer, key)))
+            description = _describe(optimizer, key)
+            if key == optional:
+                kind, default = kind | None, None
+                description += "; that of the run if not given"
+            fields[key] = (_bounded(kind, key, default), Field(default, description=description))
     config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=()
     )

@@ -141,7 +141,7 @@ def wide(device: torch.device) -> torch.dtype:
 
 def beta1_of(group: Mapping[str, Any]) -> float:
     """The velocity's decay rate, whether the optimizer has a second one or not."""
-    beta1: float = group["betas"][0] if "betas" in group else group["beta1"]
+    beta1: float = group["betas"][0] if "betas" in group else group["momentum"]
     return beta1
 
 

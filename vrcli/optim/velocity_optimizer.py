@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, StateDict
+from torch.optim.optimizer import StateDict
 
+from vrcli.optim.base import OwnOptimizer
 from vrcli.optim.fused import works
 from vrcli.optim.velocity import CHUNK, Batch, Regularised
 
@@ -19,7 +20,7 @@ SCOPES = ("global", "group", "tensor")
 Path = Literal["single", "foreach", "fused"]
 
 
-class VelocityOptimizer(Optimizer):
+class VelocityOptimizer(OwnOptimizer):
     """A subclass names its state and its kernel, and updates the batches it is given.
 
     Attributes:
@@ -45,12 +46,9 @@ class VelocityOptimizer(Optimizer):
         self._scratch: dict[torch.dtype, Tensor] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """After loading or copying: settings that an older state lacks, and one step count for all that agree."""
+        """As the base class, and one step count for all that agree."""
         super().__setstate__(state)
         self._reset()
-        for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, value)
         shared: dict[tuple[torch.device, float], Tensor] = {}
         for p, own in self.state.items():
             if "step" in own:
@@ -208,8 +206,8 @@ def validate(group: dict[str, Any]) -> None:
     for name, value in (("betas", b) for b in group.get("betas", ())):
         if not 0 <= value < 1:
             raise ValueError(f"each of {name} must be in [0, 1), got {value}")
-    if "beta1" in group and not 0 <= group["beta1"] < 1:
-        raise ValueError(f"beta1 must be in [0, 1), got {group['beta1']}")
+    if "momentum" in group and not 0 <= group["momentum"] < 1:
+        raise ValueError(f"beta1 must be in [0, 1), got {group['momentum']}")
     for name in ("beta3", "eps", "weight_decay"):
         if name in group and not 0 <= group[name] < math.inf:
             raise ValueError(f"{name} must be finite and >= 0, got {group[name]}")

@@ -8,7 +8,7 @@ Shapes:      any real parameters; state per parameter: `velocity` like the param
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +34,8 @@ class VRMomentum(VelocityOptimizer):
     Args:
         params: parameters or groups; every other argument may be set per group.
         lr: maximal learning rate, reached at zero velocity; a number or a tensor with one element.
-        beta1: decay rate of the velocity, v <- beta1 v + (1 - beta1) g.
+        beta1: decay rate of the velocity, v <- beta1 v + (1 - beta1) g. A group holds it as `momentum`, the name that
+            torch's schedulers cycle.
         beta3: velocity penalty.
         weight_decay: decoupled, multiplied with the effective learning rate.
         power: exponent of the norm, the sum of |v_i|^power.
@@ -74,7 +75,7 @@ class VRMomentum(VelocityOptimizer):
     ) -> None:
         defaults = {
             "lr": lr,
-            "beta1": beta1,
+            "momentum": beta1,
             "beta3": beta3,
             "weight_decay": weight_decay,
             "power": power,
@@ -88,6 +89,17 @@ class VRMomentum(VelocityOptimizer):
         }
         super().__init__(params, defaults)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As the base class; states that call the decay rate beta1 are understood."""
+        for settings in (state.get("defaults", {}), *state["param_groups"]):
+            _rename(settings)
+        super().__setstate__(state)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, whose decay rate may be called beta1 or momentum."""
+        _rename(param_group)
+        super().add_param_group(param_group)
+
     def _update(self, batches: Sequence[Batch], path: Path) -> list[Regularised]:
         if path == "fused":
             return _fused_vrmomentum(batches)
@@ -96,12 +108,17 @@ class VRMomentum(VelocityOptimizer):
         return _single_tensor_vrmomentum(batches)
 
 
+def _rename(settings: dict[str, Any]) -> None:
+    if "beta1" in settings:
+        settings["momentum"] = settings.pop("beta1")
+
+
 def _single_tensor_vrmomentum(batches: Sequence[Batch]) -> list[Regularised]:
     """The algorithm line by line: the reference."""
     for batch in batches:
         for g, v in zip(batch.grads, batch.velocities, strict=True):
             g = -g if batch.group["maximize"] else g
-            v.lerp_(g, 1 - batch.group["beta1"])  # v <- b1 v + (1 - b1) g
+            v.lerp_(g, 1 - batch.group["momentum"])  # v <- b1 v + (1 - b1) g
 
     # eta <- lr / (1 + min(beta3 ||v||^2, lr_cutoff))
     regularised = regularise(
@@ -120,7 +137,7 @@ def _multi_tensor_vrmomentum(batches: Sequence[Batch]) -> list[Regularised]:
     """The reference with each line over lists of tensors."""
     for batch in batches:
         grads = list(torch._foreach_neg(batch.grads)) if batch.group["maximize"] else batch.grads
-        torch._foreach_lerp_(batch.velocities, grads, 1 - batch.group["beta1"])
+        torch._foreach_lerp_(batch.velocities, grads, 1 - batch.group["momentum"])
 
     regularised = regularise(
         batches,

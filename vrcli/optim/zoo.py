@@ -3,7 +3,9 @@
 Source:      pytorch-optimizer 4.1 (the optional extra `zoo`); which of them run, and with what, was found by running
              each on a small network, and a slow test does it again.
 Deviations:  names that torch or this package has too mean those: the zoo's adam, adamw, sgd, rmsprop, nadam, radam,
-             adamax, adadelta, adafactor, asgd, lbfgs and muon are reached as "pytorch_optimizer:AdaFactor" and so on.
+             adamax, adadelta, adafactor, asgd, lbfgs, muon and lamb are reached as "pytorch_optimizer:AdaFactor" and so
+             on. The zoo's Lamb is not the published one: it corrects the bias after the trust ratio, so that its first
+             step is ten times as long.
 """
 
 from __future__ import annotations
@@ -66,11 +68,9 @@ _PLAIN: Mapping[str, tuple[str, str]] = {
     "grokfastadamw": ("GrokFastAdamW", "AdamW on gradients with their slow part amplified"),
     "kate": ("Kate", "AdaGrad without the root, invariant to scaling of the data"),
     "kron": ("Kron", "Kronecker-factored preconditioned SGD"),
-    "lamb": ("Lamb", "Adam with a trust ratio per tensor"),
     "laprop": ("LaProp", "momentum of normalised gradients"),
     "lars": ("LARS", "SGD with a trust ratio per tensor"),
     "lion": ("Lion", "the sign of an interpolated momentum"),
-    "lorarite": ("LoRARite", "preconditioning for the two factors of a low-rank adapter"),
     "madgrad": ("MADGRAD", "dual averaging with adaptive rates and momentum"),
     "mars": ("MARS", "AdamW on variance-reduced gradients"),
     "msvag": ("MSVAG", "momentum damped by the gradient's variance"),
@@ -132,9 +132,11 @@ _PLAIN: Mapping[str, tuple[str, str]] = {
     "normuon": ("NorMuon", "Muon with rows normalised"),
     # the model itself
     "adammini": ("AdamMini", "Adam with one second moment per block of parameters"),
-    # settings without a default
+    # told the run's number of steps
     "ranger21": ("Ranger21", "AdamW with a collection of refinements and its own schedule"),
     # not runnable
+    "bsam": ("BSAM", "Bayesian sharpness-aware minimisation"),
+    "lorarite": ("LoRARite", "preconditioning for the two factors of a low-rank adapter"),
     "adalomo": ("AdaLOMO", "Adafactor within the backward pass"),
     "alig": ("AliG", "Polyak steps with a largest rate"),
     "demo": ("DeMo", "SGD that exchanges compressed momentum between processes"),
@@ -148,7 +150,6 @@ _PLAIN: Mapping[str, tuple[str, str]] = {
 _SHARPNESS_AWARE: Mapping[str, tuple[str, str]] = {
     "sam": ("SAM", "sharpness-aware minimisation with AdamW: the gradient at the worst point nearby"),
     "friendlysam": ("FriendlySAM", "SAM that perturbs along the batch's noise only, with AdamW"),
-    "bsam": ("BSAM", "Bayesian sharpness-aware minimisation; num_data is the size of the training set"),
     "looksam": ("LookSAM", "SAM that computes its perturbation every k steps, with AdamW"),
 }
 
@@ -166,34 +167,76 @@ _REFUSALS: Mapping[str, str] = {
     "adalomo": "it updates within the backward pass, which needs a training loop of its own",
     "a2grad": "it has no learning rate that a schedule could drive",
     "alig": "it has no learning rate that a schedule could drive",
+    "bsam": "it leaves its noise in the weights, which drift even at a learning rate of 0",
     "demo": "it exchanges momentum between processes, and runs here have one",
     "distributedmuon": "it shares its work between processes, and runs here have one (muon is the same method)",
     "lomo": "it updates within the backward pass, which needs a training loop of its own",
+    "lorarite": "it takes pairs of low-rank adapter factors, and no task's model has any",
     "magma": "it wraps another optimizer, which cannot be named as a setting",
     "spectralsphere": "it takes matrices only, and no task's model has nothing else",
 }
 
 _SPLIT = dict.fromkeys(("adago", "adamuon", "muonclip", "normuon"), "vrcli.optim.muon:split_parameters")
 
+_STEPS_SETTING = {"ranger21": "num_iterations"}
+
 #: Where the zoo's default would not train.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "adammini": {"lr": 1e-3},
+    "lars": {"lr": 1.0},
+    "shampoo": {"lr": 0.1},
+}
+
+#: The range of lr of those whose lr has another scale than AdamW's.
+_OWN_LR: Mapping[str, tuple[float, float]] = {
+    "adago": (1e-3, 1.0),
+    "adahessian": (1e-3, 1.0),
+    "adatam": (1e-5, 1e-2),
+    "avagrad": (1e-3, 1.0),
+    "kate": (1e-5, 1e-2),
+    "lars": (1e-2, 10.0),
+    "padam": (1e-3, 1.0),
+    "schedulefreesgd": (1e-2, 10.0),
+    "shampoo": (1e-3, 1.0),
+    "sm3": (1e-3, 1.0),
+    "sophiah": (1e-3, 1.0),
+    "splus": (1e-3, 1.0),
+}
+
+_TWO_RATES = "lr is that of hidden matrices and filters; vectors, embeddings and the output layer have adamw_lr"
+_SLOW_START = "its rate begins near zero: the loss stays for the first 20 steps or more; a larger d0 begins sooner"
+_NOTES: Mapping[str, str] = {
+    **dict.fromkeys(("adago", "adamuon", "muonclip", "normuon"), _TWO_RATES),
+    **dict.fromkeys(("dadaptadagrad", "dadaptlion", "dadaptsgd"), _SLOW_START),
+    "adahessian": "lr multiplies a gradient divided by the curvature: 0.1 trains where AdamW takes 0.01",
+    "dadaptadan": "at its defaults the rate grows without a bound and the run may diverge: try growth_rate 1.02",
+    "kate": "its first step on a weight is lr / gradient: 0.003 already raises the loss of cnn's smoke preset tenfold",
+    "lars": "a step has the length lr x trust_coefficient (0.001) x the tensor's norm: lr 1 is a small step",
+    "sara": "changes only weights whose size is below threshold (0.001) at the start, so the loss falls slowly",
+    "shampoo": "its preconditioners sum all past gradients and shrink the steps: the zoo's lr, 0.001, is too small",
+    "sophiah": "clips every entry of a step to lr x p (0.01), 0.0006 at its defaults: a small lr hardly moves",
 }
 
 
 def _row(name: str, target: str, summary: str) -> Row:
     capabilities = _CAPABILITIES.get(name, frozenset())
-    free = "lr_free" in capabilities
+    if "lr_free" in capabilities:
+        space = lr_space(0.1, 10, OWN_RANGE)
+    else:
+        space = lr_space(*_OWN_LR[name], OWN_RANGE) if name in _OWN_LR else lr_space(origin=PAPER_LR)
     return Row(
         name,
         target,
         summary,
         ORIGIN,
-        space=lr_space(0.1, 10, OWN_RANGE) if free else lr_space(origin=PAPER_LR),
+        space=space,
         capabilities=capabilities,
         defaults=_DEFAULTS.get(name, {}),
         groups=_SPLIT.get(name, ""),
         takes_model=name == "adammini",
+        steps_setting=_STEPS_SETTING.get(name, ""),
+        own_lr=name in _OWN_LR,
+        note=_NOTES.get(name, ""),
         refusal=_REFUSALS.get(name, ""),
     )
 

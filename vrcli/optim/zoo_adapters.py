@@ -1,7 +1,7 @@
 """Sharpness-aware optimizers of the zoo with the closure protocol of torch.optim, SAM and its kin around AdamW.
 
-Source:      pytorch-optimizer's SAM (Foret et al., arXiv 2010.01412), FriendlySAM (arXiv 2403.12350), LookSAM
-             (arXiv 2203.02714) and BSAM (arXiv 2210.01620).
+Source:      pytorch-optimizer's SAM (Foret et al., arXiv 2010.01412), FriendlySAM (arXiv 2403.12350) and
+             LookSAM (arXiv 2203.02714).
 Deviations:  the zoo's `step(closure)` takes the gradients at the current point as already computed and calls the
              closure at the perturbed point only. Here the closure is called at both, as `torch.optim.LBFGS` would, so
              that no caller can run the method on stale or missing gradients by mistake.
@@ -28,10 +28,6 @@ class _ClosureFirst:
             loss = closure()
         super().step(closure)  # type: ignore[misc]  # the zoo's class comes next in the hierarchy
         return loss
-
-
-class BSAM(_ClosureFirst, pytorch_optimizer.BSAM):
-    """Bayesian sharpness-aware minimisation: the zoo's class, with the closure protocol of this module."""
 
 
 def _adamw(lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> dict[str, Any]:

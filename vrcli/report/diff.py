@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vrcli.report import wording
 from vrcli.report.types import TIMINGS, Run
 
 _SAME = ("task", "dataset", "dataset_fingerprint", "preset", "optimizer", "seed", "status", "error")
@@ -111,7 +110,7 @@ def compare(a: Run, b: Run, curves_a: Mapping[str, Series], curves_b: Mapping[st
     return RunDifference(
         identity=tuple(Difference(name, getattr(a, name, None), getattr(b, name, None)) for name in _SAME),
         settings=pairs(a.settings, b.settings),
-        provenance=pairs(*(flatten(wording.provenance(run.provenance)) for run in (a, b))),
+        provenance=pairs(*(flatten(run.provenance) for run in (a, b))),
         results=pairs(a.results, b.results),
         curves=tuple(
             compare_curves(name, curves_a.get(name), curves_b.get(name))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vrcli.errors import UsageError, VrError
+from vrcli.errors import UsageError
 from vrcli.report.statistics import Array
 from vrcli.report.text_plot import LOG_FROM
 
@@ -80,29 +80,23 @@ class Plot:
 
         Raises:
             UsageError: another ending than .png, .svg or .pdf.
-            VrError: the file cannot be written.
+            OSError: the file cannot be written.
         """
         check_suffix(path)
-        try:
-            with styled():
-                stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
-                self.figure.savefig(path, metadata=stamp)
-        except OSError as error:
-            raise VrError(f"cannot write {path}: {error.strerror or error}") from error
+        with styled():
+            stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+            self.figure.savefig(path, metadata=stamp)
 
     def save_data(self, path: Path) -> None:
         """Write the rows as csv; a number that does not exist is an empty field.
 
         Raises:
-            VrError: the file cannot be written.
+            OSError: the file cannot be written.
         """
-        try:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else [], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows([{key: _field(value) for key, value in row.items()} for row in self.rows])
-        except OSError as error:
-            raise VrError(f"cannot write {path}: {error.strerror or error}") from error
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([{key: _field(value) for key, value in row.items()} for row in self.rows])
 
 
 def _field(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,8 +90,8 @@ def differing(
 ) -> list[dict[str, Any]]:
     """Of each row's settings, those that another row has too but with another value.
 
-    A setting that only one optimizer has is no difference between optimizers; that one of its rows has and another
-    lacks (recorded by another version) is.
+    A setting that only one optimizer has is no difference between optimizers, and neither is the code of each; that one
+    of its rows has and another lacks (recorded by another version) is.
 
     Args:
         optimizers: one per row.
@@ -100,13 +100,44 @@ def differing(
     for row, optimizer in zip(settings, optimizers, strict=True):
         own[optimizer].update(row)
     values: dict[str, set[str]] = defaultdict(set)
+    code: dict[str, set[Any]] = defaultdict(set)
     previous: dict[str, Any] = {}
     for row, optimizer in zip(settings, optimizers, strict=True):
         for name in own[optimizer]:
             value = row.get(name, _ABSENT)
+            if name == "optimizer_code":
+                code[optimizer].add(value)
+                continue
             # Most rows repeat the value before them, which spares writing it out.
             if name not in previous or type(value) is not type(previous[name]) or value != previous[name]:
                 values[name].add("" if value is _ABSENT else repr(value))
                 previous[name] = value
     names = {name for name, seen in values.items() if len(seen) > 1} - set(ignore)
-    return [{name: value for name, value in row.items() if name in names} for row in settings]
+    return [
+        {n: v for n, v in row.items() if n in names or (n == "optimizer_code" and len(code[optimizer]) > 1)}
+        for row, optimizer in zip(settings, optimizers, strict=True)
+    ]
+
+
+def shown_settings(
+    settings: Sequence[Mapping[str, Any]],
+    optimizers: Sequence[str],
+    axes: Sequence[Collection[str]],
+    ignore: Iterable[str] = (),
+) -> list[dict[str, Any]]:
+    """The settings that stand beside each row wherever rows are listed: those that tell rows apart, see `differing`,
+    those that a search chose for the row, whether or not they differ from another's, and the learning rate.
+
+    Args:
+        optimizers: one per row, as are axes.
+        axes: names of the settings that a search chose.
+        ignore: settings that are shown elsewhere.
+    """
+    left_out = set(ignore)
+    found = []
+    for row, own, chosen in zip(settings, differing(settings, optimizers, left_out), axes, strict=True):
+        # An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `db.configuration`.
+        bare = [axis.removeprefix("opt_") for axis in chosen]
+        names = {*own, "lr", *chosen, *bare, *(f"optimizer.{name}" for name in bare)} - left_out
+        found.append({name: value for name, value in row.items() if name in names})
+    return found

@@ -66,36 +66,54 @@ def show(table: Table, names: Sequence[str]) -> Table:
     return replace(table, shown=tuple(names), notes=tuple(notes(table, names)))
 
 
-def fit(table: Table, width: int = WIDTH) -> tuple[Table, list[str]]:
+def fit(table: Table, terminal: int | None = None) -> tuple[Table, list[str]]:
     """The table with as many of its usual columns as fit a line, and what was left out.
 
-    First go the settings, where the optimizers alone tell the rows apart, then a preset that all rows share, then the
-    last results down to two.
+    First a preset that all rows share becomes a note, then the settings, where the optimizers alone tell the rows
+    apart, then the last results go, down to two, except those that the task wants shown. Settings that a search chose
+    stay in the table unless it is for a terminal: the lines of a file may be longer.
+
+    Args:
+        terminal: columns of the terminal that shows it; None for a file or a pipe, which have `WIDTH` without the
+            settings.
     """
+    width = terminal or WIDTH
     columns = {column.name: column for column in printed(table)}
     total = 1 + sum(column.width for column in columns.values())
-    names, dropped, said = list(columns), [], ""
+    names, dropped = list(columns), []
+    said: list[str] = []
     kinds = {(row.section, row.optimizer) for row in table.rows}
-    results = [column.key for column in table.columns]
-    if total > width and "settings" in names and len(kinds) == len(table.rows):
-        names.remove("settings")
-        dropped.append("settings")
-        total -= columns["settings"].width
+    results = [column.key for column in table.columns[2:] if not column.shown]
     presets = {row.preset for row in table.rows}
     if total > width and len(presets) == 1 and presets != {""}:
-        said = f"preset of all rows: {presets.pop()}"
+        said.append(f"preset of all rows: {presets.pop()}")
         names.append("preset")  # shown by the note: the label of the task leaves it out
         shorter = _printed(table, "task", names)
         total -= columns["task"].width - shorter.width
-    while total > width and len(results) > 2:
+    if total > width and "settings" in names and len(kinds) == len(table.rows):
+        total -= columns["settings"].width
+        if terminal or not any(row.axes for row in table.rows):
+            names.remove("settings")
+            said += _settings_notes(table)
+    while total > width and results:
         last = results.pop()
         names.remove(last)
         dropped.append(columns[last].title)
         total -= columns[last].width
     if dropped or said:
         table = show(table, [name for name in names if name != "preset"])
-        table = replace(table, notes=(*table.notes, said), common_preset=True) if said else table
+        table = replace(table, notes=(*table.notes, *said), common_preset="preset" in names)
     return table, dropped
+
+
+def _settings_notes(table: Table) -> list[str]:
+    """The settings of every row, a line for each."""
+    label, several = _labeller(table, []), len({row.section for row in table.rows}) > 1
+    return [
+        f"settings of {row.optimizer}{f', {label(row)}' if several else ''}: {settings(dict(row.shown))}"
+        for row in table.rows
+        if row.shown
+    ]
 
 
 def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:

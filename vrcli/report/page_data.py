@@ -25,11 +25,11 @@ from vrcli.report.page_tables import (
     summary_grid,
     verdicts,
 )
-from vrcli.report.runs_table import differing_settings
+from vrcli.report.runs_table import settings_texts
 from vrcli.report.selection import Selection, SweptRun
 from vrcli.report.tables import default_columns, summarise
 from vrcli.report.types import Column, Known, NamedRun, Row, Section, section_of
-from vrcli.report.wording import counted, duration, number, provenance
+from vrcli.report.wording import counted, duration, number
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
 DRAWN_AT_ONCE = 10
@@ -302,7 +302,7 @@ def runs_grid(runs: Sequence[PageRun]) -> Grid:
     heads += [Head("best val", True), Head("test loss", True), Head("time", True)]
     heads += [Head("tag")] if tagged else []
     found = []
-    for run, text in zip(runs, differing_settings(runs), strict=True):
+    for run, text in zip(runs, settings_texts(runs), strict=True):
         best = run.results.get(run.objective, math.nan)
         wall = run.results.get("wall_s", math.nan)
         line = [Data(str(run.id), key=run.id), Data(run.name)]
@@ -337,7 +337,7 @@ def _details(run: PageRun, work: _Work) -> dict[str, Any]:
         "command": work.source.commands.get(run.id, ""),
         "settings": {name: values for name, values in parts.items() if values},
         "results": {name: _result(value) for name, value in sorted(run.results.items())},
-        "provenance": provenance(run.provenance),
+        "provenance": dict(run.provenance),
         "curves": work.own_curves.get(run.id, []),
         "diverged": run.status == "diverged",
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vrcli.report import render
 from vrcli.report.comparison import Comparison, compare_all
+from vrcli.report.groups import differing
 from vrcli.report.statistics import summary
 from vrcli.report.tables import mark, preference, selector
 from vrcli.report.types import Cell, Column, Known, Row, Run, Table
@@ -69,13 +71,12 @@ def labels(names: Iterable[str]) -> dict[str, str]:
 
 def row_labels(rows: Sequence[Row], names: Mapping[str, str]) -> list[str]:
     """What each row is called in a chart: its optimizer, with what differs where an optimizer has several rows."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.optimizer] = counts.get(row.optimizer, 0) + 1
+    optimizers = [row.optimizer for row in rows]
+    counts = Counter(optimizers)
+    own = differing([row.settings for row in rows], optimizers, ignore=("epochs",))
     return [
-        names[row.optimizer]
-        + (f" {shortened(settings(dict(row.shown)), 60)}" if counts[row.optimizer] > 1 and row.shown else "")
-        for row in rows
+        names[row.optimizer] + (f" {shortened(settings(apart), 60)}" if counts[row.optimizer] > 1 and apart else "")
+        for row, apart in zip(rows, own, strict=True)
     ]
 
 

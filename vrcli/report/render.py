@@ -100,7 +100,7 @@ def to_json(table: Table) -> str:
             {
                 **identity,
                 "settings": dict(row.settings),
-                "differing": dict(row.shown),
+                "shown": dict(row.shown),
                 "seeds": list(row.seeds),
                 "runs": list(row.run_ids),
                 "pooled_over": dict(row.varying),

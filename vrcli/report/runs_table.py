@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from vrcli.report import wording
-from vrcli.report.groups import differing
-from vrcli.report.types import Run
+from vrcli.report.groups import shown_settings
+from vrcli.report.types import Run, axes_of
 
 
 def ago(then: datetime, now: datetime | None = None) -> str:
@@ -16,8 +16,8 @@ def ago(then: datetime, now: datetime | None = None) -> str:
     return wording.ago(then, now or datetime.now(UTC))
 
 
-def differing_settings(runs: Sequence[Run]) -> list[str]:
-    """One text per run: the settings in which it differs from another run of the same task, and nothing else.
+def settings_texts(runs: Sequence[Run]) -> list[str]:
+    """One text per run: the settings that `groups.shown_settings` chooses among the runs of its task.
 
     Where there are several presets, the preset stands for all that it sets. The seed, the data set and the optimizer
     have columns of their own.
@@ -29,7 +29,9 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
         comparable[run.task, run.preset].append(index)
     texts = [""] * len(runs)
     for (task, preset), indices in comparable.items():
-        own = differing([runs[i].settings for i in indices], [runs[i].optimizer for i in indices])
+        here = [runs[i] for i in indices]
+        settings, optimizers = [run.settings for run in here], [run.optimizer for run in here]
+        own = shown_settings(settings, optimizers, [axes_of(run) for run in here])
         named = {"preset": preset} if len(presets[task]) > 1 else {}
         for index, row in zip(indices, own, strict=True):
             texts[index] = wording.settings({**named, **row})

@@ -17,11 +17,11 @@ from functools import lru_cache
 from typing import Any
 
 from vrcli.report.comparison import p_of
-from vrcli.report.groups import Group, differing, group_runs, pool
+from vrcli.report.groups import Group, group_runs, pool, shown_settings
 from vrcli.report.notes import notes
 from vrcli.report.render import formats, render
 from vrcli.report.statistics import Summary, holm, oriented, summary
-from vrcli.report.types import Cell, Column, Known, Row, Run, Section, Spread, Table
+from vrcli.report.types import Cell, Column, Known, Row, Run, Section, Spread, Table, axes_of, shown_columns
 
 __all__ = ["default_columns", "formats", "mark", "render", "selector", "sortable", "summarise"]
 
@@ -124,7 +124,8 @@ def grouped(
 
 
 def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
-    shown = differing([row.settings for row in rows], [row.optimizer for row in rows], ignore=("epochs",))
+    settings, optimizers = [row.settings for row in rows], [row.optimizer for row in rows]
+    shown = shown_settings(settings, optimizers, [row.axes for row in rows], ignore=("epochs",))
     named = [{name: row.settings[name] for name in group_by if name in row.settings} for row in rows]
     return [
         replace(row, shown={**first, **own}) if first or own else row
@@ -133,14 +134,18 @@ def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
 
 
 def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Column]:
-    """Best validation objective, its test value and the test loss, and accuracy or else perplexity on validation."""
+    """Best validation objective, its test value and the test loss, then on validation accuracy, or else perplexity.
+
+    The metrics that a task wants shown follow, on validation too.
+    """
     keys = {key for run in runs for key in run.results}
     best = sorted({run.objective for run in runs}) or ["best_val_loss"]
     objectives = {key.removeprefix("best_") for key in best}
     test = [key for key in ("test_loss",) if key in keys]
     test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)
     others = [key for key in ("val_accuracy", "val_perplexity") if key in keys and key not in objectives]
-    return [Column.of(key, known) for key in dict.fromkeys([*best, *test, *others[:1]])]
+    usual = [Column.of(key, known) for key in dict.fromkeys([*best, *test, *others[:1]])]
+    return list(dict.fromkeys([*usual, *shown_columns(runs, known or {})]))
 
 
 def selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None = None) -> Column:
@@ -198,6 +203,7 @@ def _row(
         hardware=tuple(sorted({_machine(run) for run in group.runs})),
         cells={c.key: Cell(_summary(_values(group, c), c, level)) for c in columns},
         searched=getattr(group.runs[0], "trial_id", None) is not None,
+        axes=tuple(dict.fromkeys(name for run in group.runs for name in axes_of(run))),
         varying=group.varying,
     )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:  # lists of runs need no scipy
     from vrcli.report.statistics import Direction, Summary
@@ -14,8 +14,17 @@ if TYPE_CHECKING:  # lists of runs need no scipy
 #: Task, data set, its fingerprint, preset: what rows must share to be compared.
 Section: TypeAlias = tuple[str, str, str, str]
 
-#: Direction and whether it is shown in percent, by result name; no direction where tasks contradict each other.
-Known: TypeAlias = "Mapping[str, tuple[Direction | None, bool]]"
+
+class Declared(NamedTuple):
+    """What tasks say of one of their metrics, as `tasks.base.Metric` has it; no direction where they contradict."""
+
+    direction: Direction | None
+    percent: bool = False
+    shown: bool = False
+
+
+#: What tasks say of their metrics, by result name.
+Known: TypeAlias = Mapping[str, Declared]
 
 #: Curves that give an axis its positions, by what the axis is called; they are no results.
 POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
@@ -60,6 +69,11 @@ class Run(Protocol):
     def provenance(self) -> Mapping[str, Any]: ...
     @property
     def results(self) -> Mapping[str, float]: ...
+
+
+def axes_of(run: Run) -> tuple[str, ...]:
+    """Names of the settings that a search chose for a run; none for a run on its own."""
+    return getattr(run, "axes", ())
 
 
 def section_of(run: Run) -> Section:
@@ -108,12 +122,14 @@ class Column:
         title: heading.
         direction: whether smaller or larger is better; None where that is not known, and no row is the best.
         percent: shown times 100.
+        shown: stands in every table of its task, and is not left out to save room.
     """
 
     key: str
     title: str = ""
     direction: Direction | None = "min"
     percent: bool = False
+    shown: bool = False
 
     @classmethod
     def of(cls, key: str, known: Known | None = None) -> Column:
@@ -134,6 +150,12 @@ class Column:
     def measures_machine(self) -> bool:
         """Whether it is another number on another machine."""
         return self.key in TIMINGS
+
+
+def shown_columns(runs: Iterable[Run], known: Known) -> list[Column]:
+    """What tasks want shown beside their objective, of what the runs measured on validation."""
+    keys = {key for run in runs for key in run.results if key.startswith("val_")}
+    return [Column.of(key, known) for key, declared in known.items() if declared.shown and key in keys]
 
 
 @dataclass(frozen=True)
@@ -157,7 +179,7 @@ class Row:
 
     Args:
         settings: every setting by name.
-        shown: those that differ from another row of the same section.
+        shown: those that stand beside the row, see `groups.shown_settings`.
         seeds: one per run that counts, in order.
         run_ids: likewise.
         diverged: runs that diverged.
@@ -169,6 +191,7 @@ class Row:
         hardware: distinct machines.
         cells: by column key.
         searched: trials of a search on the seeds of that search, no fresh ones.
+        axes: names of the settings that a search chose for its runs.
         varying: where runs of several configurations were pooled on request, the number of values by setting.
     """
 
@@ -190,6 +213,7 @@ class Row:
     hardware: tuple[str, ...]
     cells: Mapping[str, Cell]
     searched: bool = False
+    axes: tuple[str, ...] = ()
     varying: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -6,9 +6,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
-
-from vrcli.secret import masked
 
 MINUS = "\u2212"
 
@@ -153,14 +150,9 @@ def json_number(value: float) -> float | str:
 
 
 def command(argv: Sequence[str]) -> str:
-    """A command line as it can be typed again, but for passwords.
+    """A command line as it can be typed again.
 
     Args:
         argv: as a process has it, the program first.
     """
-    return shlex.join(["vr", *masked(argv[1:])])
-
-
-def provenance(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stored of a run's origin, to be shown: without passwords, which older versions recorded."""
-    return {**stored, "argv": masked(stored["argv"])} if "argv" in stored else dict(stored)
+    return shlex.join(["vr", *argv[1:]])

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vrcli.errors import UsageError
+from vrcli.output import Folder
 
 _PYPROJECT = """\
 [build-system]
@@ -47,19 +48,19 @@ def write_task(name: str, folder: Path) -> list[Path]:
         raise UsageError(f"{name!r} cannot name a task: use lower-case letters, digits and underscores")
     if name in names():
         raise UsageError(f"a task is called {name!r} already (vr tasks list)")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already and not an empty folder")
     cls = "".join(part.capitalize() for part in name.split("_"))
     template = (files(__package__) / "task_template.py").read_text()
     module = f"{name}_task"
     body = {
-        folder / "pyproject.toml": _PYPROJECT.format(name=name, dashed=name.replace("_", "-"), module=module, cls=cls),
-        folder / f"{module}.py": template.replace("Spirals", cls).replace("spirals", name),
+        "pyproject.toml": _PYPROJECT.format(name=name, dashed=name.replace("_", "-"), module=module, cls=cls),
+        f"{module}.py": template.replace("Spirals", cls).replace("spirals", name),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in body.items():
-            path.write_text(text)
+        folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}") from None
-    return list(body)
+        raise UsageError(f"--folder {folder}: {error.strerror}") from None
+    with Folder(folder, "--folder", kind="a new task").part() as part:
+        part.mkdir()
+        for file, text in body.items():
+            (part / file).write_text(text, encoding="utf-8")
+    return [folder / file for file in body]

@@ -51,7 +51,7 @@ def confirm(
     ]
     for message in run_all([job for *_, job in asked], executor, should_stop=should_stop, what="confirmation"):
         sweep, seed, _ = asked[message.key]
-        if message.kind == "refused":
+        if message.kind in ("refused", "edited"):
             raise VrError(f"{sweep.definition.optimizer}: {message.body}")
         outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
         ended(sweep, Confirmed(seed, outcome))

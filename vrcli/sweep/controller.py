@@ -163,15 +163,21 @@ def run(
 
     Raises:
         Interrupted: `should_stop` said so; the running trials were left open.
-        VrError: the first trial of all was refused (its data are not there, say), so that no other can do better.
+        VrError: the first trial of all was refused (its data are not there, say), so that no other can do better; or
+            code was edited meanwhile, and running trials were left open.
     """
     running: dict[tuple[int, int], Trial] = {}
+    edited = ""
 
     def handle(message: Message) -> None:
+        nonlocal edited
         at, number = message.key
         sweep, trial = sweeps[at], running[message.key]
         if message.kind == "note":
             watcher.noted(sweep, trial, message.body)
+            return
+        if message.kind == "edited":  # the trial stays with those that run, which are left open
+            edited = message.body
             return
         del running[message.key]
         sweep.running.discard(number)
@@ -184,12 +190,16 @@ def run(
             watcher.ended(sweep, sweep.end(number, outcome))
 
     while True:
-        if should_stop():
+        if edited or should_stop():
             for message in executor.close(patience_s=PATIENCE_S):
                 handle(message)
             for at, number in running:
                 sweeps[at].ledger.release(number)
-            raise Interrupted("the sweep was interrupted; the same command goes on with it")
+            raise (
+                VrError(edited)
+                if edited
+                else Interrupted("the sweep was interrupted; the same command goes on with it")
+            )
         while executor.free() > 0 and (chosen := _choose(sweeps)) is not None:
             at, trial = chosen
             running[at, trial.number] = trial

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.space import Categorical, Dimension, Space
 from vrcli.errors import UsageError, nearest
+from vrcli.identity import changes
 from vrcli.sweep import axes
 from vrcli.sweep.search import Search
 
@@ -34,6 +35,7 @@ class Definition:
         origins: where each axis comes from; no part of the comparison.
         seeds: of each trial's runs; its value is their mean.
         dataset_fingerprint: of the data, once they were loaded.
+        code: the identity of the code that all trials run; empty in a sweep of an earlier version.
     """
 
     task: str
@@ -52,6 +54,7 @@ class Definition:
     epochs: int
     dataset: str = ""
     dataset_fingerprint: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def axes(self) -> dict[str, Dimension]:
@@ -78,12 +81,15 @@ class Definition:
             f"{name} {_short(mine.get(name))} -> {_short(theirs.get(name))}"
             for name in dict.fromkeys([*mine, *theirs])
             if mine.get(name) != theirs.get(name)
-        ]
+        ] + changes(self.code, other.code)
+
+
+_APART = ("explicit", "settings", "space", "origins", "epochs", "code")
 
 
 def _facts(definition: Definition) -> dict[str, Any]:
     body = definition.plain()
-    facts = {k: v for k, v in body.items() if k not in ("explicit", "settings", "space", "origins", "epochs")}
+    facts = {k: v for k, v in body.items() if k not in _APART}
     facts |= {f"space of {name}": str(axis) for name, axis in definition.axes.items()}
     return {**facts, **body["settings"]}
 
@@ -205,6 +211,7 @@ def _define_one(
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(wish.seeds), device=wish.device, search=wish.search, initial=wish.initial,
         search_seed=wish.search_seed, prune=wish.prune, epochs=base.spec.training.epochs,
+        code=base.spec.code,
     )  # fmt: skip
 
 

@@ -30,16 +30,17 @@ class Message:
 
     Args:
         kind: "note" while it runs; then once "done" (it returned), "failed" (it raised), "refused" (its request was no
-            good) or "lost" (its process died under it).
+            good), "edited" (its code was edited meanwhile) or "lost" (its process died under it).
         body: the note, what it returned, or why, in one line.
     """
 
     key: Any
-    kind: Literal["note", "done", "failed", "refused", "lost"]
+    kind: Literal["note", "done", "failed", "refused", "edited", "lost"]
     body: Any
 
 
-#: What runs in a worker: (payload, note, should_stop) -> result. `note` sends a message while the job runs.
+#: What runs in a worker: (payload, note, should_stop) -> result. `note` sends a message while the job runs. Where it
+#: has a method `close`, that is called before the worker ends in order.
 Work = Callable[[Any, Callable[[Any], None], Callable[[], bool]], Any]
 
 
@@ -59,6 +60,8 @@ class Executor(Protocol):
         """Ask the running jobs to stop, give them `patience_s`, end the rest. Returns the last messages."""
 
 
+#: How long a worker that has nothing to do may take to close what it has open.
+LEAVING_S = 5.0
 #: How long what is running may take to end in order after Ctrl-C.
 PATIENCE_S = 20.0
 
@@ -71,6 +74,10 @@ class Interrupted(VrError):
 
 class Refused(Exception):
     """Raised by work whose request cannot be carried out as it stands (a data set that is not there)."""
+
+
+class CodeChanged(Exception):
+    """Raised by work whose process has other code than the one that asked for it: nothing more can be run."""
 
 
 def run_all(
@@ -160,7 +167,10 @@ class LocalExecutor:
         end = time.monotonic() + patience_s
         while any(worker.busy for worker in self._workers) and time.monotonic() < end:
             messages += self.receive(0.05)
+        end = time.monotonic() + LEAVING_S
         for worker in list(self._workers):
+            if not worker.busy:
+                worker.process.join(max(0.0, end - time.monotonic()))
             self._remove(worker)
         return messages
 
@@ -169,7 +179,8 @@ class LocalExecutor:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self.make, theirs), daemon=True)
-        process.start()
+        with _safe_path():
+            process.start()
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
@@ -206,6 +217,24 @@ class LocalExecutor:
             worker.process.join()
 
 
+#: Keeps Python from putting the working directory first on `sys.path`, where any file would hide a module of that name.
+_SAFE_PATH = "PYTHONSAFEPATH"
+_OURS = "of a worker"
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Interpreters that start meanwhile begin without the working directory; they are given the path of this one."""
+    if os.environ.get(_SAFE_PATH):
+        yield
+        return
+    os.environ[_SAFE_PATH] = _OURS
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+
+
 def _why(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "its process was killed, most likely because memory ran out"
@@ -216,7 +245,10 @@ def _why(code: int | None) -> str:
 
 def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     """The life of a worker: jobs in, messages out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the controller decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the controller decides
+        signal.signal(number, signal.SIG_IGN)
+    if os.environ.get(_SAFE_PATH) == _OURS:
+        del os.environ[_SAFE_PATH]  # what a task starts is its own affair
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # the controller's stdout is for results
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -225,16 +257,19 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     work: Work | None = None
     with contextlib.suppress(Exception):  # said again, to whom it concerns, with the first job
         work = make()
-    while True:
-        payload = jobs.get()
+    while (job := jobs.get()) is not None:
         try:
             work = work or make()
-            message = ("done", work(payload, lambda body: pipe.send(("note", body)), stop.is_set))
+            message = ("done", work(job[1], lambda body: pipe.send(("note", body)), stop.is_set))
         except Refused as error:
             message = ("refused", str(error))
+        except CodeChanged as error:
+            message = ("edited", str(error))
         except Exception as error:
             message = ("failed", _line(error))
         pipe.send(message)
+    if close := getattr(work, "close", None):
+        close()
 
 
 def _listen(pipe: Connection, jobs: queue.SimpleQueue[Any], stop: threading.Event) -> None:
@@ -247,8 +282,7 @@ def _listen(pipe: Connection, jobs: queue.SimpleQueue[Any], stop: threading.Even
             os._exit(1)
         if message is None:
             stop.set()
-        else:
-            jobs.put(message[1])
+        jobs.put(message)
 
 
 def _line(error: BaseException) -> str:

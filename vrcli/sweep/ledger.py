@@ -6,12 +6,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from db.records import RunRecord, SearchRecord, TrialRecord
 from db.store import Store, StoreError
 from vrcli.errors import UsageError
+from vrcli.identity import changes
 from vrcli.sweep.axes import Params
 from vrcli.sweep.controller import Trial
 from vrcli.sweep.definition import Definition
@@ -173,7 +175,8 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     """The stored sweep that a command with this definition goes on with, or None to begin one.
 
     Args:
-        new: begin one although another, unfinished sweep of the same task and optimizer has other settings.
+        new: begin one although another, unfinished sweep of the same task and optimizer has other settings. One that
+            differs in its code only never stands in the way: see `superseded`.
 
     Raises:
         UsageError: there is such a sweep; what differs is named.
@@ -185,7 +188,9 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
         return None
     for other in books(store, task=definition.task, optimizer=definition.optimizer):
         alike = (other.definition.preset, other.definition.dataset) == (definition.preset, definition.dataset)
-        if alike and (done := count(other)) < other.total and other.status != "completed":
+        if not alike or _only_code(other, definition):
+            continue
+        if (done := count(other)) < other.total and other.status != "completed":
             raise UsageError(
                 f"sweep {other.sweep_id} ({definition.optimizer}, {done}/{other.total} trials) began with other "
                 f"settings: "
@@ -194,11 +199,27 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     return None
 
 
+def superseded(store: Store, definition: Definition) -> str:
+    """What to say where a sweep begins only because a stored one ran other code; empty where that is not so."""
+    if store.searches.find(key_of(definition)) is not None:
+        return ""
+    for other in books(store, task=definition.task, optimizer=definition.optimizer):
+        if _only_code(other, definition):
+            code = ", ".join(changes(other.definition.code, definition.code))
+            done = f"{count(other)}/{other.total} trials"
+            return f"sweep {other.sweep_id} ({definition.optimizer}, {done}) is of other code ({code}); another begins"
+    return ""
+
+
+def _only_code(book: StoreLedger, definition: Definition) -> bool:
+    return not replace(book.definition, code=definition.code).differences(definition)
+
+
 def shared_key_of(definition: Definition) -> str:
     """What a sweep is known by: equal where its searches differ in nothing but the optimizer and the search's seed.
 
     Data, seeds, device, kind of search and pruning, and every setting of the task and of the training, searched or
-    fixed. The settings of the optimizer and their space are each search's own, and the number of trials may grow.
+    fixed. The optimizer's settings, its code and the space are each search's own; the number of trials may grow.
     """
     from tasks.registry import load
     from vrcli.spec import settings_of
@@ -206,8 +227,9 @@ def shared_key_of(definition: Definition) -> str:
     settings = settings_of(load(definition.task), definition.optimizer).by_name.values()
     names = [setting.name for setting in settings if setting.section != "optimizer"]
     plain = definition.plain()
-    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed")
+    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
     body = {name: value for name, value in plain.items() if name not in own}
+    body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}
     body["settings"] = {name: [plain["settings"].get(name), plain["space"].get(name)] for name in names}
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.errors import UsageError, VrError
 from vrcli.sweep.executor import Executor, Refused, Work, run_all
 
 if TYPE_CHECKING:
     from db.records import RunRecord
+    from db.store import Store
+    from vrcli.engine.prepare import DataCache
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class PairedJob:
     """One run: everything that `vrcli.spec.resolve` needs, and what it belongs to.
 
     Args:
+        code: the identity of the code that is compared, as the command found it.
         search_id: the search that found the settings, which is the budget they cost.
     """
 
@@ -30,6 +34,7 @@ class PairedJob:
     device: str
     threads: int
     group: str
+    code: Mapping[str, str]
     tag: str | None = None
     search_id: int | None = None
 
@@ -38,7 +43,7 @@ class PairedJob:
 class PairedWorkshop:
     """Makes the work of one worker process; it can be pickled."""
 
-    database: str
+    database: Location
     data_dir: Path | None = None
     tune: bool = True
 
@@ -48,32 +53,46 @@ class PairedWorkshop:
         tuned = self.tune and keep_freed_memory()  # before torch allocates anything
 
         from db.store import Store
+        from vrcli.engine.prepare import DataCache
+
+        return _Bench(Store.open(self.database), self.data_dir, tuned, DataCache())
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Runs the jobs of one worker; data and imports stay between them."""
+
+    store: Store
+    data_dir: Path | None
+    tuned: bool
+    cache: DataCache
+
+    def __call__(self, job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
         from tasks.base import TaskError
         from tasks.registry import UnknownTask, load
-        from vrcli.engine.prepare import DataCache
-        from vrcli.engine.provenance import versions
         from vrcli.runner import RunFailed, execute
         from vrcli.spec import resolve
+        from vrcli.sweep.trial import check_code
 
-        store, cache = Store.open(self.database), DataCache()
+        try:
+            task = load(job.task)
+            spec = resolve(
+                task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
+                threads=job.threads,
+            ).spec  # fmt: skip
+            check_code(spec, job.code)
+            return execute(
+                spec, task, self.store, data_dir=self.data_dir, cache=self.cache, malloc_tuned=self.tuned,
+                should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, search_id=job.search_id,
+            )  # fmt: skip
+        except RunFailed:
+            raise
+        except (UsageError, TaskError, UnknownTask) as error:
+            raise Refused(str(error)) from error
 
-        def work(job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
-            try:
-                task = load(job.task)
-                spec = resolve(
-                    task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
-                    threads=job.threads, versions=versions(),
-                ).spec  # fmt: skip
-                return execute(
-                    spec, task, store, data_dir=self.data_dir, cache=cache, malloc_tuned=tuned,
-                    should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, search_id=job.search_id,
-                )  # fmt: skip
-            except RunFailed:
-                raise
-            except (UsageError, TaskError, UnknownTask) as error:
-                raise Refused(str(error)) from error
-
-        return work
+    def close(self) -> None:
+        """Fold what this worker wrote into the database's file."""
+        self.store.close()
 
 
 def run_jobs(

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.location import Location
 from vrcli.sweep.axes import Params
 from vrcli.sweep.definition import Definition
-from vrcli.sweep.executor import Refused, Work
+from vrcli.sweep.executor import CodeChanged, Refused, Work
 
 if TYPE_CHECKING:
     from db.records import RunRecord
@@ -79,7 +80,7 @@ class Outcome:
 class Workshop:
     """Makes the work of one worker process: everything in it can be pickled."""
 
-    database: str
+    database: Location
     data_dir: Path | None = None
     tune: bool = True
 
@@ -93,7 +94,7 @@ class Workshop:
 class _Bench:
     """Runs the jobs of one worker; data and imports stay between them."""
 
-    def __init__(self, database: str, data_dir: Path | None, tuned: bool) -> None:
+    def __init__(self, database: Location, data_dir: Path | None, tuned: bool) -> None:
         from vrcli.engine.prepare import DataCache
 
         self.database, self.data_dir, self.tuned = database, data_dir, tuned
@@ -110,6 +111,11 @@ class _Bench:
             return self.probe(job, task) if isinstance(job, ProbeJob) else self.trial(job, task, note, should_stop)
         except (UsageError, TaskError, UnknownTask) as error:
             raise Refused(str(error)) from error
+
+    def close(self) -> None:
+        """Fold what this worker wrote into the database's file."""
+        if self.store is not None:
+            self.store.close()
 
     def probe(self, job: ProbeJob, task: type[Task[Any]]) -> Probe:
         from vrcli.engine.loop import train
@@ -186,13 +192,29 @@ class _Bench:
 
 
 def _spec(definition: Definition, task: type[Task[Any]], params: Params, seed: int, threads: int) -> RunSpec:
-    from vrcli.engine.provenance import versions
     from vrcli.spec import resolve
 
-    return resolve(
+    spec = resolve(
         task, definition.optimizer, preset=definition.preset, flags={**definition.explicit, **params}, seed=seed,
-        device=definition.device, threads=threads, versions=versions(),
+        device=definition.device, threads=threads,
     ).spec  # fmt: skip
+    check_code(spec, definition.code)
+    return spec
+
+
+def check_code(spec: RunSpec, expected: Mapping[str, str]) -> None:
+    """Refuse code that was edited since the command began, which a worker started later would run.
+
+    Args:
+        expected: what the command found; empty where a sweep of an earlier version did not record it.
+
+    Raises:
+        CodeChanged: what is other code now.
+    """
+    from vrcli.identity import changes
+
+    if expected and (found := changes(expected, spec.code)):
+        raise CodeChanged(f"code was edited meanwhile: {', '.join(found)}; the same command begins anew with it")
 
 
 class _Watcher:

@@ -232,6 +232,7 @@ def _configuration(spec: dict[str, Any]) -> str:
             continue
         for name, inner in value.items():
             if not (name == "dataset" and spec.get("dataset_fingerprint")):
+                name = f"{name}_code" if key == "code" else name
                 flat[name if name not in flat else f"{key.removesuffix('_settings')}.{name}"] = inner
     body = json.dumps([[spec.get(name) for name in _IDENTITY[:-1]], flat], sort_keys=True, default=str)
     return hashlib.blake2b(body.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,157 @@
+"""Wherever `vr` writes a file that it was asked for: what it replaces, and what it never touches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from db.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))
+from commands import Place, places
+
+from vrcli.cli.runs_export import FORMATS
+
+#: By command, or its last words, the ending of what it writes; another command's file may end as it likes.
+ENDINGS = {"--output": {"plot": ".png", "report": ".md"}, "--data": {"plot": ".csv"}}
+
+
+def _all() -> Iterator[tuple[Place, str, bool]]:
+    """Every place, once for each format, with an ending that its command takes, and whether it is a folder."""
+    for place in places():
+        if place.command == ("runs", "export"):
+            for format, ending in FORMATS.items():
+                yield replace(place, words=(*place.words, "--to", format)), ending or "", ending is None
+        else:
+            yield place, ENDINGS.get(place.flag, {}).get(place.command[0], ".txt"), place.name == "folder"
+
+
+ALL = [pytest.param(*one, id=" ".join([*one[0].words, one[0].flag])) for one in _all()]
+FILES = [one for one in ALL if not one.values[2]]
+#: Without the bench, which takes an empty folder and keeps databases of its own there.
+FOLDERS = [one for one in ALL if one.values[2] and one.values[0].command[0] != "bench"]
+
+
+def test_the_walk_finds_the_commands_that_write() -> None:
+    found = {str(place) for place in places()}
+    assert {"report --output", "sweeps export --output", "runs show --samples", "tasks new --folder"} <= found
+    assert {f"plot {name} {flag}" for name in ("curves", "envelope") for flag in ("--output", "--data")} <= found
+    assert all(place.forces for place in places() if place.name != "folder")
+
+
+@pytest.fixture
+def filled(vr: Callable[..., Any], searched: pd.DataFrame, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """`vr` beside a database whose journal is in use, with sweeps, curves and a picture."""
+    from vrcli.sweep.definition import Definition
+
+    definition = Definition(
+        task="cnn", preset="quick", optimizer="adamw", explicit={}, settings={}, space={}, origins={}, seeds=(0,),
+        device="cpu", search="gp", initial=5, search_seed=0, prune="none", epochs=3, dataset="digits",
+        dataset_fingerprint="ab",
+    ).plain()  # fmt: skip
+    png = BytesIO()
+    Image.new("RGB", (7, 5), (255, 0, 0)).save(png, "PNG")
+    picture = (1, "samples.png", 4, "image/png", len(png.getvalue()), png.getvalue())
+    with closing(sqlite3.connect(tmp_path / "vr.db", isolation_level=None)) as busy:
+        busy.execute("UPDATE sweeps SET settings = ? WHERE id = 1", (json.dumps(definition),))
+        columns = "run_id, name, step, media_type, size, data, created_at"
+        copied = "?, ?, ?, ?, ?, ?, created_at FROM runs WHERE id = 1"
+        busy.execute(f"INSERT INTO artifacts ({columns}) SELECT {copied}", picture)
+        with Store.open(tmp_path / "vr.db") as store:
+            busy.execute("BEGIN")
+            busy.execute("SELECT * FROM runs").fetchone()
+            store.runs.tag(1, "kept")
+        assert (tmp_path / "vr.db-wal").stat().st_size > 0
+        shutil.copy(tmp_path / "vr.db", tmp_path / "other.db")
+        yield vr
+
+
+def _contents(folder: Path) -> dict[str, bytes | None]:
+    """All files but SQLite's index of a journal, which readers change."""
+    found = (path for path in sorted(folder.rglob("*")) if "-shm" not in path.name)
+    return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes() for path in found}
+
+
+def _refused(vr: Callable[..., Any], words: list[str], folder: Path) -> None:
+    before = _contents(folder)
+    done = vr(*words)
+    assert (done.code, done.out) == (2, ""), words
+    assert done.err.startswith("vr: ")
+    assert done.err.count("\n") == 1, done.err
+    assert _contents(folder) == before, words
+
+
+@pytest.mark.parametrize(("place", "ending", "is_folder"), ALL)
+def test_a_database_is_never_written_over(
+    filled: Callable[..., Any], tmp_path: Path, place: Place, ending: str, is_folder: bool
+) -> None:
+    targets = [tmp_path / f"vr.db{journal}" for journal in ("", "-wal", "-shm", "-journal")]
+    targets.append(tmp_path / "other.db-wal")
+    for own in targets[:3]:
+        targets.append(tmp_path / f"link{own.suffix[3:]}{ending}")
+        targets[-1].symlink_to(own)
+        targets.append(tmp_path / f"hard{own.suffix[3:]}{ending}")
+        targets[-1].hardlink_to(own)
+    (tmp_path / f"full{ending}").mkdir()
+    (tmp_path / f"full{ending}" / "thesis.tex").write_text("years of work")
+    targets.append(tmp_path / f"full{ending}")
+    for target in targets:
+        _refused(filled, place.aimed(target), tmp_path)
+        if place.forces:
+            _refused(filled, [*place.aimed(target), "--force"], tmp_path)
+
+
+@pytest.mark.parametrize(("place", "ending", "is_folder"), FILES)
+def test_another_file_is_replaced_only_when_told(
+    filled: Callable[..., Any], tmp_path: Path, place: Place, ending: str, is_folder: bool
+) -> None:
+    target = tmp_path / f"mine{ending}"
+    target.write_text("years of work")
+    words = place.aimed(target)
+    _refused(filled, words, tmp_path)
+    done = filled(*words, "--force")
+    assert done.code == 0, done.err
+    assert f"wrote {target}" in done.err
+    assert target.read_bytes() != b"years of work"
+    if place.command == ("db", "backup"):  # which may be all that is left of a database
+        _refused(filled, words, tmp_path)
+    else:
+        assert filled(*words).code == 0
+    with target.open("ab") as file:
+        file.write(b" ")
+    _refused(filled, words, tmp_path)
+    target.unlink()
+    assert filled(*words).code == 0
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]
+
+
+@pytest.mark.parametrize(("place", "ending", "is_folder"), FOLDERS)
+def test_a_folder_of_vr_s_own_is_replaced_and_nothing_else(
+    filled: Callable[..., Any], tmp_path: Path, place: Place, ending: str, is_folder: bool
+) -> None:
+    if "--to" in place.words:
+        pytest.importorskip(place.words[-1])
+    target = tmp_path / "mine"
+    target.write_text("years of work")
+    _refused(filled, place.aimed(target), tmp_path)
+    target.unlink()
+    done = filled(*place.aimed(target))
+    assert done.code == 0, done.err
+    assert f"wrote {target}" in done.err
+    if place.forces:
+        assert filled(*place.aimed(target)).code == 0
+    else:  # a task that somebody may have begun to change
+        _refused(filled, place.aimed(target), tmp_path)
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]

@@ -1,0 +1,153 @@
+"""LAMB: AdamW whose step on each tensor is as long as the tensor's own norm times the learning rate.
+
+Source:      You et al., arXiv 1904.00962, Algorithm 2, with phi the identity; where a norm is zero the ratio is 1, as
+             in the authors' code, so that biases that start at zero move.
+Deviations:  none known. Every tensor counts as a layer, biases and gains too.
+Shapes:      any real parameters; state per parameter: `exp_avg` (m) and `exp_avg_sq` (v) like the parameter, `step` ().
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from vrcli.optim.base import OwnOptimizer
+
+#: Parameters, gradients, first moments, second moments and step counts of the tensors that take part, in one order.
+Rows: TypeAlias = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+
+class Lamb(OwnOptimizer):
+    """Layer-wise adaptive moments. A step on a tensor of norm n has the length lr * n, whatever its gradient.
+
+    Args:
+        params: parameters or groups; every other argument may be set per group.
+        lr: learning rate: the relative change of a tensor per step.
+        betas: decay rates of the running averages of the gradient and of its square.
+        eps: added to the denominator.
+        weight_decay: added to the update before it is scaled to the tensor's norm.
+        maximize: maximise the objective instead of minimising it.
+        foreach: work on lists of tensors; None does so on devices other than the CPU.
+
+    Raises:
+        ValueError: a value out of its range, naming the argument.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"each of betas must be in [0, 1), got {betas}")
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": tuple(betas),
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+                "foreach": foreach,
+            },
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; returns what the closure returns.
+
+        Raises:
+            RuntimeError: a gradient is sparse or complex.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for rows in self._gather(group):
+                on_cpu = rows[0][0].device.type == "cpu"
+                foreach = not on_cpu if group["foreach"] is None else group["foreach"]
+                (_multi_tensor_lamb if foreach else _single_tensor_lamb)(rows, group)
+        return loss
+
+    def _gather(self, group: dict[str, Any]) -> Sequence[Rows]:
+        """The group's tensors with a gradient, by device and dtype; their step counts advanced."""
+        by_kind: dict[tuple[torch.device, torch.dtype], Rows] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.layout is not torch.strided or p.is_complex():
+                raise RuntimeError("Lamb does not support sparse gradients or complex parameters")
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["step"] += 1
+            rows = by_kind.setdefault((p.device, p.dtype), ([], [], [], [], []))
+            for row, tensor in zip(
+                rows, (p, p.grad, state["exp_avg"], state["exp_avg_sq"], state["step"]), strict=True
+            ):
+                row.append(tensor)
+        return list(by_kind.values())
+
+
+def _single_tensor_lamb(rows: Rows, group: dict[str, Any]) -> None:
+    """Algorithm 2, line by line: the reference."""
+    b1, b2 = group["betas"]
+    for x, g, m, v, step in zip(*rows, strict=True):
+        t = float(step)
+        g = -g if group["maximize"] else g
+        m.lerp_(g, 1 - b1)  # m <- b1 m + (1 - b1) g
+        v.mul_(b2).addcmul_(g, g, value=1 - b2)  # v <- b2 v + (1 - b2) g*g
+        root = v.sqrt().div_(math.sqrt(1 - b2**t)).add_(group["eps"])
+        r = (m / (1 - b1**t)).div_(root)  # r <- mh / (sqrt(vh) + eps)
+        r.add_(x, alpha=group["weight_decay"])  # r + lambda x
+        norm, length = (torch.linalg.vector_norm(tensor, dtype=_wider(x)) for tensor in (x, r))
+        x.sub_(r * (group["lr"] * _trust_ratio(norm, length)))  # x <- x - lr ||x|| / ||r + lambda x|| (r + lambda x)
+
+
+def _multi_tensor_lamb(rows: Rows, group: dict[str, Any]) -> None:
+    """The reference with each line over lists of tensors."""
+    params, grads, firsts, seconds, steps = rows
+    b1, b2 = group["betas"]
+    counts = [float(step) for step in steps]
+    grads = list(torch._foreach_neg(grads)) if group["maximize"] else grads
+    torch._foreach_lerp_(firsts, grads, 1 - b1)
+    torch._foreach_mul_(seconds, b2)
+    torch._foreach_addcmul_(seconds, grads, grads, value=1 - b2)
+    roots = list(torch._foreach_sqrt(seconds))
+    torch._foreach_div_(roots, [math.sqrt(1 - b2**t) for t in counts])
+    torch._foreach_add_(roots, group["eps"])
+    updates = list(torch._foreach_div(firsts, [1 - b1**t for t in counts]))
+    torch._foreach_div_(updates, roots)
+    torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+    norms, lengths = (
+        torch.stack(list(torch._foreach_norm(tensors, 2, dtype=_wider(params[0])))) for tensors in (params, updates)
+    )
+    torch._foreach_mul_(updates, list((group["lr"] * _trust_ratio(norms, lengths)).unbind()))
+    torch._foreach_sub_(params, updates)
+
+
+def _wider(x: Tensor) -> torch.dtype:
+    """Norms of half-precision tensors are summed in float32."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _trust_ratio(norm: Tensor, length: Tensor) -> Tensor:
+    """||x|| / ||update||, and 1 where either is zero."""
+    return torch.where((norm == 0) | (length == 0), torch.ones_like(norm), norm / length)
