@@ -68,6 +68,27 @@ def test_no_package_imports_what_it_may_not_know(package: str):
     assert wrong == []
 
 
+def test_the_store_is_entered_through_its_doors_alone():
+    doors = ("db.store", "db.records", "db.errors", "db.location")
+    files = [path for package in ("vrcli", "tasks") for path in (ROOT / package).rglob("*.py")]
+    used = [f"{f.relative_to(ROOT)}: {m}" for f in files for m in imports(f) if matches(m, ("db",))]
+    assert [line for line in used if not matches(line.partition(": ")[2], doors)] == []
+    assert used
+
+
+def test_the_parts_of_the_store_inherit_nothing_from_each_other():
+    bases = {
+        f"{path.stem}.{node.name}": [ast.unparse(base) for base in node.bases]
+        for path in (ROOT / "db").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    parts = {name.partition(".")[2] for name in bases}
+    assert {"Store", "Runs", "Sweeps", "Curves", "Artifacts", "Database"} <= parts
+    errors = ["StoreError"]
+    assert {name: own for name, own in bases.items() if own and own != errors and parts & set(own)} == {}
+
+
 def test_no_task_imports_another():
     names = {"cnn", "transformer", "gflownet", "diffusion"}
     for name in names:

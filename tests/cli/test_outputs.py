@@ -75,7 +75,7 @@ def filled(vr: Callable[..., Any], searched: pd.DataFrame, tmp_path: Path) -> It
         with Store.open(tmp_path / "vr.db") as store:
             busy.execute("BEGIN")
             busy.execute("SELECT * FROM runs").fetchone()
-            store.tag_run(1, "kept")
+            store.runs.tag(1, "kept")
         assert (tmp_path / "vr.db-wal").stat().st_size > 0
         shutil.copy(tmp_path / "vr.db", tmp_path / "other.db")
         yield vr

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vrcli.report.groups import flat_settings
 from vrcli.report.types import NamedRun, Run
 from vrcli.report.wording import json_number
 
@@ -36,7 +35,7 @@ def named(runs: Sequence[Run]) -> tuple[list[str], Iterator[dict[str, Any]]]:
     Returns:
         The names: fields, settings, results; and by run its values, lists as text ("0.9,0.999").
     """
-    settings = [flat_settings(run.spec) for run in runs]
+    settings = [run.settings for run in runs]
     by_setting = {name: f"setting.{name}" if name in FIELDS else name for own in settings for name in own}
     taken = {*FIELDS, *by_setting.values()}
     by_result = {name: f"result.{name}" if name in taken else name for run in runs for name in run.results}
