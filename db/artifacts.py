@@ -8,17 +8,23 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 
 from vrcli.db import schema
+from vrcli.db.connection import Database
 from vrcli.db.errors import StoreError
 from vrcli.db.records import ArtifactRecord
-from vrcli.db.runs import Runs
+from vrcli.db.runs import touch
 
 
-class Artifacts(Runs):
-    """The part of the store about artifacts."""
+class Artifacts:
+    """The artifacts of a database's runs.
 
-    def add_artifact(
-        self, run_id: int, name: str, data: bytes, *, media_type: str, step: int | None = None
-    ) -> ArtifactRecord:
+    Args:
+        database: open.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, run_id: int, name: str, data: bytes, *, media_type: str, step: int | None = None) -> ArtifactRecord:
         """Keep a file with a run that is running; one of the same name and step is replaced.
 
         Args:
@@ -29,21 +35,21 @@ class Artifacts(Runs):
         row: dict[str, Any] = {"run_id": run_id, "name": name, "step": step, "media_type": media_type}
         row |= {"size": len(data), "created_at": datetime.now(UTC)}
         same = (table.c.run_id == run_id) & (table.c.name == name) & table.c.step.is_not_distinct_from(step)
-        with self._writing() as connection:
-            self._touch(connection, run_id)
+        with self._database.writing() as connection:
+            touch(self._database, connection, run_id)
             connection.execute(delete(table).where(same))
             connection.execute(insert(table).values(data=bytes(data), **row))
         return ArtifactRecord(**row)
 
-    def artifacts(self, run_id: int) -> list[ArtifactRecord]:
+    def select(self, run_id: int) -> list[ArtifactRecord]:
         """What is kept with a run, by name and step, without the bytes."""
         table = schema.artifacts
         columns = (table.c[name] for name in ("run_id", "name", "step", "media_type", "size", "created_at"))
         query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.name, table.c.id)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [ArtifactRecord(*row) for row in connection.execute(query)]
 
-    def artifact(self, run_id: int, name: str, *, step: int | None = None) -> bytes:
+    def read(self, run_id: int, name: str, *, step: int | None = None) -> bytes:
         """The bytes of an artifact.
 
         Args:
@@ -54,10 +60,10 @@ class Artifacts(Runs):
         if step is not None:
             query = query.where(table.c.step == step)
         query = query.order_by(table.c.step.is_not(None), table.c.step.desc()).limit(1)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             data = connection.scalar(query)
         if data is None:
-            known = ", ".join(dict.fromkeys(record.name for record in self.artifacts(run_id))) or "none"
+            known = ", ".join(dict.fromkeys(record.name for record in self.select(run_id))) or "none"
             raise StoreError(
                 f"run {run_id} has no artifact {name}{f' of step {step}' if step else ''}; it has: {known}"
             )

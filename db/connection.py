@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -41,14 +41,8 @@ class Database:
         self.location = location
         self.label = str(location)
         self.read_only = read_only
-        self._engine = engine
-        self._is_sqlite = engine.dialect.name == "sqlite"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
 
     def close(self) -> None:
         """Give all connections back; an SQLite file then holds what its journal held.
@@ -56,22 +50,22 @@ class Database:
         The last one to leave it folds the journal by itself. Where another process stays, this one does so, unless
         somebody is reading or writing at this moment: nobody is waited for, and the next to close it folds it.
         """
-        pool = self._engine.pool
-        if self._is_sqlite and not self.read_only and isinstance(pool, QueuePool) and pool.checkedin():
-            with suppress(DBAPIError, sqlite3.Error), closing(self._engine.raw_connection()) as connection:
+        pool = self.engine.pool
+        if self.is_sqlite and not self.read_only and isinstance(pool, QueuePool) and pool.checkedin():
+            with suppress(DBAPIError, sqlite3.Error), closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA busy_timeout = 0")
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout."""
-        options = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         with self._transaction(options) as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         """A short transaction that alone may write (SQLite), or locks the rows it changes (PostgreSQL)."""
         if self.read_only:
             raise StoreError(f"{self.label} is opened for reading only")
@@ -80,9 +74,9 @@ class Database:
 
     @contextmanager
     def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
-        driver = self._engine.dialect.loaded_dbapi  # whose errors come from cursors that are used directly
+        driver = self.engine.dialect.loaded_dbapi  # whose errors come from cursors that are used directly
         try:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except (DBAPIError, driver.Error) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error

@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, exists, select
 
 from vrcli.db import schema
-from vrcli.db.connection import among, fetch
+from vrcli.db.connection import Database, among, fetch
 from vrcli.db.errors import StoreError
 from vrcli.db.records import Curve
-from vrcli.db.runs import Runs, many
+from vrcli.db.rows import many, metric_ids
+from vrcli.db.runs import touch
 
 _SQLITE_INSERT = """
 INSERT INTO points (run_id, metric_id, step, value, kind) VALUES (?, ?, ?, ?, ?)
@@ -25,10 +26,17 @@ SELECT * FROM unnest(%s::integer[], %s::integer[], %s::bigint[], %s::float8[], %
 ON CONFLICT (run_id, metric_id, step) DO UPDATE SET value = excluded.value, kind = excluded.kind"""
 
 
-class Curves(Runs):
-    """The part of the store about curves."""
+class Curves:
+    """The curves of a database's runs.
 
-    def add_points(self, run_id: int, points: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
+    Args:
+        database: open.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, run_id: int, points: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
         """Append to the curves of a run that is running, in one transaction, and set its heartbeat.
 
         A step that is there already is replaced: a resumed run writes again what it had recorded after its
@@ -38,11 +46,11 @@ class Curves(Runs):
             points: (steps, values) by metric, any sequences of numbers of equal length.
         """
         columns = {metric: _columns(metric, *series) for metric, series in points.items()}
-        with self._writing() as connection:
-            self._touch(connection, run_id)
-            self._insert_curves(connection, run_id, columns)
+        with self._database.writing() as connection:
+            touch(self._database, connection, run_id)
+            insert_curves(connection, run_id, columns)
 
-    def curves(
+    def read(
         self, run_ids: Iterable[int] | int, metrics: Iterable[str] | str | None = None
     ) -> dict[tuple[int, str], Curve]:
         """Whole curves by (run id, metric); a metric that a run does not have is left out.
@@ -53,7 +61,7 @@ class Curves(Runs):
         sql = "SELECT step, value, kind FROM points WHERE run_id = ? AND metric_id = ? ORDER BY step"
         wanted = None if metrics is None else set(many(metrics))
         found: dict[tuple[int, str], Curve] = {}
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             names = dict(fetch(connection, "SELECT id, name FROM metrics ORDER BY id", ()))
             for run_id in dict.fromkeys(many(run_ids)):
                 for metric_id, name in names.items():
@@ -67,34 +75,36 @@ class Curves(Runs):
     def metrics(self, run_ids: Iterable[int] | int) -> list[str]:
         """The names of the curves that any of these runs has, in the order in which they first came up."""
         points, metrics = schema.points.c, schema.metrics.c
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             drawn = exists().where(points.metric_id == metrics.id, among(connection, points.run_id, many(run_ids)))
             return list(connection.scalars(select(metrics.name).where(drawn).order_by(metrics.id)))
 
-    def points(self, run_ids: Iterable[int] | int) -> int:
+    def count(self, run_ids: Iterable[int] | int) -> int:
         """How many points the curves of some runs have together; the curves themselves are not read."""
         sql = "SELECT count(*) FROM points WHERE run_id = ?"
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return sum(int(fetch(connection, sql, (run_id,))[0][0]) for run_id in many(run_ids))
 
-    def _insert_curves(
-        self, connection: Connection, run_id: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]
-    ) -> None:
-        ids = self._metric_ids(connection, columns)
-        rows: list[tuple[int, int, int, float | None, str | None]] = []
-        for metric, (steps, values) in sorted(columns.items(), key=lambda item: ids[item[0]]):
-            id = ids[metric]
-            rows += [
-                (run_id, id, step, value, None) if isfinite(value) else (run_id, id, step, None, str(value))
-                for step, value in zip(steps, values, strict=True)
-            ]
-        if not rows:
-            return
-        with closing(connection.connection.cursor()) as cursor:
-            if self._is_sqlite:
-                cursor.executemany(_SQLITE_INSERT, rows)
-            else:
-                cursor.execute(_POSTGRES_INSERT, [list(column) for column in zip(*rows, strict=True)])
+
+def insert_curves(
+    connection: Connection, run_id: int, columns: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+) -> None:
+    """Write points, (steps, values) by metric; a step that is there already is replaced."""
+    ids = metric_ids(connection, columns)
+    rows: list[tuple[int, int, int, float | None, str | None]] = []
+    for metric, (steps, values) in sorted(columns.items(), key=lambda item: ids[item[0]]):
+        id = ids[metric]
+        rows += [
+            (run_id, id, step, value, None) if isfinite(value) else (run_id, id, step, None, str(value))
+            for step, value in zip(steps, values, strict=True)
+        ]
+    if not rows:
+        return
+    with closing(connection.connection.cursor()) as cursor:
+        if connection.dialect.name == "sqlite":
+            cursor.executemany(_SQLITE_INSERT, rows)
+        else:
+            cursor.execute(_POSTGRES_INSERT, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _columns(metric: str, steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:

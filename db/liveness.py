@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -65,6 +65,15 @@ def current() -> Process:
 @cache
 def _identity(pid: int) -> Process:
     return Process(socket.gethostname(), pid, "/".join((*_here(), _start(pid) or "")))
+
+
+def answers(host: str, pid: int, token: str, heartbeat_at: datetime) -> bool:
+    """Whether a process is alive, as far as can be told from here.
+
+    Args:
+        heartbeat_at: when it was last heard of.
+    """
+    return not is_dead(Process(host, pid, token), heartbeat_at, datetime.now(UTC))
 
 
 def is_dead(process: Process, heartbeat_at: datetime, now: datetime) -> bool:

@@ -3,98 +3,99 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from vrcli.db import schema
-from vrcli.db.connection import fetch
+from vrcli.db.connection import Database, fetch
 from vrcli.db.errors import StoreError
-from vrcli.db.runs import Runs, is_dead
+from vrcli.db.runs import Runs
 from vrcli.db.versions import copy_sqlite
 
 _REFERENCES = (
     *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),
-    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics"), ("trials", "sweep_id", "sweeps")),
-    *(("runs", "sweep_id", "sweeps"), ("runs", "trial_id", "trials")),
+    *(("results", "metric_id", "metrics"), ("points", "metric_id", "metrics"), ("trials", "search_id", "searches")),
+    *(("runs", "sweep_id", "sweeps"), ("runs", "trial_id", "trials"), ("runs", "search_id", "searches")),
+    ("searches", "sweep_id", "sweeps"),
 )
 
 
-class Maintenance(Runs):
-    """The part of the store about the database as a whole."""
+def backup(database: Database, target: str | os.PathLike[str]) -> Path:
+    """Copy the database to a new file while others may be writing.
 
-    def backup(self, target: str | os.PathLike[str]) -> Path:
-        """Copy the database to a new file while others may be writing.
+    Raises:
+        StoreError: the file is there already or cannot be written, or the database is no SQLite file.
+    """
+    if database.location.path is None:
+        raise StoreError(f"{database.label} is backed up with PostgreSQL's own pg_dump")
+    path = Path(target).expanduser()
+    copy_sqlite(database.location.path, path)
+    return path
 
-        Raises:
-            StoreError: the file is there already or cannot be written, or the database is no SQLite file.
-        """
-        if self.location.path is None:
-            raise StoreError(f"{self.label} is backed up with PostgreSQL's own pg_dump")
-        path = Path(target).expanduser()
-        copy_sqlite(self.location.path, path)
-        return path
 
-    def check(self) -> list[str]:
-        """What is wrong with the database, one line each; nothing where all is well."""
-        try:
-            # One after the other: a later check would stumble over what an earlier one has found.
-            return self._broken() or self._inconsistent() or self._unfinished()
-        except StoreError as error:
-            return [f"integrity: {error}"]
+def check(database: Database) -> list[str]:
+    """What is wrong with the database, one line each; nothing where all is well."""
+    try:
+        # One after the other: a later check would stumble over what an earlier one has found.
+        return _broken(database) or _inconsistent(database) or _unfinished(database)
+    except StoreError as error:
+        return [f"integrity: {error}"]
 
-    def _broken(self) -> list[str]:
-        with self._reading() as connection:
-            problems = _missing(connection)
-            if self._is_sqlite:
-                found = [str(line) for (line,) in fetch(connection, "PRAGMA integrity_check", ())]
-                problems += [f"integrity: {line}" for line in found if line != "ok"]
-            return problems
 
-    def _inconsistent(self) -> list[str]:
-        problems = []
-        with self._reading() as connection:
-            for table, column, parent in _REFERENCES:
-                lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT id FROM {parent})"
-                ((orphans,),) = fetch(connection, f"SELECT count(*) FROM {table} WHERE {lost}", ())
-                if orphans:
-                    problems.append(f"{table}: {orphans} rows whose {column} is not in {parent}")
-            ((damaged,),) = fetch(connection, "SELECT count(*) FROM artifacts WHERE size <> length(data)", ())
-            if damaged:
-                problems.append(f"artifacts: {damaged} of another size than recorded")
+def _broken(database: Database) -> list[str]:
+    with database.reading() as connection:
+        problems = _missing(connection)
+        if database.is_sqlite:
+            found = [str(line) for (line,) in fetch(connection, "PRAGMA integrity_check", ())]
+            problems += [f"integrity: {line}" for line in found if line != "ok"]
         return problems
 
-    def _unfinished(self) -> list[str]:
-        now = datetime.now(UTC)
-        return [
-            f"run {run.id}: recorded as running, but its process is gone (opening the database for writing corrects it)"
-            for run in self.runs(status="running")
-            if is_dead(run, now)
-        ]
 
-    def info(self) -> dict[str, Any]:
-        """Figures of the database: schema, size, and how many rows it has of each kind."""
-        with self._reading() as connection:
-            status = schema.runs.c.status
-            query = select(status, func.count()).group_by(status)
-            by_status: dict[str, int] = dict(connection.execute(query).all())
-            ((size, journal),) = fetch(connection, _SQLITE_FACTS if self._is_sqlite else _POSTGRES_FACTS, ())
-            counts = {
-                name: connection.scalar(select(func.count()).select_from(schema.metadata.tables[name]))
-                for name in ("metrics", "points", "artifacts", "sweeps", "trials")
-            }
-        return {
-            "database": self.label,
-            "kind": self._engine.dialect.name,
-            "schema": int(schema.SCHEMA),
-            "size_bytes": int(size),
-            "journal_mode": journal,
-            "runs": sum(by_status.values()),
-            "runs_by_status": by_status,
-            **counts,
+def _inconsistent(database: Database) -> list[str]:
+    problems = []
+    with database.reading() as connection:
+        for table, column, parent in _REFERENCES:
+            lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT id FROM {parent})"
+            ((orphans,),) = fetch(connection, f"SELECT count(*) FROM {table} WHERE {lost}", ())
+            if orphans:
+                problems.append(f"{table}: {orphans} rows whose {column} is not in {parent}")
+        ((damaged,),) = fetch(connection, "SELECT count(*) FROM artifacts WHERE size <> length(data)", ())
+        if damaged:
+            problems.append(f"artifacts: {damaged} of another size than recorded")
+    return problems
+
+
+def _unfinished(database: Database) -> list[str]:
+    return [
+        f"run {run.id}: recorded as running, but its process is gone (opening the database for writing corrects it)"
+        for run in Runs(database).select(status="running")
+        if not run.answers
+    ]
+
+
+def info(database: Database) -> dict[str, Any]:
+    """Figures of the database: schema, size, and how many rows it has of each kind."""
+    with database.reading() as connection:
+        status = schema.runs.c.status
+        query = select(status, func.count()).group_by(status)
+        by_status: dict[str, int] = dict(connection.execute(query).all())
+        ((size, journal),) = fetch(connection, _SQLITE_FACTS if database.is_sqlite else _POSTGRES_FACTS, ())
+        counts = {
+            name: connection.scalar(select(func.count()).select_from(schema.metadata.tables[name]))
+            for name in ("metrics", "points", "artifacts", "sweeps", "searches", "trials")
         }
+    return {
+        "database": database.label,
+        "kind": database.engine.dialect.name,
+        "schema": int(schema.SCHEMA),
+        "size_bytes": int(size),
+        "journal_mode": journal,
+        "runs": sum(by_status.values()),
+        "runs_by_status": by_status,
+        **counts,
+    }
 
 
 def _missing(connection: Connection) -> list[str]:

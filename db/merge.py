@@ -13,13 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from vrcli.db import schema
-from vrcli.db.artifacts import Artifacts
-from vrcli.db.curves import Curves
+from vrcli.db import facts, schema
+from vrcli.db.connection import Database
+from vrcli.db.curves import Curves, insert_curves
 from vrcli.db.location import masked_provenance
 from vrcli.db.records import MergeReport
-from vrcli.db.runs import insert_named, many
-from vrcli.db.sweeps import Sweeps
+from vrcli.db.rows import insert_named, insert_results, many, read_results
 
 Row = dict[str, Any]
 _UNFINISHED = ("interrupted", "failed")
@@ -40,9 +39,12 @@ class _Tally:
     repeated: list[int] = field(default_factory=list)
     points: int = 0
     sweeps: list[int] = field(default_factory=list)
+    searches: list[int] = field(default_factory=list)
     trials: int = 0
     conflicting_trials: int = 0
     sweep_ids: dict[int, int] = field(default_factory=dict)
+    search_ids: dict[int, int] = field(default_factory=dict)
+    sweep_of: dict[int | None, int] = field(default_factory=dict)
     trial_ids: dict[int, int] = field(default_factory=dict)
 
     def report(self) -> MergeReport:
@@ -54,98 +56,104 @@ class _Tally:
             repeated=tuple(self.repeated),
             points=self.points,
             sweeps=tuple(self.sweeps),
+            searches=tuple(self.searches),
             trials=self.trials,
             conflicting_trials=self.conflicting_trials,
         )
 
 
-class Merge(Sweeps, Curves, Artifacts):
-    """The part of the store about merging."""
+def merge(
+    database: Database,
+    other: Database,
+    *,
+    ids: Iterable[int] | int | None = None,
+    dry_run: bool = False,
+    advance: Callable[[], object] = lambda: None,
+) -> MergeReport:
+    """Copy what another database has and this one has not: runs with all that belongs to them, and sweeps.
 
-    def merge(
-        self,
-        other: Merge,
-        *,
-        ids: Iterable[int] | int | None = None,
-        dry_run: bool = False,
-        advance: Callable[[], object] = lambda: None,
-    ) -> MergeReport:
-        """Copy what another database has and this one has not: runs with all that belongs to them, and sweeps.
+    Runs that are still running there are left out; another merge brings them in when they have ended. Interrupted
+    by a kill, a merge is completed by repeating it.
 
-        Runs that are still running there are left out; another merge brings them in when they have ended. Interrupted
-        by a kill, a merge is completed by repeating it.
+    Args:
+        ids: only these runs of the other database, and their sweeps.
+        dry_run: change nothing; the report says what would be done, with the numbers that new runs would get.
+        advance: told after each run.
+    """
+    tally = _Tally()
+    wanted = None if ids is None else set(many(ids))
+    with other.reading() as connection:
+        runs = [row for row in _rows(connection, schema.runs) if wanted is None or row["id"] in wanted]
+        used = None if wanted is None else {row["search_id"] for row in runs}
+        searches = [row for row in _rows(connection, schema.searches) if used is None or row["id"] in used]
+        search_ids, sweep_ids = {row["id"] for row in searches}, {row["sweep_id"] for row in searches}
+        sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in sweep_ids]
+        trials = [row for row in _rows(connection, schema.trials) if row["search_id"] in search_ids]
+        said = list(facts.read(connection).values())
+    with suppress(_Undo), database.writing() as connection:
+        facts.add(connection, said)
+        for row in sweeps:
+            _merge_sweep(connection, row, tally)
+        for row in searches:
+            _merge_search(connection, row, tally)
+        for row in trials:
+            _merge_trial(connection, row, tally)
+        if dry_run:
+            for row in runs:
+                _merge_run(connection, other, row, tally, copy=False)
+            raise _Undo
+    for row in () if dry_run else runs:
+        with database.writing() as connection:
+            _merge_run(connection, other, row, tally)
+        advance()
+    return tally.report()
 
-        Args:
-            ids: only these runs of the other database, and their sweeps.
-            dry_run: change nothing; the report says what would be done, with the numbers that new runs would get.
-            advance: told after each run.
-        """
-        tally = _Tally()
-        wanted = None if ids is None else set(many(ids))
-        with other._reading() as connection:
-            runs = [row for row in _rows(connection, schema.runs) if wanted is None or row["id"] in wanted]
-            used = None if wanted is None else {row["sweep_id"] for row in runs}
-            sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in used]
-            sweep_ids = {row["id"] for row in sweeps}
-            trials = [row for row in _rows(connection, schema.trials) if row["sweep_id"] in sweep_ids]
-        with suppress(_Undo), self._writing() as connection:
-            for row in sweeps:
-                _merge_sweep(connection, row, tally)
-            for row in trials:
-                _merge_trial(connection, row, tally)
-            if dry_run:
-                for row in runs:
-                    self._merge_run(connection, other, row, tally, copy=False)
-                raise _Undo
-        for row in () if dry_run else runs:
-            with self._writing() as connection:
-                self._merge_run(connection, other, row, tally)
-            advance()
-        return tally.report()
 
-    def _merge_run(self, connection: Connection, other: Merge, row: Row, tally: _Tally, *, copy: bool = True) -> None:
-        if row["status"] == "running":
-            tally.running += 1
-            return
-        table, there = schema.runs, row["id"]
-        same = (table.c.uuid == row["uuid"]) | (
-            (table.c.spec_id == row["spec_id"])
-            & table.c.seed.is_not_distinct_from(row["seed"])
-            & (table.c.created_at == row["created_at"])
-        )
-        here = connection.execute(select(table.c.id, table.c.status, table.c.finished_at).where(same)).first()
-        if here and not (here.status in _UNFINISHED and row["finished_at"] > here.finished_at):
-            tally.known += 1
-            return
-        values = {name: value for name, value in row.items() if name != "id"}
-        values["provenance"] = masked_provenance(row["provenance"])  # older versions stored passwords
-        values["trial_id"] = tally.trial_ids.get(row["trial_id"])
-        lost = row["trial_id"] is not None and values["trial_id"] is None
-        values["sweep_id"] = None if lost else tally.sweep_ids.get(row["sweep_id"])
-        if here:
-            run_id = here.id
-            _clear(connection, run_id, values)
-            tally.updated.append(run_id)
-        else:
-            repeats = (table.c.spec_id == row["spec_id"]) & table.c.seed.is_not_distinct_from(row["seed"])
-            repeated = connection.scalar(select(table.c.id).where(repeats).limit(1)) is not None
-            run_id = insert_named(connection, table, values, wanted=row["name"])
-            tally.added.append(run_id)
-            tally.repeated += [run_id] if repeated else []
-        tally.points += self._copy_parts(connection, other, there, run_id) if copy else other.points(there)
+def _merge_run(connection: Connection, other: Database, row: Row, tally: _Tally, *, copy: bool = True) -> None:
+    if row["status"] == "running":
+        tally.running += 1
+        return
+    table, there = schema.runs, row["id"]
+    same = (table.c.uuid == row["uuid"]) | (
+        (table.c.spec_id == row["spec_id"])
+        & table.c.seed.is_not_distinct_from(row["seed"])
+        & (table.c.created_at == row["created_at"])
+    )
+    here = connection.execute(select(table.c.id, table.c.status, table.c.finished_at).where(same)).first()
+    if here and not (here.status in _UNFINISHED and row["finished_at"] > here.finished_at):
+        tally.known += 1
+        return
+    values = {name: value for name, value in row.items() if name != "id"}
+    values["provenance"] = masked_provenance(row["provenance"])  # older versions stored passwords
+    values["trial_id"] = tally.trial_ids.get(row["trial_id"])
+    lost = row["trial_id"] is not None and values["trial_id"] is None
+    values["search_id"] = None if lost else tally.search_ids.get(row["search_id"])
+    values["sweep_id"] = None if lost else tally.sweep_of.get(values["search_id"])
+    if here:
+        run_id = here.id
+        _clear(connection, run_id, values)
+        tally.updated.append(run_id)
+    else:
+        repeats = (table.c.spec_id == row["spec_id"]) & table.c.seed.is_not_distinct_from(row["seed"])
+        repeated = connection.scalar(select(table.c.id).where(repeats).limit(1)) is not None
+        run_id = insert_named(connection, table, values, wanted=row["name"])
+        tally.added.append(run_id)
+        tally.repeated += [run_id] if repeated else []
+    tally.points += _copy_parts(connection, other, there, run_id) if copy else Curves(other).count(there)
 
-    def _copy_parts(self, connection: Connection, other: Merge, there: int, here: int) -> int:
-        """Copy results, artifacts and curves of a run; return the number of points."""
-        curves = other.curves(there)
-        with other._reading() as source:
-            results = other._results(source, [there]).get(there, {})
-            artifacts = _rows(source, schema.artifacts, schema.artifacts.c.run_id == there)
-        for artifact in artifacts:
-            values = {name: value for name, value in artifact.items() if name != "id"}
-            connection.execute(insert(schema.artifacts).values(values | {"run_id": here}))
-        self._insert_results(connection, here, results)
-        self._insert_curves(connection, here, {curve.metric: (curve.steps, curve.values) for curve in curves.values()})
-        return sum(map(len, curves.values()))
+
+def _copy_parts(connection: Connection, other: Database, there: int, here: int) -> int:
+    """Copy results, artifacts and curves of a run; return the number of points."""
+    curves = Curves(other).read(there)
+    with other.reading() as source:
+        results = read_results(source, [there]).get(there, {})
+        artifacts = _rows(source, schema.artifacts, schema.artifacts.c.run_id == there)
+    for artifact in artifacts:
+        values = {name: value for name, value in artifact.items() if name != "id"}
+        connection.execute(insert(schema.artifacts).values(values | {"run_id": here}))
+    insert_results(connection, here, results)
+    insert_curves(connection, here, {curve.metric: (curve.steps, curve.values) for curve in curves.values()})
+    return sum(map(len, curves.values()))
 
 
 def _rows(connection: Connection, table: Table, *conditions: Any) -> list[Row]:
@@ -163,30 +171,43 @@ def _clear(connection: Connection, run_id: int, values: Row) -> None:
 
 def _merge_sweep(connection: Connection, row: Row, tally: _Tally) -> None:
     table, there = schema.sweeps, row["id"]
-    here = connection.execute(select(table.c.id, table.c.trials).where(table.c.uuid == row["uuid"])).first()
+    here = connection.scalar(select(table.c.id).where(table.c.uuid == row["uuid"]))
+    if here is None:
+        values = {name: value for name, value in row.items() if name != "id"}
+        here = insert_named(connection, table, values, wanted=row["name"])
+        tally.sweeps.append(here)
+    tally.sweep_ids[there] = here
+
+
+def _merge_search(connection: Connection, row: Row, tally: _Tally) -> None:
+    table, there = schema.searches, row["id"]
+    query = select(table.c.id, table.c.sweep_id, table.c.trials).where(table.c.uuid == row["uuid"])
+    here = connection.execute(query).first()
     if here:
-        tally.sweep_ids[there] = here.id
+        tally.search_ids[there], tally.sweep_of[here.id] = here.id, here.sweep_id
         if row["trials"] > here.trials:
             connection.execute(update(table).where(table.c.id == here.id).values(trials=row["trials"]))
         return
     values = {name: value for name, value in row.items() if name != "id"}
+    values["sweep_id"] = tally.sweep_ids[row["sweep_id"]]
     if values["status"] == "running":
         values["status"] = "interrupted"  # over there
     if connection.scalar(select(table.c.id).where(table.c.definition_key == row["definition_key"])) is not None:
         # The same search was made here as well: its own is the one that the command finds again.
         values["definition_key"] = row["uuid"]
-    tally.sweep_ids[there] = insert_named(connection, table, values, wanted=row["name"])
-    tally.sweeps.append(tally.sweep_ids[there])
+    id = connection.scalars(insert(table).values(values).returning(table.c.id)).one()
+    tally.search_ids[there], tally.sweep_of[id] = id, values["sweep_id"]
+    tally.searches.append(id)
 
 
 def _merge_trial(connection: Connection, row: Row, tally: _Tally) -> None:
-    table, sweep_id = schema.trials, tally.sweep_ids[row["sweep_id"]]
-    place = (table.c.sweep_id == sweep_id) & (table.c.optimizer == row["optimizer"]) & (table.c.number == row["number"])
+    table, search_id = schema.trials, tally.search_ids[row["search_id"]]
+    place = (table.c.search_id == search_id) & (table.c.number == row["number"])
     here = connection.execute(select(table.c.id, table.c.uuid, table.c.state).where(place)).first()
     if here and here.uuid != row["uuid"]:
         tally.conflicting_trials += 1
         return
-    values = {name: value for name, value in row.items() if name != "id"} | {"sweep_id": sweep_id}
+    values = {name: value for name, value in row.items() if name != "id"} | {"search_id": search_id}
     if values["state"] == "running":
         values["state"] = "interrupted"  # to be done again by who goes on with the sweep here
     if here is None:

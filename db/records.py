@@ -11,9 +11,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from vrcli.db import liveness
+from vrcli.db.configuration import flat_settings
+
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
 FINISHED = RUN_STATUSES[1:]
-SWEEP_STATUSES = ("running", "completed", "interrupted", "stopped")
+SEARCH_STATUSES = ("running", "completed", "interrupted", "stopped")
 TRIAL_STATES = ("pending", "running", "completed", "diverged", "failed", "pruned", "interrupted")
 ENDED = TRIAL_STATES[2:]
 
@@ -51,7 +54,10 @@ class RunRecord:
         provenance_json: versions, machine and command line as JSON, read as `provenance`.
         sweep_id: the sweep it was made for.
         trial_id: the trial it was made for; None where the sweep's best settings are confirmed.
-        axes_json: the first point that its sweep tried as JSON, None without a sweep; its names are read as `axes`.
+        search_id: the search of that sweep.
+        objective: the result by which runs of its task are chosen ("best_val_loss").
+        configuration: equal for runs that differ in nothing but their seed, see `vrcli.db.configuration`.
+        axes_json: the first point that its search tried as JSON, None without a search; its names are read as `axes`.
         results: the figures of the finished run by name.
     """
 
@@ -79,14 +85,32 @@ class RunRecord:
     provenance_json: str
     sweep_id: int | None
     trial_id: int | None
+    search_id: int | None
+    objective: str
+    configuration: str
     axes_json: str | None
     results: Mapping[str, float]
+
+    @property
+    def answers(self) -> bool:
+        """Whether the process that runs it is alive, as far as can be told from here."""
+        return liveness.answers(self.host, self.pid, self.process, self.heartbeat_at)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """The complete configuration; decoded when first asked for, which keeps long lists fast."""
         decoded: dict[str, Any] = json.loads(self.spec_json)
         return decoded
+
+    @property
+    def best(self) -> float | None:
+        """The objective's value; None where the run has none."""
+        return self.results.get(self.objective)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the configuration by its own name, see `vrcli.db.configuration.flat_settings`."""
+        return flat_settings(self.spec)
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -138,22 +162,64 @@ class ArtifactRecord:
 
 
 @dataclass(frozen=True)
+class MetricFact:
+    """What a task says of one of its results or curves.
+
+    Args:
+        metric: name of the result ("test_accuracy").
+        direction: "min" or "max"; None where neither is better.
+        percent: shown times 100.
+    """
+
+    task: str
+    metric: str
+    direction: str | None
+    unit: str
+    percent: bool
+
+
+@dataclass(frozen=True)
 class SweepRecord:
-    """One search: a task, one or several optimizers, and the same budget for each.
+    """Searches that have everything in common but the optimizer, or the seed of the search.
 
     Args:
         uuid: identity across databases; `id` and `name` are this database's.
+        shared_key: hash of what its searches share; None where an earlier version did not write it down.
+    """
+
+    id: int
+    uuid: str
+    name: str
+    shared_key: str | None
+    task: str
+    preset: str | None
+    dataset: str | None
+    dataset_fingerprint: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """One search of one optimizer's settings.
+
+    Args:
+        uuid: identity across databases; `id` is this database's.
+        name: of the sweep that it belongs to, as are task, preset, dataset and dataset_fingerprint.
+        search_seed: tells repeated searches of one optimizer apart.
         key: hash of the definition.
-        status: one of SWEEP_STATUSES.
+        status: one of SEARCH_STATUSES.
         settings_json: the complete definition as JSON, read as `settings`.
-        trials: the budget, trials of each optimizer.
+        trials: the budget.
         updated_at: when it or one of its trials last changed.
         host: of the process that drives it, as are pid and process.
     """
 
     id: int
     uuid: str
+    sweep_id: int
     name: str
+    optimizer: str
+    search_seed: int | None
     key: str
     status: str
     task: str
@@ -168,6 +234,11 @@ class SweepRecord:
     pid: int
     process: str
 
+    @property
+    def answers(self) -> bool:
+        """Whether the process that drives it is alive, as far as can be told from here."""
+        return liveness.answers(self.host, self.pid, self.process, self.updated_at)
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The complete definition: spaces, search and its seed, optimizers, epochs, seeds."""
@@ -177,10 +248,11 @@ class SweepRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One point of a sweep.
+    """One point of a search.
 
     Args:
-        number: its place among the optimizer's trials of this sweep, counted from 0.
+        optimizer: the search's, as is sweep_id.
+        number: its place among the search's trials, counted from 0.
         params_json: the point as JSON, read as `params`.
         state: one of TRIAL_STATES.
         value: the objective; None until there is one.
@@ -193,6 +265,7 @@ class TrialRecord:
 
     id: int
     uuid: str
+    search_id: int
     sweep_id: int
     optimizer: str
     number: int
@@ -230,6 +303,7 @@ class MergeReport:
         repeated: those of `added` that repeat a configuration and seed that a run here has, too.
         points: how many points came in.
         sweeps: numbers of the sweeps that are new here.
+        searches: numbers of the searches that are new here.
         trials: how many trials are new here.
         conflicting_trials: how many were left out because this database has another trial in their place.
     """
@@ -241,5 +315,6 @@ class MergeReport:
     repeated: tuple[int, ...]
     points: int
     sweeps: tuple[int, ...]
+    searches: tuple[int, ...]
     trials: int
     conflicting_trials: int

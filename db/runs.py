@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Column, Connection, Select, bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
-from vrcli.db import liveness, names, schema
-from vrcli.db.connection import MOST_PARAMETERS, Database, among, fetch, stream
+from vrcli.db import facts, liveness, schema
+from vrcli.db.configuration import configuration_of
+from vrcli.db.connection import Database, among, fetch
 from vrcli.db.errors import StoreError
+from vrcli.db.facts import Metric
 from vrcli.db.location import masked_provenance
-from vrcli.db.records import FINISHED, RunRecord, join_value, split_value
-from vrcli.db.versions import lock
+from vrcli.db.records import FINISHED, MetricFact, RunRecord
+from vrcli.db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}
 _AXES = (
     select(schema.trials.c.params)
-    .where(schema.trials.c.sweep_id == schema.runs.c.sweep_id, schema.trials.c.optimizer == schema.runs.c.optimizer)
-    .where(schema.trials.c.number == 0)  # all trials of a search have the same names
+    .where(
+        schema.trials.c.search_id == schema.runs.c.search_id, schema.trials.c.number == 0
+    )  # all trials of a search have the same names
     .correlate(schema.runs)
     .scalar_subquery()
 )
@@ -45,34 +45,17 @@ _HEARTBEAT = (
 _SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
 
 
-def as_json(what: str, value: Mapping[str, Any]) -> str:
-    """JSON that SQL can read, too: no NaN in it."""
-    try:
-        readable = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        # A command line may hold bytes that are no text, which only the escaped form can carry.
-        return readable if is_text(readable) else json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"{what} cannot be stored as JSON: {error}") from None
+class Runs:
+    """The runs of a database and their results.
 
+    Args:
+        database: open.
+    """
 
-def is_text(text: str) -> bool:
-    """False where a string holds half characters, which no database stores."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-
-def many(value: Any) -> list[Any]:
-    """One value or several as a list; a string is one value."""
-    return [value] if isinstance(value, (str, int)) else list(value)
-
-
-class Runs(Database):
-    """The part of the store about runs and their results."""
-
-    def begin_run(
+    def begin(
         self,
         spec: Mapping[str, Any],
         *,
@@ -80,8 +63,9 @@ class Runs(Database):
         provenance: Mapping[str, Any],
         tag: str | None = None,
         group: str | None = None,
-        sweep_id: int | None = None,
+        search_id: int | None = None,
         trial_id: int | None = None,
+        metrics: Sequence[Metric] = (),
     ) -> RunRecord:
         """Record that this process begins a run.
 
@@ -91,13 +75,14 @@ class Runs(Database):
             spec_id: the hash of spec.
             provenance: versions, machine, command line (`argv`), which is stored without passwords.
             group: what the runs of one command share.
-            sweep_id: the sweep that the run is made for; known where the trial is.
+            search_id: the search that the run is made for; known where the trial is.
             trial_id: the trial that the run is made for.
+            metrics: what the task says of its metrics; the first one's best validation value is the objective.
 
         Returns:
             The new run, with its number and name.
         """
-        process, now = liveness.current(), datetime.now(UTC)
+        now = datetime.now(UTC)
         row = {
             **{name: spec.get(name) for name in _SPEC_COLUMNS},
             "uuid": uuid4().hex,
@@ -107,26 +92,27 @@ class Runs(Database):
             "run_group": group,
             "created_at": now,
             "heartbeat_at": now,
-            "host": process.host,
-            "pid": process.pid,
-            "process": process.token,
+            **this_process(),
+            "objective": facts.objective(metrics),
+            "configuration": configuration_of(spec),
             "spec": as_json("the configuration", spec),
             "provenance": masked_provenance(as_json("the provenance", provenance)),
         }
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             if trial_id is not None:
-                sweep_id = self._known(connection, schema.trials.c.sweep_id, "trial", trial_id)
-            elif sweep_id is not None:
-                self._known(connection, schema.sweeps.c.id, "sweep", sweep_id)
-            row |= {"sweep_id": sweep_id, "trial_id": trial_id}
+                search_id = known(self._database, connection, schema.trials.c.search_id, "trial", trial_id)
+            row |= {"search_id": search_id, "trial_id": trial_id, "sweep_id": None}
+            if search_id is not None:
+                row["sweep_id"] = known(self._database, connection, schema.searches.c.sweep_id, "search", search_id)
+            facts.write(connection, str(row["task"]), metrics)
             return self._one(connection, insert_named(connection, schema.runs, row))
 
     def heartbeat(self, run_id: int) -> None:
         """Say that the run's process is alive."""
-        with self._writing() as connection:
-            self._touch(connection, run_id)
+        with self._database.writing() as connection:
+            touch(self._database, connection, run_id)
 
-    def finish_run(
+    def finish(
         self, run_id: int, status: str, *, results: Mapping[str, float] | None = None, error: str | None = None
     ) -> RunRecord:
         """End a run; nothing of it can be changed afterwards.
@@ -138,13 +124,13 @@ class Runs(Database):
         """
         if status not in FINISHED:
             raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(FINISHED)}")
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             now = datetime.now(UTC)
-            self._touch(connection, run_id, status=status, heartbeat_at=now, finished_at=now, error=error)
-            self._insert_results(connection, run_id, results or {})
+            touch(self._database, connection, run_id, status=status, heartbeat_at=now, finished_at=now, error=error)
+            insert_results(connection, run_id, results or {})
             return self._one(connection, run_id)
 
-    def resume_run(self, run_id: int, *, step: int = 0) -> RunRecord:
+    def resume(self, run_id: int, *, step: int = 0) -> RunRecord:
         """Begin an interrupted or failed run again in this process, from a checkpoint.
 
         Args:
@@ -153,11 +139,11 @@ class Runs(Database):
         Raises:
             StoreError: the run is complete, has diverged, or is still running elsewhere.
         """
-        process, now = liveness.current(), datetime.now(UTC)
-        with self._writing() as connection:
+        now = datetime.now(UTC)
+        with self._database.writing() as connection:
             connection.execute(select(schema.runs.c.id).where(schema.runs.c.id == run_id).with_for_update())
             run = self._one(connection, run_id)
-            resumable = run.status in ("interrupted", "failed") or (run.status == "running" and is_dead(run, now))
+            resumable = run.status in ("interrupted", "failed") or (run.status == "running" and not run.answers)
             if not resumable:
                 raise StoreError(f"run {run_id} is {run.status}; only interrupted and failed runs can be resumed")
             for table in (schema.points, schema.artifacts):
@@ -167,50 +153,49 @@ class Runs(Database):
                 update(schema.runs)
                 .where(schema.runs.c.id == run_id)
                 .values(status="running", finished_at=None, error=None, heartbeat_at=now)
-                .values(host=process.host, pid=process.pid, process=process.token)
+                .values(this_process())
             )
             return self._one(connection, run_id)
 
-    def tag_run(self, run_id: int, tag: str | None) -> RunRecord:
+    def tag(self, run_id: int, tag: str | None) -> RunRecord:
         """Change the word that a run is found by, also when the run has ended; nothing that was measured changes.
 
         Args:
             tag: None takes it away.
         """
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             self._one(connection, run_id)
             connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(tag=tag))
             return self._one(connection, run_id)
 
-    def delete_runs(self, run_ids: Iterable[int] | int) -> None:
+    def delete(self, run_ids: Iterable[int] | int) -> None:
         """Remove runs with their curves, results and artifacts, all of them or none.
 
         Raises:
             StoreError: one is not there, or is still running.
         """
-        ids, now = list(dict.fromkeys(many(run_ids))), datetime.now(UTC)
-        with self._writing() as connection:
+        ids = list(dict.fromkeys(many(run_ids)))
+        with self._database.writing() as connection:
             chosen = among(connection, schema.runs.c.id, ids)
             found = _records(connection.execute(select(*_COLUMNS).where(chosen)).all(), {})
             if missing := set(ids) - {run.id for run in found}:
-                raise self._no_run(connection, min(missing))
+                raise _no_run(self._database, connection, min(missing))
             for run in found:
-                if run.status == "running" and not is_dead(run, now):
+                if run.status == "running" and run.answers:
                     raise StoreError(f"run {run.id} is still running (pid {run.pid} on {run.host})")
             connection.execute(delete(schema.runs).where(chosen))
 
     def mark_interrupted(self) -> list[int]:
         """Mark the running runs whose process is gone as interrupted, and say which."""
-        now = datetime.now(UTC)
         running = select(*_COLUMNS).where(schema.runs.c.status == "running")
-        with self._reading() as connection:
-            dead = [run.id for run in _records(connection.execute(running).all(), {}) if is_dead(run, now)]
+        with self._database.reading() as connection:
+            dead = [run.id for run in _records(connection.execute(running).all(), {}) if not run.answers]
         if not dead:
             return []
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             # Looked at again: since the reading they may have ended, or been resumed by another process.
             again = _records(connection.execute(running.where(schema.runs.c.id.in_(dead)).with_for_update()).all(), {})
-            dead = [run.id for run in again if is_dead(run, now)]
+            dead = [run.id for run in again if not run.answers]
             connection.execute(
                 update(schema.runs)
                 .where(schema.runs.c.id.in_(dead))
@@ -218,7 +203,7 @@ class Runs(Database):
             )
         return dead
 
-    def runs(
+    def select(
         self,
         *,
         ids: Iterable[int] | int | None = None,
@@ -231,6 +216,7 @@ class Runs(Database):
         group: str | Iterable[str] | None = None,
         spec_id: str | Iterable[str] | None = None,
         sweep: int | str | Iterable[int | str] | None = None,
+        search: int | Iterable[int] | None = None,
         since: datetime | None = None,
         limit: int | None = None,
         results: Iterable[str] | None = None,
@@ -239,12 +225,13 @@ class Runs(Database):
 
         Args:
             sweep: made for the sweep of this number or name.
+            search: made for the search of this number.
             since: begun at this time or later; without a zone it is local time.
             limit: at most so many.
             results: names of the results to read, None for all; a few of them make a long list faster.
         """
-        wanted = {"task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
-        wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id}
+        wanted: dict[str, Any] = {"task": task, "preset": preset, "dataset": dataset, "optimizer": optimizer}
+        wanted |= {"status": status, "tag": tag, "run_group": group, "spec_id": spec_id, "search_id": search}
         query: Select[Any] = select(*_COLUMNS).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id.desc())
         for name, value in wanted.items():
             if value is not None:
@@ -255,24 +242,40 @@ class Runs(Database):
             query = query.where(schema.runs.c.created_at >= since)
         if limit is not None:
             query = query.limit(limit)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             if ids is not None:
                 query = query.where(among(connection, schema.runs.c.id, many(ids)))
             rows = connection.execute(query).all()
-            return _records(rows, self._results(connection, [row[0] for row in rows], results))
+            return _records(rows, read_results(connection, [row[0] for row in rows], results))
+
+    def metric_facts(self) -> dict[tuple[str, str], MetricFact]:
+        """What the tasks of all runs say of their results, by task and result."""
+        with self._database.reading() as connection:
+            return facts.read(connection)
+
+    def searched(self) -> list[tuple[int, int | None, str, str, datetime]]:
+        """Search, trial, status, spec_id and begin of every run made for a search, the oldest first.
+
+        A run that confirms a search has no trial.
+        """
+        table = schema.runs.c
+        columns = (table.search_id, table.trial_id, table.status, table.spec_id, table.created_at)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*columns).where(table.search_id.is_not(None)).order_by(table.created_at))
+            return [tuple(row) for row in rows]
 
     def metric_names(self) -> list[str]:
         """Names of all results and curves that any run has had."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [name for (name,) in fetch(connection, "SELECT name FROM metrics ORDER BY name", ())]
 
-    def run(self, ref: int | str) -> RunRecord:
+    def get(self, ref: int | str) -> RunRecord:
         """The run of this number or name.
 
         Raises:
             StoreError: there is none; the nearest name or the range of numbers is in the message.
         """
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return self._one(connection, self._run_id(connection, ref))
 
     def _run_id(self, connection: Connection, ref: int | str) -> int:
@@ -283,111 +286,47 @@ class Runs(Database):
             return int(found)
         near = difflib.get_close_matches(ref, connection.scalars(select(schema.runs.c.name)), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise StoreError(f"{self.label} has no run {ref}{hint}")
+        raise StoreError(f"{self._database.label} has no run {ref}{hint}")
 
     def _one(self, connection: Connection, run_id: int) -> RunRecord:
         known = 0 < run_id < 2**31  # PostgreSQL and SQLite refuse to even compare numbers beyond their range
         rows = connection.execute(select(*_COLUMNS).where(schema.runs.c.id == run_id)).all() if known else []
         if not rows:
-            raise self._no_run(connection, run_id)
-        return _records(rows, self._results(connection, [run_id]))[0]
-
-    def _no_run(self, connection: Connection, run_id: int) -> StoreError:
-        ids = connection.scalars(select(schema.runs.c.id).order_by(schema.runs.c.id)).all()
-        known = f"its runs are {ids[0]} to {ids[-1]}" if ids else "it has no runs yet"
-        return StoreError(f"{self.label} has no run {run_id}; {known}")
-
-    def _known(self, connection: Connection, column: Column[int], what: str, id: int) -> int:
-        found = connection.scalar(select(column).where(column.table.c.id == id))
-        if found is None:
-            raise StoreError(f"{self.label} has no {what} {id}")
-        return int(found)
-
-    def _touch(self, connection: Connection, run_id: int, **changes: Any) -> None:
-        """Set the heartbeat and other columns of a run that is running; refuse any other.
-
-        A run given up after hours of silence (a suspended machine) goes on when its own process is heard again.
-        """
-        now = datetime.now(UTC)
-        if not changes and connection.execute(_HEARTBEAT, {"run_id": run_id, "now": now}).rowcount:
-            return
-        table, process = schema.runs, liveness.current()
-        given_up = (table.c.status == "interrupted") & (table.c.error == _VANISHED)
-        given_up &= (table.c.host == process.host) & (table.c.pid == process.pid) & (table.c.process == process.token)
-        values = {"status": "running", "finished_at": None, "error": None, "heartbeat_at": now, **changes}
-        changeable = (table.c.id == run_id) & ((table.c.status == "running") | given_up)
-        if connection.execute(update(table).where(changeable).values(values)).rowcount:
-            return
-        status = connection.scalar(select(schema.runs.c.status).where(schema.runs.c.id == run_id))
-        if status is None:
-            raise self._no_run(connection, run_id)
-        raise StoreError(f"run {run_id} is {status}; a run that has ended cannot be changed")
-
-    def _results(
-        self, connection: Connection, run_ids: Sequence[int], wanted: Iterable[str] | None = None
-    ) -> Mapping[int, dict[str, float]]:
-        """Results by run: one query, whatever the number of runs."""
-        names = dict(fetch(connection, "SELECT id, name FROM metrics", ()))
-        if wanted is not None:
-            chosen = set(many(wanted))
-            names = {id: name for id, name in names.items() if name in chosen}
-        found: dict[int, dict[str, float]] = defaultdict(dict)
-        if not run_ids or not names:
-            return found
-        sql = "SELECT run_id, metric_id, value, kind FROM results WHERE run_id "
-        if len(run_ids) <= MOST_PARAMETERS:
-            sql, parameters = f"{sql} IN ({', '.join('?' * len(run_ids))})", list(run_ids)
-        else:
-            sql, parameters = f"{sql} BETWEEN ? AND ?", [min(run_ids), max(run_ids)]
-        if wanted is not None:
-            sql = f"{sql} AND metric_id IN ({', '.join(map(str, names))})"
-        for run_id, metric_id, value, kind in stream(connection, sql, parameters):
-            found[run_id][names[metric_id]] = join_value(value, kind)
-        return found
-
-    def _insert_results(self, connection: Connection, run_id: int, results: Mapping[str, float]) -> None:
-        ids = self._metric_ids(connection, results)
-        values = [(ids[name], *split_value(float(value))) for name, value in results.items()]
-        rows = [{"run_id": run_id, "metric_id": id, "value": value, "kind": kind} for id, value, kind in values]
-        if rows:
-            connection.execute(insert(schema.results), rows)
-
-    def _metric_ids(self, connection: Connection, wanted: Collection[str]) -> dict[str, int]:
-        """The small ids of metric names; new names get one."""
-        query = "SELECT name, id FROM metrics"
-        ids: dict[str, int] = dict(fetch(connection, query, ()))
-        if all(name in ids for name in wanted):
-            return ids
-        lock(connection)  # two writers that add the same names in another order would wait for each other
-        ids = dict(fetch(connection, query, ()))
-        for name in wanted:
-            if name not in ids:
-                connection.execute(insert(schema.metrics).values(name=name))
-        return dict(fetch(connection, query, ()))
+            raise _no_run(self._database, connection, run_id)
+        return _records(rows, read_results(connection, [run_id]))[0]
 
 
-def is_dead(run: RunRecord, now: datetime) -> bool:
-    return liveness.is_dead(liveness.Process(run.host, run.pid, run.process), run.heartbeat_at, now)
+def touch(database: Database, connection: Connection, run_id: int, **changes: Any) -> None:
+    """Set the heartbeat and other columns of a run that is running; refuse any other.
+
+    A run given up after hours of silence (a suspended machine) goes on when its own process is heard again.
+    """
+    now = datetime.now(UTC)
+    if not changes and connection.execute(_HEARTBEAT, {"run_id": run_id, "now": now}).rowcount:
+        return
+    table, process = schema.runs, liveness.current()
+    given_up = (table.c.status == "interrupted") & (table.c.error == _VANISHED)
+    given_up &= (table.c.host == process.host) & (table.c.pid == process.pid) & (table.c.process == process.token)
+    values = {"status": "running", "finished_at": None, "error": None, "heartbeat_at": now, **changes}
+    changeable = (table.c.id == run_id) & ((table.c.status == "running") | given_up)
+    if connection.execute(update(table).where(changeable).values(values)).rowcount:
+        return
+    status = connection.scalar(select(schema.runs.c.status).where(schema.runs.c.id == run_id))
+    if status is None:
+        raise _no_run(database, connection, run_id)
+    raise StoreError(f"run {run_id} is {status}; a run that has ended cannot be changed")
+
+
+def _no_run(database: Database, connection: Connection, run_id: int) -> StoreError:
+    ids = connection.scalars(select(schema.runs.c.id).order_by(schema.runs.c.id)).all()
+    known = f"its runs are {ids[0]} to {ids[-1]}" if ids else "it has no runs yet"
+    return StoreError(f"{database.label} has no run {run_id}; {known}")
 
 
 def _sweep_ids(refs: Sequence[int | str]) -> Select[tuple[int]]:
     numbers = [int(ref) for ref in refs if isinstance(ref, int) or ref.isdecimal()]
     names_ = [ref for ref in refs if isinstance(ref, str)]
     return select(schema.sweeps.c.id).where(schema.sweeps.c.id.in_(numbers) | schema.sweeps.c.name.in_(names_))
-
-
-def insert_named(connection: Connection, table: Any, row: Mapping[str, Any], *, wanted: str | None = None) -> int:
-    """Insert a row under a two-word name that no other has, the wanted one if it is free, and return its id."""
-    attempt = 0
-    while True:
-        name = wanted if wanted and not attempt else names.propose(attempt)
-        try:
-            with connection.begin_nested():
-                return int(connection.scalars(insert(table).returning(table.c.id), {**row, "name": name}).one())
-        except IntegrityError:
-            if connection.scalar(select(table.c.id).where(table.c.name == name)) is None:
-                raise
-            attempt += 1
 
 
 def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, float]]) -> list[RunRecord]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -30,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0002"  # the newest revision in db/migrations/versions
+SCHEMA = "0003"  # the newest revision in db/migrations/versions
 VERSION_TABLE = "vr_schema"  # private, so that other users of the same database keep their own alembic_version
 
 metadata = MetaData(
@@ -98,6 +99,9 @@ runs = Table(
     Column("provenance", Text, nullable=False),
     Column("sweep_id", ForeignKey("sweeps.id", ondelete="SET NULL")),
     Column("trial_id", ForeignKey("trials.id", ondelete="SET NULL")),
+    Column("search_id", ForeignKey("searches.id", ondelete="SET NULL")),
+    Column("objective", String(255)),  # the result by which runs are chosen
+    Column("configuration", String(16), nullable=False, server_default=""),  # digest of all but the seed
     CheckConstraint("status IN ('running', 'completed', 'diverged', 'failed', 'interrupted')", name="status"),
     CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished"),
     Index(None, "task", "optimizer"),
@@ -105,6 +109,8 @@ runs = Table(
     Index(None, "created_at"),
     Index(None, "sweep_id"),
     Index(None, "trial_id"),
+    Index(None, "search_id"),
+    Index(None, "configuration"),
     Index(
         "ix_runs_running",
         "status",
@@ -120,6 +126,18 @@ metrics = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", String(255), nullable=False, unique=True),
+)
+
+# What a task says of its results; of an old task, what their names say.
+metric_facts = Table(
+    "metric_facts",
+    metadata,
+    Column("task", String(255), primary_key=True),
+    Column("metric", String(255), primary_key=True),  # name of a result or curve
+    Column("direction", String(3)),
+    Column("unit", String(64), nullable=False),
+    Column("percent", Boolean, nullable=False),
+    CheckConstraint("direction IN ('min', 'max')", name="direction"),
 )
 
 results = Table(
@@ -161,20 +179,35 @@ artifacts = Table(
     Index("uq_artifacts_name", "run_id", "name", text("coalesce(step, -1)"), unique=True),
 )
 
+# What several searches have in common, so that their results can be compared.
 sweeps = Table(
     "sweeps",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("uuid", String(32), nullable=False, unique=True),
     Column("name", String(64), nullable=False, unique=True),
-    Column("definition_key", String(64), nullable=False, unique=True),
-    Column("status", String(16), nullable=False),
+    Column("shared_key", String(64)),  # digest of what its searches share; NULL where that was never written down
     Column("task", String(255), nullable=False),
     Column("preset", String(255)),
     Column("dataset", Text),
     Column("dataset_fingerprint", String(255)),
+    Column("created_at", Utc, nullable=False),
+    Index(None, "shared_key"),
+    sqlite_autoincrement=True,
+)
+
+searches = Table(
+    "searches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", String(32), nullable=False, unique=True),
+    Column("sweep_id", ForeignKey("sweeps.id", ondelete="CASCADE"), nullable=False),
+    Column("optimizer", String(255), nullable=False),
+    Column("search_seed", BigInteger),
+    Column("definition_key", String(64), nullable=False, unique=True),
+    Column("status", String(16), nullable=False),
     Column("settings", Text, nullable=False),
-    Column("trials", Integer, nullable=False),  # of each optimizer
+    Column("trials", Integer, nullable=False),
     Column("created_at", Utc, nullable=False),
     Column("updated_at", Utc, nullable=False),
     Column("host", String(255), nullable=False),
@@ -182,6 +215,7 @@ sweeps = Table(
     Column("process", String(255), nullable=False),
     CheckConstraint("status IN ('running', 'completed', 'interrupted', 'stopped')", name="status"),
     CheckConstraint("trials > 0", name="trials"),
+    Index(None, "sweep_id"),
     sqlite_autoincrement=True,
 )
 
@@ -191,8 +225,7 @@ trials = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("uuid", String(32), nullable=False, unique=True),
-    Column("sweep_id", ForeignKey("sweeps.id", ondelete="CASCADE"), nullable=False),
-    Column("optimizer", String(255), nullable=False),
+    Column("search_id", ForeignKey("searches.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("params", Text, nullable=False),
     Column("state", String(16), nullable=False),
@@ -208,7 +241,7 @@ trials = Table(
     Column("pid", Integer),
     Column("process", String(255)),
     Column("error", Text),
-    UniqueConstraint("sweep_id", "optimizer", "number"),
+    UniqueConstraint("search_id", "number"),
     CheckConstraint(
         "state IN ('pending', 'running', 'completed', 'diverged', 'failed', 'pruned', 'interrupted')", name="state"
     ),
@@ -238,7 +271,9 @@ SELECT runs.id, runs.name, runs.status, runs.task, runs.preset, runs.dataset, ru
     {_result("steps")},
     {_result("wall_s")},
     runs.tag, runs.run_group, runs.spec_id, runs.created_at, runs.finished_at, runs.error,
-    runs.sweep_id, runs.trial_id
+    runs.sweep_id, runs.trial_id, runs.search_id, runs.objective, runs.configuration,
+    (SELECT results.value FROM results JOIN metrics ON metrics.id = results.metric_id
+    WHERE results.run_id = runs.id AND metrics.name = runs.objective) AS best_value
 FROM runs""",
     # One row a result. `value` is NULL for nan, inf and -inf; `shown` is text that says them all.
     "v_results": """
@@ -253,20 +288,24 @@ SELECT points.run_id, runs.name AS run, runs.task, runs.preset, runs.dataset, ru
 FROM points JOIN runs ON runs.id = points.run_id JOIN metrics ON metrics.id = points.metric_id""",
     # One row a task, preset, dataset and optimizer: its best run, how many runs ended, how many of them diverged.
     "v_best": """
-SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, id AS run_id, name AS run FROM (
+SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, id AS run_id, name AS run,
+    objective, best_value, configuration, search_id FROM (
     SELECT v_runs.*, count(*) OVER (PARTITION BY task, preset, dataset, optimizer) AS n,
         sum(CASE WHEN status = 'diverged' THEN 1 ELSE 0 END)
             OVER (PARTITION BY task, preset, dataset, optimizer) AS diverged,
         row_number() OVER (PARTITION BY task, preset, dataset, optimizer
-            ORDER BY best_val_loss IS NULL, best_val_loss, id) AS place
+            ORDER BY best_value IS NULL, best_value, id) AS place
     FROM v_runs WHERE status IN ('completed', 'diverged')
 ) AS ranked WHERE place = 1""",
     # One row a trial, with its latest run; `value` is the objective, `shown` says nan and inf, too.
     "v_trials": """
-SELECT trials.id, trials.sweep_id, sweeps.name AS sweep, sweeps.task, sweeps.preset, sweeps.dataset, trials.optimizer,
-    trials.number, trials.state, trials.value, coalesce(trials.kind, CAST(trials.value AS VARCHAR)) AS shown,
-    trials.params, trials.epochs, trials.attempt,
-    (SELECT max(runs.id) FROM runs WHERE runs.trial_id = trials.id) AS run_id,
-    trials.started_at, trials.finished_at, trials.error
-FROM trials JOIN sweeps ON sweeps.id = trials.sweep_id""",
+SELECT trials.id, searches.sweep_id, sweeps.name AS sweep, sweeps.task, sweeps.preset, sweeps.dataset,
+    searches.optimizer, trials.number, trials.state, trials.value,
+    coalesce(trials.kind, CAST(trials.value AS VARCHAR)) AS shown, trials.params, trials.epochs, trials.attempt, run_id,
+    trials.started_at, trials.finished_at, trials.error, trials.search_id, searches.search_seed, runs.objective,
+    runs.configuration, trials.value AS best_value
+FROM (
+    SELECT trials.*, (SELECT max(runs.id) FROM runs WHERE runs.trial_id = trials.id) AS run_id FROM trials
+) AS trials JOIN searches ON searches.id = trials.search_id JOIN sweeps ON sweeps.id = searches.sweep_id
+    LEFT JOIN runs ON runs.id = run_id""",
 }

@@ -1,9 +1,9 @@
 """The store: all that the rest of vr knows of databases.
 
     with Store.open("vr.db") as store:
-        run = store.begin_run(spec, spec_id=spec_id, provenance=provenance)
-        store.add_points(run.id, {"train_loss": ([1, 2, 3], [0.9, 0.7, 0.6])})
-        store.finish_run(run.id, "completed", results={"best_val_loss": 0.6})
+        run = store.runs.begin(spec, spec_id=spec_id, provenance=provenance)
+        store.curves.add(run.id, {"train_loss": ([1, 2, 3], [0.9, 0.7, 0.6])})
+        store.runs.finish(run.id, "completed", results={"best_val_loss": 0.6})
 
 A store may be shared by threads, but not carried across a fork: a child process opens its own.
 """
@@ -11,29 +11,67 @@ A store may be shared by threads, but not carried across a fork: a child process
 from __future__ import annotations
 
 import os
-from typing import Literal, Self
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from vrcli.db import schema, versions
+from vrcli.db import maintenance, schema, versions
+from vrcli.db.artifacts import Artifacts
+from vrcli.db.connection import Database
+from vrcli.db.curves import Curves
 from vrcli.db.errors import EmptyDatabase, StoreError
 from vrcli.db.location import Location
-from vrcli.db.maintenance import Maintenance
-from vrcli.db.merge import Merge
+from vrcli.db.merge import merge
+from vrcli.db.records import MergeReport
+from vrcli.db.runs import Runs
+from vrcli.db.searches import Searches
+from vrcli.db.sweeps import Sweeps
 from vrcli.db.versions import Upgrade
 
 __all__ = ["EmptyDatabase", "Store", "StoreError"]
 
 
-class Store(Merge, Maintenance):
+class Store:
     """An open database of runs.
 
-    Attributes:
+    Args:
+        database: of the newest schema.
         notices: what opening did that the user should know, such as an upgrade.
+
+    Attributes:
+        label: its path or URL, as messages name it.
+        location: where it is.
+        runs: begins, ends and finds runs.
+        sweeps: what searches have in common.
+        searches: the searches of sweeps, and their trials.
+        curves: the runs' values by step.
+        artifacts: files kept with the runs.
     """
 
-    notices: tuple[str, ...] = ()
+    def __init__(self, database: Database, notices: Sequence[str] = ()) -> None:
+        self._database = database
+        self.notices = tuple(notices)
+        self.label, self.location = database.label, database.location
+        self.runs = Runs(database)
+        self.sweeps = Sweeps(database)
+        self.searches = Searches(database, self.runs)
+        self.curves = Curves(database)
+        self.artifacts = Artifacts(database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the database back."""
+        self._database.close()
 
     @classmethod
     def open(
@@ -53,10 +91,10 @@ class Store(Merge, Maintenance):
         engine = location.engine(read_only=mode == "read")
         try:
             notices = _prepare(location, engine, mode)
-            store = cls(location, engine, read_only=mode == "read")
-            store.notices = notices
+            store = cls(Database(location, engine, read_only=mode == "read"), notices)
             if mode != "read":
-                store.mark_interrupted()
+                store.searches.mark_interrupted()
+                store.runs.mark_interrupted()
             return store
         except DBAPIError as error:
             engine.dispose()
@@ -78,6 +116,58 @@ class Store(Merge, Maintenance):
             return versions.upgrade(location)
         except DBAPIError as error:
             raise StoreError(f"{location} cannot be opened: {location.reason(error.orig or error)}") from error
+
+    @classmethod
+    @contextmanager
+    def reading(cls, where: str | os.PathLike[str] | Location) -> Iterator[Self]:
+        """Open for reading. An SQLite file of an older schema is read from a copy that is upgraded; it stays."""
+        location = Location.of(where)
+        if location.path is None or not cls.is_older(location):
+            with cls.open(location, mode="read") as store:
+                yield store
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / location.path.name
+            versions.copy_sqlite(location.path, copy)
+            cls.upgrade(copy)
+            with cls.open(copy, mode="read") as store:
+                yield store
+
+    @staticmethod
+    def is_older(where: str | os.PathLike[str] | Location) -> bool:
+        """Whether a database has an earlier schema of vr's."""
+        location = Location.of(where)
+        location.check_file("read")
+        engine = location.engine(read_only=True)
+        try:
+            with engine.connect() as connection:
+                found = versions.revision(connection, str(location))
+            return found is not None and int(found) < int(schema.SCHEMA)
+        finally:
+            engine.dispose()
+
+    def merge(
+        self,
+        other: Store,
+        *,
+        ids: Iterable[int] | int | None = None,
+        dry_run: bool = False,
+        advance: Callable[[], object] = lambda: None,
+    ) -> MergeReport:
+        """Copy what another database has and this one has not, see `vrcli.db.merge.merge`."""
+        return merge(self._database, other._database, ids=ids, dry_run=dry_run, advance=advance)
+
+    def check(self) -> list[str]:
+        """What is wrong with the database, one line each; nothing where all is well."""
+        return maintenance.check(self._database)
+
+    def backup(self, target: str | os.PathLike[str]) -> Path:
+        """Copy the database to a new file while others may be writing, see `vrcli.db.maintenance.backup`."""
+        return maintenance.backup(self._database, target)
+
+    def info(self) -> dict[str, Any]:
+        """Figures of the database: schema, size, and how many rows it has of each kind."""
+        return maintenance.info(self._database)
 
 
 def _prepare(location: Location, engine: Engine, mode: str) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ Batch: TypeAlias = tuple[Tensor, ...]
 class TaskError(Exception):
     """The user asked for something the task cannot do (no such data set, no image column): one line, shown as it is."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -27,6 +27,8 @@ _BUILT_IN = {
 class UnknownTask(Exception):
     """No task of that name, or the task cannot be imported. One line, with the nearest name."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True)
 class Listing:

@@ -105,7 +105,7 @@ def stored(tmp_path: Path) -> Callable[..., int]:
         validation = [loss * (2 - e / epochs) for e in range(1, epochs)] + [end]
         at = list(range(per_epoch, per_epoch * epochs + 1, per_epoch))
         with Store.open(tmp_path / "vr.db") as store:
-            run = store.begin_run(spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag)
+            run = store.runs.begin(spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag)
             curves = {
                 "train_loss": (steps, [loss * (3 - s / len(steps)) for s in steps]),
                 "lr_effective": (steps, [own["lr"] / s for s in steps]),
@@ -113,13 +113,13 @@ def stored(tmp_path: Path) -> Callable[..., int]:
                 "epoch": (at, [float(e) for e in range(1, epochs + 1)]),
                 "wall_s": (at, [0.5 * e for e in range(1, epochs + 1)]),
             }  # fmt: skip
-            store.add_points(run.id, curves)
+            store.curves.add(run.id, curves)
             found = {
                 "best_val_loss": loss, "test_loss": loss * 1.1, "val_accuracy": 1 - loss, "final_val_loss": end,
                 "wall_s": 2.0, "step_ms": 1.5, "peak_memory_bytes": 3e8,
                 "steps": float(len(steps)), "epochs": float(epochs), **(results or {}),
             }  # fmt: skip
-            store.finish_run(run.id, status, results=found)
+            store.runs.finish(run.id, status, results=found)
         return run.id
 
     return add

@@ -67,44 +67,48 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
 NOT_YET: frozenset[tuple[str, str]] = frozenset(
     {
         ("vrcli.engine.provenance", "vrcli"),
-        ("vrcli.engine.provenance", "vrcli.secret"),
+        ("vrcli.execute.trial", "vrcli.identity"),
         ("vrcli.execute.trial", "vrcli.search.axes"),
         ("vrcli.execute.trial", "vrcli.search.definition"),
         ("vrcli.optim.check", "vrcli.bench.optim"),
         ("vrcli.optim.check", "vrcli.bench.timing"),
-        ("vrcli.report.wording", "vrcli.secret"),
-        ("vrcli.results.diff", "vrcli.report.wording"),
-        ("vrcli.results.export.json", "vrcli.report.wording"),
-        ("vrcli.results.export.sqlite", "vrcli.report.wording"),
+        ("vrcli.optim.registry", "vrcli.tasks.importing"),
+        ("vrcli.output", "vrcli.db.location"),
         ("vrcli.results.filter", "vrcli.optim.registry"),
         ("vrcli.results.filter", "vrcli.tasks.registry"),
         ("vrcli.results.settings_shown", "vrcli.report.wording"),
         ("vrcli.results.summary", "vrcli.report.tables.notes"),
         ("vrcli.results.summary", "vrcli.report.tables.render"),
+        ("vrcli.search.definition", "vrcli.identity"),
         ("vrcli.search.definition", "vrcli.optim.registry"),
         ("vrcli.search.definition", "vrcli.optim.rows"),
         ("vrcli.search.definition", "vrcli.spec"),
         ("vrcli.search.definition", "vrcli.tasks.base"),
         ("vrcli.search.record", "vrcli.execute.trial"),
+        ("vrcli.search.record", "vrcli.identity"),
+        ("vrcli.search.record", "vrcli.spec"),
         ("vrcli.search.record", "vrcli.study.tune"),
         ("vrcli.search.record", "vrcli.tasks.registry"),
         ("vrcli.search.summary", "vrcli.study.tune"),
+        ("vrcli.spec", "vrcli.identity"),
+        ("vrcli.study.paired", "vrcli.db.location"),
         ("vrcli.study.paired", "vrcli.db.records"),
         ("vrcli.study.paired", "vrcli.db.store"),
         ("vrcli.study.paired", "vrcli.engine.allocator"),
         ("vrcli.study.paired", "vrcli.engine.prepare"),
-        ("vrcli.study.paired", "vrcli.engine.provenance"),
         ("vrcli.study.paired", "vrcli.tasks.base"),
         ("vrcli.study.paired", "vrcli.tasks.registry"),
     }
 )
-CIRCLES_YET: tuple[str, ...] = (
-    "vrcli.cli.report",
-    "vrcli.cli.report_page",
-    "vrcli.cli.runs",
-    "vrcli.cli.runs_diff",
-    "vrcli.cli.runs_export",
-    "vrcli.cli.runs_manage",
+CIRCLES_YET: tuple[str, ...] = tuple(
+    [
+        "vrcli.cli.report",
+        "vrcli.cli.report_page",
+        "vrcli.cli.runs",
+        "vrcli.cli.runs_diff",
+        "vrcli.cli.runs_export",
+        "vrcli.cli.runs_manage",
+    ]
 )
 #: Slow to import: never at module level where `vr --help` would pay for it.
 HEAVY = (

@@ -35,19 +35,19 @@ def _spec(optimizer: str, seed: int, **settings: Any) -> dict[str, Any]:
 def path(tmp_path: Path) -> Path:
     """Two completed runs, one that diverged, one that failed at once, and a sweep with two trials."""
     with Store.open(tmp_path / "vr.db") as store:
-        sweep = store.create_sweep({"task": "cnn", "optimizer": "vradam"}, key="k", trials=2)
+        sweep = store.searches.create({"task": "cnn", "optimizer": "vradam"}, key="k", trials=2)
         for optimizer, seed, loss in (("vradam", 0, 0.5), ("vradam", 1, 0.25), ("adamw", 0, math.nan)):
             settings = {"betas": [0.9, 0.999]} if optimizer == "vradam" else {"amsgrad": True}
-            run = store.begin_run(_spec(optimizer, seed, **settings), spec_id=f"{optimizer}{seed}", provenance={})
-            store.add_points(run.id, {"train_loss": ([1, 2, 3], [1.0, loss, math.inf]), "val_loss": ([3], [loss])})
+            run = store.runs.begin(_spec(optimizer, seed, **settings), spec_id=f"{optimizer}{seed}", provenance={})
+            store.curves.add(run.id, {"train_loss": ([1, 2, 3], [1.0, loss, math.inf]), "val_loss": ([3], [loss])})
             status = "diverged" if math.isnan(loss) else "completed"
-            store.finish_run(run.id, status, results={"best_val_loss": loss, "epochs": 2})
-        failed = store.begin_run(_spec("sgd", 7), spec_id="x", provenance={}, tag="t")
-        store.finish_run(failed.id, "failed", error="out of memory")
-        trial = store.add_trial(sweep.id, "vradam", {"lr": 0.1, "number": 5})
-        store.start_trial(trial.id)
-        store.finish_trial(trial.id, "completed", value=0.25, epochs=3)
-        store.add_trial(sweep.id, "vradam", {"lr": 0.2, "number": 6})
+            store.runs.finish(run.id, status, results={"best_val_loss": loss, "epochs": 2})
+        failed = store.runs.begin(_spec("sgd", 7), spec_id="x", provenance={}, tag="t")
+        store.runs.finish(failed.id, "failed", error="out of memory")
+        trial = store.searches.add_trial(sweep.id, {"lr": 0.1, "number": 5})
+        store.searches.start_trial(trial.id)
+        store.searches.finish_trial(trial.id, "completed", value=0.25, epochs=3)
+        store.searches.add_trial(sweep.id, {"lr": 0.2, "number": 6})
     return tmp_path / "vr.db"
 
 

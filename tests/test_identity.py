@@ -218,8 +218,8 @@ def test_a_sweep_does_not_go_on_in_other_code(shell, tmp_path):
     )
     assert shell(*words, "--trials", 1).returncode == 0
     with Store.open(tmp_path / "vr.db") as store:
-        store.resume_sweep(1, trials=2)
-        store.set_sweep_status(1, "interrupted")
+        store.searches.resume(1, trials=2)
+        store.searches.set_status(1, "interrupted")
     write(tmp_path, helper="def scale():\n    return 0.5\n")
     refused = shell("sweeps", "resume", 1)
     assert refused.returncode == 2
@@ -229,4 +229,4 @@ def test_a_sweep_does_not_go_on_in_other_code(shell, tmp_path):
     assert another.returncode == 0, another.stderr
     assert "note: sweep 1 (heavyball:HeavyBall, 1/2 trials) is of other code (optimizer code source " in another.stderr
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        assert [len(store.trials(sweep.id)) for sweep in store.sweeps()] == [1, 1]
+        assert [len(store.searches.trials(sweep.id)) for sweep in store.searches.select()] == [1, 1]

@@ -30,13 +30,13 @@ def database(tmp_path: Path) -> Iterator[Path]:
         for optimizer, losses in LOSSES.items():
             for seed, loss in enumerate(losses):
                 spec = {"task": "cnn", "preset": "quick", "dataset": "digits", "optimizer": optimizer, "seed": seed}
-                run = store.begin_run(spec, spec_id=f"{optimizer}{seed}", provenance={}, group="compare-1")
-                store.add_points(
+                run = store.runs.begin(spec, spec_id=f"{optimizer}{seed}", provenance={}, group="compare-1")
+                store.curves.add(
                     run.id, {"val_loss": ([9, 18, 27], [1.0, 0.3 if math.isnan(loss) else loss + 0.02, loss])}
                 )
                 lost = math.isnan(loss)
                 results = {"best_val_loss": 0.3} if lost else {"best_val_loss": loss, "test_loss": 2 * loss}
-                store.finish_run(run.id, "diverged" if lost else "completed", results=results)
+                store.runs.finish(run.id, "diverged" if lost else "completed", results=results)
     return path
 
 

@@ -17,8 +17,8 @@ def test_generated_runs_are_configurations_by_seeds(tmp_path: Path) -> None:
     count = 2 * len(OPTIMIZERS) * LEARNING_RATES
     with Store.open(tmp_path / "vr.db") as store:
         assert fill(store, count, 3) > 0
-        groups = group_runs(store.runs())
-        assert len(store.curves([1], "train_loss")[1, "train_loss"]) == 3
+        groups = group_runs(store.runs.select())
+        assert len(store.curves.read([1], "train_loss")[1, "train_loss"]) == 3
     assert len(groups) == count / 2
     assert all([run.seed for run in group.runs] == [0, 1] for group in groups)
 
@@ -26,7 +26,7 @@ def test_generated_runs_are_configurations_by_seeds(tmp_path: Path) -> None:
 def test_every_measurement_is_taken(tmp_path: Path) -> None:
     found = {one.what: one for one in bench_store(tmp_path, runs=8, points=20, rounds=2)}
     with Store.open(tmp_path / "bench.db", mode="read") as store:
-        assert len(store.runs()) == 8 + ENVELOPE[0]
+        assert len(store.runs.select()) == 8 + ENVELOPE[0]
     for what in ("vr runs list", "vr report", f"envelope of {ENVELOPE[0]} runs x {ENVELOPE[1]:,} points"):
         assert 0 < found[what].value <= found[what].worst
         assert (found[what].unit, found[what].n) == ("s", 2)

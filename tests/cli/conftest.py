@@ -29,28 +29,26 @@ def searched(tmp_path: Path) -> pd.DataFrame:
         for optimizer, worse in (("adamw", 1.0), ("sgd", 2.0)):
             about = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "ab"}
             more = {"optimizer": optimizer, "epochs": 3, "seeds": [0], "search": "gp"}
-            sweep = store.create_sweep({**about, **more}, key=optimizer, trials=6)
+            sweep = store.searches.create({**about, **more}, key=optimizer, trials=6)
             for number in range(6):
                 lr = 10.0 ** (number - 5)
-                trial = store.add_trial(sweep.id, optimizer, {"lr": lr, "nesterov": number % 2 == 0})
-                store.start_trial(trial.id)
+                trial = store.searches.add_trial(sweep.id, {"lr": lr, "nesterov": number % 2 == 0})
+                store.searches.start_trial(trial.id)
                 if number == 0:
-                    store.finish_trial(trial.id, "failed", error="no memory")
+                    store.searches.finish_trial(trial.id, "failed", error="no memory")
                     continue
                 lost = number == 5
                 value = math.nan if lost else worse * (0.1 + (number - 3) ** 2)
                 spec = {**about, "optimizer": optimizer, "seed": 0, "task_settings": {}, "training": {"epochs": 3},
                         "optimizer_settings": {"lr": lr, "nesterov": number % 2 == 0}, "device": "cpu"}  # fmt: skip
-                run = store.begin_run(
-                    spec, spec_id=f"{optimizer}{number}", provenance={}, sweep_id=sweep.id, trial_id=trial.id
-                )
+                run = store.runs.begin(spec, spec_id=f"{optimizer}{number}", provenance={}, trial_id=trial.id)
                 y = [math.nan] * 3 if lost else [3 * value, 2 * value, value]
                 points = {"val_loss": ([2, 4, 6], y), "epoch": ([2, 4, 6], [1.0, 2.0, 3.0])}
-                store.add_points(run.id, points)
-                store.finish_run(run.id, "diverged" if lost else "completed", results={"best_val_loss": value})
-                store.finish_trial(trial.id, "diverged" if lost else "completed", value=value)
+                store.curves.add(run.id, points)
+                store.runs.finish(run.id, "diverged" if lost else "completed", results={"best_val_loss": value})
+                store.searches.finish_trial(trial.id, "diverged" if lost else "completed", value=value)
                 rows.append({"optimizer": optimizer, "lr": lr, "value": value, "run": run.id})
-            store.set_sweep_status(sweep.id, "completed")
+            store.searches.set_status(sweep.id, "completed")
     return pd.DataFrame(rows)
 
 
@@ -60,7 +58,7 @@ def stored_curves(tmp_path: Path) -> Callable[[str], dict[int, pd.Series]]:
 
     def read(metric: str) -> dict[int, pd.Series]:
         with Store.open(tmp_path / "vr.db", mode="read") as store:
-            found = store.curves([run.id for run in store.runs()], metric)
+            found = store.curves.read([run.id for run in store.runs.select()], metric)
         return {run: pd.Series(list(curve.values), index=list(curve.steps)) for (run, _), curve in found.items()}
 
     return read

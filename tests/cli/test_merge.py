@@ -21,7 +21,7 @@ def other(stored, tmp_path: Path) -> Path:
     stored("adamw", loss=0.2)
     stored("vradam", loss=0.1)
     with Store.open(tmp_path / "vr.db") as store:
-        store.begin_run({"task": "cnn", "optimizer": "sgd", "seed": 0}, spec_id="r", provenance={})
+        store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": 0}, spec_id="r", provenance={})
     (tmp_path / "vr.db").rename(tmp_path / "other.db")
     return tmp_path / "other.db"
 

@@ -52,7 +52,7 @@ def test_a_run_that_lacks_settings_is_not_trained(vr, old, words):
     expected = "cannot be trained by this version: task_settings, training, optimizer_settings, threads not recorded"
     assert done.err == f"vr: run {words[1]} {expected}\n"
     with Store.open(old, mode="read") as store:
-        assert len(store.runs()) == 5
+        assert len(store.runs.select()) == 5
 
 
 def test_event_files_of_it(vr, old, tmp_path):
@@ -60,3 +60,21 @@ def test_event_files_of_it(vr, old, tmp_path):
     done = vr("runs", "export", "--to", "tensorboard", "-o", "events")
     assert done.code == 0, done.err
     assert len(json.loads((tmp_path / "events" / ".vr-export.json").read_text())["files"]) >= 5
+
+
+@pytest.mark.parametrize("words", ["report", "trials"])
+def test_a_report_of_it_has_the_numbers_that_it_had(vr, tmp_path, words):
+    """Written by an earlier version from real runs and two searches, of whose best settings fresh seeds were run."""
+    assets = OLD.parent
+    shutil.copy(assets / "schema_0002.db", tmp_path / "vr.db")
+    Store.upgrade(tmp_path / "vr.db")
+    done = vr("report", "--format", "json", *(["--trials"] if words == "trials" else []))
+    rows = json.loads(done.out)["rows"]
+    expected = json.loads((assets / "schema_0002_report.json").read_text())[words]
+    assert len(rows) == len(expected)
+    for row, before in zip(rows, expected, strict=True):
+        found = {key: row[key] for key in before if key != "metrics"}
+        found["metrics"] = {
+            name: {key: row["metrics"][name][key] for key in values} for name, values in before["metrics"].items()
+        }
+        assert found == before

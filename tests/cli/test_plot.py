@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vrcli.db.curves import Curves
 from vrcli.db.store import Store
 
 
@@ -107,10 +108,10 @@ def test_data_sets_that_differ_only_in_content_are_told_apart(
 ) -> None:
     first = stored("adamw")
     with Store.open(tmp_path / "vr.db") as store:
-        spec = {**store.run(first).spec, "dataset_fingerprint": "other-content"}
-        run = store.begin_run(spec, spec_id="x", provenance={})
-        store.add_points(run.id, {"val_loss": ([1, 2], [1.0, 0.5])})
-        store.finish_run(run.id, "completed", results={"best_val_loss": 0.5})
+        spec = {**store.runs.get(first).spec, "dataset_fingerprint": "other-content"}
+        run = store.runs.begin(spec, spec_id="x", provenance={})
+        store.curves.add(run.id, {"val_loss": ([1, 2], [1.0, 0.5])})
+        store.runs.finish(run.id, "completed", results={"best_val_loss": 0.5})
     vr("plot", "envelope", "--data", "a.csv")
     assert set(read(tmp_path / "a.csv").section) == {
         "cnn · digits · quick · print-of",
@@ -132,7 +133,7 @@ def test_curves_are_the_stored_points(
     assert set(rows.run) == {seeds[0], seeds[3]}
     assert set(rows.panel) == {"training loss", "validation loss"}
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        name = store.run(seeds[1]).name
+        name = store.runs.get(seeds[1]).name
     assert name in vr("plot", "curves", name).out
     assert name in vr("plot", "curves", "--run", name).out
     assert vr("plot", "curves", seeds[0], "--opt", "sgd").code == 2
@@ -143,9 +144,9 @@ def test_long_curves_are_averaged_unless_every_step_is_asked_for(vr: Any, tmp_pa
     with Store.open(tmp_path / "vr.db") as store:
         spec = {"task": "cnn", "preset": "quick", "dataset": "d", "dataset_fingerprint": "f", "optimizer": "sgd",
                 "seed": 0, "optimizer_settings": {"lr": 0.1}}  # fmt: skip
-        run = store.begin_run(spec, spec_id="a", provenance={})
-        store.add_points(run.id, {"train_loss": (range(1, 1001), y.tolist())})
-        store.finish_run(run.id, "completed", results={"best_val_loss": 1.0})
+        run = store.runs.begin(spec, spec_id="a", provenance={})
+        store.curves.add(run.id, {"train_loss": (range(1, 1001), y.tolist())})
+        store.runs.finish(run.id, "completed", results={"best_val_loss": 1.0})
     vr("plot", "envelope", "--data", "a.csv")
     rows = read(tmp_path / "a.csv")
     assert len(rows) == 100
@@ -177,17 +178,17 @@ def test_the_best_settings_are_those_of_the_report(vr: Any, stored: Callable[...
         stored("adamw", seed=seed, loss=0.3, lr=0.02)
     plain = stored("adamw", seed=2, loss=0.9)
     with Store.open(tmp_path / "vr.db") as store:
-        spec = dict(store.run(plain).spec)
+        spec = dict(store.runs.get(plain).spec)
         about = {key: spec[key] for key in ("task", "preset", "dataset", "dataset_fingerprint", "optimizer")}
-        sweep = store.create_sweep({**about, "epochs": 4, "seeds": [0], "search": "gp"}, key="a", trials=3)
+        sweep = store.searches.create({**about, "epochs": 4, "seeds": [0], "search": "gp"}, key="a", trials=3)
         for number in range(3):
-            trial = store.add_trial(sweep.id, "adamw", {"lr": 0.01})
-            store.start_trial(trial.id)
-            store.finish_trial(trial.id, "pruned" if number else "completed", value=0.1)
+            trial = store.searches.add_trial(sweep.id, {"lr": 0.01})
+            store.searches.start_trial(trial.id)
+            store.searches.finish_trial(trial.id, "pruned" if number else "completed", value=0.1)
         # The same settings as the plain run, but three trials were spent on finding them.
-        run = store.begin_run({**spec, "seed": 3}, spec_id="b", provenance={}, sweep_id=sweep.id)
-        store.add_points(run.id, {"val_loss": ([5, 10], [0.2, 0.1])})
-        store.finish_run(run.id, "completed", results={"best_val_loss": 0.1})
+        run = store.runs.begin({**spec, "seed": 3}, spec_id="b", provenance={}, search_id=sweep.id)
+        store.curves.add(run.id, {"val_loss": ([5, 10], [0.2, 0.1])})
+        store.runs.finish(run.id, "completed", results={"best_val_loss": 0.1})
     (row,) = json.loads(vr("report", "--best", "--format", "json").out)["rows"]
     assert (row["n"], row["seeds"]) == (1, [3])
     done = vr("plot", "envelope", "--metric", "val_loss", "--data", "a.csv")
@@ -209,9 +210,9 @@ def test_runs_without_such_curves_are_said(vr: Any, stored: Callable[..., int], 
     with Store.open(tmp_path / "vr.db") as store:
         spec = {"task": "cnn", "preset": "quick", "dataset": "d", "dataset_fingerprint": "f", "optimizer": "sgd",
                 "seed": 0, "optimizer_settings": {"lr": 9.0}}  # fmt: skip
-        run = store.begin_run(spec, spec_id="a", provenance={})
-        store.add_points(run.id, {"train_loss": ([1, 2], [1.0, math.nan])})
-        store.finish_run(run.id, "diverged", results={})
+        run = store.runs.begin(spec, spec_id="a", provenance={})
+        store.curves.add(run.id, {"train_loss": ([1, 2], [1.0, math.nan])})
+        store.runs.finish(run.id, "diverged", results={})
     done = vr("plot", "target", "-o", "a.png")
     assert (done.code, done.out) == (0, "")
     assert done.err == "note: these runs have no such curves\n"
@@ -247,12 +248,12 @@ def test_every_run_that_ended_as_diverged_counts_as_lost(vr: Any, tmp_path: Path
         for seed, (name, losses) in enumerate(ends.items()):
             spec = {"task": "cnn", "preset": "quick", "dataset": "d", "dataset_fingerprint": "f", "optimizer": "sgd",
                     "seed": seed, "optimizer_settings": {"lr": 9.0}}  # fmt: skip
-            run = store.begin_run(spec, spec_id=name, provenance={})
+            run = store.runs.begin(spec, spec_id=name, provenance={})
             points = {"train_loss": (list(range(1, len(losses) + 1)), losses)}
             if name != "early":
                 points["val_loss"] = ([2], [3.0])
-            store.add_points(run.id, points)
-            store.finish_run(run.id, "diverged", results={})
+            store.curves.add(run.id, points)
+            store.runs.finish(run.id, "diverged", results={})
     for words in (["envelope"], ["curves"], ["telemetry", "--metric", "train_loss"]):
         assert vr("plot", *words, "-o", "a.svg").code == 0
         assert "sgd (n = 3, 3 lost)" in (tmp_path / "a.svg").read_text(), words
@@ -267,10 +268,10 @@ def test_an_optimizer_of_which_nothing_was_measured_stands_in_the_legend(
     vr: Any, seeds: list[int], tmp_path: Path
 ) -> None:
     with Store.open(tmp_path / "vr.db") as store:
-        spec = {**store.run(str(seeds[0])).spec, "optimizer": "muon"}
-        run = store.begin_run(spec, spec_id="x", provenance={})
-        store.add_points(run.id, {"train_loss": ([1], [float("inf")])})
-        store.finish_run(run.id, "diverged", results={})
+        spec = {**store.runs.get(str(seeds[0])).spec, "optimizer": "muon"}
+        run = store.runs.begin(spec, spec_id="x", provenance={})
+        store.curves.add(run.id, {"train_loss": ([1], [float("inf")])})
+        store.runs.finish(run.id, "diverged", results={})
     done = vr("plot", "envelope", "--metric", "val_loss", "-o", "a.svg")
     assert "1 run of muon diverged before the first point of validation loss" in done.err
     assert "muon (n = 1, 1 lost)" in (tmp_path / "a.svg").read_text()
@@ -278,7 +279,7 @@ def test_an_optimizer_of_which_nothing_was_measured_stands_in_the_legend(
 
 def test_names_of_curves_are_read_once_for_all_runs(vr: Any, seeds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    read = Store.metrics
-    monkeypatch.setattr(Store, "metrics", lambda self, ids: asked.append(ids) or read(self, ids))
+    read = Curves.metrics
+    monkeypatch.setattr(Curves, "metrics", lambda self, ids: asked.append(ids) or read(self, ids))
     assert vr("plot", "curves").code == 0
     assert [sorted(ids) for ids in asked] == [sorted(seeds)]

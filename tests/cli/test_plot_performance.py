@@ -119,9 +119,9 @@ def test_a_target_needs_a_finite_value_to_be_reached(vr: Any, tmp_path: Path) ->
     with Store.open(tmp_path / "vr.db") as store:
         spec = {"task": "cnn", "preset": "quick", "dataset": "d", "dataset_fingerprint": "f", "optimizer": "sgd",
                 "seed": 0, "optimizer_settings": {"lr": 9.0}}  # fmt: skip
-        run = store.begin_run(spec, spec_id="a", provenance={})
-        store.add_points(run.id, {"val_loss": ([1], [float("nan")])})
-        store.finish_run(run.id, "diverged", results={})
+        run = store.runs.begin(spec, spec_id="a", provenance={})
+        store.curves.add(run.id, {"val_loss": ([1], [float("nan")])})
+        store.runs.finish(run.id, "diverged", results={})
     done = vr("plot", "target")
     assert (done.code, done.out) == (0, "")
     assert done.err == "note: no run has a finite validation loss, so there is no target to reach\n"
@@ -148,10 +148,10 @@ def test_a_run_that_diverged_before_its_first_validation_never_reached_the_targe
 def lost_at_once(path: Path, optimizer: str, seed: int) -> None:
     """A run as `stored` writes it that diverged in its first steps, before any validation."""
     with Store.open(path / "vr.db") as store:
-        spec = {**next(iter(store.runs())).spec, "optimizer": optimizer, "seed": seed}
-        run = store.begin_run(spec, spec_id=f"{optimizer}{seed}", provenance={})
-        store.add_points(run.id, {"train_loss": ([1, 2], [5.0, float("nan")])})
-        store.finish_run(run.id, "diverged", results={})
+        spec = {**next(iter(store.runs.select())).spec, "optimizer": optimizer, "seed": seed}
+        run = store.runs.begin(spec, spec_id=f"{optimizer}{seed}", provenance={})
+        store.curves.add(run.id, {"train_loss": ([1, 2], [5.0, float("nan")])})
+        store.runs.finish(run.id, "diverged", results={})
 
 
 def test_shares_have_an_axis_from_nothing_to_all(vr: Any, seeds: list[int]) -> None:

@@ -82,15 +82,15 @@ def new_sweep(path: Path, optimizer: str = "adamw", *, task: str = "cnn", preset
     with Store.open(path / "vr.db") as store:
         about = {"task": task, "preset": preset, "dataset": "digits", "dataset_fingerprint": "ab"}
         more = {"optimizer": optimizer, "epochs": 3, "seeds": [0], "search": "gp"}
-        sweep = store.create_sweep({**about, **more}, key=f"{optimizer} {task} {preset}", trials=2)
+        sweep = store.searches.create({**about, **more}, key=f"{optimizer} {task} {preset}", trials=2)
         for state, value in (("pruned", None), ("completed", 0.5)):
-            trial = store.add_trial(sweep.id, optimizer, {"lr": 0.1})
-            store.start_trial(trial.id)
+            trial = store.searches.add_trial(sweep.id, {"lr": 0.1})
+            store.searches.start_trial(trial.id)
             spec = {**about, "optimizer": optimizer, "seed": 0, "training": {"epochs": 3},
                     "optimizer_settings": {"lr": 0.1}}  # fmt: skip
-            run = store.begin_run(spec, spec_id=state, provenance={}, sweep_id=sweep.id, trial_id=trial.id)
-            store.finish_run(run.id, "completed", results={"best_val_loss": value} if value else {})
-            store.finish_trial(trial.id, state, value=value)
+            run = store.runs.begin(spec, spec_id=state, provenance={}, trial_id=trial.id)
+            store.runs.finish(run.id, "completed", results={"best_val_loss": value} if value else {})
+            store.searches.finish_trial(trial.id, state, value=value)
         return sweep.id
 
 
@@ -140,8 +140,8 @@ def test_too_many_sweeps_are_refused(vr: Any, tmp_path: Path) -> None:
 def test_a_search_of_which_no_trial_has_ended_is_said(vr: Any, tmp_path: Path) -> None:
     with Store.open(tmp_path / "vr.db") as store:
         about = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "ab"}
-        sweep = store.create_sweep({**about, "optimizer": "sgd", "epochs": 3, "seeds": [0]}, key="a", trials=2)
-        store.add_trial(sweep.id, "sgd", {"lr": 0.1})
+        sweep = store.searches.create({**about, "optimizer": "sgd", "epochs": 3, "seeds": [0]}, key="a", trials=2)
+        store.searches.add_trial(sweep.id, {"lr": 0.1})
     done = vr("plot", "sweep", "-o", "a.png")
     assert (done.code, done.out) == (0, "")
     assert done.err.endswith("no trial has ended yet\n")

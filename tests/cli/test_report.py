@@ -258,22 +258,24 @@ def test_the_budget_does_not_follow_a_sweep_that_goes_on(vr, stored) -> None:
     confirming = stored("adamw", seed=5, loss=0.12)
     path = Path("vr.db")
     with sqlite3.connect(path) as db:
-        columns = [row[1] for row in db.execute("PRAGMA table_info(sweeps)")]
-        sweep = dict.fromkeys(columns, "x") | {
-            "id": 1, "status": "completed", "task": "cnn", "settings": "{}", "trials": 5, "pid": 1,
-            "created_at": "2026-01-01 00:00:00", "updated_at": "2026-01-01 00:00:00",
-        }  # fmt: skip
-        db.execute(f"INSERT INTO sweeps VALUES ({','.join('?' * len(columns))})", list(sweep.values()))
+        for table in ("sweeps", "searches"):
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            known = {
+                "id": 1, "status": "completed", "task": "cnn", "settings": "{}", "trials": 5, "pid": 1, "sweep_id": 1,
+                "created_at": "2026-01-01 00:00:00", "updated_at": "2026-01-01 00:00:00", "search_seed": 0,
+            }  # fmt: skip
+            row = [known.get(column, "x") for column in columns]
+            db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(columns))})", row)
         (begun,) = db.execute("SELECT created_at FROM runs WHERE id = ?", (confirming,)).fetchone()
         for number in range(5):
             ended = "2026-01-01 00:00:00" if number < 3 else "2999-01-01 00:00:00"
             db.execute(
-                "INSERT INTO trials (id, uuid, sweep_id, optimizer, number, params, state, value, attempt, created_at, "
-                "finished_at) VALUES (?, ?, 1, 'adamw', ?, '{}', 'completed', 0.1, 1, ?, ?)",
+                "INSERT INTO trials (id, uuid, search_id, number, params, state, value, attempt, created_at, "
+                "finished_at) VALUES (?, ?, 1, ?, '{}', 'completed', 0.1, 1, ?, ?)",
                 (number + 1, str(number), number, begun, ended),
             )
-        db.execute("UPDATE runs SET sweep_id = 1, trial_id = 1 WHERE id = ?", (first,))
-        db.execute("UPDATE runs SET sweep_id = 1 WHERE id = ?", (confirming,))
+        db.execute("UPDATE runs SET sweep_id = 1, search_id = 1, trial_id = 1 WHERE id = ?", (first,))
+        db.execute("UPDATE runs SET sweep_id = 1, search_id = 1 WHERE id = ?", (confirming,))
     (row,) = json.loads(vr("report", "--format", "json").out)["rows"]
     assert (row["trials"], row["searched"], row["runs"]) == (3, False, [confirming])
     both = json.loads(vr("report", "--trials", "--format", "json").out)["rows"]

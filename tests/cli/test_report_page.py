@@ -19,7 +19,7 @@ from vrcli.output import Target
 def written(path: Path, **options: Any) -> str:
     """The page of every run in vr.db beside it."""
     with Store.open(path / "vr.db", mode="read") as store:
-        write_page(store, store.runs(), Target(path / "report.html"), **options)
+        write_page(store, store.runs.select(), Target(path / "report.html"), **options)
     return (path / "report.html").read_text(encoding="utf-8")
 
 
@@ -71,16 +71,16 @@ def test_asked_results_are_the_columns(stored: Callable[..., int], tmp_path: Pat
 def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path):
     with Store.open(tmp_path / "vr.db") as store:
         definition = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "f"}
-        sweep = store.create_sweep(definition, key="k", trials=3)
+        sweep = store.searches.create(definition, key="k", trials=3)
         for lr, state, value in ((0.1, "completed", 0.5), (0.01, "completed", 0.2), (9.0, "diverged", float("nan"))):
-            trial = store.start_trial(store.add_trial(sweep.id, "sgd", {"lr": lr}).id)
+            trial = store.searches.start_trial(store.searches.add_trial(sweep.id, {"lr": lr}).id)
             spec = {**definition, "optimizer": "sgd", "seed": 0, "device": "cpu", "threads": 1}
             spec |= {"task_settings": {}, "training": {"epochs": 2}, "optimizer_settings": {"lr": lr}}
-            run = store.begin_run(spec, spec_id=str(lr), provenance={}, sweep_id=sweep.id, trial_id=trial.id)
-            store.finish_run(run.id, state, results={"best_val_loss": value} if state == "completed" else {})
-            store.finish_trial(trial.id, state, value=value)
+            run = store.runs.begin(spec, spec_id=str(lr), provenance={}, trial_id=trial.id)
+            store.runs.finish(run.id, state, results={"best_val_loss": value} if state == "completed" else {})
+            store.searches.finish_trial(trial.id, state, value=value)
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        source = source_of(store, store.runs(), metrics=(), command="")
+        source = source_of(store, store.runs.select(), metrics=(), command="")
     (search,) = source.searches
     assert [(t.number, t.params, t.state) for t in search.trials] == [
         (1, {"lr": 0.1}, "completed"), (2, {"lr": 0.01}, "completed"), (3, {"lr": 9.0}, "diverged"),
@@ -94,9 +94,9 @@ def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path)
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(stored: Callable[..., int], tmp_path: Path):
     stored("adamw")
     with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="there is no folder"):
-        write_page(store, store.runs(), Target(tmp_path / "nowhere" / "report.html"))
+        write_page(store, store.runs.select(), Target(tmp_path / "nowhere" / "report.html"))
     with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="is the database that"):
-        write_page(store, store.runs(), Target(tmp_path / "vr.db", database=str(tmp_path / "vr.db")))
+        write_page(store, store.runs.select(), Target(tmp_path / "vr.db", database=str(tmp_path / "vr.db")))
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -125,14 +125,14 @@ def test_the_best_settings_come_with_a_command_that_takes_a_fresh_seed(tmp_path:
         dataset_fingerprint="f",
     ).plain()  # fmt: skip
     with Store.open(tmp_path / "vr.db") as store:
-        sweep = store.create_sweep(definition, key="k", trials=1)
+        sweep = store.searches.create(definition, key="k", trials=1)
         params = {"lr": 0.01, "lr_cutoff": 29, "normgrad": True}
-        trial = store.start_trial(store.add_trial(sweep.id, "vradam", params).id)
+        trial = store.searches.start_trial(store.searches.add_trial(sweep.id, params).id)
         spec = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "f", "seed": 0,
                 "optimizer": "vradam", "optimizer_settings": {**params, "lr_cutoff": 29.0}}  # fmt: skip
-        run = store.begin_run(spec, spec_id="x", provenance={}, sweep_id=sweep.id, trial_id=trial.id)
-        store.finish_run(run.id, "completed", results={"best_val_loss": 0.1})
-        store.finish_trial(trial.id, "completed", value=0.1)
+        run = store.runs.begin(spec, spec_id="x", provenance={}, trial_id=trial.id)
+        store.runs.finish(run.id, "completed", results={"best_val_loss": 0.1})
+        store.searches.finish_trial(trial.id, "completed", value=0.1)
     (commands,) = re.findall(r'<ul class="commands">(.*?)</ul>', written(tmp_path), re.S)
     assert re.findall(r"<code>(.*?)</code>", commands) == [
         "vr run cnn --opt vradam --seed 4 --epochs 2 --lr 0.01 --lr-cutoff 29 --normgrad"

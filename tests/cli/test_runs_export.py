@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from vrcli.db.curves import Curves
 from vrcli.db.store import Store
 
 
@@ -16,7 +17,7 @@ def test_the_runs_asked_for_are_written(vr, stored, tmp_path):
     for seed, optimizer in enumerate(["adamw", "vradam", "adamw", "sgd"]):
         stored(optimizer, seed=seed)
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        name = store.run(3).name
+        name = store.runs.get(3).name
     for words, expected in (
         ([], [1, 2, 3, 4]),
         (["4", name], [3, 4]),
@@ -75,8 +76,8 @@ def test_what_cannot_be_written_is_refused(vr, stored, tmp_path, words, expected
 def test_the_curves_of_all_runs_are_looked_up_at_once(vr, stored, monkeypatch):
     for seed in range(4):
         stored(seed=seed)
-    asked, metrics = [], Store.metrics
-    monkeypatch.setattr(Store, "metrics", lambda self, ids: asked.append(ids) or metrics(self, ids))
+    asked, metrics = [], Curves.metrics
+    monkeypatch.setattr(Curves, "metrics", lambda self, ids: asked.append(ids) or metrics(self, ids))
     assert vr("runs", "export", "-o", "out.csv", "--metric", "val_loss").code == 0
     assert asked == [[1, 2, 3, 4]]
     assert vr("runs", "diff", "1", "2", "--metric", "val_loss").code == 0
@@ -102,7 +103,7 @@ def test_no_password_of_a_recorded_command_leaves(vr, stored, tmp_path):
         assert b"hunter2" not in (tmp_path / name).read_bytes(), name
     assert "me:***@host" in (tmp_path / "out.json").read_text()
     with Store.open(tmp_path / "out.db", mode="read") as store:
-        assert store.run(1).provenance["argv"][-1] == "postgresql://me:***@host/runs"
+        assert store.runs.get(1).provenance["argv"][-1] == "postgresql://me:***@host/runs"
     for words in (["show", "1"], ["show", "2"], ["show", "1", "--format", "json"], ["diff", "1", "2", "--all"]):
         done = vr("runs", *words)
         assert done.code == 0, done.err

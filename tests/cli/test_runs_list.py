@@ -47,22 +47,22 @@ def test_a_run_whose_process_is_gone_is_not_said_to_be_running(vr, tmp_path: Pat
         "from vrcli.db.store import Store\n"
         "spec = dict(task='cnn', optimizer='sgd', seed=0, task_settings={}, training={}, optimizer_settings={},"
         " device='cpu', threads=1)\n"
-        "Store.open('vr.db').begin_run(spec, spec_id='x', provenance={'argv': ['vr', 'run']})\n"
+        "Store.open('vr.db').runs.begin(spec, spec_id='x', provenance={'argv': ['vr', 'run']})\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert "not answering" in vr("runs", "list").out
     assert "marks it as interrupted" in vr("runs", "show", "1").out
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        assert store.run(1).status == "running"  # reading changes nothing
+        assert store.runs.get(1).status == "running"  # reading changes nothing
 
 
 def test_show_says_how_to_get_a_picture(vr, tmp_path):
     spec = {"task": "cnn", "optimizer": "sgd", "seed": 0, "device": "cpu", "threads": 1}
     spec |= {"task_settings": {}, "training": {}, "optimizer_settings": {}}
     with Store.open(tmp_path / "vr.db") as store:
-        run = store.begin_run(spec, spec_id="x", provenance={"argv": ["vr", "run"]})
-        store.add_artifact(run.id, "samples.png", b"PNG", media_type="image/png", step=3)
-        store.finish_run(run.id, "completed", results={"wall_s": 1.0})
+        run = store.runs.begin(spec, spec_id="x", provenance={"argv": ["vr", "run"]})
+        store.artifacts.add(run.id, "samples.png", b"PNG", media_type="image/png", step=3)
+        store.runs.finish(run.id, "completed", results={"wall_s": 1.0})
     assert "--samples FILE writes the newest" in vr("runs", "show", "1").out
     assert vr("runs", "show", "1", "--samples", "out.png").code == 0
     assert (tmp_path / "out.png").read_bytes() == b"PNG"
@@ -84,9 +84,9 @@ def test_a_list_takes_the_filters_and_says_when_there_are_more(vr, stored):
 
 def test_samples_never_overwrite_the_database(vr, stored, tmp_path):
     with Store.open(tmp_path / "vr.db") as store:
-        run = store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="r", provenance={})
-        store.add_artifact(run.id, "samples.png", b"a picture", media_type="image/png")
-        store.finish_run(run.id, "failed")
+        run = store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="r", provenance={})
+        store.artifacts.add(run.id, "samples.png", b"a picture", media_type="image/png")
+        store.runs.finish(run.id, "failed")
     (tmp_path / "link.db").symlink_to(tmp_path / "vr.db")
     before = (tmp_path / "vr.db").read_bytes()
     for path in ("vr.db", "./vr.db", tmp_path / "vr.db", "link.db", "vr.db-wal"):

@@ -17,7 +17,7 @@ from vrcli.errors import UsageError
 
 def _ids(tmp_path: Path) -> list[int]:
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        return sorted(run.id for run in store.runs())
+        return sorted(run.id for run in store.runs.select())
 
 
 def test_rm_says_what_is_lost_and_removes_it(vr, stored, tmp_path):
@@ -38,7 +38,7 @@ def test_rm_says_what_is_lost_and_removes_it(vr, stored, tmp_path):
 def test_rm_removes_nothing_where_one_run_is_not_there_or_goes_on(vr, stored, tmp_path):
     stored()
     with Store.open(tmp_path / "vr.db") as store:
-        store.begin_run({"task": "cnn", "optimizer": "sgd", "seed": 0}, spec_id="r", provenance={})
+        store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": 0}, spec_id="r", provenance={})
     for words, expected in (
         (["1", "9", "--yes"], "has no run 9"),
         (["1", "2", "--yes"], "run 2 is still running (pid "),
@@ -87,7 +87,7 @@ def test_rerun_gives_the_same_bits_and_says_so(spirals, vr, tmp_path):
     assert (body["id"], body["again"], body["bit_identical"]) == (2, 1, True)
     assert (body["spec_id"], body["spec"], body["tag"]) == (first["spec_id"], first["spec"], "t")
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        curves = store.curves([1, 2])
+        curves = store.curves.read([1, 2])
     for (run, metric), curve in curves.items():
         if run == 1 and metric != "wall_s":
             assert bytes(curve.values) == bytes(curves[2, metric].values), metric
@@ -97,11 +97,11 @@ def test_rerun_gives_the_same_bits_and_says_so(spirals, vr, tmp_path):
 def test_another_curve_is_noticed(spirals, vr, tmp_path):
     spirals("--opt", "adamw")
     with Store.open(tmp_path / "vr.db") as store:
-        run = store.run(1)
-        values = list(store.curves(1)[1, "train_loss"].values)
-        other = store.begin_run(run.spec, spec_id=run.spec_id, provenance=run.provenance)
-        store.add_points(other.id, {"train_loss": ([1, 2], [values[0], values[1] + 1e-9])})
-        store.finish_run(other.id, "failed", error="made up")
+        run = store.runs.get(1)
+        values = list(store.curves.read(1)[1, "train_loss"].values)
+        other = store.runs.begin(run.spec, spec_id=run.spec_id, provenance=run.provenance)
+        store.curves.add(other.id, {"train_loss": ([1, 2], [values[0], values[1] + 1e-9])})
+        store.runs.finish(other.id, "failed", error="made up")
     done = vr("runs", "retry", "2", "--quiet")
     assert done.code == 0
     last = done.out.splitlines()[-1]
@@ -112,10 +112,10 @@ def test_another_curve_is_noticed(spirals, vr, tmp_path):
 def test_retry_compares_as_far_as_the_stored_run_went(spirals, vr, tmp_path):
     spirals("--opt", "adamw")
     with Store.open(tmp_path / "vr.db") as store:
-        run, curve = store.run(1), store.curves(1)[1, "train_loss"]
-        other = store.begin_run(run.spec, spec_id=run.spec_id, provenance=run.provenance, group="g", tag="t")
-        store.add_points(other.id, {"train_loss": (curve.steps[:4], curve.values[:4])})
-        store.finish_run(other.id, "interrupted")
+        run, curve = store.runs.get(1), store.curves.read(1)[1, "train_loss"]
+        other = store.runs.begin(run.spec, spec_id=run.spec_id, provenance=run.provenance, group="g", tag="t")
+        store.curves.add(other.id, {"train_loss": (curve.steps[:4], curve.values[:4])})
+        store.runs.finish(other.id, "interrupted")
     done = vr("runs", "retry", "2", "--format", "json")
     body = json.loads(done.out)
     assert (body["id"], body["status"], body["group"], body["tag"]) == (3, "completed", "g", "t")
@@ -126,10 +126,10 @@ def test_retry_compares_as_far_as_the_stored_run_went(spirals, vr, tmp_path):
 def test_what_cannot_be_trained_again_is_refused(vr, stored, tmp_path):
     stored("adamw")  # its settings are not those of the task
     with Store.open(tmp_path / "vr.db") as store:
-        spec = {**store.run(1).spec, "threads": 10_000}
-        run = store.begin_run(spec, spec_id="x", provenance={})
-        store.finish_run(run.id, "failed")
-        store.begin_run(spec, spec_id="x", provenance={})
+        spec = {**store.runs.get(1).spec, "threads": 10_000}
+        run = store.runs.begin(spec, spec_id="x", provenance={})
+        store.runs.finish(run.id, "failed")
+        store.runs.begin(spec, spec_id="x", provenance={})
     for words, expected in (
         (["retry", "1"], "run 1 completed; vr runs rerun 1 trains it again"),
         (["rerun", "1"], "run 1 cannot be trained by this version"),
@@ -148,11 +148,11 @@ def test_what_cannot_be_trained_again_is_refused(vr, stored, tmp_path):
 def test_other_versions_and_other_data_are_said(spirals, vr, tmp_path):
     spirals("--opt", "adamw")
     with Store.open(tmp_path / "vr.db") as store:
-        spec, made = store.run(1).spec, store.run(1).provenance
+        spec, made = store.runs.get(1).spec, store.runs.get(1).provenance
         changed = {**spec, "dataset_fingerprint": "other", "code": {**spec["code"], "task": "source 0"}}
         libraries = {**made["libraries"], "torch": "0.1"}
-        other = store.begin_run(changed, spec_id="x", provenance={**made, "libraries": libraries, "cpu": "abacus"})
-        store.finish_run(other.id, "failed")
+        other = store.runs.begin(changed, spec_id="x", provenance={**made, "libraries": libraries, "cpu": "abacus"})
+        store.runs.finish(other.id, "failed")
     done = vr("runs", "retry", "2", "--quiet")
     assert done.code == 0, done.err
     torch = f"run 2 was made with torch 0.1, this is {made['libraries']['torch']}; processor abacus, this is"
@@ -169,8 +169,8 @@ def test_a_run_that_does_not_say_its_code_is_shown_and_trained_with_that_said(sp
     with Store.open(tmp_path / "vr.db") as store:
         old = {name: value for name, value in first["spec"].items() if name != "code"}
         old["versions"] = {"vr": "0.0.9", "torch": "2.11.0"}
-        other = store.begin_run(old, spec_id="old", provenance=store.run(1).provenance)
-        store.finish_run(other.id, "completed", results=first["results"])
+        other = store.runs.begin(old, spec_id="old", provenance=store.runs.get(1).provenance)
+        store.runs.finish(other.id, "completed", results=first["results"])
     assert "\n  code       not recorded\n" in vr("runs", "show", "2").out
     assert "the code that run 2 ran was not recorded" in vr("runs", "diff", "1", "2").out
     again = vr("runs", "rerun", "2", "--format", "json")

@@ -30,19 +30,19 @@ def tuned(tmp_path: Path) -> None:
     """A search of one trial for each optimizer, and two fresh seeds of what it chose; weight_decay was fixed."""
     with Store.open(tmp_path / "vr.db") as store:
         for optimizer, settings in CHOSEN.items():
-            sweep = store.create_sweep({**ABOUT, "optimizer": optimizer}, key=optimizer, trials=1)
+            sweep = store.searches.create({**ABOUT, "optimizer": optimizer}, key=optimizer, trials=1)
             params = {name: value for name, value in settings.items() if name != "weight_decay"}
-            trial = store.start_trial(store.add_trial(sweep.id, optimizer, params).id)
+            trial = store.searches.start_trial(store.searches.add_trial(sweep.id, params).id)
             for seed in range(3):
                 spec: dict[str, Any] = {**ABOUT, "optimizer": optimizer, "seed": seed, "device": "cpu", "threads": 1}
                 spec |= {"task_settings": {}, "training": {"epochs": 2}, "optimizer_settings": settings}
                 of_trial = trial.id if seed == 0 else None
-                run = store.begin_run(
+                run = store.runs.begin(
                     spec, spec_id=f"{optimizer}{seed}", provenance={}, sweep_id=sweep.id, trial_id=of_trial
                 )
                 results = {"best_val_loss": 0.1 + seed / 7, "test_loss": 0.11 + seed / 7, "val_accuracy": 0.9}
-                store.finish_run(run.id, "completed", results={**results, "wall_s": 1.0})
-            store.finish_trial(trial.id, "completed", value=0.1)
+                store.runs.finish(run.id, "completed", results={**results, "wall_s": 1.0})
+            store.searches.finish_trial(trial.id, "completed", value=0.1)
 
 
 @pytest.mark.parametrize("format", ["markdown", "text", "latex"])

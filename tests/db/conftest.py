@@ -96,6 +96,6 @@ def begin(store: Store) -> Callable[..., RunRecord]:
     def begin_run(*, tag: str | None = None, group: str | None = None, **changes: object) -> RunRecord:
         spec = {**_SPEC, "seed": 0, **changes}
         spec_id = f"{abs(hash(tuple(sorted(map(str, spec.items()))))):016x}"
-        return store.begin_run(spec, spec_id=spec_id, provenance={"argv": ["vr", "run"]}, tag=tag, group=group)
+        return store.runs.begin(spec, spec_id=spec_id, provenance={"argv": ["vr", "run"]}, tag=tag, group=group)
 
     return begin_run

@@ -38,19 +38,19 @@ def test_a_number_survives_its_two_columns(value: float) -> None:
 )
 def test_points_come_back_bit_for_bit(begin: Begin, store: Store, curves: dict[str, dict[int, float]]) -> None:
     run = begin()
-    store.add_points(run.id, {name: (list(curve), list(curve.values())) for name, curve in curves.items()})
-    found = store.curves(run.id)
+    store.curves.add(run.id, {name: (list(curve), list(curve.values())) for name, curve in curves.items()})
+    found = store.curves.read(run.id)
     assert found.keys() == {(run.id, name) for name, curve in curves.items() if curve}
     for (_, name), curve in found.items():
         steps = sorted(curves[name])
         assert list(curve.steps) == steps
         assert _bits(curve.values) == _bits(curves[name][step] for step in steps)
-    assert sorted(store.metrics(run.id)) == sorted(name for name, curve in curves.items() if curve)
+    assert sorted(store.curves.metrics(run.id)) == sorted(name for name, curve in curves.items() if curve)
 
 
 def test_any_sequences_of_numbers_are_taken(begin: Begin, store: Store) -> None:
     run = begin()
-    store.add_points(
+    store.curves.add(
         run.id,
         {
             "numpy": (np.arange(3), np.array([0.1, np.nan, 0.3], dtype=np.float32)),
@@ -58,7 +58,9 @@ def test_any_sequences_of_numbers_are_taken(begin: Begin, store: Store) -> None:
             "whole": (range(2), (1, True)),
         },
     )
-    found = {name: (curve.steps.tolist(), curve.values.tolist()) for (_, name), curve in store.curves(run.id).items()}
+    found = {
+        name: (curve.steps.tolist(), curve.values.tolist()) for (_, name), curve in store.curves.read(run.id).items()
+    }
     assert found["array"] == ([5], [math.inf])
     assert found["whole"] == ([0, 1], [1.0, 1.0])
     assert found["numpy"][0] == [0, 1, 2]
@@ -67,59 +69,59 @@ def test_any_sequences_of_numbers_are_taken(begin: Begin, store: Store) -> None:
 
 def test_a_step_written_again_is_replaced(begin: Begin, store: Store) -> None:
     run = begin()
-    store.add_points(run.id, {"loss": ([1, 2, 3], [1.0, math.nan, 3.0])})
-    store.add_points(run.id, {"loss": ([2, 3, 4], [20.0, math.inf, 40.0])})
-    curve = store.curves(run.id)[run.id, "loss"]
+    store.curves.add(run.id, {"loss": ([1, 2, 3], [1.0, math.nan, 3.0])})
+    store.curves.add(run.id, {"loss": ([2, 3, 4], [20.0, math.inf, 40.0])})
+    curve = store.curves.read(run.id)[run.id, "loss"]
     assert (list(curve.steps), list(curve.values)) == ([1, 2, 3, 4], [1.0, 20.0, math.inf, 40.0])
     assert len(curve) == 4
 
 
 def test_points_out_of_order_come_back_in_order(begin: Begin, store: Store) -> None:
     run = begin()
-    store.add_points(run.id, {"loss": ([3, 1, 2], [3.0, 1.0, 2.0])})
-    assert list(store.curves(run.id)[run.id, "loss"].values) == [1.0, 2.0, 3.0]
+    store.curves.add(run.id, {"loss": ([3, 1, 2], [3.0, 1.0, 2.0])})
+    assert list(store.curves.read(run.id)[run.id, "loss"].values) == [1.0, 2.0, 3.0]
 
 
 def test_wrong_points_leave_nothing_behind(begin: Begin, store: Store) -> None:
     run = begin()
     with pytest.raises(StoreError, match="loss has 2 steps but 1 values"):
-        store.add_points(run.id, {"fine": ([1], [1.0]), "loss": ([1, 2], [1.0])})
+        store.curves.add(run.id, {"fine": ([1], [1.0]), "loss": ([1, 2], [1.0])})
     with pytest.raises(StoreError, match="has no run 77"):
-        store.add_points(77, {"loss": ([1], [1.0])})
-    assert store.metrics(run.id) == []
-    assert store.metrics(77) == []
+        store.curves.add(77, {"loss": ([1], [1.0])})
+    assert store.curves.metrics(run.id) == []
+    assert store.curves.metrics(77) == []
 
 
 def test_curves_are_chosen_by_run_and_metric(begin: Begin, store: Store) -> None:
     runs = [begin(seed=seed).id for seed in range(3)]
     for run in runs:
-        store.add_points(run, {"a": ([1], [run]), "b": ([1], [run + 0.5])})
-    assert store.curves(runs[:2], "a").keys() == {(runs[0], "a"), (runs[1], "a")}
-    assert store.curves(runs[0]).keys() == {(runs[0], "a"), (runs[0], "b")}
-    assert store.curves(runs, ["b", "none"]).keys() == {(run, "b") for run in runs}
-    assert store.curves([]) == {}
-    assert store.metrics(runs[0]) == ["a", "b"]
-    assert store.curves(runs)[runs[2], "b"].values[0] == runs[2] + 0.5
-    store.add_points(runs[2], {"c": ([1], [0.0])})
-    assert store.metrics(runs[:2]) == ["a", "b"]
-    assert store.metrics(runs) == ["a", "b", "c"]
-    assert store.metrics(range(runs[1] + 1, 40_000)) == ["a", "b", "c"]
-    assert store.metrics([]) == []
+        store.curves.add(run, {"a": ([1], [run]), "b": ([1], [run + 0.5])})
+    assert store.curves.read(runs[:2], "a").keys() == {(runs[0], "a"), (runs[1], "a")}
+    assert store.curves.read(runs[0]).keys() == {(runs[0], "a"), (runs[0], "b")}
+    assert store.curves.read(runs, ["b", "none"]).keys() == {(run, "b") for run in runs}
+    assert store.curves.read([]) == {}
+    assert store.curves.metrics(runs[0]) == ["a", "b"]
+    assert store.curves.read(runs)[runs[2], "b"].values[0] == runs[2] + 0.5
+    store.curves.add(runs[2], {"c": ([1], [0.0])})
+    assert store.curves.metrics(runs[:2]) == ["a", "b"]
+    assert store.curves.metrics(runs) == ["a", "b", "c"]
+    assert store.curves.metrics(range(runs[1] + 1, 40_000)) == ["a", "b", "c"]
+    assert store.curves.metrics([]) == []
 
 
 def test_adding_points_is_a_heartbeat(begin: Begin, store: Store) -> None:
     run = begin()
-    store.add_points(run.id, {})
-    later = store.run(run.id).heartbeat_at
+    store.curves.add(run.id, {})
+    later = store.runs.get(run.id).heartbeat_at
     assert later > run.heartbeat_at
-    store.heartbeat(run.id)
-    assert store.run(run.id).heartbeat_at > later
+    store.runs.heartbeat(run.id)
+    assert store.runs.get(run.id).heartbeat_at > later
 
 
 def test_a_curve_is_numpy_without_a_copy(begin: Begin, store: Store) -> None:
     run = begin()
-    store.add_points(run.id, {"loss": ([1, 2], [0.5, 0.25])})
-    curve = store.curves(run.id)[run.id, "loss"]
+    store.curves.add(run.id, {"loss": ([1, 2], [0.5, 0.25])})
+    curve = store.curves.read(run.id)[run.id, "loss"]
     values = np.asarray(curve.values)
     assert values.dtype == np.float64
     assert np.asarray(curve.steps).dtype == np.int64
@@ -128,22 +130,22 @@ def test_a_curve_is_numpy_without_a_copy(begin: Begin, store: Store) -> None:
 
 def test_artifacts_keep_their_bytes(begin: Begin, store: Store) -> None:
     run, data = begin(), bytes(range(256)) * 300
-    store.add_artifact(run.id, "grid.png", data, media_type="image/png", step=2)
-    store.add_artifact(run.id, "grid.png", b"ten", media_type="image/png", step=10)
-    store.add_artifact(run.id, "notes", b"", media_type="text/plain")
-    kept = [(record.name, record.step, record.size, record.media_type) for record in store.artifacts(run.id)]
+    store.artifacts.add(run.id, "grid.png", data, media_type="image/png", step=2)
+    store.artifacts.add(run.id, "grid.png", b"ten", media_type="image/png", step=10)
+    store.artifacts.add(run.id, "notes", b"", media_type="text/plain")
+    kept = [(record.name, record.step, record.size, record.media_type) for record in store.artifacts.select(run.id)]
     assert kept == [
         ("grid.png", 2, 76800, "image/png"),
         ("grid.png", 10, 3, "image/png"),
         ("notes", None, 0, "text/plain"),
     ]
-    assert store.artifact(run.id, "grid.png") == b"ten"
-    assert store.artifact(run.id, "grid.png", step=2) == data
-    assert store.artifact(run.id, "notes") == b""
-    store.add_artifact(run.id, "notes", b"new", media_type="text/plain")
-    assert store.artifact(run.id, "notes") == b"new"
-    assert len(store.artifacts(run.id)) == 3
+    assert store.artifacts.read(run.id, "grid.png") == b"ten"
+    assert store.artifacts.read(run.id, "grid.png", step=2) == data
+    assert store.artifacts.read(run.id, "notes") == b""
+    store.artifacts.add(run.id, "notes", b"new", media_type="text/plain")
+    assert store.artifacts.read(run.id, "notes") == b"new"
+    assert len(store.artifacts.select(run.id)) == 3
     with pytest.raises(StoreError, match=r"no artifact grid of step 3; it has: grid\.png, notes"):
-        store.artifact(run.id, "grid", step=3)
+        store.artifacts.read(run.id, "grid", step=3)
     with pytest.raises(StoreError, match="has no run 5"):
-        store.add_artifact(5, "a", b"", media_type="text/plain")
+        store.artifacts.add(5, "a", b"", media_type="text/plain")

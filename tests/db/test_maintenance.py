@@ -23,20 +23,56 @@ def file_store(tmp_path: Path) -> Store:
     """An SQLite store with two runs, one of them running."""
     store = Store.open(tmp_path / "vr.db")
     for seed in range(2):
-        run = store.begin_run({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})
-        store.add_points(run.id, {"loss": (range(100), [0.5] * 100)})
-        store.add_artifact(run.id, "note", b"abc", media_type="text/plain")
-    store.finish_run(run.id, "completed", results={"best_val_loss": 0.5})
+        run = store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})
+        store.curves.add(run.id, {"loss": (range(100), [0.5] * 100)})
+        store.artifacts.add(run.id, "note", b"abc", media_type="text/plain")
+    store.runs.finish(run.id, "completed", results={"best_val_loss": 0.5})
     return store
 
 
 def test_a_backup_holds_everything(file_store: Store, tmp_path: Path) -> None:
     assert file_store.backup(tmp_path / "copy.db") == tmp_path / "copy.db"
     with Store.open(tmp_path / "copy.db", mode="read") as copy:
-        assert copy.runs() == file_store.runs()
-        assert copy.curves([1, 2]) == file_store.curves([1, 2])
-        assert copy.artifact(1, "note") == b"abc"
+        assert copy.runs.select() == file_store.runs.select()
+        assert copy.curves.read([1, 2]) == file_store.curves.read([1, 2])
+        assert copy.artifacts.read(1, "note") == b"abc"
         assert copy.check() == []
+
+
+def _runs_in_the_file_alone(path: Path) -> int:
+    """Runs that a copy of the file has, which was made without the journal beside it."""
+    alone = path.read_bytes()
+    copy = path.with_name("alone.db")
+    copy.write_bytes(alone)
+    with Store.open(copy, mode="read") as store:
+        return len(store.runs())
+
+
+def test_closing_folds_the_journal_though_another_connection_stays(file_store: Store, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "vr.db")) as idle:
+        idle.execute("SELECT count(*) FROM runs").fetchall()
+        file_store.close()
+        file_store.close()
+        assert _runs_in_the_file_alone(tmp_path / "vr.db") == 2
+
+
+def test_closing_waits_for_nobody_and_the_last_one_folds_the_journal(file_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "vr.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")
+        busy.execute("UPDATE runs SET tag = 'late'")
+        file_store.close()
+        busy.execute("COMMIT")
+    assert not path.with_name("vr.db-wal").exists()
+    with Store.open(path, mode="read") as store:
+        assert [(run.tag, len(store.curves(run.id)[run.id, "loss"])) for run in store.runs()] == [("late", 100)] * 2
+
+
+def test_closing_makes_no_file_where_the_database_was(file_store: Store, tmp_path: Path) -> None:
+    file_store.close()
+    (tmp_path / "vr.db").unlink()
+    file_store.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_backup_never_overwrites_and_leaves_nothing_half_done(file_store: Store, tmp_path: Path) -> None:
@@ -57,7 +93,7 @@ def test_a_backup_under_writing_is_one_state_of_the_database(file_store: Store, 
     def write() -> None:
         step = 1000
         while not stop.is_set():
-            file_store.add_points(1, {"a": ([step], [1.0]), "b": ([step], [1.0])})
+            file_store.curves.add(1, {"a": ([step], [1.0]), "b": ([step], [1.0])})
             step += 1
 
     writer = threading.Thread(target=write)
@@ -70,7 +106,7 @@ def test_a_backup_under_writing_is_one_state_of_the_database(file_store: Store, 
         writer.join()
     for n in range(5):
         with Store.open(tmp_path / f"copy{n}.db", mode="read") as copy:
-            curves = copy.curves(1, ["a", "b"])
+            curves = copy.curves.read(1, ["a", "b"])
             assert len({tuple(curve.steps) for curve in curves.values()}) <= 1
             assert copy.check() == []
 
@@ -113,9 +149,9 @@ def test_a_check_finds_a_damaged_page(file_store: Store, tmp_path: Path) -> None
 
 def test_figures_of_a_database(begin: Begin, store: Store) -> None:
     runs = [begin(seed=seed) for seed in range(3)]
-    store.add_points(runs[0].id, {"loss": ([1, 2], [1.0, 2.0]), "acc": ([1], [0.5])})
-    store.add_artifact(runs[0].id, "note", b"abc", media_type="text/plain")
-    store.finish_run(runs[0].id, "completed", results={"steps": 2})
+    store.curves.add(runs[0].id, {"loss": ([1, 2], [1.0, 2.0]), "acc": ([1], [0.5])})
+    store.artifacts.add(runs[0].id, "note", b"abc", media_type="text/plain")
+    store.runs.finish(runs[0].id, "completed", results={"steps": 2})
     info = store.info()
     assert info["runs"] == 3
     assert info["runs_by_status"] == {"completed": 1, "running": 2}
@@ -126,17 +162,17 @@ def test_figures_of_a_database(begin: Begin, store: Store) -> None:
 
 
 def test_a_full_disk_is_said_and_loses_nothing_that_was_recorded(file_store: Store) -> None:
-    with file_store._engine.connect() as connection:
+    with file_store._database.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 
     def limit(connection: sqlite3.Connection, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
 
-    event.listen(file_store._engine, "checkout", limit)
+    event.listen(file_store._database.engine, "checkout", limit)
     with pytest.raises(StoreError, match=r"vr\.db: database or disk is full"):
-        file_store.add_points(1, {"loss": (range(1000, 20_000), [0.5] * 19_000)})
-    event.remove(file_store._engine, "checkout", limit)
-    assert len(file_store.curves(1)[1, "loss"]) == 100
+        file_store.curves.add(1, {"loss": (range(1000, 20_000), [0.5] * 19_000)})
+    event.remove(file_store._database.engine, "checkout", limit)
+    assert len(file_store.curves.read(1)[1, "loss"]) == 100
     assert file_store.check() == []
 
 
@@ -145,7 +181,7 @@ def test_a_lock_that_is_never_released_is_said(tmp_path: Path, monkeypatch: pyte
     with Store.open(tmp_path / "vr.db") as store, closing(sqlite3.connect(tmp_path / "vr.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"vr\.db: database is locked"):
-            store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
-        assert store.runs() == []  # readers do not wait
+            store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+        assert store.runs.select() == []  # readers do not wait
         other.rollback()
-        store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+        store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})

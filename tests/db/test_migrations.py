@@ -151,13 +151,13 @@ def test_an_old_database_is_upgraded_with_everything_in_it(old: Path) -> None:
         (problem,) = store.check()
         assert problem.startswith("run 5: recorded as running")
         assert _shape(str(old))["differences"] == []
-        run = store.run(2)
+        run = store.runs.get(2)
         assert math.isnan(run.results["best_val_loss"])
         assert run.results["test_loss"] == math.inf
         assert run.spec["settings"] == {"lr": 0.002, "betas": [0.9, 0.999]}
-        assert str(store.curves(2)[2, "val_loss"].values.tolist()) == "[1.0, nan, inf, -inf]"
-        assert store.artifact(2, "notes.txt").decode() == "größer"
-        assert [run.status for run in store.runs(status=["completed", "running"])] == ["running", "completed"]
+        assert str(store.curves.read(2)[2, "val_loss"].values.tolist()) == "[1.0, nan, inf, -inf]"
+        assert store.artifacts.read(2, "notes.txt").decode() == "größer"
+        assert [run.status for run in store.runs.select(status=["completed", "running"])] == ["running", "completed"]
     assert Store.upgrade(old).backup is None
 
 
@@ -165,8 +165,8 @@ def test_opening_an_old_database_upgrades_it_and_says_so(old: Path) -> None:
     with Store.open(old) as store:
         (notice,) = store.notices
         assert f"was upgraded from schema 1 to {int(schema.SCHEMA)}; a copy from before is" in notice
-        assert store.run(5).status == "interrupted"  # of another host, and silent for long
-        store.resume_run(5)
+        assert store.runs.get(5).status == "interrupted"  # of another host, and silent for long
+        store.runs.resume(5)
     (copy,) = old.parent.glob("old.schema1-*.db")
     assert str(copy) in notice
     with Store.open(old) as store:
@@ -235,3 +235,72 @@ def test_postgres_is_upgraded_only_when_asked(postgres_url: str) -> None:
         Store.open(postgres_url)
     assert Store.upgrade(postgres_url).after == schema.SCHEMA
     Store.open(postgres_url).close()
+
+
+def _later(database: Any) -> dict[str, list[tuple[Any, ...]]]:
+    """What schema 3 made of the sweeps, trials and runs of schema 2, and of what their names say."""
+    queries = {
+        "sweeps": "SELECT id, uuid, name, shared_key, task, preset, dataset, dataset_fingerprint FROM sweeps",
+        "searches": "SELECT id, uuid, sweep_id, optimizer, search_seed, definition_key, status, trials FROM searches",
+        "trials": "SELECT id, uuid, search_id, number, params, state, value, epochs, attempt FROM trials",
+        "runs": "SELECT id, uuid, sweep_id, search_id, trial_id, objective, configuration FROM runs",
+        "facts": "SELECT task, metric, direction, unit, CAST(percent AS INTEGER) FROM metric_facts",
+        "values": "SELECT id, best_value, best_val_loss FROM v_runs",
+        "of_trials": "SELECT id, sweep, optimizer, run_id, objective, configuration, best_value FROM v_trials",
+    }
+    return {name: sorted(map(tuple, database.execute(query).fetchall()), key=repr) for name, query in queries.items()}
+
+
+def test_a_sweep_of_before_becomes_a_sweep_with_one_search(tmp_path: Path) -> None:
+    path = Path(shutil.copy(ASSETS / "schema_0002.db", tmp_path / "vr.db"))
+    with closing(sqlite3.connect(path)) as database:
+        before = {
+            "sweeps": database.execute("SELECT id, uuid, name, definition_key, status, trials FROM sweeps").fetchall(),
+            "trials": database.execute("SELECT id, sweep_id, optimizer, number, params, value FROM trials").fetchall(),
+            "runs": database.execute("SELECT id, sweep_id, trial_id FROM runs ORDER BY id").fetchall(),
+        }
+    done = Store.upgrade(path)
+    assert done.backup is not None
+    assert done.backup.exists()
+    with Store.open(path, mode="read") as store:
+        searches = store.searches.select()[::-1]
+        found = [(s.id, s.uuid, s.name, s.key, s.status, s.trials) for s in searches]
+        assert found == before["sweeps"]
+        assert [s.sweep_id for s in searches] == [1, 2]
+        assert [store.sweeps.get(s.name).uuid for s in searches] == [s.uuid for s in searches]
+        assert [(s.optimizer, s.search_seed) for s in searches] == [("vradam", 0), ("adamw", 0)]
+        trials = [t for s in searches for t in store.searches.trials(s.id)]
+        found = [(t.id, t.sweep_id, t.optimizer, t.number, t.params_json, t.value) for t in trials]
+        assert found == before["trials"]
+        runs = sorted(store.runs.select(), key=lambda run: run.id)
+        assert [(run.id, run.sweep_id, run.trial_id) for run in runs] == before["runs"]
+        assert [run.search_id for run in runs] == [run.sweep_id for run in runs]
+        assert {run.objective for run in runs} == {"best_val_loss"}
+        facts = store.runs.metric_facts()
+        assert facts["cnn", "val_accuracy"].percent
+        assert {facts["transformer", f"test_{name}"].direction for name in ("loss", "perplexity")} == {"min"}
+        assert ("gflownet", "test_loss_se") not in facts  # its name says nothing
+        assert store.check() == []
+    with Store.open(path) as store:  # goes on counting where it was
+        assert store.sweeps.create({"task": "cnn"}).id == 3
+
+
+@pytest.mark.postgres
+def test_postgres_is_filled_as_sqlite_is(postgres_url: str, tmp_path: Path) -> None:
+    import psycopg
+
+    path = Path(shutil.copy(ASSETS / "schema_0002.db", tmp_path / "vr.db"))
+    versions.upgrade(Location(postgres_url), target="0002")
+    with closing(sqlite3.connect(path)) as source, psycopg.connect(postgres_url) as target:
+        for table in ("metrics", "sweeps", "trials", "runs", "results", "points", "artifacts"):
+            rows = source.execute(f"SELECT * FROM {table}")
+            names = [column[0] for column in rows.description]
+            values = ", ".join(["%s"] * len(names))
+            target.cursor().executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})", rows.fetchall())
+    Store.upgrade(postgres_url)
+    Store.upgrade(path)
+    with closing(sqlite3.connect(path)) as source, psycopg.connect(postgres_url) as target:
+        assert _later(target) == _later(source)
+    with Store.open(postgres_url) as store:
+        assert store.check() == []
+        assert store.searches.create({"task": "cnn", "optimizer": "sgd"}, key="new", trials=1).id == 3

@@ -117,14 +117,14 @@ def test_psycopg_that_is_not_installed_is_named_with_its_extra(monkeypatch: pyte
 
 def test_a_store_opened_for_reading_never_writes(tmp_path: Path) -> None:
     with Store.open(tmp_path / "vr.db") as store:
-        run = store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
-        store.add_points(run.id, {"loss": ([1], [2.0])})
+        run = store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+        store.curves.add(run.id, {"loss": ([1], [2.0])})
     before = _snapshot(tmp_path)
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        assert [found.id for found in store.runs()] == [run.id]
-        assert store.curves(run.id)[run.id, "loss"].values[0] == 2.0
+        assert [found.id for found in store.runs.select()] == [run.id]
+        assert store.curves.read(run.id)[run.id, "loss"].values[0] == 2.0
         with pytest.raises(StoreError, match="opened for reading only"):
-            store.heartbeat(run.id)
+            store.runs.heartbeat(run.id)
     assert _snapshot(tmp_path) == before
 
 
@@ -135,7 +135,7 @@ def test_a_read_only_file_in_a_read_only_folder_can_be_read(tmp_path: Path) -> N
     folder.chmod(0o555)
     try:
         with Store.open(folder / "vr.db", mode="read") as store:
-            assert store.runs() == []
+            assert store.runs.select() == []
             assert store.check() == []
     finally:
         folder.chmod(0o755)
@@ -145,10 +145,10 @@ def test_a_read_only_file_in_a_read_only_folder_can_be_read(tmp_path: Path) -> N
 @pytest.mark.parametrize("make", [lambda path: path, str, lambda path: f"sqlite:///{path}"])
 def test_a_path_and_its_url_are_the_same_database(tmp_path: Path, make: Callable[[Path], object]) -> None:
     with Store.open(make(tmp_path / "x y ü.db")) as store:  # type: ignore[arg-type]
-        store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+        store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
     assert [path.name for path in tmp_path.iterdir()] == ["x y ü.db"]
     with Store.open(tmp_path / "x y ü.db", mode="read") as store:
-        assert len(store.runs()) == 1
+        assert len(store.runs.select()) == 1
 
 
 def test_a_path_is_taken_to_the_letter(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_relative_path_and_the_home_folder(tmp_path: Path, monkeypatch: pytest
 def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     path = _file(tmp_path / "vr.db", b"")
     with Store.open(path) as store:
-        assert store.runs() == []
+        assert store.runs.select() == []
         assert store.info()["journal_mode"] == "wal"
 
 
@@ -179,7 +179,7 @@ import sys
 from vrcli.db.store import Store
 for _ in range(2):
     with Store.open(sys.argv[1]) as store:
-        store.runs()
+        store.runs.select()
 heavy = {"alembic", "numpy", "torch", "pydantic", "tasks", "vrcli"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)"""
     root = Path(__file__).parents[2]
@@ -192,7 +192,7 @@ def test_tables_of_others_in_the_same_postgres_database(postgres_url: str) -> No
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE bookmarks (url TEXT)"))
     with Store.open(postgres_url) as store:
-        assert store.runs() == []
+        assert store.runs.select() == []
     with engine.begin() as connection:
         connection.execute(text(f"DROP TABLE {schema.VERSION_TABLE}"))
     with pytest.raises(StoreError, match="another program"):
@@ -204,6 +204,6 @@ def test_tables_of_others_in_the_same_postgres_database(postgres_url: str) -> No
 def test_postgres_opened_for_reading_refuses_in_the_server_too(postgres_url: str) -> None:
     Store.open(postgres_url.replace("postgresql:", "postgres:")).close()
     with Store.open(postgres_url, mode="read") as store:
-        store.read_only = False
+        store._database.read_only = False
         with pytest.raises(StoreError, match="read-only transaction"):
-            store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+            store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})

@@ -28,14 +28,14 @@ import threading
 from vrcli.db.store import Store
 url, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with Store.open(url) as store:
-    run = store.begin_run({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})
+    run = store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})
     print(run.id, flush=True)
     if not rounds:
         sys.stdin.read()
     for n in range(rounds):
-        store.add_points(run.id, {f"own_{seed}": ([n], [n / 2]), "loss": ([2 * n, 2 * n + 1], [n, seed])})
+        store.curves.add(run.id, {f"own_{seed}": ([n], [n / 2]), "loss": ([2 * n, 2 * n + 1], [n, seed])})
         print(n, flush=True)
-    store.finish_run(run.id, "completed", results={"steps": rounds})
+    store.runs.finish(run.id, "completed", results={"steps": rounds})
 """
 
 
@@ -67,13 +67,13 @@ def test_processes_create_and_write_one_database_at_once(url: str, start: Start)
         _, errors = writer.communicate(timeout=120)
         assert writer.returncode == 0, errors
     with Store.open(url, mode="read") as store:
-        runs = store.runs()
+        runs = store.runs.select()
         assert sorted(run.seed or 0 for run in runs) == [0, 1, 2]
         assert len({run.name for run in runs}) == len({run.id for run in runs}) == 3
         for run in runs:
             assert (run.status, run.results) == ("completed", {"steps": 25.0})
-            assert store.curves(run.id)[run.id, f"own_{run.seed}"].values.tolist() == [n / 2 for n in range(25)]
-            assert store.curves(run.id)[run.id, "loss"].steps.tolist() == list(range(50))
+            assert store.curves.read(run.id)[run.id, f"own_{run.seed}"].values.tolist() == [n / 2 for n in range(25)]
+            assert store.curves.read(run.id)[run.id, "loss"].steps.tolist() == list(range(50))
         assert store.check() == []
 
 
@@ -87,15 +87,15 @@ def test_a_killed_process_loses_nothing_it_had_recorded(url: str, start: Start) 
     rest = writer.stdout.read().split()  # said before the end, and not read yet
     recorded = int(rest[-1]) if rest else recorded
     with Store.open(url, mode="read") as store:
-        assert store.run(run_id).status == "running"
-        curve = store.curves(run_id)[run_id, "own_7"]
+        assert store.runs.get(run_id).status == "running"
+        curve = store.curves.read(run_id)[run_id, "own_7"]
         # The last write may have been committed without there being time to say so.
         assert len(curve) in (recorded + 1, recorded + 2)
         assert curve.values.tolist() == [n / 2 for n in range(len(curve))]
-        assert store.curves(run_id)[run_id, "loss"].steps.tolist() == list(range(2 * len(curve)))
+        assert store.curves.read(run_id)[run_id, "loss"].steps.tolist() == list(range(2 * len(curve)))
         assert any(f"run {run_id}" in problem for problem in store.check())
     with Store.open(url) as store:
-        run = store.run(run_id)
+        run = store.runs.get(run_id)
         assert (run.status, run.error) == ("interrupted", "its process is gone")
         assert run.finished_at == run.heartbeat_at
         assert store.check() == []
@@ -107,11 +107,11 @@ def test_a_live_process_is_left_alone_even_when_stopped(tmp_path: Path, start: S
     run_id = int(_line(writer))
     writer.send_signal(signal.SIGSTOP)
     with Store.open(url) as store:
-        assert store.run(run_id).status == "running"
+        assert store.runs.get(run_id).status == "running"
         with pytest.raises(StoreError, match=f"still running \\(pid {writer.pid} on "):
-            store.delete_runs(run_id)
+            store.runs.delete(run_id)
         with pytest.raises(StoreError, match="is running"):
-            store.resume_run(run_id)
+            store.runs.resume(run_id)
     writer.send_signal(signal.SIGCONT)
 
 
@@ -122,11 +122,11 @@ def test_a_zombie_is_dead(tmp_path: Path, start: Start) -> None:
     writer.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet reaped
     with Store.open(url) as store:
-        assert store.run(run_id).status == "interrupted"
+        assert store.runs.get(run_id).status == "interrupted"
 
 
 def _set(store: Store, run: RunRecord, **values: object) -> None:
-    with store._writing() as connection:
+    with store._database.writing() as connection:
         connection.execute(update(schema.runs).where(schema.runs.c.id == run.id).values(**values))
 
 
@@ -154,33 +154,33 @@ def test_only_what_is_known_to_be_dead_is_marked(
 ) -> None:
     run, other = begin(), begin(seed=1)
     _set(store, run, heartbeat_at=datetime.now(UTC) - timedelta(hours=silent_h), **changes)
-    assert store.mark_interrupted() == ([run.id] if dead else [])
-    assert store.run(run.id).status == ("interrupted" if dead else "running")
-    assert store.run(other.id).status == "running"
+    assert store.runs.mark_interrupted() == ([run.id] if dead else [])
+    assert store.runs.get(run.id).status == ("interrupted" if dead else "running")
+    assert store.runs.get(other.id).status == "running"
 
 
 def test_a_run_that_was_given_up_goes_on_when_it_is_heard_again(begin: Begin, store: Store) -> None:
     run = begin()
     _set(store, run, host="elsewhere", heartbeat_at=datetime.now(UTC) - timedelta(hours=9))
-    assert store.mark_interrupted() == [run.id]
+    assert store.runs.mark_interrupted() == [run.id]
     with pytest.raises(StoreError, match="is interrupted"):
-        store.add_points(run.id, {"loss": ([1], [1.0])})
+        store.curves.add(run.id, {"loss": ([1], [1.0])})
     _set(store, run, host=run.host)  # now this process is its own, waking up
-    store.add_points(run.id, {"loss": ([1], [1.0])})
-    woken = store.run(run.id)
+    store.curves.add(run.id, {"loss": ([1], [1.0])})
+    woken = store.runs.get(run.id)
     assert (woken.status, woken.error, woken.finished_at) == ("running", None, None)
-    store.finish_run(run.id, "interrupted", error="Ctrl-C")
+    store.runs.finish(run.id, "interrupted", error="Ctrl-C")
     with pytest.raises(StoreError, match="is interrupted"):
-        store.heartbeat(run.id)
+        store.runs.heartbeat(run.id)
 
 
 def test_a_dead_running_run_can_be_resumed_and_deleted(begin: Begin, store: Store) -> None:
     runs = [begin(seed=seed) for seed in range(2)]
     for run in runs:
         _set(store, run, pid=2**22 + 1)
-    assert store.resume_run(runs[0].id).pid == os.getpid()
-    store.delete_runs(runs[1].id)
-    assert store.mark_interrupted() == []
+    assert store.runs.resume(runs[0].id).pid == os.getpid()
+    store.runs.delete(runs[1].id)
+    assert store.runs.mark_interrupted() == []
 
 
 def test_the_token_of_another_process_is_not_ours(start: Start) -> None:
@@ -225,9 +225,9 @@ def test_writers_that_bring_the_same_new_metrics_in_another_order(url: str) -> N
         try:
             with Store.open(url) as store:
                 for start in range(0, len(order), 3):
-                    run = store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
-                    store.add_points(run.id, {name: ([1], [1.0]) for name in order[start : start + 3]})
-                    store.finish_run(run.id, "completed", results=dict.fromkeys(order, 1.0))
+                    run = store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="s", provenance={})
+                    store.curves.add(run.id, {name: ([1], [1.0]) for name in order[start : start + 3]})
+                    store.runs.finish(run.id, "completed", results=dict.fromkeys(order, 1.0))
         except BaseException as error:
             errors.append(error)
 
@@ -242,4 +242,4 @@ def test_writers_that_bring_the_same_new_metrics_in_another_order(url: str) -> N
     assert errors == []
     with Store.open(url, mode="read") as store:
         assert store.info()["metrics"] == 12
-        assert all(run.results == dict.fromkeys(names, 1.0) for run in store.runs())
+        assert all(run.results == dict.fromkeys(names, 1.0) for run in store.runs.select())

@@ -18,7 +18,7 @@ Begin = Callable[..., RunRecord]
 
 
 def _sql(store: Store, query: str) -> list[dict[str, Any]]:
-    with store._engine.connect() as connection:
+    with store._database.engine.connect() as connection:
         return [dict(row) for row in connection.execute(text(query)).mappings()]
 
 
@@ -29,9 +29,9 @@ def runs(begin: Begin, store: Store) -> list[int]:
     ids = []
     for seed, (optimizer, loss) in enumerate(ended):
         run = begin(optimizer=optimizer, seed=seed, preset=None)
-        store.add_points(run.id, {"train_loss": ([1, 2, 3, 4], [0.5, math.nan, math.inf, -math.inf])})
+        store.curves.add(run.id, {"train_loss": ([1, 2, 3, 4], [0.5, math.nan, math.inf, -math.inf])})
         status = "diverged" if math.isnan(loss) else "completed"
-        store.finish_run(run.id, status, results={"best_val_loss": loss, "test_loss": 2 * loss, "epochs": 3})
+        store.runs.finish(run.id, status, results={"best_val_loss": loss, "test_loss": 2 * loss, "epochs": 3})
         ids.append(run.id)
     return [*ids, begin(optimizer="adamw", seed=9, preset=None).id]
 
@@ -42,7 +42,7 @@ def test_v_runs_has_a_row_for_each_run(store: Store, runs: list[int]) -> None:
     assert [row["best_val_loss"] for row in rows] == [0.5, 0.25, None, 0.75, None]
     assert [row["test_loss"] for row in rows] == [1.0, 0.5, None, 1.5, None]
     assert [row["status"] for row in rows] == ["completed", "completed", "diverged", "completed", "running"]
-    assert [row["name"] for row in rows] == [store.run(run).name for run in runs]
+    assert [row["name"] for row in rows] == [store.runs.get(run).name for run in runs]
     assert [row["seed"] for row in rows] == [0, 1, 2, 3, 9]
 
 
@@ -65,7 +65,7 @@ def test_v_best_names_the_best_run_of_each_optimizer(store: Store, runs: list[in
     rows = {row["optimizer"]: row for row in _sql(store, "SELECT * FROM v_best")}
     best = {name: (row["run_id"], row["best_val_loss"], row["n"], row["diverged"]) for name, row in rows.items()}
     assert best == {"vradam": (runs[1], 0.25, 2, 0), "adamw": (runs[3], 0.75, 2, 1)}
-    assert rows["vradam"]["run"] == store.run(runs[1]).name
+    assert rows["vradam"]["run"] == store.runs.get(runs[1]).name
 
 
 def test_an_average_leaves_out_what_is_no_number(store: Store, runs: list[int]) -> None:
@@ -80,3 +80,20 @@ def test_a_curve_is_found_by_its_key_through_the_view(tmp_path: Any) -> None:
         plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert "SEARCH points USING PRIMARY KEY (run_id=? AND metric_id=?)" in plan
     assert not any("SCAN" in line or "TEMP" in line for line in plan)
+
+
+def test_views_say_what_a_row_of_a_report_needs(store: Store) -> None:
+    from types import SimpleNamespace
+
+    reward = SimpleNamespace(name="reward", direction="max", unit="", percent=False)
+    search = store.searches.create({"task": "maze", "optimizer": "sgd", "search_seed": 4}, key="k", trials=1)
+    trial = store.searches.start_trial(store.searches.add_trial(search.id, {"lr": 0.1}).id)
+    spec = {"task": "maze", "optimizer": "sgd", "seed": 1}
+    run = store.runs.begin(spec, spec_id="s", provenance={}, trial_id=trial.id, metrics=[reward])
+    store.runs.finish(run.id, "completed", results={"best_val_reward": 2.5, "best_val_loss": 9.0})
+    store.searches.finish_trial(trial.id, "completed", value=2.5)
+    expected = {"objective": "best_val_reward", "configuration": run.configuration, "best_value": 2.5}
+    for view in ("v_runs", "v_best", "v_trials"):
+        (row,) = _sql(store, f"SELECT * FROM {view}")
+        assert {**row, **expected, "search_id": search.id} == row, view
+    assert row["search_seed"] == 4

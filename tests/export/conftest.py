@@ -30,8 +30,8 @@ def picture() -> bytes:
 def store(tmp_path: Path) -> Iterator[Store]:
     """Three ended runs of two tasks and one that is running; the third is of a sweep."""
     with Store.open(tmp_path / "vr.db") as opened:
-        sweep = opened.create_sweep({"task": "transformer", "optimizer": "adamw"}, key="k", trials=1)
-        trial = opened.add_trial(sweep.id, "adamw", {"lr": 0.1})
+        sweep = opened.searches.create({"task": "transformer", "optimizer": "adamw"}, key="k", trials=1)
+        trial = opened.searches.add_trial(sweep.id, {"lr": 0.1})
         for index, (task, optimizer) in enumerate(
             [("cnn", "vradam"), ("cnn", "my.module:Mine"), ("transformer", "adamw"), ("cnn", "sgd")]
         ):
@@ -42,14 +42,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
                 "training": {"epochs": 2}, "optimizer_settings": {"lr": 0.01, **own}, "device": "cpu", "threads": 1,
             }  # fmt: skip
             link: dict[str, Any] = {"trial_id": trial.id} if index == 2 else {"tag": "päper"}
-            run = opened.begin_run(spec, spec_id=f"s{index}", provenance={"git": {"commit": "abc"}}, **link)
+            run = opened.runs.begin(spec, spec_id=f"s{index}", provenance={"git": {"commit": "abc"}}, **link)
             steps = list(range(1, len(TRAIN) + 1 - index))
-            opened.add_points(run.id, {"train_loss": (steps, TRAIN[: len(steps)]), "val_loss": ([4, 8], VALIDATION)})
-            opened.add_points(run.id, {"wall_s": ([4, 8], [2.0, 3.0])})
-            opened.add_artifact(run.id, "samples.png", picture(), media_type="image/png", step=8)
+            opened.curves.add(run.id, {"train_loss": (steps, TRAIN[: len(steps)]), "val_loss": ([4, 8], VALIDATION)})
+            opened.curves.add(run.id, {"wall_s": ([4, 8], [2.0, 3.0])})
+            opened.artifacts.add(run.id, "samples.png", picture(), media_type="image/png", step=8)
             if index < 3:
                 results = {"best_val_loss": 1.0, "test_loss": math.nan, "epochs": 2.0}
-                opened.finish_run(run.id, "diverged" if index == 1 else "completed", results=results)
+                opened.runs.finish(run.id, "diverged" if index == 1 else "completed", results=results)
         yield opened
 
 
@@ -59,7 +59,7 @@ def export(store: Store, tmp_path: Path) -> Callable[..., Path]:
 
     def write_them(format: str, name: str = "out", *, ids: list[int] | None = None, **options: Any) -> Path:
         output = tmp_path / name
-        records = sorted(store.runs(ids=ids), key=lambda run: run.id)
+        records = sorted(store.runs.select(ids=ids), key=lambda run: run.id)
         write(store, records, options.get("metrics"), format, output, force=options.get("force", False))
         return output
 

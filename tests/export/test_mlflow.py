@@ -43,16 +43,16 @@ def test_runs_settings_curves_and_pictures_survive(
     assert first.data.metrics["result/best_val_loss"] == 1.0
     assert math.isnan(first.data.metrics["result/test_loss"])
     assert [runs["1"].info.status, runs["3"].info.status] == ["FAILED", "RUNNING"]
-    curve = store.curves(1)[1, "train_loss"]
+    curve = store.curves.read(1)[1, "train_loss"]
     history = sorted(client.get_metric_history(first.info.run_id, "train_loss"), key=lambda metric: metric.step)
     assert [metric.step for metric in history] == list(curve.steps)
     largest = sys.float_info.max  # MLflow's own way to store infinity
     expected = [max(-largest, min(largest, value)) if value == value else None for value in curve.values]
     assert [None if math.isnan(metric.value) else metric.value for metric in history] == expected
-    start = store.run(1).created_at.timestamp()
+    start = store.runs.get(1).created_at.timestamp()
     assert history[3].timestamp / 1000 - start == pytest.approx(2.0, abs=2e-3)
     files = Path(urlparse(first.info.artifact_uri).path)
-    assert (files / "samples-step8.png").read_bytes() == store.artifact(1, "samples.png")
+    assert (files / "samples-step8.png").read_bytes() == store.artifacts.read(1, "samples.png")
     assert [found.path for found in client.list_artifacts(first.info.run_id)] == ["samples-step8.png"]
 
 
@@ -66,7 +66,7 @@ def test_times_are_those_of_the_clock_whichever_curves_are_written(
     (run,) = client.search_runs([client.get_experiment_by_name("cnn").experiment_id])
     assert {name for name in run.data.metrics if not name.startswith("result/")} == {"val_loss"}
     history = sorted(client.get_metric_history(run.info.run_id, "val_loss"), key=lambda metric: metric.step)
-    start = store.run(1).created_at.timestamp()
+    start = store.runs.get(1).created_at.timestamp()
     assert [metric.timestamp / 1000 - start for metric in history] == pytest.approx([2.0, 3.0], abs=2e-3)
 
 

@@ -23,7 +23,7 @@ def points(store: Store) -> list[tuple[int, str, int, float]]:
     """All points as the store has them."""
     return [
         (run, metric, step, value)
-        for (run, metric), curve in sorted(store.curves([1, 2, 3, 4]).items())
+        for (run, metric), curve in sorted(store.curves.read([1, 2, 3, 4]).items())
         for step, value in zip(curve.steps, curve.values, strict=True)
     ]
 
@@ -54,7 +54,7 @@ def test_json_is_what_runs_show_prints(export: Export, store: Store) -> None:
     body = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert [run["id"] for run in body] == [1, 2, 3, 4]
     curve = body[0]["curves"]["train_loss"]
-    np.testing.assert_array_equal([float(v) for v in curve["values"]], store.curves(1)[1, "train_loss"].values)
+    np.testing.assert_array_equal([float(v) for v in curve["values"]], store.curves.read(1)[1, "train_loss"].values)
     assert curve["values"][2:5] == ["nan", "inf", "-inf"]
     assert body[0]["results"] == {"best_val_loss": 1.0, "test_loss": "nan", "epochs": 2.0}
     assert body[1]["spec"]["optimizer_settings"]["power"] == 2
@@ -87,7 +87,7 @@ def test_a_failed_export_leaves_nothing_behind(
     export: Export, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(store, "curves", lambda *_: 1 / 0)
+    monkeypatch.setattr(store.curves, "read", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(format, f"out.{format}")
     assert sorted(tmp_path.iterdir()) == before
@@ -96,8 +96,8 @@ def test_a_failed_export_leaves_nothing_behind(
 @pytest.mark.parametrize("format", ["csv", "json", "parquet", "sqlite", "tensorboard"])
 def test_a_run_that_failed_at_once_has_little_to_say(export: Export, store: Store, format: str) -> None:
     spec = {"task": "cnn", "optimizer": "sgd", "task_settings": {"dataset": 3}, "training": {"epochs": "many"}}
-    run = store.begin_run(spec, spec_id="x", provenance={})
-    store.finish_run(run.id, "failed", error="out of memory")
+    run = store.runs.begin(spec, spec_id="x", provenance={})
+    store.runs.finish(run.id, "failed", error="out of memory")
     path = export(format, f"out.{format}")  # of another kind than the others' settings
     alone = export(format, f"alone.{format}", ids=[run.id])
     if format == "parquet":
@@ -109,4 +109,4 @@ def test_a_run_that_failed_at_once_has_little_to_say(export: Export, store: Stor
         assert pd.read_csv(alone.with_name("alone.curves.csv")).empty
     if format == "sqlite":
         with Store.open(alone, mode="read") as part:
-            assert part.runs()[0].error == "out of memory"
+            assert part.runs.select()[0].error == "out of memory"

@@ -31,11 +31,11 @@ def test_scalars_settings_and_pictures_survive(export: Export, store: Store) -> 
     beginnings = ["0001-cnn-vradam-", "0002-cnn-my.module_", "0003-transformer-adamw-", "0004-cnn-sgd-"]
     assert all(folder.name.startswith(text) for folder, text in zip(folders, beginnings, strict=True))
     read = _read(folders[0])
-    curve = store.curves(1)[1, "train_loss"]
+    curve = store.curves.read(1)[1, "train_loss"]
     events = read.Scalars("train/loss")
     assert [event.step for event in events] == list(curve.steps)
     np.testing.assert_array_equal([event.value for event in events], np.asarray(curve.values, dtype=np.float32))
-    start = store.run(1).created_at.timestamp()
+    start = store.runs.get(1).created_at.timestamp()
     # Two seconds for the first four steps, one for the other four.
     expected = [0.5, 1.0, 1.5, 2.0, 2.25, 2.5, 2.75, 3.0]
     np.testing.assert_allclose([event.wall_time - start for event in events], expected, atol=1e-5)
@@ -87,7 +87,7 @@ def test_event_files_of_other_programs_are_never_replaced(export: Export, tmp_pa
 
 
 def test_times_are_those_of_the_clock_whichever_curves_are_written(export: Export, store: Store) -> None:
-    start = store.run(1).created_at.timestamp()
+    start = store.runs.get(1).created_at.timestamp()
     for metrics, tags in ((["val_loss"], ["val/loss"]), (["val_loss", "wall_s"], ["other/wall_s", "val/loss"])):
         read = _read(_folders(export("tensorboard", ids=[1], metrics=metrics, force=True))[0])
         assert sorted(tag for tag in read.Tags()["scalars"] if not tag.startswith("result/")) == tags
@@ -96,9 +96,9 @@ def test_times_are_those_of_the_clock_whichever_curves_are_written(export: Expor
 
 
 def test_a_picture_that_cannot_be_read_is_left_out(export: Export, store: Store) -> None:
-    run = store.begin_run({"task": "cnn", "optimizer": "sgd"}, spec_id="x", provenance={})
-    store.add_artifact(run.id, "broken.png", b"no picture", media_type="image/png")
-    store.add_points(run.id, {"val_loss": ([1], [2.0])})
+    run = store.runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="x", provenance={})
+    store.artifacts.add(run.id, "broken.png", b"no picture", media_type="image/png")
+    store.curves.add(run.id, {"val_loss": ([1], [2.0])})
     read = _read(_folders(export("tensorboard", ids=[run.id]))[0])
     assert read.Tags()["images"] == []
     assert read.Scalars("val/loss")[0].value == 2.0

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from vrcli.db.configuration import configuration_of, flat_settings
+
 
 @dataclass(frozen=True)
 class FakeRun:
@@ -28,8 +30,18 @@ class FakeRun:
     created_at: dt.datetime = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"cpu": "cpu A", "device": "cpu"})
     sweep_id: int | None = None
+    search_id: int | None = None
     trial_id: int | None = None
     spec_id: str = ""
+    objective: str = "best_val_loss"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return flat_settings(self.spec)
+
+    @property
+    def configuration(self) -> str:
+        return configuration_of(self.spec)
 
 
 @pytest.fixture

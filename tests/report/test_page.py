@@ -47,7 +47,15 @@ def make_source(make_run: Callable[..., Any]) -> Callable[..., Source]:
                 loss = 0.1 + place + 0.01 * seed + 0.02 * random.random()
                 base = make_run(optimizer, seed, loss, results={"wall_s": 3.0 + seed}, **settings)
                 extra = {"name": f"name-{base.id}", "spec_id": "5bec", "tag": None, "group": None, "error": None}
-                extra |= {"host": "here", "sweep_id": None, "trial_id": None, **(about or {})}
+                extra |= {
+                    "host": "here",
+                    "sweep_id": None,
+                    "search_id": None,
+                    "trial_id": None,
+                    "settings": base.settings,
+                    "configuration": base.configuration,
+                    **(about or {}),
+                }
                 lost = (diverged or {}).get(base.id)
                 extra |= {"status": "diverged", "results": {}} if lost else {}
                 run = SimpleNamespace(**{**vars(base), **extra})

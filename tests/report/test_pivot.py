@@ -126,7 +126,7 @@ def test_of_several_settings_the_best_on_validation_is_shown_and_said(make_run) 
     assert said + "trials are the settings stored" in found.notes
     assert any("budget 1 x 20 and 2 x 20 §" in note for note in found.notes)
     # A lucky trial of a search is not chosen where there is a run on a fresh seed.
-    lucky = [replace(make_run("a", 0, 0.001, lr=0.3, results={"test_loss": 7.0}), sweep_id=1, trial_id=1)]
+    lucky = [replace(make_run("a", 0, 0.001, lr=0.3, results={"test_loss": 7.0}), search_id=1, trial_id=1)]
     assert grid(laid_out([*runs, *lucky], (TEST,), spread="none"))["a"] == ["0.2000*"]
 
 

@@ -22,13 +22,13 @@ def swept(make_run):
     """A sweep of four trials, one a minute, the third the best; two fresh seeds after the third."""
     losses = (0.4, 0.3, 0.1, 0.2)
     trials = [
-        replace(make_run("a", 0, loss, lr=0.01 * i, created_at=minutes(i)), sweep_id=1, trial_id=i)
+        replace(make_run("a", 0, loss, lr=0.01 * i, created_at=minutes(i)), search_id=1, trial_id=i)
         for i, loss in enumerate(losses, start=1)
     ]
     fresh = [
-        replace(make_run("a", seed, 0.15, lr=0.03, created_at=minutes(5)), sweep_id=1) for seed in (1, 2)
+        replace(make_run("a", seed, 0.15, lr=0.03, created_at=minutes(5)), search_id=1) for seed in (1, 2)
     ]  # fmt: skip
-    ended = {(1, "a"): [minutes(i) + dt.timedelta(seconds=30) for i in (1, 2, 3)] + [minutes(9)]}
+    ended = {1: [minutes(i) + dt.timedelta(seconds=30) for i in (1, 2, 3)] + [minutes(9)]}
     return trials, fresh, Searches(ended)
 
 
@@ -39,7 +39,7 @@ def test_a_fresh_run_cost_the_trials_that_had_ended_before_it(swept) -> None:
     assert {found[run.id] for run in trials} == {4}
     late = replace(fresh[0], id=99, created_at=minutes(10))
     assert budgets([late], ended) == {99: 4}
-    assert budgets([replace(late, optimizer="other")], ended) == {}
+    assert budgets([replace(late, search_id=2)], ended) == {}
 
 
 def test_a_trial_and_a_fresh_run_of_equal_settings_are_two_rows(swept) -> None:
@@ -72,22 +72,22 @@ def test_of_a_sweep_are_quoted_the_fresh_runs_or_its_best_trial(swept) -> None:
     assert alone.trials == {trials[2].id: 4}
 
 
-def test_one_optimizer_of_a_sweep_that_is_confirmed_does_not_hide_another(swept, make_run) -> None:
+def test_one_search_of_a_sweep_that_is_confirmed_does_not_hide_another(swept, make_run) -> None:
     trials, fresh, ended = swept
-    other = replace(make_run("b", 0, 0.5), sweep_id=1, trial_id=50)
+    other = replace(make_run("b", 0, 0.5), search_id=2, trial_id=50)
     assert quotable([*trials, *fresh, other], ended).runs == [*fresh, other]
 
 
 def test_a_filter_that_leaves_out_fresh_runs_puts_no_trial_in_their_place(swept) -> None:
     trials, fresh, ended = swept
-    known = replace(ended, confirmed={(1, "a")})
+    known = replace(ended, confirmed={1})
     assert quotable(trials, known).runs == []
     assert quotable([*trials, fresh[0]], known).runs == fresh[:1]
 
 
 def test_a_run_that_repeats_a_trial_is_no_result(swept) -> None:
     trials, _, ended = swept
-    again = replace(trials[2], id=70, sweep_id=None, trial_id=None, created_at=minutes(20))
+    again = replace(trials[2], id=70, search_id=None, trial_id=None, created_at=minutes(20))
     before = replace(again, id=69, created_at=minutes(0))
     other = replace(again, id=71, seed=5, spec_id="another seed")
     known = replace(ended, specs={run.spec_id: run.created_at for run in trials})

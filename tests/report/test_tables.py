@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,7 +185,8 @@ def test_default_columns_follow_the_results(make_run) -> None:
     keys = {"best_val_loss": 1, "test_loss": 1, "test_accuracy": 1, "val_loss": 1, "val_accuracy": 1, "wall_s": 1}
     run = make_run(loss=None, results=keys)
     assert [c.key for c in default_columns([run])] == ["best_val_loss", "test_loss", "val_accuracy"]
-    other = make_run(loss=None, results={"best_val_modes": 3, "test_modes": 3, "test_loss": 1, "val_modes": 3})
+    keys = {"best_val_modes": 3, "test_modes": 3, "test_loss": 1, "val_modes": 3}
+    other = replace(make_run(loss=None, results=keys), objective="best_val_modes")
     assert [c.key for c in default_columns([other])] == ["best_val_modes", "test_loss", "test_modes"]
 
 
@@ -376,28 +378,3 @@ def test_the_best_settings_are_never_chosen_on_the_test_set(make_run) -> None:
     ]
     (row,) = summarise(runs, ["test_loss"], one_per_optimizer=True).rows
     assert row.settings["lr"] == 0.1
-
-
-def test_the_stored_text_groups_as_the_decoded_settings_do(make_run) -> None:
-    """Runs with a stored text are decoded once for each text without its seed, which must not merge more."""
-    import dataclasses
-
-    from vrcli.results.groups import group_runs
-
-    @dataclasses.dataclass(frozen=True)
-    class Stored:
-        run: object
-        spec_json: str
-
-        def __getattr__(self, name):
-            return getattr(object.__getattribute__(self, "run"), name)
-
-    runs = [make_run("a", seed, 0.1, lr=lr) for lr in (0.1, 0.2) for seed in range(3)]
-    runs += [make_run("a", 7, 0.1, lr=0.1, seed_of_data=1), make_run("a", 8, 0.1, lr=0.1, seed_of_data=1)]
-    for seed in (11, 12):  # a setting that is called seed as well, and differs
-        runs.append(make_run("a", seed, 0.1))
-        runs[-1].spec["task_settings"]["seed"] = seed
-    stored = [Stored(run, json.dumps(run.spec)) for run in runs]
-    plain, fast = group_runs(runs), group_runs(stored)
-    assert [[run.id for run in group.runs] for group in fast] == [[run.id for run in group.runs] for group in plain]
-    assert [len(group.runs) for group in fast] == [3, 3, 2, 1, 1]

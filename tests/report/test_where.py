@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vrcli.db.configuration import flat_settings
 from vrcli.errors import UsageError
 from vrcli.results.flat import rows
 from vrcli.results.where import Condition, keep, parse, since
@@ -23,9 +24,14 @@ class FakeRun:
     tag: str | None = None
     spec_id: str = "0012"
     sweep_id: int | None = None
+    search_id: int | None = None
     created_at: datetime = datetime(2026, 5, 1, 12, tzinfo=UTC)
     spec: dict[str, Any] = field(default_factory=dict)
     results: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return flat_settings(self.spec)
 
 
 def run(lr: float = 0.1, **optimizer_settings: Any) -> FakeRun:

@@ -38,12 +38,12 @@ def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
     assert "vradam     4/4" in done.err
     assert "\x1b" not in done.out + done.err
     with Store.open("vr.db", mode="read") as store:
-        sweeps = store.sweeps()
+        sweeps = store.searches.select()
         assert [s.status for s in sweeps] == ["completed"] * 2
         for sweep in sweeps:
-            trials = store.trials(sweep.id)
+            trials = store.searches.trials(sweep.id)
             assert [t.number for t in trials] == [0, 1, 2, 3]
-            runs = {run.id: run for run in store.runs(sweep=sweep.id)}
+            runs = {run.id: run for run in store.runs.select(search=sweep.id)}
             for trial in trials:
                 run = runs[trial.run_id]
                 assert run.results["best_val_loss"] == trial.value
@@ -67,7 +67,8 @@ def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
     shown = vr("sweeps", "show", found["name"]).out
     assert "importance" in shown
     assert found["command"] in shown
-    table = list(csv.DictReader(io.StringIO(vr("sweeps", "export", found["id"]).out)))
+    exported = csv.DictReader(io.StringIO(vr("sweeps", "export", found["id"]).out))
+    table = [row for row in exported if row["optimizer"] == "vradam"]
     assert [row["trial"] for row in table] == ["1", "2", "3", "4", "5"]
     assert min(float(row["value"]) for row in table) == found["best_val_loss"]
 
@@ -81,9 +82,9 @@ def test_a_sweep_from_its_plan_to_its_export(vr, inline, tmp_path):
 def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr, inline):
     assert vr("sweep", *VALLEY, "--trials", 2, "--search", "sobol", "--preset", "smoke").code == 0
     with Store.open("vr.db") as store:
-        store.set_sweep_status(1, "interrupted")
-        store.resume_sweep(1, trials=3)
-        store.set_sweep_status(1, "interrupted")
+        store.searches.set_status(1, "interrupted")
+        store.searches.resume(1, trials=3)
+        store.searches.set_status(1, "interrupted")
     changed = ("--trials", 3, "--search", "sobol", "--preset", "smoke", "--epochs", 2)
     refused = vr("sweep", *VALLEY, *changed)
     assert refused.code == 2
@@ -100,7 +101,7 @@ def test_a_trial_that_kills_its_worker_does_not_stop_a_sweep(vr):
     done = vr("sweep", *VALLEY, "--trials", 3, *wish)
     assert done.code == 0, done.err
     with Store.open("vr.db", mode="read") as store:
-        trials = store.trials(1)
+        trials = store.searches.trials(1)
     assert {t.state for t in trials} == {"completed", "failed"}
     for trial in trials:
         assert trial.state == ("failed" if trial.params["trouble"] else "completed")
@@ -111,9 +112,9 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
     done = vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
     assert done.code == 0, done.err
     with Store.open("vr.db", mode="read") as store:
-        trials = store.trials(1)
+        trials = store.searches.trials(1)
         for trial in trials:
-            run = store.run(trial.run_id)
+            run = store.runs.get(trial.run_id)
             assert trial.state == run.status == ("failed" if trial.params["trouble"] else "completed")
     assert {t.state for t in trials} == {"completed", "failed"}
     lines = vr("sweeps", "show", 1).out.splitlines()
@@ -128,14 +129,14 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
 def test_failed_trials_are_done_again_when_their_cause_is_mended(vr, inline, monkeypatch):
     vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
     with Store.open("vr.db", mode="read") as store:
-        before = store.trials(1)
+        before = store.searches.trials(1)
     failed = [trial.number for trial in before if trial.state == "failed"]
     assert failed
     monkeypatch.setenv("VALLEY_MENDED", "1")
     assert vr("sweeps", "resume", "1").code == 0
     assert vr("sweeps", "resume", "1", "--retry-failed").code == 0
     with Store.open("vr.db", mode="read") as store:
-        after = store.trials(1)
+        after = store.searches.trials(1)
     assert [trial.state for trial in after] == ["completed"] * 4
     assert [trial.params for trial in after] == [trial.params for trial in before]
     assert [trial.attempt for trial in after] == [2 if trial.number in failed else 1 for trial in before]
@@ -146,7 +147,7 @@ def test_the_outcome_alone_is_one_line_an_optimizer(vr, inline):
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines] == ["vradam", "adamw"]
     assert all("of 3 trials  vr run valley:Valley --opt" in line for line in lines)
-    assert vr("sweeps", "resume", 1, "--quiet").out.splitlines() == lines[:1]
+    assert vr("sweeps", "resume", 1, "--quiet").out.splitlines() == lines
 
 
 def test_the_printed_command_runs_on_a_seed_that_did_not_choose_its_settings(vr, inline):
@@ -188,7 +189,7 @@ def test_fresh_seeds_that_are_stored_are_not_advised_again(vr, inline):
 
 def test_a_sweep_whose_process_is_gone_does_not_answer(vr, inline):
     vr("sweep", *VALLEY, "--trials", 2)
-    code = "from vrcli.db.store import Store\nStore.open('vr.db').resume_sweep(1, trials=3)"
+    code = "from vrcli.db.store import Store\nStore.open('vr.db').searches.resume(1, trials=3)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "not answering" in vr("sweeps", "list").out
     assert "not answering" in vr("sweeps", "show", 1).out
@@ -201,7 +202,7 @@ def test_pruned_trials_are_marked(vr, inline):
     (found,) = json.loads(done.out)["sweeps"]
     assert found["statuses"].get("pruned", 0) >= 1
     with Store.open("vr.db", mode="read") as store:
-        pruned = store.trials(1, state="pruned")
+        pruned = store.searches.trials(1, state="pruned")
     assert all(trial.epochs < 5 and "stopped after epoch" in trial.error for trial in pruned)
     report = vr("report")
     assert f"{len(pruned)} trials of 1 sweep: stopped early (--prune)" in report.err
@@ -279,7 +280,7 @@ def test_a_sweep_outlives_its_runs(vr, inline):
     assert vr("sweep", *wish, "--trials", 2, "--confirm-seeds", 1).code == 0
     before = json.loads(vr("sweeps", "show", 1, "--format", "json").out)
     with Store.open("vr.db", mode="read") as store:
-        runs = [run.id for run in store.runs(sweep=1)]
+        runs = [run.id for run in store.runs.select(sweep=1)]
     done = vr("runs", "rm", *runs, "--yes")
     assert done.code == 0, done.err
     assert f"a trial of sweep {before['name']}" in done.err
@@ -292,9 +293,71 @@ def test_a_sweep_outlives_its_runs(vr, inline):
         done = vr("sweeps", *words)
         assert done.code == 0, (words, done.err)
     with Store.open("vr.db") as store:
-        store.resume_sweep(1, trials=3)
-        store.set_sweep_status(1, "interrupted")
+        store.searches.resume(1, trials=3)
+        store.searches.set_status(1, "interrupted")
         assert store.check() == []
     resumed = vr("sweeps", "resume", 1, "--threads", 1, "--format", "json")
     assert resumed.code == 0, resumed.err
     assert json.loads(resumed.out)["sweeps"][0]["trials"] == 3
+
+
+def test_one_command_makes_one_sweep_that_more_optimizers_join(vr, inline):
+    words = (*VALLEY, "--trials", 2, "--initial", 2)
+    assert vr("sweep", *words, "--opt", "vradam", "--opt", "adamw").code == 0
+    again = vr("sweep", *words, "--opt", "adamw", "--opt", "vradam", "--format", "json")
+    assert {one["id"] for one in json.loads(again.out)["sweeps"]} == {1}
+    more = vr("sweep", *words[:-4], "--trials", 3, "--initial", 2, "--opt", "adamw", "--opt", "sgd", "--format", "json")
+    assert [(one["id"], one["optimizer"], one["trials"]) for one in json.loads(more.out)["sweeps"]] == [
+        (1, "adamw", 3), (1, "sgd", 3),
+    ]  # fmt: skip
+    with Store.open("vr.db", mode="read") as store:
+        (sweep,) = store.sweeps.select()
+        searches = store.searches.select(sweep=sweep.id)
+        assert {(s.optimizer, s.trials, s.name) for s in searches} == {
+            ("vradam", 2, sweep.name), ("adamw", 3, sweep.name), ("sgd", 3, sweep.name),
+        }  # fmt: skip
+        assert {run.search_id for run in store.runs.select(sweep=sweep.name)} == {s.id for s in searches}
+    listed = json.loads(vr("sweeps", "list", "--format", "json").out)
+    assert {(one["id"], one["definition"]["optimizer"]) for one in listed} == {
+        (1, o) for o in ("vradam", "adamw", "sgd")
+    }
+    shown = vr("sweeps", "show", sweep.name).out
+    assert all(f"sweep 1 · {sweep.name} · {optimizer}" in shown for optimizer in ("vradam", "adamw", "sgd"))
+    rows = vr("sweeps", "export", 1).out.splitlines()
+    assert rows[0].startswith("optimizer,trial,status,value,lr")
+    assert len(rows) == 1 + 2 + 3 + 3
+    resumed = json.loads(vr("sweeps", "resume", 1, "--trials", 3, "--format", "json").out)["sweeps"]
+    assert [(one["optimizer"], one["trials"]) for one in resumed] == [("vradam", 3), ("adamw", 3), ("sgd", 3)]
+
+
+@pytest.mark.parametrize(
+    ("words", "joins"),
+    [
+        (("--fix", "weight_decay=0.1"), True),
+        (("--space", "lr=log:1e-3:1"), True),
+        (("--search-seed", 1), True),
+        (("--trials", 2), True),
+        (("--epochs", 2), False),
+        (("--seed", 1), False),
+        (("--prune", "median"), False),
+        (("--search", "random"), False),
+        (("--batch-size", 7), False),
+        (("--space", "batch_size=int:4:8"), False),
+    ],
+)
+def test_searches_join_a_sweep_where_all_that_they_share_is_equal(vr, inline, words, joins):
+    assert vr("sweep", *VALLEY, "--opt", "adamw", "--trials", 1).code == 0
+    done = vr("sweep", *VALLEY, "--opt", "sgd", "--trials", 1, *words)
+    assert done.code in (0, 1), done.err  # the one trial may diverge
+    with Store.open("vr.db", mode="read") as store:
+        assert len(store.searches.select()) == 2
+        assert len(store.sweeps.select()) == (1 if joins else 2)
+
+
+def test_another_search_of_an_optimizer_in_the_same_place_begins_another_sweep(vr, inline):
+    assert vr("sweep", *VALLEY, "--opt", "adamw", "--trials", 1).code == 0
+    assert vr("sweep", *VALLEY, "--opt", "adamw", "--trials", 1, "--space", "lr=log:1e-3:1").code == 0
+    assert vr("sweep", *VALLEY, "--opt", "adamw", "--trials", 1, "--search-seed", 1).code == 0
+    with Store.open("vr.db", mode="read") as store:
+        found = [[(s.optimizer, s.search_seed) for s in store.searches.select(sweep=n)] for n in (1, 2)]
+        assert sorted(found, key=len) == [[("adamw", 0)], [("adamw", 1), ("adamw", 0)]]

@@ -35,8 +35,8 @@ READERS = {
 def _facts(database: Path) -> dict[str, Any]:
     with Store.open(database, mode="read") as store:
         found = store.info()
-        tags = [(run.id, run.tag, run.status) for run in store.runs()]
-        return {**found, "tags": tags, "sweeps": [(s.id, s.status) for s in store.sweeps()], "database": None}
+        tags = [(run.id, run.tag, run.status) for run in store.runs.select()]
+        return {**found, "tags": tags, "sweeps": [(s.id, s.status) for s in store.searches.select()], "database": None}
 
 
 def _copied(database: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_a_copy_of_the_file_alone_has_everything(
     write("sweep", *VALLEY, "--trials", 2, "--jobs", 2, "--search", "sobol")
     write("sweeps", "resume", 1, "--trials", 3)
     with Store.open(database) as store:
-        store.resume_sweep(1, trials=4)
+        store.searches.resume(1, trials=4)
     write("sweeps", "stop", 1)
     write("compare", *VALLEY, "--opt", "adamw", "--opt", "sgd", "--seeds", 2)
     write("runs", "rm", 1, "--yes")
@@ -106,7 +106,7 @@ def test_a_copy_of_the_file_alone_has_everything(
         assert store.info()["runs"] == done[-1]["runs"] - done[-1]["runs_by_status"].get("running", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: int) -> None:
     database = tmp_path / "vr.db"
     words = ["sweep", *VALLEY, "--trials", "500", "--search", "sobol", "--sleep-s", "0.05"]
@@ -134,6 +134,6 @@ def _trials(database: Path) -> int:
 
     try:
         with Store.open(database, mode="read") as store:
-            return len([run for run in store.runs() if run.status == "completed"])
+            return len([run for run in store.runs.select() if run.status == "completed"])
     except StoreError:
         return 0

@@ -50,8 +50,8 @@ def kill_after(database, jobs, delay_s):
 
 def stored(database):
     with Store.open(database, mode="read") as store:
-        (sweep,) = store.sweeps()
-        trials, runs = store.trials(sweep.id), store.runs(sweep=sweep.id)
+        (sweep,) = store.searches.select()
+        trials, runs = store.searches.trials(sweep.id), store.runs.select(sweep=sweep.id)
     return sweep, trials, runs
 
 

@@ -91,16 +91,16 @@ def _run(store: Store, index: int, steps: array[int], values: array[float], pres
         "device": "cpu", "threads": 1, "code": {"engine": "generated"},
     }  # fmt: skip
     provenance = {"device": "cpu", "cpu": "generated", "threads": 1, "argv": ["vr", "run", "cnn"]}
-    run = store.begin_run(spec, spec_id=f"{preset}-{index}", provenance=provenance)
+    run = store.runs.begin(spec, spec_id=f"{preset}-{index}", provenance=provenance)
     for start in range(0, len(steps), BLOCK):
-        store.add_points(run.id, {"train_loss": (steps[start : start + BLOCK], values[start : start + BLOCK])})
+        store.curves.add(run.id, {"train_loss": (steps[start : start + BLOCK], values[start : start + BLOCK])})
     loss = 0.05 + abs(math.log10(lr) + 2.5) * 0.1 + 0.01 * math.sin(37 * index)
     results = {
         "best_val_loss": loss, "test_loss": 1.1 * loss, "val_accuracy": 1 - loss, "test_accuracy": 1 - 1.1 * loss,
         "final_val_loss": 1.2 * loss, "final_train_loss": loss / 2, "wall_s": 2.0, "train_s": 1.8, "step_ms": 1.5,
         "steps": float(len(steps)), "epochs": 30.0, "samples_per_s": 1e4, "peak_memory_bytes": 3e8, "best_epoch": 28.0,
     }  # fmt: skip
-    store.finish_run(run.id, "completed", results=results)
+    store.runs.finish(run.id, "completed", results=results)
     return run.id
 
 
@@ -158,7 +158,7 @@ def envelope_s(store: Store, run_ids: list[int]) -> float:
     from vrcli.stats.curves import envelope
 
     begun = time.perf_counter()
-    curves = store.curves(run_ids, "train_loss")
+    curves = store.curves.read(run_ids, "train_loss")
     envelope([(curve.steps, curve.values) for curve in curves.values()])
     return time.perf_counter() - begun
 

@@ -227,7 +227,7 @@ class _Engine:
 
         self.store = Store.open(db)
         spec = prepared.spec
-        run = self.store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance={})
+        run = self.store.runs.begin(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance={})
         self.writer = Writer(self.store, run.id)
         self.events = train(prepared)
         self.train_s, self.steps, self.store_s = 0.0, 0, 0.0

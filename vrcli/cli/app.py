@@ -18,7 +18,6 @@ from vrcli import __version__
 from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
 from vrcli.cli.settings import ParserError
 from vrcli.db.location import masked_line
-from vrcli.errors import VrError
 
 app = typer.Typer(
     name="vr",
@@ -81,24 +80,11 @@ def main() -> None:
 
             _print_error(traceback.format_exc())
             sys.exit(1)
-        known = _exit_code(error)
+        known = getattr(error, "exit_code", None)  # of an error that is made for users
         if known is None:
             _exit(f"unexpected {type(error).__name__}: {error} (a fault of vr or a plugin; --debug shows where)", 1)
         _exit(str(error), known)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that is made for users, None for any other."""
-    if isinstance(error, VrError):
-        return error.exit_code
-    # Errors of the packages below, which do not know this one; their classes carry the code or mean bad usage.
-    kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
-    if kinds & {("vrcli.db.store", "StoreError"), ("vrcli.db.errors", "StoreError")}:
-        return int(getattr(error, "exit_code", 2))
-    if kinds & {("vrcli.tasks.base", "TaskError"), ("vrcli.tasks.registry", "UnknownTask")}:
-        return 2
-    return None
 
 
 def _parser_line(error: Any) -> str:

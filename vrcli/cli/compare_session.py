@@ -152,7 +152,7 @@ class CompareSession:
         group = f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
         return [
             PairedJob(self.wish.task, optimizer, self.wish.preset, given, seed, self.wish.device, self.threads_each,
-                      group, self.code[optimizer], self.tag, self.sweeps[optimizer]["id"] if self.sweeps else None)
+                      group, self.code[optimizer], self.tag, self.sweeps[optimizer]["search"] if self.sweeps else None)
             for seed in fresh_seeds(self.wish.seeds, self.seeds) for optimizer, given in flags.items()
         ]  # fmt: skip
 
@@ -269,7 +269,7 @@ class CompareSession:
 
         with Store.open(self.database, mode="read") as store:
             searches = {
-                name: [(t.state, t.value) for t in store.trials(one["id"]) if t.state not in _OPEN]
+                name: [(t.state, t.value) for t in store.searches.trials(one["search"]) if t.state not in _OPEN]
                 for name, one in self.sweeps.items()
             }
         return best_of_k_lines(searches, self.task.metrics[0].name)
@@ -284,7 +284,7 @@ class CompareSession:
         lines = [f"to {name.replace('_', ' ')} {self.target:g}"]
         with Store.open(self.database, mode="read") as store:
             for optimizer, runs in groups.items():
-                curves = store.curves([run.id for run in runs], [name, "wall_s", "epoch"])
+                curves = store.curves.read([run.id for run in runs], [name, "wall_s", "epoch"])
                 texts = []
                 for x, unit in ((None, "steps"), ("epoch", "epochs"), ("wall_s", "s")):
                     pairs: list[tuple[Sequence[float], Sequence[float]]] = []

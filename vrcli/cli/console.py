@@ -186,11 +186,10 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
 
     r = record.results
     label = f"run {record.id} · {record.name}"
-    best_key = f"best_val_{metrics[0].name}"
     best = ""
-    if best_key in r:
+    if record.best is not None:
         epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
-        best = f"best val {metrics[0].name} {metric_value(None, r[best_key])}{epoch}"
+        best = f"best val {metrics[0].name} {metric_value(None, record.best)}{epoch}"
     if record.status == "completed":
         parts = [best]
         shown = [m for m in headline(metrics) if f"test_{m.name}" in r]

@@ -61,7 +61,7 @@ def own(database: Location, dry_run: bool) -> Iterator[Store]:
             with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
                 yield store
             return
-        if is_older(database):
+        if Store.is_older(database):
             Store.open(database, mode="read").close()  # refuses it: opening it for writing would upgrade it
     with req.open_store(database) as store:
         yield store
@@ -74,10 +74,7 @@ def opened(other: Location, store: Store) -> Iterator[Store]:
     Raises:
         UsageError: it is not there, or is the very database that it would be merged into.
     """
-    import tempfile
-
     from vrcli.db.store import Store
-    from vrcli.db.versions import copy_sqlite
 
     path = other.path
     if path is None:
@@ -88,30 +85,8 @@ def opened(other: Location, store: Store) -> Iterator[Store]:
         raise UsageError(f"there is no database {other}")
     if store.location.path is not None and store.location.path.exists() and path.samefile(store.location.path):
         raise UsageError(f"{other} is the database that it would be merged into; --db names another")
-    if not is_older(other):
-        with Store.open(other, mode="read") as source:
-            yield source
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy_sqlite(path, copy)
-        Store.upgrade(copy)
-        with Store.open(copy, mode="read") as source:
-            yield source
-
-
-def is_older(location: Location) -> bool:
-    """Whether an SQLite file has an earlier schema of vr's."""
-    from vrcli.db import schema, versions
-
-    location.check_file("read")
-    engine = location.engine(read_only=True)
-    try:
-        with engine.connect() as connection:
-            found = versions.revision(connection, str(location))
-        return found is not None and int(found) < int(schema.SCHEMA)
-    finally:
-        engine.dispose()
+    with Store.reading(other) as source:
+        yield source
 
 
 def copy(store: Store, source: Store, dry_run: bool) -> MergeReport:

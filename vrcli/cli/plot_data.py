@@ -94,9 +94,7 @@ def by_section(runs: Sequence[RunRecord], most: int = MOST_SECTIONS) -> dict[str
 
 def objective(runs: Sequence[RunRecord]) -> Column:
     """The result by which runs are chosen: their best validation objective."""
-
-    keys = sorted({key for run in runs for key in run.results if key.startswith("best_val_")})
-    return of_result(keys[0] if keys else "best_val_loss", runs)
+    return of_result(min((run.objective for run in runs), default="best_val_loss"), runs)
 
 
 def of_result(key: str, runs: Sequence[RunRecord]) -> Column:
@@ -122,9 +120,9 @@ def configurations(store: Store, runs: Sequence[RunRecord], *, every: bool, most
     from vrcli.results.summary import grouped, summarise
 
     done, notes = finished(runs)
-    sweeps = {run.sweep_id for run in done if run.sweep_id is not None}
-    chosen, stopped = quotable(done, all_searches(store, sweeps)), stopped_early(store, sweeps)
-    pruned = {run.id for run in done if run.sweep_id in stopped}
+    searched = {run.search_id for run in done if run.search_id is not None}
+    chosen, stopped = quotable(done, all_searches(store, searched)), stopped_early(store, searched)
+    pruned = {run.id for run in done if run.search_id in stopped}
     by_id = {run.id: run for run in done}
     if chosen.searched:
         notes.append(f"{counted(chosen.searched, 'run')} of sweeps' trials: not drawn (vr plot sweep draws them)")
@@ -184,7 +182,7 @@ def metrics_of(store: Store, runs: Sequence[RunRecord], asked: Sequence[str], de
     Raises:
         UsageError: none of the runs has such a curve.
     """
-    known = store.metrics([run.id for run in runs])
+    known = store.curves.metrics([run.id for run in runs])
     drawable = [name for name in known if name not in POSITIONS.values()]
     found: list[str] = []
     for name in asked:
@@ -207,7 +205,7 @@ def curves(store: Store, runs: Sequence[RunRecord], metrics: Sequence[str], x: s
     from vrcli.stats.curves import rescaled
 
     axis = POSITIONS.get(x)
-    stored = store.curves([run.id for run in runs], [*metrics, *([axis] if axis else [])])
+    stored = store.curves.read([run.id for run in runs], [*metrics, *([axis] if axis else [])])
     found: dict[tuple[int, str], Arrays] = {}
     for (run, metric), curve in stored.items():
         if metric not in metrics:
@@ -281,12 +279,11 @@ def unseen(sections: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Arrays]
 
 def differing_besides(lines: Iterable[Sequence[RunRecord]], setting: str) -> list[str]:
     """Settings other than one in which runs of the same line differ."""
-    from vrcli.results.groups import flat_settings
 
     found: dict[str, None] = {}
     for runs in lines:
         values: dict[str, set[str]] = defaultdict(set)
-        own = [flat_settings(run.spec) for run in runs]
+        own = [run.settings for run in runs]
         for name in dict.fromkeys(name for settings in own for name in settings):
             values[name] = {repr(settings.get(name)) for settings in own}
         found |= dict.fromkeys(name for name, seen in values.items() if len(seen) > 1 and name != setting)
@@ -299,9 +296,8 @@ def of_setting(runs: Sequence[RunRecord], setting: str) -> dict[int, float]:
     Raises:
         UsageError: no run has it, or it is no number.
     """
-    from vrcli.results.groups import flat_settings
 
-    flat: Mapping[int, Mapping[str, Any]] = {run.id: flat_settings(run.spec) for run in runs}
+    flat: Mapping[int, Mapping[str, Any]] = {run.id: run.settings for run in runs}
     known = {name for own in flat.values() for name in own}
     if setting not in known:
         hint = nearest(setting, known) or f"; they have {', '.join(sorted(known))}"

@@ -30,7 +30,7 @@ GRID = 200
 
 def split_refs(store: Store, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Words that are runs' numbers or names, and the others, which are tasks."""
-    tasks = {run.task for run in store.runs(results=())}
+    tasks = {run.task for run in store.runs.select(results=())}
     refs = [word for word in words if word not in tasks and (word.isdecimal() or "-" in word)]
     return refs, [word for word in words if word not in refs]
 
@@ -43,7 +43,7 @@ def named_runs(store: Store, refs: Sequence[str], given: Filter) -> list[RunReco
     """
     if not refs:
         return given.select(store)
-    named = [store.run(ref) for ref in dict.fromkeys(refs)]
+    named = [store.runs.get(ref) for ref in dict.fromkeys(refs)]
     if not given.words():
         return named
     kept = {run.id for run in given.select(store)}
@@ -326,7 +326,7 @@ def sweep(
         return
     title = plot_sweeps.one_section(sweeps)
     refs = [str(one.id) for one in sweeps]
-    chosen = Filter(sweeps=refs, where=where).select(store) if where else store.runs(sweep=refs)
+    chosen = Filter(sweeps=refs, where=where).select(store) if where else store.runs.select(sweep=refs)
     runs = {run.id: run for run in chosen}
     key = from_store.objective(list(runs.values())).key
     trials, left_out = {}, 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from vrcli.db.records import RunRecord, SweepRecord, TrialRecord
+    from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
     from vrcli.db.store import Store
     from vrcli.report.figures.sweeps import Trial
 
@@ -18,7 +18,7 @@ ALIKE = ("task", "preset", "dataset", "dataset_fingerprint", "epochs", "seeds", 
 MOST = 6
 
 
-def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str | None) -> list[SweepRecord]:
+def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str | None) -> list[SearchRecord]:
     """The sweeps asked for by number or name, and of each task named, or of all, the newest with its like.
 
     Args:
@@ -28,9 +28,10 @@ def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str |
         UsageError: an optimizer or preset that none of them has, a sweep of another preset, or too many for one
             figure.
     """
-    stored = store.sweeps()
+    stored = store.searches.select()
     tasks = [word for word in dict.fromkeys(words) if word in {sweep.task for sweep in stored}]
-    found = {sweep.id: sweep for sweep in (store.sweep(word) for word in words if word not in tasks)}
+    refs = [store.sweeps.get(word).id for word in words if word not in tasks]
+    found = {search.id: search for ref in refs for search in store.searches.select(sweep=ref)[::-1]}
     _check_preset(preset, stored, list(found.values()))
     pool = [sweep for sweep in stored if preset is None or sweep.preset == preset]
     for members in [[s for s in pool if s.task == task] for task in tasks] or [pool] * (not words):
@@ -44,17 +45,17 @@ def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str |
     return _of_optimizers(list(found.values()), opts)
 
 
-def _check_preset(preset: str | None, stored: Sequence[SweepRecord], chosen: Sequence[SweepRecord]) -> None:
+def _check_preset(preset: str | None, stored: Sequence[SearchRecord], chosen: Sequence[SearchRecord]) -> None:
     if preset is None or not stored:
         return
     if preset not in (known := {sweep.preset or "" for sweep in stored}):
         raise UsageError(f"--preset {preset}: no sweep has it{nearest(preset, known)}")
     for sweep in chosen:
         if sweep.preset != preset:
-            raise UsageError(f"--preset {preset}: sweep {sweep.id} has {sweep.preset}; leave one of them out")
+            raise UsageError(f"--preset {preset}: sweep {sweep.sweep_id} has {sweep.preset}; leave one of them out")
 
 
-def _of_optimizers(found: Sequence[SweepRecord], opts: Sequence[str]) -> list[SweepRecord]:
+def _of_optimizers(found: Sequence[SearchRecord], opts: Sequence[str]) -> list[SearchRecord]:
     """Those of the optimizers asked for; of all where none was named."""
     known = {str(sweep.settings.get("optimizer")) for sweep in found}
     for name in opts:
@@ -66,29 +67,29 @@ def _of_optimizers(found: Sequence[SweepRecord], opts: Sequence[str]) -> list[Sw
     return kept
 
 
-def _like(newest: SweepRecord, pool: Sequence[SweepRecord]) -> list[SweepRecord]:
+def _like(newest: SearchRecord, pool: Sequence[SearchRecord]) -> list[SearchRecord]:
     """The newest sweep of each optimizer that searched the same thing with the same budget."""
 
-    def kind(sweep: SweepRecord) -> list[Any]:
+    def kind(sweep: SearchRecord) -> list[Any]:
         return [sweep.trials, *(sweep.settings.get(name) for name in ALIKE)]
 
-    found: dict[str, SweepRecord] = {}
+    found: dict[str, SearchRecord] = {}
     for sweep in pool:
         if kind(sweep) == kind(newest):
             found.setdefault(str(sweep.settings.get("optimizer")), sweep)
     return [found[name] for name in sorted(found)]
 
 
-def titles(sweeps: Sequence[SweepRecord]) -> list[str]:
+def titles(sweeps: Sequence[SearchRecord]) -> list[str]:
     """Each sweep by its optimizer, with its number where an optimizer has several."""
     names = [str(sweep.settings.get("optimizer", sweep.name)) for sweep in sweeps]
     return [
-        f"{name} (sweep {sweep.id})" if names.count(name) > 1 else name
+        f"{name} (sweep {sweep.sweep_id})" if names.count(name) > 1 else name
         for name, sweep in zip(names, sweeps, strict=True)
     ]
 
 
-def one_section(sweeps: Iterable[SweepRecord]) -> str:
+def one_section(sweeps: Iterable[SearchRecord]) -> str:
     """What all the searches of one figure are of.
 
     Raises:
@@ -101,7 +102,7 @@ def one_section(sweeps: Iterable[SweepRecord]) -> str:
 
 
 def trials_of(
-    store: Store, sweep: SweepRecord, runs: dict[int, RunRecord], metric: str, x: str
+    store: Store, sweep: SearchRecord, runs: dict[int, RunRecord], metric: str, x: str
 ) -> tuple[list[Trial], int]:
     """The sweep's trials in the order in which they ended, with their curves; and how many are left out.
 
@@ -115,7 +116,7 @@ def trials_of(
     from vrcli.cli.plot_data import curves
     from vrcli.report.figures.sweeps import Trial as Drawn
 
-    everything = store.trials(sweep.id)
+    everything = store.searches.trials(sweep.id)
     records = [trial for trial in everything if trial.run_id in runs and _tells(trial)]
     read = curves(store, [runs[trial.run_id] for trial in records if trial.run_id is not None], [metric], x)
     found = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -18,7 +17,7 @@ from vrcli.output import Target
 from vrcli.results.types import Column, Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from vrcli.db.records import RunRecord
@@ -101,15 +100,14 @@ def report(
     Columns:      vr report --columns optimizer,lr,best_val_loss,n,budget --sort lr
     Laid out:     vr report --pivot test_loss --rows lr --columns optimizer --trials
     """
-    with no_garbage_collection():
-        wish = Wish(
-            metric, _names("--columns", [] if columns is None else [columns]),
-            _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
-            _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
-        )  # fmt: skip
-        target = None if output is None else Target(output, database=database, force=force)
-        check(wish, target)
-        make(chosen, wish, target, database)
+    wish = Wish(
+        metric, _names("--columns", [] if columns is None else [columns]),
+        _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
+        _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
+    )  # fmt: skip
+    target = None if output is None else Target(output, database=database, force=force)
+    check(wish, target)
+    make(chosen, wish, target, database)
 
 
 def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) -> None:
@@ -124,7 +122,7 @@ def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) 
         if output is not None and wish.format == "html":
             write_page(store, found, output, wish)
             return
-        searches, stopped = all_searches(store, _sweeps(found)), stopped_early(store, _sweeps(found))
+        searches, stopped = all_searches(store, _searches(found)), stopped_early(store, _searches(found))
     text, notices = table_of(found, wish, searches, stopped)
     for line in notices:
         notice(line)
@@ -145,23 +143,9 @@ def needed(store: Store, wish: Wish, output: Target | None) -> list[str] | None:
     usual = ("best_val_", "test_", "val_accuracy", "val_perplexity")
     return [
         name
-        for name in store.metric_names()
+        for name in store.runs.metric_names()
         if name.startswith(usual) or (name.startswith("val_") and Column.of(name).direction is None)  # a task's own
     ]
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Ten thousand records are no garbage: looking for some among them takes half the time of reading them."""
-    import gc
-
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def write_page(store: Store, found: Sequence[RunRecord], output: Target, wish: Wish) -> None:
@@ -250,37 +234,37 @@ def check_page(wish: Wish) -> None:
 # -- sweeps -----------------------------------------------------------------------------------------------------------
 
 
-def _sweeps(runs: Iterable[RunRecord]) -> set[int]:
-    return {run.sweep_id for run in runs if run.sweep_id is not None}
+def _searches(runs: Iterable[RunRecord]) -> set[int]:
+    return {run.search_id for run in runs if run.search_id is not None}
 
 
-def stopped_early(store: Store, sweeps: Iterable[int]) -> dict[int, set[int]]:
-    """The trials that were pruned, by sweep; of sweeps that have some."""
-    found = {sweep: {trial.id for trial in store.trials(sweep, state="pruned")} for sweep in sweeps}
-    return {sweep: trials for sweep, trials in found.items() if trials}
+def stopped_early(store: Store, searches: Iterable[int]) -> dict[int, set[int]]:
+    """The trials that were pruned, by search; of searches that have some."""
+    found = {search: {trial.id for trial in store.searches.trials(search, state="pruned")} for search in searches}
+    return {search: trials for search, trials in found.items() if trials}
 
 
-def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
+def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searches:
     """What the database knows of its searches.
 
     Args:
-        sweeps: whose trials are counted, None for all.
+        searches: whose trials are counted, None for all.
     """
     from collections import defaultdict
 
     from vrcli.results.groups import FINISHED
     from vrcli.results.selection import Searches
 
-    ended: dict[tuple[int, str], list[datetime]] = defaultdict(list)
-    for sweep in sweeps if sweeps is not None else [sweep.id for sweep in store.sweeps()]:
-        for trial in store.trials(sweep):
+    ended: dict[int, list[datetime]] = defaultdict(list)
+    for search in searches if searches is not None else [search.id for search in store.searches.select()]:
+        for trial in store.searches.trials(search):
             if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
-                ended[sweep, trial.optimizer].append(trial.finished_at)
-    confirmed: set[tuple[int, str]] = set()
+                ended[search].append(trial.finished_at)
+    confirmed: set[int] = set()
     specs: dict[str, datetime] = {}
-    for id, optimizer, trial_id, status, spec, begun in store.searched():
+    for id, trial_id, status, spec, begun in store.runs.searched():
         if trial_id is not None:
             specs.setdefault(spec, begun)
         elif status in FINISHED:
-            confirmed.add((id, optimizer))
+            confirmed.add(id)
     return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)

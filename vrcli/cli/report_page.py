@@ -56,19 +56,19 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from vrcli.results.types import Column
 
     finished = [run for run in runs if run.status in FINISHED]
-    sweeps = {run.sweep_id for run in runs if run.sweep_id is not None}
-    selection = quotable(finished, all_searches(store, sweeps))
-    stopped = stopped_early(store, sweeps)
+    searched = {run.search_id for run in runs if run.search_id is not None}
+    selection = quotable(finished, all_searches(store, searched))
+    stopped = stopped_early(store, searched)
     known = declared({run.task for run in runs})
     return Source(
         runs=runs,
         selection=selection,
         searches=searches_of(store, runs),
         commands=commands_of(runs),
-        read=lambda ids, names: store.curves(ids, names),
+        read=lambda ids, names: store.curves.read(ids, names),
         known=known,
         columns=[Column.of(name, known) for name in metrics],
-        pruned=frozenset(run.id for run in finished if run.sweep_id in stopped),
+        pruned=frozenset(run.id for run in finished if run.search_id in stopped),
         database=store.label,
         version=__version__,
         made_at=datetime.now(UTC),
@@ -84,14 +84,13 @@ def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
     from vrcli.report.page.sweeps import Search, Trial
 
     found = []
-    for id, optimizer in sorted({(run.sweep_id, run.optimizer) for run in runs if run.sweep_id is not None}):
-        sweep = store.sweep(id)
+    for id in sorted({run.search_id for run in runs if run.search_id is not None}):
+        sweep = store.searches.get(id)
         section = (sweep.task, sweep.dataset or "", sweep.dataset_fingerprint or "", sweep.preset or "")
         trials = [
-            Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id)
-            for t in store.trials(id, optimizer=optimizer)
+            Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id) for t in store.searches.trials(id)
         ]
-        search = Search(id, sweep.name, section, optimizer, sweep.trials, sweep.status, trials)
+        search = Search(sweep.sweep_id, sweep.name, section, sweep.optimizer, sweep.trials, sweep.status, trials)
         command = best_command(sweep.settings, search.best.params) if search.best else ""
         found.append(replace(search, command=command))
     return found

@@ -83,7 +83,7 @@ def table_of(
         notices.append(f"{trials} of sweeps' trials: not in the table (--trials shows them)")
     if selection.flattered:
         notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
-    pruned = {run.id for run in selection.runs if run.sweep_id in stopped}
+    pruned = {run.id for run in selection.runs if run.search_id in stopped}
     text, more = (_plain if wish.pivot is None else _pivoted)(selection, wish, pruned)
     return text.rstrip("\n") + "\n", notices + more
 
@@ -97,10 +97,9 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
 
     early = {trial for trials in stopped.values() for trial in trials}
     left = Counter(run.status for run in found if run.status not in FINISHED and run.trial_id not in early)
+    sweeps = {run.sweep_id for run in found if run.search_id in stopped}
     said = (
-        [f"{counted(len(early), 'trial')} of {counted(len(stopped), 'sweep')}: stopped early (--prune)"]
-        if early
-        else []
+        [f"{counted(len(early), 'trial')} of {counted(len(sweeps), 'sweep')}: stopped early (--prune)"] if early else []
     )
     if left:
         said.append(", ".join(f"{n} {status}" for status, n in left.items()) + ": runs that are not in the table")

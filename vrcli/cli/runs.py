@@ -77,7 +77,7 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     rows = []
     for record, settings in zip(found, settings_texts(found), strict=True):
         r = record.results
-        best = next((value for name, value in r.items() if name.startswith("best_val_")), None)
+        best = record.best
         test = r.get("test_loss")
         rows.append({
             "id": record.id, "when": ago(record.created_at), "task": record.task, "dataset": record.dataset,
@@ -93,11 +93,7 @@ def status_text(record: RunRecord) -> str:
     """A run's status; what is recorded as running although its process is gone is not answering."""
     if record.status != "running":
         return record.status
-    from datetime import UTC, datetime
-
-    from vrcli.db.runs import is_dead
-
-    return "not answering" if is_dead(record, datetime.now(UTC)) else record.status
+    return record.status if record.answers else "not answering"
 
 
 @app.command("show")
@@ -119,7 +115,7 @@ def show(
     if target is not None:
         target.check()
     with open_existing(database) as store:
-        record = store.run(ref)
+        record = store.runs.get(ref)
         runs_export.check_metrics(store, [record], metric)
         if target is not None:
             write_picture(store, record, target)
@@ -137,7 +133,7 @@ def shown_json(store: Store, record: RunRecord, metrics: list[str]) -> dict[str,
 
     curves = {
         name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
-        for (_, name), curve in store.curves([record.id], metrics or None).items()
+        for (_, name), curve in store.curves.read([record.id], metrics or None).items()
     }
     return {**as_json(record), "provenance": record.provenance, "curves": curves}
 
@@ -157,32 +153,33 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
             "the next command that writes to the database marks it as interrupted"
         )
     lines += ["", "settings"]
-    lines += settings_lines(record.spec)
+    lines += settings_lines(record)
     lines += ["", "provenance", *provenance_lines(record)]
-    wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.metrics(record.id)]
-    curves = {name: curve for (_, name), curve in store.curves([record.id], wanted).items()}
+    wanted = metrics or [m for m in ("train_loss", "val_loss") if m in store.curves.metrics(record.id)]
+    curves = {name: curve for (_, name), curve in store.curves.read([record.id], wanted).items()}
     if curves:
         lines += [
             "",
             *plot({n: (list(c.steps), list(c.values)) for n, c in curves.items()}, x_label="step").splitlines(),
         ]
-    for artifact in store.artifacts(record.id):
+    for artifact in store.artifacts.select(record.id):
         hint = "   --samples FILE writes the newest" if artifact.media_type.startswith("image/") else ""
         lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
         if artifact.name.endswith(".txt"):
-            lines += store.artifact(record.id, artifact.name, step=artifact.step).decode().splitlines()
+            lines += store.artifacts.read(record.id, artifact.name, step=artifact.step).decode().splitlines()
     lines += ["", "repeat it with", f"  {command_of(record)}"]
     return lines
 
 
-def settings_lines(spec: dict[str, Any]) -> list[str]:
+def settings_lines(record: RunRecord) -> list[str]:
     """Settings by section, as far as a spec has them: one of an old version may not."""
     from vrcli.cli.console import short
-    from vrcli.results.groups import flat_settings
 
-    sections = {name.split("_")[0]: spec.get(name) for name in ("task_settings", "training", "optimizer_settings")}
+    sections = {
+        name.split("_")[0]: record.spec.get(name) for name in ("task_settings", "training", "optimizer_settings")
+    }
     if None in sections.values():
-        sections = {"all": flat_settings(spec)}
+        sections = {"all": record.settings}
     lines = []
     for section, settings in sections.items():
         values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}
@@ -274,12 +271,12 @@ def write_picture(store: Store, record: RunRecord, target: Target) -> None:
     Raises:
         UsageError: the run has none.
     """
-    pictures = [a for a in store.artifacts(record.id) if a.media_type.startswith("image/")]
+    pictures = [a for a in store.artifacts.select(record.id) if a.media_type.startswith("image/")]
     if not pictures:
         raise UsageError(f"--samples: run {record.id} ({record.task}) has no pictures")
     newest = max(pictures, key=lambda a: a.step or 0)
     with target.part() as part:
-        part.write_bytes(store.artifact(record.id, newest.name))
+        part.write_bytes(store.artifacts.read(record.id, newest.name))
 
 
 def open_existing(database: Location, mode: Literal["read", "write"] = "read") -> Store:

@@ -41,7 +41,7 @@ def diff(
     from vrcli.results.diff import compare
 
     with open_existing(database) as store:
-        a, b = store.run(first), store.run(second)
+        a, b = store.runs.get(first), store.runs.get(second)
         if a.id == b.id:
             raise UsageError(f"{first} and {second} are the same run; name two")
         check_metrics(store, [a, b], metric)
@@ -56,7 +56,7 @@ def diff(
 
 def curves_of(store: Store, record: RunRecord, metrics: Sequence[str] = ()) -> Curves:
     """A run's curves by metric."""
-    return {name: curve for (_, name), curve in store.curves(record.id, metrics or None).items()}
+    return {name: curve for (_, name), curve in store.curves.read(record.id, metrics or None).items()}
 
 
 def lines(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> list[str]:

@@ -100,7 +100,7 @@ def select(store: Store, refs: list[str], chosen: filters.Filter) -> list[RunRec
     Raises:
         UsageError: there are none, although the database has runs.
     """
-    wanted = {store.run(ref).id for ref in refs}
+    wanted = {store.runs.get(ref).id for ref in refs}
     found = [record for record in chosen.select(store) if not refs or record.id in wanted]
     if refs and not found:
         raise UsageError(f"none of the runs {', '.join(refs)} matches {chosen.words()}")
@@ -115,7 +115,7 @@ def check_metrics(store: Store, records: list[RunRecord], metrics: list[str]) ->
     """
     if not metrics:
         return
-    known = store.metrics([record.id for record in records])
+    known = store.curves.metrics([record.id for record in records])
     of = f"run {records[0].id}" if len(records) == 1 else "these runs"
     for name in metrics:
         if name not in known:

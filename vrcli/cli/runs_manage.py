@@ -45,7 +45,7 @@ def rm(
             say(line, to=err())
         if not yes:
             confirm(f"remove {len(records)} run{'s' * (len(records) != 1)} for good?")
-        store.delete_runs([record.id for record in records])
+        store.runs.delete([record.id for record in records])
     say(f"removed run{'s' * (len(records) != 1)} {', '.join(str(record.id) for record in records)}")
 
 
@@ -63,8 +63,8 @@ def tag(
     if wanted is not None and not 0 < len(wanted) <= 255:
         raise UsageError("a tag is a word of 1 to 255 letters")
     with open_existing(database, mode="write") as store:
-        before = store.run(ref)
-        after = store.tag_run(before.id, wanted)
+        before = store.runs.get(ref)
+        after = store.runs.tag(before.id, wanted)
     say(f"run {after.id}: tag {before.tag or 'none'} -> {after.tag or 'none'}")
 
 
@@ -111,7 +111,7 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
     from vrcli.results.flat import as_json
 
     with open_existing(database, mode="write") as store:
-        stored = store.run(ref)
+        stored = store.runs.get(ref)
         check_status(stored, retry)
         links = {"tag": stored.tag, "group": stored.group if retry else None}
         record = train(stored, store, data_dir, quiet=quiet or format == "json", text=format == "text", links=links)
@@ -245,20 +245,20 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
 
 def chosen(store: Store, refs: list[str]) -> list[RunRecord]:
     """The runs that were named, each once; none is touched where one is not there."""
-    return list({record.id: record for record in map(store.run, refs)}.values())
+    return list({record.id: record for record in map(store.runs.get, refs)}.values())
 
 
 def losses(store: Store, records: list[RunRecord]) -> list[str]:
     """What removing runs destroys, one line each."""
     lines = []
     for record in records:
-        files = store.artifacts(record.id)
+        files = store.artifacts.select(record.id)
         parts = [record.task, record.dataset, record.optimizer, f"seed {record.seed}", record.status]
-        parts += [f"{store.points(record.id):,} points"]
+        parts += [f"{store.curves.count(record.id):,} points"]
         parts += [f"{len(files)} file{'s' * (len(files) != 1)} ({sum(f.size for f in files):,} bytes)"] if files else []
         if record.sweep_id is not None:
             parts += [
-                f"a {'trial' if record.trial_id else 'confirmation'} of sweep {store.sweep(record.sweep_id).name}"
+                f"a {'trial' if record.trial_id else 'confirmation'} of sweep {store.sweeps.get(record.sweep_id).name}"
             ]
         lines.append(f"run {record.id} · {record.name} · " + " · ".join(part for part in parts if part))
     return lines

@@ -89,14 +89,12 @@ class Session:
             definitions = self.define(executor)
             # The workers leave before the store does: the last to close the database folds its journal.
             with open_store(self.database) as store, closing(executor):
-                for definition in definitions:  # one that is refused leaves none begun
-                    ledger.match(store, definition, new=self.new)
                 self.say_superseded(store, definitions)
-                books = [ledger.enter(store, d, self.trials, new=self.new) for d in definitions]
+                books = ledger.enter(store, definitions, self.trials, new=self.new)
                 return self.search(books, executor, should_stop)
 
     def resume(self, ref: str) -> dict[str, Any]:
-        """Go on with one stored sweep under the definition it began with."""
+        """Go on with the searches of one stored sweep under the definitions they began with."""
         from vrcli.execute.run import stop_requests
         from vrcli.search import record as ledger
 
@@ -105,16 +103,18 @@ class Session:
             open_store(self.database, mode="write") as store,
             closing(self.executor()) as executor,
         ):
-            book = ledger.book(store, ref)
-            self.check_code(book)
-            probe = self.probe(book.definition, executor)
-            found = book.definition.on(probe.dataset, probe.fingerprint)
-            if changes := book.definition.differences(found):
-                raise UsageError(f"sweep {book.id} began on other data: {', '.join(changes)}")
-            self.probes[book.definition.optimizer] = probe
-            self.trials = self.trials or book.total
-            claimed = ledger.claim(store, book, self.trials, retry_failed=self.retry_failed)
-            return self.search([claimed], executor, should_stop)
+            books = ledger.books_of(store, ref)
+            for book in books:
+                self.check_code(book)
+                probe = self.probe(book.definition, executor)
+                found = book.definition.on(probe.dataset, probe.fingerprint)
+                if changes := book.definition.differences(found):
+                    raise UsageError(f"sweep {book.sweep_id} began on other data: {', '.join(changes)}")
+                self.probes[book.definition.optimizer] = probe
+            again = self.retry_failed
+            claimed = [ledger.claim(store, book, self.trials or book.total, retry_failed=again) for book in books]
+            self.trials = self.trials or max(book.total for book in books)
+            return self.search(claimed, executor, should_stop)
 
     def search(
         self, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]
@@ -220,9 +220,13 @@ class Session:
 
         began, now = book.definition.code, code_of(load(book.definition.task), book.definition.optimizer)
         if not began:
-            notice(f"sweep {book.id} does not say which code its trials ran; those that follow may be of other code")
+            notice(
+                f"sweep {book.sweep_id} does not say which code its trials ran; those that follow may be of other code"
+            )
         elif found := changes(began, now):
-            raise UsageError(f"sweep {book.id} began with other code: {', '.join(found)}; vr sweep begins another")
+            raise UsageError(
+                f"sweep {book.sweep_id} began with other code: {', '.join(found)}; vr sweep begins another"
+            )
 
     def confirm(
         self, sweeps: Sequence[Sweep], executor: LocalExecutor, should_stop: Callable[[], bool]
@@ -271,7 +275,7 @@ class Session:
         if self.quiet:
             return
         state = f"goes on at {len(sweep.ended())}/{sweep.total}" if sweep.trials else "is new"
-        say(f"sweep {book.id} · {book.name} · {sweep.definition.optimizer} {state}", to=err())
+        say(f"sweep {book.sweep_id} · {book.name} · {sweep.definition.optimizer} {state}", to=err())
 
     def show_end(
         self, books: Sequence[StoreLedger], sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]
@@ -285,7 +289,7 @@ class Session:
             if sweep.exhausted and not self.quiet:
                 notice(f"{sweep.definition.optimizer}: {sweep.exhausted}")
             body.append({
-                "id": book.id, "name": book.name, "optimizer": sweep.definition.optimizer,
+                "id": book.sweep_id, "search": book.id, "name": book.name, "optimizer": sweep.definition.optimizer,
                 "trials": len(sweep.ended()), "epochs": sweep.definition.epochs,
                 "statuses": {s: sum(t.status == s for t in sweep.ended()) for s in {t.status for t in sweep.ended()}},
                 "best_val_loss": best.value if best else None, "best_params": best.params if best else None,

@@ -16,6 +16,8 @@ from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vrcli.search.record import StoreLedger
     from vrcli.study.tune import Sweep
 
@@ -61,7 +63,7 @@ def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
 
     d, best = book.definition, sweep.best()
     return {
-        "id": book.id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
+        "id": book.sweep_id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
         "optimizer": d.optimizer, "status": status_text(book), "trials": f"{len(sweep.ended())}/{sweep.total}",
         "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
         "settings": settings(best.params) if best else "-",
@@ -83,13 +85,13 @@ def show(
     from vrcli.search import record as ledger
 
     with open_existing(database) as store:
-        book = ledger.book(store, ref)
-        sweep = _sweep(book)
+        found = [(book, _sweep(book)) for book in ledger.books_of(store, ref)]
     if format == "json":
-        print(json.dumps({**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]}))
+        print(json.dumps(whole_json(found)))
         return
-    for line in show_lines(book, sweep, top):
-        say(line)
+    for place, (book, sweep) in enumerate(found):
+        for line in [""] * (place > 0) + show_lines(book, sweep, top):
+            say(line)
 
 
 def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
@@ -103,7 +105,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
 
     d, summary = book.definition, summarise(sweep)
     done = f"{len(sweep.ended())}/{sweep.total} trials"
-    lines = [" · ".join([f"sweep {book.id}", book.name, d.optimizer, status_text(book), done])]
+    lines = [" · ".join([f"sweep {book.sweep_id}", book.name, d.optimizer, status_text(book), done])]
     lines += [display.header(d, sweep.total, ""), *display.space_lines([d])]
     lines.append(
         f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
@@ -133,7 +135,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
     if completed:
         lines += ["", "run the best with", f"  {run_command(d, completed[0].params)}"]
     if len(sweep.ended()) < sweep.total:
-        lines.append(f"go on with:  vr sweeps resume {book.id}")
+        lines.append(f"go on with:  vr sweeps resume {book.sweep_id}")
     return lines
 
 
@@ -186,11 +188,15 @@ def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -
     from vrcli.search import record as ledger
 
     with req.open_store(database, mode="write") as store:
-        book = ledger.book(store, ref)
-        if book.status != "running":
-            raise UsageError(f"sweep {book.id} is not running; it is {book.status}")
-        store.set_sweep_status(book.id, "stopped")
-    say(f"sweep {book.id} stops within seconds; go on with it:  vr sweeps resume {book.id}")
+        books = ledger.books_of(store, ref)
+        running = [book for book in books if book.status == "running"]
+        id = store.sweeps.get(ref).id
+        if not running:
+            statuses = ", ".join(dict.fromkeys(book.status for book in books)) or "empty"
+            raise UsageError(f"sweep {id} is not running; it is {statuses}")
+        for book in running:
+            store.searches.set_status(book.id, "stopped")
+    say(f"sweep {id} stops within seconds; go on with it:  vr sweeps resume {id}")
 
 
 @app.command("export")
@@ -213,19 +219,18 @@ def export(
     if target is not None:
         target.check()
     with open_existing(database) as store:
-        book = ledger.book(store, ref)
-        sweep = _sweep(book)
+        found = [(book, _sweep(book)) for book in ledger.books_of(store, ref)]
     text = io.StringIO(newline="")
     if format == "json":
-        json.dump({**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]}, text)
+        json.dump(whole_json(found), text)
         text.write("\n")
     else:
-        write_csv(sweep, text)
+        write_csv([sweep for _, sweep in found], text)
     if target is None:
         sys.stdout.write(text.getvalue())
     else:
         target.write_text(text.getvalue())
-        say(f"wrote {target.path} ({len(sweep.trials):,} trials)", to=err())
+        say(f"wrote {target.path} ({sum(len(sweep.trials) for _, sweep in found):,} trials)", to=err())
 
 
 def status_text(book: StoreLedger) -> str:
@@ -233,17 +238,26 @@ def status_text(book: StoreLedger) -> str:
     return "not answering" if book.status == "running" and not book.answers else book.status
 
 
-def write_csv(sweep: Sweep, file: Any) -> None:
-    """Trials in the order of their proposal; an empty cell is a value that there is not."""
-    names = list(sweep.definition.axes)
+def write_csv(sweeps: Sequence[Sweep], file: Any) -> None:
+    """Trials by search in the order of their proposal; an empty cell is a value that there is not."""
+    names = list(dict.fromkeys(name for sweep in sweeps for name in sweep.definition.axes))
+    several = len(sweeps) > 1
     writer = csv.writer(file)
-    writer.writerow(["trial", "status", "value", *names, "runs", "error"])
-    for trial in sorted(sweep.trials.values(), key=lambda t: t.number):
-        value = "" if trial.value is None else trial.value
-        runs = " ".join(map(str, trial.run_ids))
-        writer.writerow(
-            [trial.number + 1, trial.status, value, *(trial.params[n] for n in names), runs, trial.error or ""]
-        )
+    writer.writerow([*["optimizer"] * several, "trial", "status", "value", *names, "runs", "error"])
+    for sweep in sweeps:
+        for trial in sorted(sweep.trials.values(), key=lambda t: t.number):
+            value = "" if trial.value is None else trial.value
+            cells = [trial.number + 1, trial.status, value, *(trial.params.get(name, "") for name in names)]
+            cells += [" ".join(map(str, trial.run_ids)), trial.error or ""]
+            writer.writerow([*[sweep.definition.optimizer] * several, *cells])
+
+
+def whole_json(found: Sequence[tuple[StoreLedger, Sweep]]) -> Any:
+    """A sweep of one search with its trials; of several, one such value for each."""
+    bodies = [
+        {**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]} for book, sweep in found
+    ]
+    return bodies[0] if len(bodies) == 1 else bodies
 
 
 def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
@@ -252,7 +266,8 @@ def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
 
     summary = summarise(sweep)
     return {
-        "id": book.id, "name": book.name, "status": book.status, "created_at": book.created_at.isoformat(),
+        "id": book.sweep_id, "search": book.id, "name": book.name, "status": book.status,
+        "created_at": book.created_at.isoformat(),
         "total": sweep.total, "ended": len(sweep.ended()), "definition": book.definition.plain(),
         "best": trial_json(summary.best) if summary.best else None, "statuses": summary.statuses,
         "diverged_share": summary.diverged_share, "importance": summary.importance,

@@ -73,7 +73,7 @@ def execute(
     Args:
         reuse: give back a stored run of the same spec that completed or diverged, instead of running it again: it would
             give the same bits.
-        links: what the run belongs to (`tag`, `group`, ...), as `Store.begin_run` takes them.
+        links: what the run belongs to (`tag`, `group`, ...), as `Store.runs.begin` takes them.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
@@ -83,11 +83,13 @@ def execute(
     prepared = prepare(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
     spec = prepared.spec
     if reuse:
-        earlier: list[RunRecord] = store.runs(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
+        earlier: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
         if earlier:
             return earlier[0]
     origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
-    record = store.begin_run(spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, **links)
+    record = store.runs.begin(
+        spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics, **links
+    )
     writer = Writer(store, record.id)
     try:
         watcher.begin(record, prepared)
@@ -99,17 +101,17 @@ def execute(
     except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
         if record.status == "running":
             writer.flush()
-            record = store.finish_run(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
+            record = store.runs.finish(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
     except SystemExit:  # rich ends the process so when the reader of a pipe goes away
         if record.status == "running":
             writer.flush()
-            store.finish_run(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
+            store.runs.finish(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
         raise
     except Exception as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         if record.status == "running":
             writer.flush()
-            store.finish_run(record.id, "failed", results=_best_so_far(store, record.id, prepared), error=line)
+            store.runs.finish(record.id, "failed", results=_best_so_far(store, record.id, prepared), error=line)
         raise RunFailed(f"run {record.id} failed: {line}") from error
     watcher.end(record)
     return record
@@ -118,7 +120,7 @@ def execute(
 def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, float]:
     """The best validation value among the epochs that were stored, for a run that could not say so itself."""
     objective = f"val_{prepared.task.metrics[0].name}"
-    curve = store.curves([run_id], [objective]).get((run_id, objective))
+    curve = store.curves.read([run_id], [objective]).get((run_id, objective))
     finite = (
         [(value, step) for step, value in zip(curve.steps, curve.values, strict=True) if isfinite(value)]
         if curve
@@ -148,11 +150,11 @@ class Writer:
             case Artifact():
                 self.flush()
                 kind = _MEDIA_TYPES.get(Path(event.name).suffix, "application/octet-stream")
-                self.store.add_artifact(self.run_id, event.name, event.data, media_type=kind, step=event.step)
+                self.store.artifacts.add(self.run_id, event.name, event.data, media_type=kind, step=event.step)
             case Ended():
                 self.flush()
                 error = event.reason if event.status != "completed" else None
-                return self.store.finish_run(self.run_id, event.status, results=event.results, error=error)
+                return self.store.runs.finish(self.run_id, event.status, results=event.results, error=error)
             case Started():
                 pass
         return None
@@ -166,7 +168,7 @@ class Writer:
             points |= {name: ([evaluation.step], [value]) for name, value in evaluation.values.items()}
         self.waiting = None
         if points:
-            self.store.add_points(self.run_id, points)
+            self.store.curves.add(self.run_id, points)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class TrialJob:
 
     Args:
         limits: by epoch, the best validation loss so far with which the first seed's run goes on.
-        links: what the runs belong to, as `Store.begin_run` takes them; runs with the same links and seed that have
+        links: what the runs belong to, as `Store.runs.begin` takes them; runs with the same links and seed that have
             ended are not repeated.
     """
 
@@ -156,7 +156,7 @@ class _Bench:
             if record.status != "completed":
                 break
         status = "pruned" if pruned and ended[-1].status == "interrupted" else ended[-1].status
-        values = [record.results.get(f"best_val_{task.metrics[0].name}", math.nan) for record in ended]
+        values = [math.nan if record.best is None else record.best for record in ended]
         value = sum(values) / len(values) if status in ("completed", "pruned") else None
         error = pruned if status == "pruned" else ended[-1].error
         return Outcome(status, value, error, losses, tuple(record.id for record in ended))
@@ -173,13 +173,13 @@ class _Bench:
         except RunFailed:
             if watcher.record is None:
                 raise
-            failed: RunRecord = self.store.run(watcher.record.id)
+            failed: RunRecord = self.store.runs.get(watcher.record.id)
             return failed
 
     def earlier(self, job: TrialJob, seed: int) -> RunRecord | None:
         """A run of this trial and seed that ended, though the sweep was killed before it heard of it."""
         group, trial_id = job.links.get("group"), job.links.get("trial_id")
-        for run in self.store.runs(sweep=job.links["sweep_id"], group=group, status=("completed", "diverged")):
+        for run in self.store.runs.select(search=job.links["search_id"], group=group, status=("completed", "diverged")):
             if run.trial_id == trial_id and run.seed == seed:
                 found: RunRecord = run
                 return found
@@ -187,7 +187,7 @@ class _Bench:
 
     def curve(self, record: RunRecord, task: type[Task[Any]]) -> tuple[float, ...]:
         name = f"val_{task.metrics[0].name}"
-        found = self.store.curves([record.id], [name])
+        found = self.store.curves.read([record.id], [name])
         return tuple(found[record.id, name].values) if (record.id, name) in found else ()
 
 

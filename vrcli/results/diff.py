@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vrcli.results.groups import flat_settings
 from vrcli.results.types import TIMINGS, Run
 
 _SAME = ("task", "dataset", "dataset_fingerprint", "preset", "optimizer", "seed", "status", "error")
@@ -110,7 +109,7 @@ def compare(a: Run, b: Run, curves_a: Mapping[str, Series], curves_b: Mapping[st
     """Compare two runs and their curves by metric."""
     return RunDifference(
         identity=tuple(Difference(name, getattr(a, name, None), getattr(b, name, None)) for name in _SAME),
-        settings=pairs(flat_settings(a.spec), flat_settings(b.spec)),
+        settings=pairs(a.settings, b.settings),
         provenance=pairs(*(flatten(run.provenance) for run in (a, b))),
         results=pairs(a.results, b.results),
         curves=tuple(

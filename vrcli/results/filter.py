@@ -55,8 +55,8 @@ class Filter:
         asked = [condition for text in self.where for condition in conditions.parse(text)]
         begin = conditions.since(self.since) if self.since is not None else None
         for ref in self.sweeps:
-            store.sweep(ref)
-        found = store.runs(
+            store.sweeps.get(ref)
+        found = store.runs.select(
             task=self.tasks or None,
             optimizer=self.opts or None,
             preset=self.preset,
@@ -71,7 +71,7 @@ class Filter:
         kept = conditions.keep(found, asked)[:limit]
         if kept and len(self.tasks) < 2 and len(self.opts) < 2:
             return kept
-        everything = store.runs(results=())
+        everything = store.runs.select(results=())
         if everything:
             self._check(everything, kept)
         return kept

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vrcli.results.groups import flat_settings
 from vrcli.results.types import NamedRun, Run
 
 #: What a run is called by, in the order of the columns.
@@ -36,7 +35,7 @@ def named(runs: Sequence[Run]) -> tuple[list[str], Iterator[dict[str, Any]]]:
     Returns:
         The names: fields, settings, results; and by run its values, lists as text ("0.9,0.999").
     """
-    settings = [flat_settings(run.spec) for run in runs]
+    settings = [run.settings for run in runs]
     by_setting = {name: f"setting.{name}" if name in FIELDS else name for own in settings for name in own}
     taken = {*FIELDS, *by_setting.values()}
     by_result = {name: f"result.{name}" if name in taken else name for run in runs for name in run.results}

@@ -123,25 +123,25 @@ class Frames:
         """
         records = self._chosen(runs)
         wanted = _many(metrics)
-        found = self.store.curves([record.id for record in records], wanted or None)
+        found = self.store.curves.read([record.id for record in records], wanted or None)
         if records:
             self._check_metrics(records, wanted, {name for _, name in found})
         return curves_frame(records, list(found.values()))
 
     def sweeps(self) -> pd.DataFrame:
-        """One row per sweep, the newest first.
+        """One row per search of a sweep, the newest first; the searches of one sweep share its id and name.
 
         Returns:
             Columns id (int64), name, status, task, dataset, preset, optimizer, trials (int64, the budget), created_at
-            and updated_at (datetime64, UTC), uuid.
+            and updated_at (datetime64, UTC), search_id (int64), uuid (of the search).
         """
-        names = ("id", "name", "status", "task", "dataset", "preset")
-        later = ("trials", "created_at", "updated_at", "uuid")
-        made = []
-        for sweep in self.store.sweeps():
-            row = {name: getattr(sweep, name) for name in names + later}
-            made.append({**row, "optimizer": plain(sweep.settings.get("optimizer"))})
-        return _typed(pd.DataFrame(made, columns=[*names, "optimizer", *later]), ())
+        names = ["id", "name", "status", "task", "dataset", "preset", "optimizer", "trials"]
+        names += ["created_at", "updated_at", "search_id", "uuid"]
+        made = [
+            {name: getattr(search, name, None) for name in names} | {"id": search.sweep_id, "search_id": search.id}
+            for search in self.store.searches.select()
+        ]
+        return _typed(pd.DataFrame(made, columns=names), ())
 
     def trials(self, sweep: int | str | Iterable[int | str] | None = None) -> pd.DataFrame:
         """One row per trial of one, several or all sweeps.
@@ -154,12 +154,13 @@ class Frames:
             epochs and attempt (Int64), run_id (Int64, its latest run), started_at and finished_at (datetime64, UTC),
             error; then what was searched, by name: lr, beta3, ...
         """
-        chosen = [self.store.sweep(ref) for ref in _many(sweep)] or self.store.sweeps()
+        refs = dict.fromkeys(self.store.sweeps.get(ref).id for ref in _many(sweep))
+        chosen = [one for ref in refs for one in self.store.searches.select(sweep=ref)] or self.store.searches.select()
         names = ["sweep_id", "optimizer", "number", "state", "value", "epochs", "attempt", "run_id"]
         names += ["started_at", "finished_at", "error"]
         made = []
         for record in chosen:
-            for trial in self.store.trials(record.id):
+            for trial in self.store.searches.trials(record.id):
                 params = {f"param.{n}" if n in names else n: plain(v) for n, v in trial.params.items()}
                 made.append({**{name: getattr(trial, name) for name in names}, **params})
         frame = pd.DataFrame(made, columns=None if made else names)
@@ -177,19 +178,19 @@ class Frames:
 
     def _chosen(self, runs: Chosen) -> list[RunRecord]:
         if runs is None:
-            return self.store.runs(results=())
+            return self.store.runs.select(results=())
         refs = runs["id"].tolist() if isinstance(runs, pd.DataFrame) else _many(runs)
         numbers = [ref if isinstance(ref, str) else int(ref) for ref in refs]
         if any(isinstance(ref, str) for ref in numbers):
-            numbers = [self.store.run(ref).id for ref in numbers]
-        by_id = {record.id: record for record in self.store.runs(ids=[int(ref) for ref in numbers], results=())}
-        return [by_id[int(ref)] if int(ref) in by_id else self.store.run(ref) for ref in dict.fromkeys(numbers)]
+            numbers = [self.store.runs.get(ref).id for ref in numbers]
+        by_id = {record.id: record for record in self.store.runs.select(ids=[int(ref) for ref in numbers], results=())}
+        return [by_id[int(ref)] if int(ref) in by_id else self.store.runs.get(ref) for ref in dict.fromkeys(numbers)]
 
     def _check_metrics(self, records: list[RunRecord], wanted: list[str], found: set[str]) -> None:
         missing = [name for name in wanted if name not in found]
         if not missing:
             return
-        raise no_curve(missing[0], self.store.metrics([record.id for record in records]), flag="")
+        raise no_curve(missing[0], self.store.curves.metrics([record.id for record in records]), flag="")
 
 
 def runs_frame(records: list[RunRecord]) -> pd.DataFrame:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from vrcli.results.types import Run, Section, section_of
 
-#: Parts of a spec that have a column of their own, or are what runs of one group differ in.
-IDENTITY = frozenset(("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed"))
-Key: TypeAlias = tuple[Hashable, ...]
 FINISHED = ("completed", "diverged")
 _ABSENT = object()
 
@@ -42,80 +37,26 @@ class Group:
         return self.runs[0].optimizer
 
 
-def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of a spec by its own name; where two sections share a name, the later has its section's before it.
-
-    A data set's path is left out once its content is known: the same data elsewhere are the same data. The code's
-    identity is `engine_code`, `task_code` and `optimizer_code`.
-    """
-    known_data = bool(spec.get("dataset_fingerprint"))
-    found: dict[str, Any] = {}
-    for key, value in spec.items():
-        if key in IDENTITY:
-            continue
-        if not isinstance(value, Mapping):
-            found[key] = value
-            continue
-        for name, inner in value.items():
-            if name == "dataset" and known_data:
-                continue
-            name = f"{name}_code" if key == "code" else name
-            found[name if name not in found else f"{key.removesuffix('_settings')}.{name}"] = inner
-    return found
-
-
 def group_runs(runs: Iterable[Run], apart: Callable[[Run], Hashable] = lambda run: None) -> list[Group]:
-    """Group finished runs by their complete spec without the seed, in order of first appearance.
+    """Group finished runs by their configuration, in order of first appearance.
 
     Of several finished runs of one seed the newest counts.
 
     Args:
         apart: runs of which this differs are never of one group.
     """
-    members: dict[Key, list[Run]] = defaultdict(list)
-    settings: dict[Key, dict[str, Any]] = {}
-    configurations = _Configurations()
+    members: dict[tuple[str, Hashable], list[Run]] = defaultdict(list)
     for run in runs:
-        if run.status not in FINISHED:
-            continue
-        body, flat = configurations.of(run)
-        key: Key = (run.task, run.dataset, run.dataset_fingerprint, run.preset, run.optimizer, body, apart(run))
-        members[key].append(run)
-        settings.setdefault(key, flat)
+        if run.status in FINISHED:
+            members[run.configuration, apart(run)].append(run)
     groups = []
-    for key, found in members.items():
+    for found in members.values():
         newest: dict[int | None, Run] = {}
         for run in sorted(found, key=lambda r: (r.created_at, r.id)) if len(found) > 1 else found:
             newest[run.seed] = run
         ordered = sorted(newest.values(), key=lambda r: (r.seed is None, r.seed or 0))
-        groups.append(Group(tuple(ordered), settings[key], len(found) - len(ordered)))
+        groups.append(Group(tuple(ordered), found[0].settings, len(found) - len(ordered)))
     return groups
-
-
-class _Configurations:
-    """The settings of runs and a text that is equal for equal settings, decoded once for each text stored."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
-
-    def of(self, run: Run) -> tuple[str, dict[str, Any]]:
-        text = self._without_seed(run)
-        found = self._known.get(text) if text is not None else None
-        if found is None:
-            flat = flat_settings(run.spec)
-            found = json.dumps(flat, sort_keys=True, default=str), flat
-            if text is not None:
-                self._known[text] = found
-        return found
-
-    @staticmethod
-    def _without_seed(run: Run) -> str | None:
-        """The stored text of a spec without its seed; None where a setting of that name may be meant as well."""
-        text: str | None = getattr(run, "spec_json", None)
-        if text is None:
-            return None
-        parts = re.split(r'"seed": (?:-?\d+|null)(?=[,}])', text)
-        return "".join(parts) if len(parts) == 2 else None
 
 
 def pool(groups: Sequence[Group], names: Sequence[str], apart: Callable[[Group], Hashable]) -> list[Group]:
@@ -195,7 +136,7 @@ def shown_settings(
     left_out = set(ignore)
     found = []
     for row, own, chosen in zip(settings, differing(settings, optimizers, left_out), axes, strict=True):
-        # An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `flat_settings`.
+        # An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `vrcli.db.configuration`.
         bare = [axis.removeprefix("opt_") for axis in chosen]
         names = {*own, "lr", *chosen, *bare, *(f"optimizer.{name}" for name in bare)} - left_out
         found.append({name: value for name, value in row.items() if name in names})

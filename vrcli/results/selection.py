@@ -19,6 +19,8 @@ class SweptRun(Run, Protocol):
     @property
     def sweep_id(self) -> int | None: ...
     @property
+    def search_id(self) -> int | None: ...
+    @property
     def trial_id(self) -> int | None: ...
     @property
     def spec_id(self) -> str: ...
@@ -49,19 +51,19 @@ class Searches:
     """What all of a database knows of its searches, whichever runs were asked for.
 
     Args:
-        ended: when the trials of each sweep's optimizer ended, in order.
-        confirmed: the sweeps' optimizers whose best settings were run on fresh seeds.
+        ended: when the trials of each search ended, in order.
+        confirmed: the searches whose best settings were run on fresh seeds.
         specs: when the complete spec of each trial was first run: a later run of its own with the same spec is that run
             again, bit for bit, on the seed by which its settings were chosen.
     """
 
-    ended: Mapping[tuple[int, str], Sequence[datetime]] = field(default_factory=dict)
-    confirmed: Collection[tuple[int, str]] = ()
+    ended: Mapping[int, Sequence[datetime]] = field(default_factory=dict)
+    confirmed: Collection[int] = ()
     specs: Mapping[str, datetime] = field(default_factory=dict)
 
     def repeats(self, run: SweptRun) -> bool:
         """Whether a run of its own does an earlier trial again; one that was there before the search is a result."""
-        first = self.specs.get(run.spec_id) if run.sweep_id is None else None
+        first = self.specs.get(run.spec_id) if run.search_id is None else None
         return first is not None and run.created_at > first
 
 
@@ -73,7 +75,7 @@ def budgets(runs: Iterable[SweptRun], searches: Searches) -> dict[int, int]:
     """
     found = {}
     for run in runs:
-        times = searches.ended.get((run.sweep_id, run.optimizer)) if run.sweep_id is not None else None
+        times = searches.ended.get(run.search_id) if run.search_id is not None else None
         if times:
             before = len(times) if run.trial_id is not None else bisect_right(times, run.created_at)
             found[run.id] = max(1, before)
@@ -89,16 +91,16 @@ def quotable(runs: Sequence[R], searches: Searches) -> Selection:
         runs: finished runs.
         searches: those of the whole database, so that a filter that leaves out fresh runs puts no trial in their place.
     """
-    confirmed = {(run.sweep_id, run.optimizer) for run in runs if run.sweep_id is not None and run.trial_id is None}
+    confirmed = {run.search_id for run in runs if run.search_id is not None and run.trial_id is None}
     confirmed |= set(searches.confirmed)
-    by_trial: dict[tuple[int, str], dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
+    by_trial: dict[int, dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
     chosen = []
     for run in runs:
         if run.trial_id is None:
             if not searches.repeats(run):
                 chosen.append(run)
-        elif run.sweep_id is not None and (run.sweep_id, run.optimizer) not in confirmed:
-            by_trial[run.sweep_id, run.optimizer][run.trial_id].append(run)
+        elif run.search_id is not None and run.search_id not in confirmed:
+            by_trial[run.search_id][run.trial_id].append(run)
     for trials in by_trial.values():
         chosen += min(trials.values(), key=_loss)
     return Selection(chosen, budgets(chosen, searches), len(runs) - len(chosen), len(by_trial))
@@ -107,7 +109,7 @@ def quotable(runs: Sequence[R], searches: Searches) -> Selection:
 def _loss(runs: Iterable[SweptRun]) -> float:
     """Mean best validation loss of a trial; infinite where a run of it diverged."""
     runs = list(runs)
-    losses = [next((v for name, v in run.results.items() if name.startswith("best_val_")), math.inf) for run in runs]
+    losses = [run.results.get(run.objective, math.inf) for run in runs]
     if any(run.status != "completed" for run in runs):
         return math.inf
     return sum(losses) / len(losses)

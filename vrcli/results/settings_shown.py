@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from vrcli.report import wording
-from vrcli.results.groups import flat_settings, shown_settings
+from vrcli.results.groups import shown_settings
 from vrcli.results.types import Run, axes_of
 
 
@@ -30,7 +30,7 @@ def settings_texts(runs: Sequence[Run]) -> list[str]:
     texts = [""] * len(runs)
     for (task, preset), indices in comparable.items():
         here = [runs[i] for i in indices]
-        settings, optimizers = [flat_settings(run.spec) for run in here], [run.optimizer for run in here]
+        settings, optimizers = [run.settings for run in here], [run.optimizer for run in here]
         own = shown_settings(settings, optimizers, [axes_of(run) for run in here])
         named = {"preset": preset} if len(presets[task]) > 1 else {}
         for index, row in zip(indices, own, strict=True):

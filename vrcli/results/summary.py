@@ -139,7 +139,7 @@ def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Col
     The metrics that a task wants shown follow, on validation too.
     """
     keys = {key for run in runs for key in run.results}
-    best = sorted(key for key in keys if key.startswith("best_val_")) or ["best_val_loss"]
+    best = sorted({run.objective for run in runs}) or ["best_val_loss"]
     objectives = {key.removeprefix("best_") for key in best}
     test = [key for key in ("test_loss",) if key in keys]
     test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)

@@ -7,11 +7,10 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from vrcli.db import liveness
-from vrcli.db.records import RunRecord, SweepRecord, TrialRecord
+from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
 from vrcli.db.store import Store, StoreError
 from vrcli.errors import UsageError
 from vrcli.execute.trial import Outcome
@@ -27,14 +26,14 @@ _LOOK_S = 2.0
 
 
 class StoreLedger:
-    """The trials of one stored sweep; the controller's `Ledger`.
+    """The trials of one stored search; the controller's `Ledger`.
 
     Attributes:
         definition: what it searches.
         total: how many trials it is to have.
     """
 
-    def __init__(self, store: Store, record: SweepRecord) -> None:
+    def __init__(self, store: Store, record: SearchRecord) -> None:
         self.store, self.record = store, record
         self.definition = Definition.of(record.settings)
         self._ids: dict[int, int] = {}
@@ -42,7 +41,12 @@ class StoreLedger:
 
     @property
     def id(self) -> int:
+        """The search's number."""
         return self.record.id
+
+    @property
+    def sweep_id(self) -> int:
+        return self.record.sweep_id
 
     @property
     def name(self) -> str:
@@ -55,8 +59,7 @@ class StoreLedger:
     @property
     def answers(self) -> bool:
         """Whether the process that drives it is alive, as far as can be told from here."""
-        process = liveness.Process(self.record.host, self.record.pid, self.record.process)
-        return not liveness.is_dead(process, self.record.updated_at, datetime.now(UTC))
+        return self.record.answers
 
     @property
     def total(self) -> int:
@@ -69,10 +72,10 @@ class StoreLedger:
     # -- the controller's calls ---------------------------------------------------------------------------------------
 
     def trials(self) -> Sequence[Trial]:
-        records = self.store.trials(self.id)
+        records = self.store.searches.trials(self.id)
         self._ids = {record.number: record.id for record in records}
         runs: dict[int, list[RunRecord]] = {}
-        for run in reversed(self.store.runs(sweep=self.id)):
+        for run in reversed(self.store.runs.select(search=self.id)):
             if run.trial_id is not None:
                 runs.setdefault(run.trial_id, []).append(run)
         found = [(self._trial(record, runs.get(record.id, [])), record) for record in records]
@@ -80,34 +83,34 @@ class StoreLedger:
         return [trial for trial, _ in found]
 
     def add(self, number: int, params: Params) -> None:
-        record = self.store.add_trial(self.id, self.definition.optimizer, params)
+        record = self.store.searches.add_trial(self.id, params)
         if record.number != number:
             raise StoreError(f"sweep {self.name} got trial {record.number} from another process; {number} was expected")
         self._ids[number] = record.id
 
     def start(self, number: int) -> None:
-        self.store.start_trial(self._ids[number])
+        self.store.searches.start_trial(self._ids[number])
 
     def release(self, number: int) -> None:
-        self.store.finish_trial(self._ids[number], "interrupted")
-        self.store.reclaim_trials(self.id)
+        self.store.searches.finish_trial(self._ids[number], "interrupted")
+        self.store.searches.reclaim_trials(self.id)
 
     def close(self, number: int, outcome: Outcome) -> None:
-        self.store.finish_trial(
+        self.store.searches.finish_trial(
             self._ids[number], outcome.status, value=outcome.value, epochs=len(outcome.losses) or None,
             error=outcome.error,
         )  # fmt: skip
 
     def links(self, number: int) -> Mapping[str, Any]:
-        return {"sweep_id": self.id, "trial_id": self._ids[number]}
+        return {"search_id": self.id, "trial_id": self._ids[number]}
 
     def confirm_links(self, number: int) -> Mapping[str, Any]:
-        return {"sweep_id": self.id, "group": f"{self.name}-confirm-{number}"}
+        return {"search_id": self.id, "group": f"{self.name}-confirm-{number}"}
 
     def confirmed(self) -> int:
         """How many runs there are of its best settings on fresh seeds."""
         ended = ("completed", "diverged")
-        runs = self.store.runs(sweep=self.id, optimizer=self.definition.optimizer, status=ended, results=())
+        runs = self.store.runs.select(search=self.id, status=ended, results=())
         return sum(run.trial_id is None for run in runs)
 
     def told_to_stop(self) -> bool:
@@ -115,16 +118,16 @@ class StoreLedger:
         now = time.monotonic()
         if now - self._beaten > _HEARTBEAT_S:
             self._beaten = now
-            self.store.heartbeat_sweep(self.id)
+            self.store.searches.heartbeat(self.id)
         if now - self._looked < _LOOK_S:
             return False
         self._looked = now
-        return self.store.sweep(self.id).status == "stopped"
+        return self.store.searches.get(self.id).status == "stopped"
 
     def leave(self, status: str) -> None:
         """Say how the sweep stands, unless it was told to stop."""
-        if self.store.sweep(self.id).status == "running":
-            self.record = self.store.set_sweep_status(self.id, status)
+        if self.store.searches.get(self.id).status == "running":
+            self.record = self.store.searches.set_status(self.id, status)
 
     def _trial(self, record: TrialRecord, runs: Sequence[RunRecord]) -> Trial:
         ended = record.state not in ("pending", "running", "interrupted")
@@ -141,7 +144,7 @@ class StoreLedger:
         from vrcli.tasks.registry import load
 
         name = f"val_{load(self.definition.task).metrics[0].name}"
-        curve = self.store.curves([run_id], [name]).get((run_id, name))
+        curve = self.store.curves.read([run_id], [name]).get((run_id, name))
         return () if curve is None else tuple(curve.values)
 
 
@@ -152,14 +155,15 @@ def key_of(definition: Definition) -> str:
 
 
 def books(store: Store, *, task: str | None = None, optimizer: str | None = None) -> list[StoreLedger]:
-    """Stored sweeps, the newest first."""
-    found = [StoreLedger(store, record) for record in store.sweeps(task=task)]
+    """Stored searches, the newest first."""
+    found = [StoreLedger(store, record) for record in store.searches.select(task=task)]
     return [book for book in found if optimizer in (None, book.definition.optimizer)]
 
 
-def book(store: Store, ref: str) -> StoreLedger:
-    """The sweep of this number or name."""
-    return StoreLedger(store, store.sweep(ref))
+def books_of(store: Store, ref: str) -> list[StoreLedger]:
+    """The searches of the sweep of this number or name, in the order in which they began."""
+    found = store.searches.select(sweep=store.sweeps.get(ref).id)
+    return [StoreLedger(store, record) for record in found[::-1]]
 
 
 def count(book: StoreLedger) -> int:
@@ -177,7 +181,7 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     Raises:
         UsageError: there is such a sweep; what differs is named.
     """
-    found = store.find_sweep(key_of(definition))
+    found = store.searches.find(key_of(definition))
     if found is not None:
         return StoreLedger(store, found)
     if new:
@@ -188,7 +192,8 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
             continue
         if (done := count(other)) < other.total and other.status != "completed":
             raise UsageError(
-                f"sweep {other.id} ({definition.optimizer}, {done}/{other.total} trials) began with other settings: "
+                f"sweep {other.sweep_id} ({definition.optimizer}, {done}/{other.total} trials) began with other "
+                f"settings: "
                 f"{'; '.join(other.definition.differences(definition))}; --new begins another beside it"
             )
     return None
@@ -196,13 +201,13 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
 
 def superseded(store: Store, definition: Definition) -> str:
     """What to say where a sweep begins only because a stored one ran other code; empty where that is not so."""
-    if store.find_sweep(key_of(definition)) is not None:
+    if store.searches.find(key_of(definition)) is not None:
         return ""
     for other in books(store, task=definition.task, optimizer=definition.optimizer):
         if _only_code(other, definition):
             code = ", ".join(changes(other.definition.code, definition.code))
             done = f"{count(other)}/{other.total} trials"
-            return f"sweep {other.id} ({definition.optimizer}, {done}) is of other code ({code}); another begins"
+            return f"sweep {other.sweep_id} ({definition.optimizer}, {done}) is of other code ({code}); another begins"
     return ""
 
 
@@ -210,17 +215,54 @@ def _only_code(book: StoreLedger, definition: Definition) -> bool:
     return not replace(book.definition, code=definition.code).differences(definition)
 
 
-def enter(store: Store, definition: Definition, total: int, *, new: bool = False) -> StoreLedger:
-    """The sweep of a command, claimed for this process.
+def shared_key_of(definition: Definition) -> str:
+    """What a sweep is known by: equal where its searches differ in nothing but the optimizer and the search's seed.
+
+    Data, seeds, device, kind of search and pruning, and every setting of the task and of the training, searched or
+    fixed. The optimizer's settings, its code and the space are each search's own; the number of trials may grow.
+    """
+    from vrcli.spec import settings_of
+    from vrcli.tasks.registry import load
+
+    settings = settings_of(load(definition.task), definition.optimizer).by_name.values()
+    names = [setting.name for setting in settings if setting.section != "optimizer"]
+    plain = definition.plain()
+    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
+    body = {name: value for name, value in plain.items() if name not in own}
+    body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}
+    body["settings"] = {name: [plain["settings"].get(name), plain["space"].get(name)] for name in names}
+    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def enter(store: Store, definitions: Sequence[Definition], total: int, *, new: bool = False) -> list[StoreLedger]:
+    """The searches of one command, claimed for this process; those that are new belong to one sweep.
 
     Raises:
         UsageError: see `match`.
-        StoreError: another process runs it, or it has a larger total.
+        StoreError: another process runs one, or it has a larger total.
     """
-    found = match(store, definition, new=new)
-    if found is None:
-        return StoreLedger(store, store.create_sweep(definition.plain(), key=key_of(definition), trials=total))
-    return claim(store, found, total)
+    found = [match(store, definition, new=new) for definition in definitions]  # one that is refused leaves none begun
+    missing = [definition for definition, book in zip(definitions, found, strict=True) if book is None]
+    sweep_id = _sweep_for(store, missing) if missing else None
+    books = []
+    for definition, book in zip(definitions, found, strict=True):
+        if book is None:
+            settings, key = definition.plain(), key_of(definition)
+            record = store.searches.create(settings, key=key, trials=total, sweep_id=sweep_id)
+            books.append(StoreLedger(store, record))
+        else:
+            books.append(claim(store, book, total))
+    return books
+
+
+def _sweep_for(store: Store, definitions: Sequence[Definition]) -> int:
+    """The newest sweep that shares what these searches share and has none in their place; else a new one."""
+    key = shared_key_of(definitions[0])
+    places = {(definition.optimizer, definition.search_seed) for definition in definitions}
+    for sweep in store.sweeps.select(shared_key=key):
+        if not places & {(search.optimizer, search.search_seed) for search in store.searches.select(sweep=sweep.id)}:
+            return sweep.id
+    return store.sweeps.create(definitions[0].plain(), shared_key=key).id
 
 
 def claim(store: Store, book: StoreLedger, total: int, *, retry_failed: bool = False) -> StoreLedger:
@@ -229,11 +271,11 @@ def claim(store: Store, book: StoreLedger, total: int, *, retry_failed: bool = F
     Args:
         retry_failed: the failed ones too.
     """
-    record = store.resume_sweep(book.id, trials=total)
+    record = store.searches.resume(book.id, trials=total)
     end = time.monotonic() + ORPHAN_S
     while True:
-        store.reclaim_trials(book.id, failed=retry_failed)
-        busy = store.trials(book.id, state="running")
+        store.searches.reclaim_trials(book.id, failed=retry_failed)
+        busy = store.searches.trials(book.id, state="running")
         if not busy:
             return StoreLedger(store, record)
         if time.monotonic() > end:

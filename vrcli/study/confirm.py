@@ -38,7 +38,7 @@ def confirm(
     """Run every sweep's best settings on `count` fresh seeds; runs that are there already are not repeated.
 
     Args:
-        links: what a sweep's confirming runs belong to, as `Store.begin_run` takes it.
+        links: what a sweep's confirming runs belong to, as `Store.runs.begin` takes it.
 
     Raises:
         Interrupted: `should_stop` said so.

@@ -23,7 +23,7 @@ class PairedJob:
 
     Args:
         code: the identity of the code that is compared, as the command found it.
-        sweep_id: the sweep that found the settings, which is the budget they cost.
+        search_id: the search that found the settings, which is the budget they cost.
     """
 
     task: str
@@ -36,7 +36,7 @@ class PairedJob:
     group: str
     code: Mapping[str, str]
     tag: str | None = None
-    sweep_id: int | None = None
+    search_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _Bench:
             check_code(spec, job.code)
             return execute(
                 spec, task, self.store, data_dir=self.data_dir, cache=self.cache, malloc_tuned=self.tuned,
-                should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
+                should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, search_id=job.search_id,
             )  # fmt: skip
         except RunFailed:
             raise

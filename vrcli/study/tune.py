@@ -57,7 +57,7 @@ class Ledger(Protocol):
         """Record how a trial ended."""
 
     def links(self, number: int) -> Mapping[str, Any]:
-        """What the trial's runs belong to, as `Store.begin_run` takes it."""
+        """What the trial's runs belong to, as `Store.runs.begin` takes it."""
 
     def confirm_links(self, number: int) -> Mapping[str, Any]:
         """The same for runs with a trial's settings on fresh seeds."""

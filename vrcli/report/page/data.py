@@ -201,7 +201,7 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
     task, dataset, fingerprint, preset = section
     same_name = {s for s in _sections(source) if s[:2] == (task, dataset)}
     data = f"{dataset} #{fingerprint[:6]}" if len({s[2] for s in same_name}) > 1 else dataset
-    objective = next((c.key.removeprefix("best_") for c in table.columns if c.key.startswith("best_val_")), "val_loss")
+    objective = by_id[table.rows[0].run_ids[0]].objective.removeprefix("best_") if table.rows else "val_loss"
     return SectionView(
         anchor=f"section-{place}",
         task=task,
@@ -244,8 +244,7 @@ def _row_curves(
 
 def _metrics_of(run: PageRun) -> list[str]:
     """The two curves that show how a run went."""
-    best = next((key.removeprefix("best_") for key in sorted(run.results) if key.startswith("best_val_")), "val_loss")
-    return ["train_loss", best]
+    return ["train_loss", run.objective.removeprefix("best_")]
 
 
 def _own_curves(run: PageRun, curves: Mapping[tuple[int, str], Any], work: _Work) -> list[Any]:
@@ -304,7 +303,7 @@ def runs_grid(runs: Sequence[PageRun]) -> Grid:
     heads += [Head("tag")] if tagged else []
     found = []
     for run, text in zip(runs, settings_texts(runs), strict=True):
-        best = next((v for k, v in sorted(run.results.items()) if k.startswith("best_val_")), math.nan)
+        best = run.results.get(run.objective, math.nan)
         wall = run.results.get("wall_s", math.nan)
         line = [Data(str(run.id), key=run.id), Data(run.name)]
         line += [Data(f"{run.created_at:%Y-%m-%d %H:%M}", key=run.created_at.timestamp())]

@@ -19,7 +19,6 @@ from vrcli.db.records import Curve, RunRecord
 from vrcli.output import JOURNALS, Target
 from vrcli.results.export.selection import Clock, Selection, Written, files_left, mark, missing_library
 from vrcli.results.flat import plain
-from vrcli.results.groups import flat_settings
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -93,7 +92,7 @@ def _begin(client: Any, experiment: str, record: RunRecord) -> Any:
     known = {name: text for name, text in tags.items() if text is not None}
     run = client.create_run(experiment, start_time=_milliseconds(record.created_at.timestamp()), tags=known)
     own = {"task": record.task, "preset": record.preset, "dataset": record.dataset, "optimizer": record.optimizer}
-    values = {**own, "seed": record.seed, **flat_settings(record.spec)}
+    values = {**own, "seed": record.seed, **record.settings}
     params = (Param(_key(name), str(plain(value))) for name, value in values.items() if value is not None)
     for some in _blocks(params, _MOST_PARAMS):
         client.log_batch(run.info.run_id, params=some)
@@ -121,11 +120,11 @@ def _add_numbers(client: Any, run_id: str, record: RunRecord, curves: Mapping[st
 
 def _add_files(runs: Selection, record: RunRecord, folder: Path) -> None:
     """The run's pictures and texts, where MLflow looks for them."""
-    for artifact in runs.store.artifacts(record.id):
+    for artifact in runs.store.artifacts.select(record.id):
         folder.mkdir(parents=True, exist_ok=True)
         name = Path(artifact.name)
         at = "" if artifact.step is None else f"-step{artifact.step}"
-        data = runs.store.artifact(record.id, artifact.name, step=artifact.step)
+        data = runs.store.artifacts.read(record.id, artifact.name, step=artifact.step)
         (folder / f"{name.stem}{at}{name.suffix}").write_bytes(data)
 
 

@@ -48,7 +48,7 @@ class Selection:
             self.advance()
 
     def _read(self, record: RunRecord, metrics: Iterable[str] | None) -> dict[str, Curve]:
-        return {name: curve for (_, name), curve in self.store.curves(record.id, metrics).items()}
+        return {name: curve for (_, name), curve in self.store.curves.read(record.id, metrics).items()}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from vrcli.db.records import RunRecord
 from vrcli.output import Target
 from vrcli.results.export.selection import Clock, Selection, Written, files_left, mark, missing_library
 from vrcli.results.flat import plain
-from vrcli.results.groups import flat_settings
 
 
 def paths(path: Path) -> tuple[Path, ...]:
@@ -68,7 +67,7 @@ def _tag(metric: str) -> str:
 
 def _settings(record: RunRecord) -> dict[str, Any]:
     own = {"task": record.task, "preset": record.preset, "dataset": record.dataset, "optimizer": record.optimizer}
-    values = {**own, "seed": record.seed, "status": record.status, **flat_settings(record.spec)}
+    values = {**own, "seed": record.seed, "status": record.status, **record.settings}
     return {name: _value(value) for name, value in values.items() if value is not None}
 
 
@@ -104,10 +103,10 @@ def _add_pictures(out: Any, runs: Selection, record: RunRecord, clock: Clock) ->
     from PIL import Image, UnidentifiedImageError
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    for artifact in runs.store.artifacts(record.id):
+    for artifact in runs.store.artifacts.select(record.id):
         if artifact.media_type != "image/png":
             continue
-        data = runs.store.artifact(record.id, artifact.name, step=artifact.step)
+        data = runs.store.artifacts.read(record.id, artifact.name, step=artifact.step)
         try:
             with Image.open(BytesIO(data)) as picture:
                 width, height = picture.size
