@@ -100,15 +100,13 @@ NOT_YET: frozenset[tuple[str, str]] = frozenset(
         ("vrcli.study.paired", "vrcli.tasks.registry"),
     }
 )
-CIRCLES_YET: tuple[str, ...] = tuple(
-    [
-        "vrcli.cli.report",
-        "vrcli.cli.report_page",
-        "vrcli.cli.runs",
-        "vrcli.cli.runs_diff",
-        "vrcli.cli.runs_export",
-        "vrcli.cli.runs_manage",
-    ]
+CIRCLES_YET = (
+    "vrcli.cli.report",
+    "vrcli.cli.report_page",
+    "vrcli.cli.runs",
+    "vrcli.cli.runs_diff",
+    "vrcli.cli.runs_export",
+    "vrcli.cli.runs_manage",
 )
 #: Slow to import: never at module level where `vr --help` would pay for it.
 HEAVY = (
