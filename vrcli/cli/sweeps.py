@@ -58,8 +58,8 @@ def list_sweeps(
 def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
     from vrcli.cli.sweep_display import ended_text, loss
+    from vrcli.report.tables.runs import ago
     from vrcli.report.wording import settings
-    from vrcli.results.settings_shown import ago
 
     d, best = book.definition, sweep.best()
     return {
