@@ -267,3 +267,23 @@ def test_limits_of_pruned_sweeps_come_from_the_trials_that_ended():
     limits = [job.limits for _, job in executor.seen]
     assert limits[:4] == [{}] * 4
     assert all(set(found) == {1} for found in limits[4:])
+
+
+def test_code_that_was_edited_meanwhile_ends_the_sweep_and_leaves_its_trials_open():
+    def act(job):
+        return (
+            Message(None, "edited", "code was edited meanwhile: optimizer code")
+            if len(toy.seen) > 2
+            else completes(job)
+        )
+
+    toy, memory = Toy(2), Memory()
+    toy.act = act
+    with pytest.raises(VrError, match="edited meanwhile") as stopped:
+        controller.run([Sweep(definition(), memory, 9)], toy, threads=1, watcher=Quiet())
+    assert not isinstance(stopped.value, Interrupted)
+    assert toy.closed
+    assert memory.open
+    assert {trial.status for trial in memory.closed.values()} == {"completed"}
+    controller.run([sweep := Sweep(definition(), memory, 9)], Toy(2), threads=1, watcher=Quiet())
+    assert [trial.status for trial in sweep.trials.values()] == ["completed"] * 9

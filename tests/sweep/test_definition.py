@@ -1,13 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vrcli.errors import UsageError
+from vrcli.execute.executor import CodeChanged
+from vrcli.execute.trial import check_code
 from vrcli.optim import registry
 from vrcli.optim.rows import PAPER_LR
 from vrcli.search.definition import Definition, Wish, default_space, define
-from vrcli.spec import settings_of
+from vrcli.search.record import key_of
+from vrcli.spec import resolve, settings_of
 from vrcli.tasks.space import Integer, Real
 
 
@@ -133,3 +137,17 @@ def test_differences_are_named(task, wish, names):
 def test_other_data_are_a_difference(task):
     made = one(task)
     assert made.on("valley", "abc").differences(made.on("valley", "abd")) == ["dataset_fingerprint abc -> abd"]
+
+
+def test_other_code_is_a_difference_that_trials_refuse(task):
+    made = one(task)
+    assert made.code["optimizer"].startswith("revision ")
+    other = replace(made, code={**made.code, "optimizer": "revision 99"})
+    assert made.differences(other) == [f"optimizer code {made.code['optimizer']} -> revision 99"]
+    assert replace(made, code={}).differences(made) == ["code not recorded -> recorded"]
+    assert key_of(other) != key_of(made)
+    spec = resolve(task, "vradam").spec
+    check_code(spec, made.code)
+    check_code(spec, {})  # of a sweep that did not record it
+    with pytest.raises(CodeChanged, match="optimizer code revision 99 -> revision"):
+        check_code(spec, other.code)
