@@ -302,7 +302,6 @@ def test_a_sweep_outlives_its_runs(vr, inline):
     assert json.loads(resumed.out)["sweeps"][0]["trials"] == 3
 
 
-<<<<<<< ours
 def test_one_command_makes_one_sweep_that_more_optimizers_join(vr, inline):
     words = (*VALLEY, "--trials", 2, "--initial", 2)
     assert vr("sweep", *words, "--opt", "vradam", "--opt", "adamw").code == 0
@@ -363,13 +362,13 @@ def test_another_search_of_an_optimizer_in_the_same_place_begins_another_sweep(v
     with Store.open("vr.db", mode="read") as store:
         found = [[(s.optimizer, s.search_seed) for s in store.searches.select(sweep=n)] for n in (1, 2)]
         assert sorted(found, key=len) == [[("adamw", 0)], [("adamw", 1), ("adamw", 0)]]
-=======
+
+
 def test_a_stored_sweep_that_does_not_say_its_code_goes_on_with_that_said(vr, inline):
     words = ("sweep", *VALLEY, "--search", "sobol", "--preset", "smoke", "--opt", "adamw")
     assert vr(*words, "--trials", 1).code == 0
     with closing(sqlite3.connect("vr.db")) as connection, connection:
-        connection.execute("UPDATE sweeps SET settings = json_remove(settings, '$.code')")
+        connection.execute("UPDATE searches SET settings = json_remove(settings, '$.code')")
     resumed = vr("sweeps", "resume", 1, "--trials", 2, "--threads", 1, "--quiet")
     assert resumed.code == 0, resumed.err
     assert "sweep 1 does not say which code its trials ran" in resumed.err
->>>>>>> theirs
