@@ -19,11 +19,9 @@ from vrcli.results.types import Column, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
-    from vrcli.results.selection import Searches
 
 #: Formats by the ending of the file, where none is named.
 ENDINGS = {
@@ -118,6 +116,7 @@ def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) 
 
     from vrcli.cli.console import err, notice, say
     from vrcli.cli.runs import open_existing
+    from vrcli.results.selection import all_searches, stopped_early
 
     with open_existing(database) as store:
         found = chosen.select(store, results=needed(store, wish, output))
@@ -252,35 +251,3 @@ def check_page(wish: Wish) -> None:
 
 def _sweeps(runs: Iterable[RunRecord]) -> set[int]:
     return {run.sweep_id for run in runs if run.sweep_id is not None}
-
-
-def stopped_early(store: Store, sweeps: Iterable[int]) -> dict[int, set[int]]:
-    """The trials that were pruned, by sweep; of sweeps that have some."""
-    found = {sweep: {trial.id for trial in store.trials(sweep, state="pruned")} for sweep in sweeps}
-    return {sweep: trials for sweep, trials in found.items() if trials}
-
-
-def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
-    """What the database knows of its searches.
-
-    Args:
-        sweeps: whose trials are counted, None for all.
-    """
-    from collections import defaultdict
-
-    from vrcli.results.groups import FINISHED
-    from vrcli.results.selection import Searches
-
-    ended: dict[tuple[int, str], list[datetime]] = defaultdict(list)
-    for sweep in sweeps if sweeps is not None else [sweep.id for sweep in store.sweeps()]:
-        for trial in store.trials(sweep):
-            if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
-                ended[sweep, trial.optimizer].append(trial.finished_at)
-    confirmed: set[tuple[int, str]] = set()
-    specs: dict[str, datetime] = {}
-    for id, optimizer, trial_id, status, spec, begun in store.searched():
-        if trial_id is not None:
-            specs.setdefault(spec, begun)
-        elif status in FINISHED:
-            confirmed.add((id, optimizer))
-    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)

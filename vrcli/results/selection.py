@@ -8,9 +8,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vrcli.results.groups import FINISHED
 from vrcli.results.types import Run
+
+if TYPE_CHECKING:
+    from vrcli.db.store import Store
 
 
 class SweptRun(Run, Protocol):
@@ -111,3 +115,30 @@ def _loss(runs: Iterable[SweptRun]) -> float:
     if any(run.status != "completed" for run in runs):
         return math.inf
     return sum(losses) / len(losses)
+
+
+def stopped_early(store: Store, sweeps: Iterable[int]) -> dict[int, set[int]]:
+    """The trials that were pruned, by sweep; of sweeps that have some."""
+    found = {sweep: {trial.id for trial in store.trials(sweep, state="pruned")} for sweep in sweeps}
+    return {sweep: trials for sweep, trials in found.items() if trials}
+
+
+def all_searches(store: Store, sweeps: Iterable[int] | None = None) -> Searches:
+    """What the database knows of its searches.
+
+    Args:
+        sweeps: whose trials are counted, None for all.
+    """
+    ended: dict[tuple[int, str], list[datetime]] = defaultdict(list)
+    for sweep in sweeps if sweeps is not None else [sweep.id for sweep in store.sweeps()]:
+        for trial in store.trials(sweep):
+            if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
+                ended[sweep, trial.optimizer].append(trial.finished_at)
+    confirmed: set[tuple[int, str]] = set()
+    specs: dict[str, datetime] = {}
+    for id, optimizer, trial_id, status, spec, begun in store.searched():
+        if trial_id is not None:
+            specs.setdefault(spec, begun)
+        elif status in FINISHED:
+            confirmed.add((id, optimizer))
+    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)
