@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -89,27 +89,25 @@ def command_of(figure: type[Figure]) -> Callable[..., None]:
 
 def _parameters(figure: type[Figure]) -> Iterator[inspect.Parameter]:
     """First what says which runs, then what the figure is to show, then where it goes."""
-    from vrcli.report.figures.base import options_of
 
     def parameter(name: str, way: Any, kind: Any) -> inspect.Parameter:
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=way, annotation=kind)
 
-    kinds, options = get_type_hints(figure), options_of(figure)
-    own = {name: parameter(name, *_typed(option, kinds[name])) for name, option in options.items()}
-    first = [name for name, option in options.items() if not option.flags or option.selects]
+    options = figure.options()
+    own = {name: parameter(name, *_typed(*about)) for name, about in options.items()}
+    first = [name for name, (_, option, _) in options.items() if not option.flag or option.selects]
     yield from (own.pop(name) for name in first)
     yield from (parameter(*OPTIONS[field]) for field in figure.selects)
     yield from own.values()
     yield from (parameter(name, *way) for name, way in SHARED.items())
 
 
-def _typed(option: Option, kind: Any) -> tuple[Any, Any]:
+def _typed(kind: Any, option: Option, default: Any) -> tuple[Any, Any]:
     """An option as typer has it, and the type of its value."""
-    several = kind == tuple[str, ...]
-    default = [] if several and option.flags else None if several else option.default
+    if kind == tuple[str, ...]:
+        kind, default = list[str], [] if option.flag else None
     about: dict[str, Any] = {"metavar": option.metavar, "help": option.help, "show_default": default is not None}
-    way = typer.Option(default, *option.flags, **about) if option.flags else typer.Argument(default, **about)
-    return way, list[str] if several else kind
+    return typer.Option(default, option.flag, **about) if option.flag else typer.Argument(default, **about), kind
 
 
 def _draw(figure: Figure, chosen: Filter, output: Output) -> None:

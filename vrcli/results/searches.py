@@ -147,7 +147,8 @@ def _of_optimizers(found: Sequence[SweepRecord], opts: Sequence[str]) -> list[Sw
     known = {str(sweep.settings.get("optimizer")) for sweep in found}
     for name in opts:
         if found and name not in known:
-            raise UsageError(f"--opt {name}: no such sweep{nearest(name, known) or '; there are ' + ', '.join(known)}")
+            hint = nearest(name, known) or f"; there are {', '.join(sorted(known))}"
+            raise UsageError(f"--opt {name}: no such sweep{hint}")
     kept = [sweep for sweep in found if not opts or sweep.settings.get("optimizer") in opts]
     if len(kept) > MOST:
         raise UsageError(f"{len(kept)} sweeps are too many for one figure, which takes {MOST}; --opt narrows them")

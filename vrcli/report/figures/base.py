@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
 from vrcli.errors import UsageError, nearest
 from vrcli.report.figures.style import Plot, Series
@@ -45,70 +45,32 @@ AXES = {
 
 @dataclass(frozen=True)
 class Option:
-    """How an option of a figure is asked for.
+    """How a field of a figure is asked for; it annotates the field's type.
 
     Args:
-        flags: none for words without a flag.
+        flag: empty for words without one.
         choices: values that are accepted; any where empty.
         selects: it says which runs, and stands with the options that do.
     """
 
-    default: Any
-    flags: tuple[str, ...]
+    flag: str
     help: str
     metavar: str | None = None
     choices: Sequence[str] = ()
     selects: bool = False
 
 
-def option(default: Any, flag: str, help: str, **about: Any) -> Any:
-    """A field of a figure that is an option.
-
-    Args:
-        flag: empty for words without one.
-        about: see `Option`.
-    """
-    return field(default=default, metadata={"option": Option(default, tuple(flag.split()), help, **about)})
-
-
-def options_of(figure: type[Figure] | Figure) -> dict[str, Option]:
-    """The options of a figure by the name of their field."""
-    return {one.name: one.metadata["option"] for one in fields(figure)}
-
-
 # Options that several figures have.
-
-
-def metrics_option(help: str = "curve to draw, repeatable [default: train_loss, val_loss]") -> Any:
-    return option((), "--metric", help, metavar="NAME")
-
-
-def x_option(default: str | None = "step", help: str = "step, epoch or seconds") -> Any:
-    return option(default, "--x", help, metavar="AXIS", choices=tuple(AXES))
-
-
-def cost_option() -> Any:
-    return option(None, "--metric", "result, less is better [default: the best validation objective]", metavar="NAME")
-
-
-def every_option() -> Any:
-    return option(False, "--all", "every configuration, not each optimizer's best")
-
-
-def log_option() -> Any:
-    return option(None, "--log/--no-log", "logarithmic y axis [default: where it serves]")
-
-
-def every_step_option() -> Any:
-    return option(False, "--every-step", "each step of long curves, not means of stretches")
-
-
-def band_option(default: str, help: str) -> Any:
-    return option(default, "--band", help, choices=get_args(Band))
-
-
-def level_option(default: str) -> Any:
-    return option(None, "--level", f"share of a ci or quantile band [default: {default}]", metavar="SHARE")
+ANY_CURVE = Option("--metric", "curve to draw, repeatable", "NAME")
+Metrics = Annotated[tuple[str, ...], replace(ANY_CURVE, help=f"{ANY_CURVE.help} [default: train_loss, val_loss]")]
+Cost = Annotated[
+    str | None, Option("--metric", "result, less is better [default: the best validation objective]", "NAME")
+]
+X = Annotated[str, Option("--x", "step, epoch or seconds", "AXIS", tuple(AXES))]
+Every = Annotated[bool, Option("--all", "every configuration, not each optimizer's best")]
+EveryStep = Annotated[bool, Option("--every-step", "each step of long curves, not means of stretches")]
+Log = Annotated[bool | None, Option("--log/--no-log", "logarithmic y axis [default: where it serves]")]
+BANDS = get_args(Band)
 
 
 def check_level(level: float | None, band: str) -> None:
@@ -140,17 +102,23 @@ class Figure(ABC):
     #: Which of the options that select runs it has, as fields of a filter.
     selects: ClassVar[Sequence[str]] = ("tasks", "opts", "preset", "tag", "group", "sweeps", "where", "since")
 
+    @classmethod
+    def options(cls) -> dict[str, tuple[Any, Option, Any]]:
+        """By field: its type, how it is asked for, and its default."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {one.name: (*get_args(hints[one.name]), one.default) for one in fields(cls)}
+
     def check(self) -> None:
         """Refuse bad values before any work.
 
         Raises:
             UsageError: names the option that is to blame.
         """
-        for name, about in options_of(self).items():
+        for name, (_, option, _) in self.options().items():
             value = getattr(self, name)
-            if about.choices and value is not None and value not in about.choices:
-                hint = nearest(value, about.choices)
-                raise UsageError(f"{about.flags[0]} {value} is not one of {', '.join(about.choices)}{hint}")
+            if option.choices and value is not None and value not in option.choices:
+                hint = nearest(value, option.choices)
+                raise UsageError(f"{option.flag} {value} is not one of {', '.join(option.choices)}{hint}")
 
     @abstractmethod
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
@@ -240,6 +208,11 @@ def lacking(runs: Sequence[Run], key: str) -> list[str]:
     without = len(runs) - len(outcomes(runs, key))
     verb = "has" if without == 1 else "have"
     return [f"{without} of {counted(len(runs), 'run')} {verb} no {key}: not drawn"] if without else []
+
+
+def runs_of(sections: Sections) -> list[Any]:
+    """All of their runs."""
+    return [run for lines in sections.values() for runs in lines.values() for run in runs]
 
 
 def unseen(panels: Mapping[str, Mapping[str, Mapping[Series, Mapping[str, tuple[Any, Any]]]]]) -> list[str]:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from vrcli.report.figures.base import (
-    AXES,
-    NO_RUNS,
-    Drawn,
-    Figure,
-    every_step_option,
-    log_option,
-    machines,
-    metrics_option,
-    named,
-    no_curves,
-    option,
-    unseen,
-    x_option,
-)
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import LOST, Curve, Diverged, counted_runs, diverged_runs, legend_labels
-from vrcli.report.figures.panels import LOSSES, STRETCHES, fullest, in_stretches, limit, listed, name_axes, section_grid
+from vrcli.report.figures.panels import (
+    LOSSES,
+    STRETCHES,
+    fullest,
+    in_stretches,
+    limit,
+    listed,
+    name_axes,
+    read,
+    section_grid,
+)
 from vrcli.report.figures.style import Plot, Series, legend_below, log_where_it_serves, mark_on_top, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import counted, quantity
@@ -42,30 +39,28 @@ class Curves(Figure):
 
     selects = ("opts", "preset", "tag", "group", "sweeps", "where", "since")
 
-    words: tuple[str, ...] = option((), "", "tasks, or runs by number or name", metavar="[TASK|RUN]...")
-    run: tuple[str, ...] = option(
-        (), "--run", "only this run (number or name); repeatable", metavar="RUN", selects=True
-    )
-    metric: tuple[str, ...] = metrics_option()
-    x: str = x_option()
-    log: bool | None = log_option()
-    every_step: bool = every_step_option()
+    words: Annotated[tuple[str, ...], Option("", "tasks, or runs by number or name", "[TASK|RUN]...")] = ()
+    run: Annotated[
+        tuple[str, ...], Option("--run", "only this run (number or name); repeatable", "RUN", selects=True)
+    ] = ()
+    metric: base.Metrics = ()
+    x: base.X = "step"
+    log: base.Log = None
+    every_step: base.EveryStep = False
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         runs, alone = reader.named(self.run, self.words)
         if not runs:
-            notes.append(NO_RUNS)
+            notes.append(base.NO_RUNS)
             return None
-        sections = named(own_lines(runs) if alone else by_optimizer(runs))
+        sections = base.named(own_lines(runs) if alone else by_optimizer(runs))
         metrics = reader.metrics(runs, self.metric, LOSSES)
-        panels = reader.panels(sections, metrics, self.x)
-        if not panels:
-            notes.append(no_curves(self.x))
+        panels = read(reader, notes, sections, metrics, self.x)
+        if panels is None:
             return None
-        notes += [*machines(runs, self.x), *unseen(panels)]
         stretches = None if self.every_step else STRETCHES
         plot = draw(panels, x=self.x, log=self.log, stretches=stretches, diverged=diverged_runs(sections))
-        return Drawn(plot, lambda page: text(plot.rows, page, AXES[self.x].label), self.log)
+        return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label), self.log)
 
 
 FIGURE = Curves
@@ -84,7 +79,7 @@ def draw(
 
     Args:
         sections: x and y by run, by line, by the panel's metric, by the title of the row of panels.
-        x: one of `AXES`.
+        x: one of `base.AXES`.
         y_label: of every panel; None where the panel's title says it.
         stretches: see `envelope.draw`.
         diverged: likewise.

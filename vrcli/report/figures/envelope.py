@@ -5,25 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from vrcli.report.figures.base import (
-    AXES,
-    Drawn,
-    Figure,
-    band_option,
-    best_settings,
-    check_level,
-    every_option,
-    every_step_option,
-    level_option,
-    log_option,
-    machines,
-    metrics_option,
-    no_curves,
-    unseen,
-    x_option,
-)
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import Diverged, Panels, counted_runs, diverged_runs, legend_labels
 from vrcli.report.figures.panels import (
     GRID,
@@ -34,6 +19,7 @@ from vrcli.report.figures.panels import (
     fullest,
     listed,
     name_axes,
+    read,
     section_grid,
 )
 from vrcli.report.figures.style import Plot, legend_below, style_of, styled
@@ -48,29 +34,27 @@ from vrcli.stats.curves import Band
 class Envelope(Figure):
     """Mean curve and spread over the seeds of each optimizer's best settings: training left, validation right."""
 
-    every: bool = every_option()
-    metric: tuple[str, ...] = metrics_option()
-    x: str = x_option()
-    band: str = band_option("sd", "around the mean: sd, ci, minmax or quantile")
-    level: float | None = level_option("0.95")
-    log: bool | None = log_option()
-    every_step: bool = every_step_option()
+    every: base.Every = False
+    metric: base.Metrics = ()
+    x: base.X = "step"
+    band: Annotated[str, Option("--band", "around the mean: sd, ci, minmax or quantile", choices=base.BANDS)] = "sd"
+    level: Annotated[float | None, Option("--level", "share of a ci or quantile band [default: 0.95]", "SHARE")] = None
+    log: base.Log = None
+    every_step: base.EveryStep = False
 
     def check(self) -> None:
         super().check()
-        check_level(self.level, self.band)
+        base.check_level(self.level, self.band)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
-        sections = best_settings(reader, notes, every=self.every)
+        sections = base.best_settings(reader, notes, every=self.every)
         if sections is None:
             return None
-        runs = [run for lines in sections.values() for own in lines.values() for run in own]
+        runs = base.runs_of(sections)
         metrics = reader.metrics(runs, self.metric, LOSSES)
-        panels = reader.panels(sections, metrics, self.x)
-        if not panels:
-            notes.append(no_curves(self.x))
+        panels = read(reader, notes, sections, metrics, self.x)
+        if panels is None:
             return None
-        notes += [*machines(runs, self.x), *unseen(panels)]
         plot = draw(
             {section: {metric: listed(panel) for metric, panel in own.items()} for section, own in panels.items()},
             x=self.x, band=cast(Band, self.band), level=self.level or 0.95, log=self.log,
@@ -78,7 +62,7 @@ class Envelope(Figure):
             diverged=diverged_runs(sections),
         )  # fmt: skip
         more = {quantity(name) for name in metrics if _more_is_better(reader, name, runs)}
-        return Drawn(plot, lambda page: text(plot.rows, page, AXES[self.x].label, more), self.log)
+        return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label, more), self.log)
 
 
 FIGURE = Envelope
@@ -109,7 +93,7 @@ def draw(
 
     Args:
         sections: panels by the title of their row; x and y of each run, by line, by the panel's metric.
-        x: one of `AXES`.
+        x: one of `base.AXES`.
         y_label: of every panel; None where the panel's title says it.
         band: see `curves.envelope`.
         log: logarithmic loss axis; by default where it serves.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vrcli.report.figures import base
 from vrcli.report.figures.base import AXES
 from vrcli.report.figures.counts import LOST, Curve, Curves, lost_of
 from vrcli.report.figures.style import (
@@ -21,6 +22,7 @@ from vrcli.report.figures.style import (
     whole_ticks,
 )
 from vrcli.report.wording import quantity
+from vrcli.results.lines import Panels, Reader
 from vrcli.stats.curves import Band, Envelope, binned, envelope, first_lost
 from vrcli.stats.inference import Array
 
@@ -36,6 +38,18 @@ STRETCHES = 100
 GRID = 200
 #: How far below the lowest mean a logarithmic axis goes for the sake of a band.
 BELOW = 2.5
+
+
+def read(
+    reader: Reader, notes: list[str], sections: base.Sections, metrics: Sequence[str], x: str
+) -> Panels[Series] | None:
+    """The curves of the lines of each section; None where there are none. What must be said of them joins the notes."""
+    panels = reader.panels(sections, metrics, x)
+    if not panels:
+        notes.append(base.no_curves(x))
+        return None
+    notes += [*base.machines(base.runs_of(sections), x), *base.unseen(panels)]
+    return panels
 
 
 def section_grid(sections: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[list[Axes]]]:

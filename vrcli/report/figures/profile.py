@@ -6,12 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from vrcli.errors import UsageError
-from vrcli.report.figures.base import Drawn, Figure, best_settings, cost, cost_option, lacking, option
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.style import Plot, Series, legend_below, new_figure, plain_log_ticks, style_of, styled
 from vrcli.report.figures.text import SHARES, STEPS, Page, Rows, by, staircase, table
 from vrcli.report.wording import counted, quantity
@@ -27,11 +28,11 @@ FACTORS = (1.0, 1.05, 1.25, 2.0, 5.0)
 class Profile(Figure):
     """On what share of the tasks each optimizer is within a factor of the best (Dolan and More)."""
 
-    metric: str | None = cost_option()
-    per_seed: bool = option(False, "--per-seed", "each seed of each task is a problem of its own")
+    metric: base.Cost = None
+    per_seed: Annotated[bool, Option("--per-seed", "each seed of each task is a problem of its own")] = False
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
-        sections = best_settings(reader, notes, every=False, most=10_000)
+        sections = base.best_settings(reader, notes, every=False, most=10_000)
         if sections is None:
             return None
         costs: dict[Series, dict[str, float]] = defaultdict(dict)
@@ -39,8 +40,8 @@ class Profile(Figure):
         labels, tasks = set(), []
         for section, lines in sections.items():
             everyone = [run for runs in lines.values() for run in runs]
-            column = cost(reader, self.metric, everyone)
-            notes += lacking(everyone, column.key)
+            column = base.cost(reader, self.metric, everyone)
+            notes += base.lacking(everyone, column.key)
             labels.add(quantity(column.key))
             problems = {name: self._problems(section, runs, column.key) for name, runs in lines.items()}
             shared = set.intersection(*(set(problems.get(name, ())) for name in names))

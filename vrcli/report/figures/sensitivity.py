@@ -6,23 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from vrcli.errors import UsageError
 from vrcli.report import text_plot
-from vrcli.report.figures.base import (
-    NO_RUNS,
-    NONE_FINISHED,
-    Drawn,
-    Figure,
-    cost,
-    cost_option,
-    lacking,
-    option,
-    unfinished,
-)
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.style import (
     Plot,
     Series,
@@ -52,9 +43,9 @@ if TYPE_CHECKING:
 class Sensitivity(Figure):
     """The outcome over the learning rate, how wide its stable range is and where runs diverge; of one task."""
 
-    setting: str = option("lr", "--setting", "the setting on the x axis", metavar="NAME")
-    tolerance: float = option(0.1, "--tolerance", "the stable range stays within this share of the best")
-    metric: str | None = cost_option()
+    setting: Annotated[str, Option("--setting", "the setting on the x axis", "NAME")] = "lr"
+    tolerance: Annotated[float, Option("--tolerance", "the stable range stays within this share of the best")] = 0.1
+    metric: base.Cost = None
 
     def check(self) -> None:
         super().check()
@@ -64,18 +55,18 @@ class Sensitivity(Figure):
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         runs = reader.runs()
         if not runs:
-            notes.append(NO_RUNS)
+            notes.append(base.NO_RUNS)
             return None
         done = finished(runs)
-        notes += unfinished(len(runs) - len(done))
+        notes += base.unfinished(len(runs) - len(done))
         if not done:
-            notes.append(NONE_FINISHED)
+            notes.append(base.NONE_FINISHED)
             return None
         (title,) = by_section(done, 1)
-        column = cost(reader, self.metric, done)
+        column = base.cost(reader, self.metric, done)
         at = of_setting(done, self.setting)
         known = outcomes(done, column.key)
-        notes += lacking(done, column.key)
+        notes += base.lacking(done, column.key)
         lines: dict[Series, list[Run]] = defaultdict(list)
         for run in sorted(done, key=lambda run: (run.optimizer, run.id)):
             if run.id in at and run.id in known:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from vrcli.errors import UsageError
-from vrcli.report.figures import sweep_settings
-from vrcli.report.figures.base import AXES, Drawn, Figure, option, x_option
+from vrcli.report.figures import base, sweep_settings
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.style import (
     LOST,
     OUTCOMES,
@@ -48,14 +48,15 @@ class Sweep(Figure):
 
     selects = ("opts", "preset", "where")
 
-    words: tuple[str, ...] = option(
-        (), "", "sweeps by number or name [default: the newest, and its like of other optimizers]",
-        metavar="SWEEP|TASK",
-    )  # fmt: skip
-    kind: str = option(
-        "trials", "--kind", "trials (curves), settings (scatter) or parallel (coordinates)", choices=KINDS
-    )
-    x: str | None = x_option(None, "of the curves: step, epoch or seconds [default: epoch]")
+    words: Annotated[tuple[str, ...], Option(
+        "", "sweeps by number or name [default: the newest, and its like of other optimizers]", "SWEEP|TASK",
+    )] = ()  # fmt: skip
+    kind: Annotated[str, Option(
+        "--kind", "trials (curves), settings (scatter) or parallel (coordinates)", choices=KINDS,
+    )] = "trials"  # fmt: skip
+    x: Annotated[str | None, Option(
+        "--x", "of the curves: step, epoch or seconds [default: epoch]", "AXIS", tuple(base.AXES),
+    )] = None  # fmt: skip
 
     def check(self) -> None:
         super().check()
@@ -109,7 +110,7 @@ def draw(
 
     Args:
         trials: in the order in which they ended, by line.
-        x: one of `AXES`.
+        x: one of `base.AXES`.
         title: what the figure is of.
     """
     with styled():
@@ -126,8 +127,8 @@ def draw(
             _trial_curves(axes, found, colours)
             lost = sum(t.diverged for t in found)
             axes.set_title(f"{series.label}\n{counted(len(found), 'trial')}, {lost} diverged")
-            axes.set_xlabel(AXES[x].label)
-            if AXES[x].whole:
+            axes.set_xlabel(base.AXES[x].label)
+            if base.AXES[x].whole:
                 whole_ticks(axes)
         _share_loss_axis(places[:count], [np.asarray(t.y) for found in trials.values() for t in found])
         for place in range(count):

@@ -5,22 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from vrcli.errors import UsageError
-from vrcli.report.figures.base import (
-    AXES,
-    Drawn,
-    Figure,
-    best_settings,
-    every_option,
-    machines,
-    no_curves,
-    option,
-    x_option,
-)
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import Curve, Curves
 from vrcli.report.figures.panels import listed
 from vrcli.report.figures.style import Plot, Series, head, legend_below, new_figure, style_of, styled
@@ -35,12 +26,12 @@ from vrcli.stats.inference import Direction
 class Target(Figure):
     """The share of runs that reached a target loss, over the steps, epochs or seconds it took them; of one task."""
 
-    every: bool = every_option()
-    target: float | None = option(
-        None, "--target", "[default: what half the runs of each optimizer reach]", metavar="LOSS"
-    )
-    metric: str | None = option(None, "--metric", "[default: the validation objective]", metavar="NAME")
-    x: str = x_option()
+    every: base.Every = False
+    target: Annotated[
+        float | None, Option("--target", "[default: what half the runs of each optimizer reach]", "LOSS")
+    ] = None
+    metric: Annotated[str | None, Option("--metric", "[default: the validation objective]", "NAME")] = None
+    x: base.X = "step"
 
     def check(self) -> None:
         super().check()
@@ -48,15 +39,15 @@ class Target(Figure):
             raise UsageError(f"--target must be a finite number, got {self.target}")
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
-        sections = best_settings(reader, notes, every=self.every, most=1)
+        sections = base.best_settings(reader, notes, every=self.every, most=1)
         if sections is None:
             return None
         ((title, lines),) = sections.items()
-        runs = [run for own in lines.values() for run in own]
+        runs = base.runs_of(sections)
         default = reader.objective(runs).key.removeprefix("best_")
         metrics = reader.metrics(runs, [self.metric] if self.metric else [], [default])
         if not metrics:
-            notes.append(no_curves())
+            notes.append(base.no_curves())
             return None
         metric = metrics[0]
         direction = reader.of_result(metric, runs).direction
@@ -64,7 +55,7 @@ class Target(Figure):
             raise UsageError(f"--metric {metric}: whether less or more is better is not known")
         panels = reader.panels(sections, [metric], self.x)
         if not panels:
-            notes.append(no_curves(self.x))
+            notes.append(base.no_curves(self.x))
             return None
         panel = panels[title][metric]
         value = self.target
@@ -85,8 +76,8 @@ class Target(Figure):
         if not any(found.reached for found in reached.values()):
             everything = [curve for own in panel.values() for curve in own.values()]
             notes.append(f"no run reached {goal}; the best value is {best_of(everything, direction):.4g}")
-        notes += machines(runs, self.x)
-        words = AXES[self.x].plural
+        notes += base.machines(runs, self.x)
+        words = base.AXES[self.x].plural
         plot = draw(reached, x_label=words, target_label=goal, title=title)
         return Drawn(plot, lambda page: f"{title}\n{text(plot.rows, page, words, goal)}")
 

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from vrcli.report.figures.base import (
-    AXES,
-    Drawn,
-    Figure,
-    band_option,
-    best_settings,
-    check_level,
-    every_option,
-    level_option,
-    log_option,
-    machines,
-    metrics_option,
-    no_curves,
-    unseen,
-    x_option,
-)
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import Panels, counted_runs, diverged_runs, legend_labels
 from vrcli.report.figures.panels import GRID, STRETCHES, band_words, envelope_panel, fullest, listed
 from vrcli.report.figures.style import Plot, Series, head, legend_below, new_figure, style_of, styled
@@ -39,38 +25,38 @@ LINEAR = ("lr_effective",)
 class Telemetry(Figure):
     """Loss, effective learning rate, velocity norm and gate above each other, of one task."""
 
-    every: bool = every_option()
-    metric: tuple[str, ...] = metrics_option("curve to draw, repeatable")
-    x: str = x_option()
-    band: str = band_option("quantile", "sd, ci, minmax or quantile")
-    level: float | None = level_option("0.9")
-    log: bool | None = log_option()
+    every: base.Every = False
+    metric: Annotated[tuple[str, ...], base.ANY_CURVE] = ()
+    x: base.X = "step"
+    band: Annotated[str, Option("--band", "sd, ci, minmax or quantile", choices=base.BANDS)] = "quantile"
+    level: Annotated[float | None, Option("--level", "share of a ci or quantile band [default: 0.9]", "SHARE")] = None
+    log: base.Log = None
 
     def check(self) -> None:
         super().check()
-        check_level(self.level, self.band)
+        base.check_level(self.level, self.band)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
-        sections = best_settings(reader, notes, every=self.every, most=1)
+        sections = base.best_settings(reader, notes, every=self.every, most=1)
         if sections is None:
             return None
-        ((title, lines),) = sections.items()
-        runs = [run for own in lines.values() for run in own]
+        (title,) = sections
+        runs = base.runs_of(sections)
         metrics = reader.metrics(runs, self.metric, METRICS)
         panels = reader.panels(sections, metrics, self.x)
         if not panels:
-            notes.append(no_curves(self.x))
+            notes.append(base.no_curves(self.x))
             return None
         missing = [quantity(name) for name in METRICS if name not in metrics]
         if missing and not self.metric:
             notes.append(f"none of these runs recorded: {', '.join(missing)}")
-        notes += [*machines(runs, self.x), *unseen(panels)]
+        notes += [*base.machines(runs, self.x), *base.unseen(panels)]
         plot = draw(
             {metric: listed(panel) for metric, panel in panels[title].items()}, x=self.x, band=cast(Band, self.band),
             level=self.level or 0.9, log=self.log, grid_points=GRID if self.x == "seconds" else None, title=title,
             diverged=diverged_runs(sections)[title],
         )  # fmt: skip
-        return Drawn(plot, lambda page: f"{title}\n\n{text(plot.rows, page, AXES[self.x].label)}", self.log)
+        return Drawn(plot, lambda page: f"{title}\n\n{text(plot.rows, page, base.AXES[self.x].label)}", self.log)
 
 
 FIGURE = Telemetry
@@ -91,7 +77,7 @@ def draw(
 
     Args:
         metrics: x and y of each run, by line, by metric.
-        x: one of `AXES`.
+        x: one of `base.AXES`.
         title: what the figure is of.
         diverged: by line; see `envelope.draw`.
     """
@@ -109,7 +95,7 @@ def draw(
             rows += envelope_panel(line[0], metric, panel, styles, *about)
             label = quantity(metric)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
-        grid[-1][0].set_xlabel(AXES[x].label)
+        grid[-1][0].set_xlabel(base.AXES[x].label)
         legend_below(figure, fullest(axes for line in grid for axes in line), note=band_words(band, level, rows))
         return Plot(figure, rows)
 
