@@ -13,7 +13,6 @@ from vrcli.report.figures import envelope as envelope_figure
 from vrcli.report.figures import profile as profile_figure
 from vrcli.report.figures import sensitivity as sensitivity_figure
 from vrcli.report.figures import sweep as sweep_figure
-from vrcli.report.figures import sweep_settings
 from vrcli.report.figures import target as target_figure
 from vrcli.report.figures import telemetry as telemetry_figure
 from vrcli.report.figures.style import Plot, Series
@@ -91,11 +90,11 @@ def sensitivity(found: Mapping[str, Any], **about: Any) -> Plot:
 
 
 def settings_grid(found: Mapping[str, Any]) -> Plot:
-    return sweep_settings.draw_grid(of(found))
+    return sweep_figure.draw_grid(of(found))
 
 
 def parallel(found: Mapping[str, Any]) -> Plot:
-    return sweep_settings.draw_parallel(of(found))
+    return sweep_figure.draw_parallel(of(found))
 
 
 def line(text: str, start: str) -> list[str]:

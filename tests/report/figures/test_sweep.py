@@ -10,7 +10,6 @@ import pytest
 
 from vrcli.report.figures import sensitivity as sensitivity_figure
 from vrcli.report.figures import sweep as sweep_figure
-from vrcli.report.figures import sweep_settings
 from vrcli.report.figures.text import Page
 from vrcli.results.searches import Trial
 
@@ -40,9 +39,9 @@ def test_searches_state_their_best_and_what_diverged() -> None:
     assert line(sweep_figure.text(sweep(found).rows, Page(), "loss"), "a") == [
         "a", "4", "1", "0.2000", "0.3000", "7", "lr=0.01", "mode=x",
     ]  # fmt: skip
-    grid = sweep_settings.grid_text(settings_grid(found).rows, Page(), "loss")
+    grid = sweep_figure.grid_text(settings_grid(found).rows, Page(), "loss")
     assert line(grid, "a") == ["a", "mode", "y", "2", "1", "0.3000", "0.3000"]
-    best = sweep_settings.parallel_text(parallel(found).rows, Page(), "loss", most=2).splitlines()
+    best = sweep_figure.parallel_text(parallel(found).rows, Page(), "loss", most=2).splitlines()
     assert best[2].split()[:2] == ["7", "0.2000"]
     assert best[-1] == "2 worse trials are not listed"
     text = sensitivity_figure.text(sensitivity(found, tolerance=0.6).rows, Page(), "lr", "loss")
@@ -56,4 +55,4 @@ def test_searches_state_their_best_and_what_diverged() -> None:
 )
 def test_trials_that_are_not_listed_are_counted(count: int, said: str) -> None:
     rows = [{"optimizer": "sgd", "trial": i, "settings": "lr=1", "outcome": float(i)} for i in range(count)]
-    assert sweep_settings.parallel_text(rows, Page(), "loss").endswith(said)
+    assert sweep_figure.parallel_text(rows, Page(), "loss").endswith(said)
