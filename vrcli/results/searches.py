@@ -1,21 +1,111 @@
-"""Stored sweeps as the figures of searches want them."""
+"""Stored sweeps, and their trials in the order in which they ended."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
 
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
     from vrcli.db.store import Store
-    from vrcli.report.figures.sweeps import Trial
+    from vrcli.results.lines import Reader
+    from vrcli.results.types import Column
 
 #: What sweeps must share for their optimizers to stand side by side.
 ALIKE = ("task", "preset", "dataset", "dataset_fingerprint", "epochs", "seeds", "search")
 #: Optimizers beyond which the panels of one figure are too narrow.
 MOST = 6
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a search.
+
+    Args:
+        settings: what was searched, by name.
+        outcome: the objective, smaller is better; NaN or infinite when the trial diverged.
+        x: positions of its curve, empty when no curve is drawn.
+        y: values of its curve.
+        number: of the trial in its search, counted from 1; None where it is none of a search.
+    """
+
+    settings: Mapping[str, Any]
+    outcome: float
+    x: ArrayLike = ()
+    y: ArrayLike = ()
+    number: int | None = None
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.outcome)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The trials of one sweep.
+
+    Args:
+        sweep: its number, where the optimizer has several; else None.
+    """
+
+    optimizer: str
+    sweep: int | None
+    trials: Sequence[Trial]
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """Sweeps of one task side by side.
+
+    Args:
+        section: what all of them are of.
+        objective: the result they minimise.
+        left_out: trials that failed, have not ended or are not asked for: they say nothing of their settings.
+    """
+
+    section: str
+    objective: Column
+    each: Sequence[Search]
+    left_out: int
+
+
+def sweeps_of(reader: Reader, words: Sequence[str], x: str) -> Sweeps | None:
+    """The sweeps asked for with their trials; None where there are no sweeps at all.
+
+    Args:
+        words: see `named`.
+        x: axis of the trials' curves.
+
+    Raises:
+        UsageError: no such sweep, or sweeps that do not stand in one figure.
+    """
+    asked = reader.asked
+    sweeps = named(reader.store, words, asked.opts, asked.preset)
+    if not sweeps:
+        return None
+    section = one_section(sweeps)
+    own = replace(asked, sweeps=[str(sweep.sweep_id) for sweep in sweeps], opts=(), preset=None)
+    ids = [sweep.id for sweep in sweeps]
+    found = own.select(reader.store) if own.where else reader.store.runs.select(search=ids)
+    chosen = [run for run in found if run.search_id in ids]
+    runs = {run.id: run for run in chosen}
+    objective = reader.objective(chosen)
+    metric = objective.key.removeprefix("best_")
+    seen = Counter(_optimizer(sweep) for sweep in sweeps)
+    each, left_out = [], 0
+    for sweep in sweeps:
+        trials, without = trials_of(reader, sweep, runs, metric, x)
+        optimizer = _optimizer(sweep)
+        each.append(Search(optimizer, sweep.sweep_id if seen[optimizer] > 1 else None, trials))
+        left_out += without
+    return Sweeps(section, objective, each, left_out)
 
 
 def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str | None) -> list[SearchRecord]:
@@ -60,7 +150,8 @@ def _of_optimizers(found: Sequence[SearchRecord], opts: Sequence[str]) -> list[S
     known = {str(sweep.settings.get("optimizer")) for sweep in found}
     for name in opts:
         if found and name not in known:
-            raise UsageError(f"--opt {name}: no such sweep{nearest(name, known) or '; there are ' + ', '.join(known)}")
+            hint = nearest(name, known) or f"; there are {', '.join(sorted(known))}"
+            raise UsageError(f"--opt {name}: no such sweep{hint}")
     kept = [sweep for sweep in found if not opts or sweep.settings.get("optimizer") in opts]
     if len(kept) > MOST:
         raise UsageError(f"{len(kept)} sweeps are too many for one figure, which takes {MOST}; --opt narrows them")
@@ -80,13 +171,8 @@ def _like(newest: SearchRecord, pool: Sequence[SearchRecord]) -> list[SearchReco
     return [found[name] for name in sorted(found)]
 
 
-def titles(sweeps: Sequence[SearchRecord]) -> list[str]:
-    """Each sweep by its optimizer, with its number where an optimizer has several."""
-    names = [str(sweep.settings.get("optimizer", sweep.name)) for sweep in sweeps]
-    return [
-        f"{name} (sweep {sweep.sweep_id})" if names.count(name) > 1 else name
-        for name, sweep in zip(names, sweeps, strict=True)
-    ]
+def _optimizer(sweep: SearchRecord) -> str:
+    return str(sweep.settings.get("optimizer", sweep.name))
 
 
 def one_section(sweeps: Iterable[SearchRecord]) -> str:
@@ -102,28 +188,21 @@ def one_section(sweeps: Iterable[SearchRecord]) -> str:
 
 
 def trials_of(
-    store: Store, sweep: SearchRecord, runs: dict[int, RunRecord], metric: str, x: str
+    reader: Reader, sweep: SearchRecord, runs: Mapping[int, RunRecord], metric: str, x: str
 ) -> tuple[list[Trial], int]:
     """The sweep's trials in the order in which they ended, with their curves; and how many are left out.
-
-    Failed and unfinished ones are left out: they say nothing of their settings.
 
     Args:
         runs: by id, those that may be drawn.
     """
-    import math
-
-    from vrcli.cli.plot_data import curves
-    from vrcli.report.figures.sweeps import Trial as Drawn
-
-    everything = store.searches.trials(sweep.id)
+    everything = reader.store.searches.trials(sweep.id)
     records = [trial for trial in everything if trial.run_id in runs and _tells(trial)]
-    read = curves(store, [runs[trial.run_id] for trial in records if trial.run_id is not None], [metric], x)
+    read = reader.curves([runs[trial.run_id] for trial in records if trial.run_id is not None], [metric], x)
     found = []
     for trial in sorted(records, key=_ended):
         value = trial.value if trial.value is not None and trial.state != "diverged" else math.nan
         at, values = read.get((trial.run_id or 0, metric), ((), ()))
-        found.append(Drawn(trial.params, value, at, values, trial.number + 1))
+        found.append(Trial(trial.params, value, at, values, trial.number + 1))
     return found, len(everything) - len(found)
 
 

@@ -7,7 +7,20 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from vrcli.report.figures.style import COMMON, line_style, new_figure, places_of, plain_log_ticks, style_of, tick_text
+from vrcli.report.figures.style import (
+    COMMON,
+    Series,
+    line_style,
+    new_figure,
+    places_of,
+    plain_log_ticks,
+    style_of,
+    tick_text,
+)
+
+
+def of(optimizer: str) -> Series:
+    return Series(optimizer, optimizer)
 
 
 def hue(colour: str) -> float:
@@ -17,12 +30,12 @@ def hue(colour: str) -> float:
 
 
 def test_an_optimizer_looks_the_same_whoever_stands_beside_it() -> None:
-    alone = {name: style_of([name])[name] for name in COMMON}
-    assert style_of(COMMON) == alone
-    assert style_of(["lion", "sgd", "zzz", "vradam"])["sgd"] == alone["sgd"]
+    alone = {name: style_of([of(name)])[of(name)] for name in COMMON}
+    assert style_of(map(of, COMMON)) == {of(name): style for name, style in alone.items()}
+    assert style_of(map(of, ["lion", "sgd", "zzz", "vradam"]))[of("sgd")] == alone["sgd"]
     assert len({style["color"] for style in alone.values()}) == len(COMMON)
-    for label in ("sgd (sweep 3)", "12 clever-name · sgd", "sgd lr=0.1"):
-        assert style_of([label])[label] == alone["sgd"]
+    for label in ("sgd (sweep 3)", "12 clever-name · sgd", "sgd lr=0.1", "adamw, or what else it is called"):
+        assert style_of([Series("sgd", label)])[Series("sgd", label)] == alone["sgd"]
 
 
 def test_strangers_take_what_is_left() -> None:
@@ -30,7 +43,7 @@ def test_strangers_take_what_is_left() -> None:
     found = places_of(names)
     assert len(set(found.values())) == len(names)
     assert (found["vradam"], found["adamw"]) == (0, 1)
-    styles = style_of(names).values()
+    styles = style_of(map(of, names)).values()
     assert len({tuple(style.items()) for style in styles}) == len(names)
 
 
@@ -48,10 +61,11 @@ def test_twelve_configurations_of_one_optimizer_can_be_told_apart(place: int, on
 
 
 def test_configurations_share_the_hue_of_their_optimizer() -> None:
-    found = style_of(["adamw lr=0.1", "adamw lr=0.2", "sgd"])
-    assert found["adamw lr=0.1"] == style_of(["adamw"])["adamw"]
-    assert found["sgd"] == style_of(["sgd"])["sgd"]
-    assert hue(found["adamw lr=0.2"]["color"]) == pytest.approx(hue(found["adamw lr=0.1"]["color"]), abs=0.03)
+    first, second = Series("adamw", "adamw lr=0.1"), Series("adamw", "adamw lr=0.2")
+    found = style_of([first, second, of("sgd")])
+    assert found[first] == style_of([of("adamw")])[of("adamw")]
+    assert found[of("sgd")] == style_of([of("sgd")])[of("sgd")]
+    assert hue(found[second]["color"]) == pytest.approx(hue(found[first]["color"]), abs=0.03)
 
 
 @pytest.mark.parametrize(
