@@ -98,8 +98,6 @@ NOT_YET: frozenset[tuple[str, str]] = frozenset(
     }
 )
 CIRCLES_YET = (
-    "vrcli.cli.report",
-    "vrcli.cli.report_page",
     "vrcli.cli.runs",
     "vrcli.cli.runs_diff",
     "vrcli.cli.runs_export",
