@@ -67,9 +67,6 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
 NOT_YET: frozenset[tuple[str, str]] = frozenset(
     {
         ("vrcli.engine.provenance", "vrcli"),
-        ("vrcli.execute.trial", "vrcli.identity"),
-        ("vrcli.execute.trial", "vrcli.search.axes"),
-        ("vrcli.execute.trial", "vrcli.search.definition"),
         ("vrcli.optim.check", "vrcli.bench.optim"),
         ("vrcli.optim.check", "vrcli.bench.timing"),
         ("vrcli.optim.registry", "vrcli.tasks.importing"),
@@ -79,25 +76,7 @@ NOT_YET: frozenset[tuple[str, str]] = frozenset(
         ("vrcli.results.settings_shown", "vrcli.report.wording"),
         ("vrcli.results.summary", "vrcli.report.tables.notes"),
         ("vrcli.results.summary", "vrcli.report.tables.render"),
-        ("vrcli.search.definition", "vrcli.identity"),
-        ("vrcli.search.definition", "vrcli.optim.registry"),
-        ("vrcli.search.definition", "vrcli.optim.rows"),
-        ("vrcli.search.definition", "vrcli.spec"),
-        ("vrcli.search.definition", "vrcli.tasks.base"),
-        ("vrcli.search.record", "vrcli.execute.trial"),
-        ("vrcli.search.record", "vrcli.identity"),
-        ("vrcli.search.record", "vrcli.spec"),
-        ("vrcli.search.record", "vrcli.study.tune"),
-        ("vrcli.search.record", "vrcli.tasks.registry"),
-        ("vrcli.search.summary", "vrcli.study.tune"),
         ("vrcli.spec", "vrcli.identity"),
-        ("vrcli.study.paired", "vrcli.db.location"),
-        ("vrcli.study.paired", "vrcli.db.records"),
-        ("vrcli.study.paired", "vrcli.db.store"),
-        ("vrcli.study.paired", "vrcli.engine.allocator"),
-        ("vrcli.study.paired", "vrcli.engine.prepare"),
-        ("vrcli.study.paired", "vrcli.tasks.base"),
-        ("vrcli.study.paired", "vrcli.tasks.registry"),
     }
 )
 CIRCLES_YET = (

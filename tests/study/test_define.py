@@ -1,30 +1,28 @@
 import json
-from pathlib import Path
 
 import pytest
 
 from vrcli.errors import UsageError
 from vrcli.optim import registry
-from vrcli.optim.rows import PAPER_LR
-from vrcli.search.definition import Definition, Wish, default_space, define
+from vrcli.search.definition import Definition
 from vrcli.spec import settings_of
+from vrcli.study.define import SweepRequest, default_space, define
 from vrcli.tasks.space import Integer, Real
 
 
 @pytest.fixture
-def task(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+def task(valley):
     from valley import Valley
 
     return Valley
 
 
 def one(task, **wish):
-    return define(task, Wish("valley:Valley", wish.pop("optimizers", ["vradam"]), **wish))[0]
+    return define(task, SweepRequest("valley:Valley", wish.pop("optimizers", ["vradam"]), **wish))[0]
 
 
 def test_the_space_comes_from_the_task_or_else_from_the_optimizer(task):
-    named, other, momentum = define(task, Wish("valley:Valley", ["vradam", "adamw", "vrmomentum"]))
+    named, other, momentum = define(task, SweepRequest("valley:Valley", ["vradam", "adamw", "vrmomentum"]))
     assert set(named.axes) == {"lr", "normgrad"}
     assert other.axes == {"lr": Real(1e-5, 10.0, log=True, origin="for all")}
     assert set(momentum.axes) == {"lr", "beta3", "normgrad", "lr_cutoff"}
@@ -47,7 +45,7 @@ def test_only_the_registrys_general_range_gives_way_to_the_tasks(task):
         if row.refusal or "lr" not in row.space or row.name in task.space:
             continue
         lr = default_space(task, settings_of(task, row.name))["lr"]
-        assert lr == (task.space["*"]["lr"] if row.space["lr"].origin == PAPER_LR else row.space["lr"]), row.name
+        assert lr == (task.space["*"]["lr"] if row.space["lr"].generic else row.space["lr"]), row.name
 
 
 def test_axes_can_be_changed_added_and_fixed(task):
@@ -72,7 +70,7 @@ def test_entries_of_betas_are_axes(task):
 
 
 def test_what_only_one_optimizer_has_reaches_only_that_one(task):
-    wish = Wish("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
+    wish = SweepRequest("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
     vradam, adamw = define(task, wish)
     assert vradam.explicit == {"beta3": 2.0, "power": 2}
     assert adamw.explicit == {}
