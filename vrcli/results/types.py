@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class Run(Protocol):
     def provenance(self) -> Mapping[str, Any]: ...
     @property
     def results(self) -> Mapping[str, float]: ...
+
+
+def values_of(runs: Iterable[Run], name: str) -> list[float]:
+    """A result of every run; NaN for a run that diverged, whatever it had reached before."""
+    return [run.results.get(name, math.nan) if run.status == "completed" else math.nan for run in runs]
 
 
 def axes_of(run: Run) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import pytest
 from vrcli.db.store import Store
 
 OLD = Path(__file__).parents[1] / "db" / "assets" / "schema_0001.db"
+pytestmark = pytest.mark.usefixtures("valley")
 VALLEY = ("valley:Valley", "--threads", "1", "--device", "cpu")
 
 

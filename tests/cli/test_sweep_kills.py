@@ -14,7 +14,7 @@ import pytest
 
 from vrcli.db.store import Store
 
-HERE = Path(__file__).parent
+PLUGINS = Path(__file__).parents[1] / "plugins"
 TRIALS = 24
 
 
@@ -26,7 +26,7 @@ def command(database, jobs):
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": f"{PLUGINS}:{PLUGINS.parents[1]}", "OMP_NUM_THREADS": "1"}
 
 
 def finish(database, jobs):

@@ -1,16 +1,16 @@
 import math
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
 from vrcli.errors import VrError
 from vrcli.execute.executor import Interrupted, Message
-from vrcli.execute.trial import Outcome
+from vrcli.execute.job import RunOutcome
 from vrcli.search import axes
 from vrcli.search.definition import Definition
-from vrcli.study import tune as controller
-from vrcli.study.tune import Sweep, Trial
+from vrcli.search.trials import SearchState, Trial
+from vrcli.study.tune import Tuning
 from vrcli.tasks.space import Categorical, Integer, Real
 
 SPACE = {"lr": Real(1e-5, 1.0, log=True), "k": Integer(0, 9), "flag": Categorical((True, False))}
@@ -24,24 +24,20 @@ def definition(optimizer="vradam", space=SPACE, **changes):
     return replace(made, **changes)
 
 
-class Quiet:
-    """Watches nothing."""
+@dataclass(frozen=True)
+class Run:
+    """What the loop looks at of a run."""
 
-    def started(self, sweep, trial):
-        pass
-
-    def noted(self, sweep, trial, note):
-        pass
-
-    def ended(self, sweep, trial):
-        pass
-
-    def tick(self):
-        pass
+    status: str
+    best: float | None = None
+    error: str | None = None
+    id: int = 1
 
 
 class Memory:
-    """A ledger that outlives the controllers that write to it."""
+    """A record of trials that outlives the loops that write to it."""
+
+    id = 1
 
     def __init__(self):
         self.open, self.closed = {}, {}
@@ -64,17 +60,21 @@ class Memory:
         trial = self.open.pop(number)
         self.closed[number] = replace(trial, status=outcome.status, value=outcome.value, losses=outcome.losses)
 
-    def links(self, number):
-        return {"group": f"toy/{number}"}
+    def trial_id(self, number):
+        return number
 
 
 def bowl(params):
     return (math.log10(params["lr"]) + 2) ** 2 + (params["k"] - 4) ** 2 + params["flag"]
 
 
+def ends(status, value=None, losses=()):
+    return Message(None, "done", RunOutcome(Run(status, value), losses))
+
+
 def completes(job):
-    value = bowl(job.params)
-    return Message(None, "done", Outcome("completed", value, losses=(value + 1, value)))
+    value = bowl(job.flags)
+    return ends("completed", value, (value + 1, value))
 
 
 class Toy:
@@ -133,9 +133,10 @@ class Mortal(Memory):
 
 
 def finish(ledger, total, executor=None, made=None, **kwargs):
-    sweep = Sweep(made or definition(), ledger, total)
-    controller.run([sweep], executor or Toy(1), threads=1, watcher=Quiet(), **kwargs)
-    return sweep
+    search = SearchState(made or definition(), ledger, total)
+    for _ in Tuning([search], executor or Toy(1), threads=1).run(**kwargs):
+        pass
+    return search
 
 
 def points(ledger):
@@ -174,7 +175,7 @@ def test_open_trials_are_redone_with_the_same_settings():
     executor = Toy(1)
     finish(ledger, 3, executor)
     assert executor.seen[0][0] == (0, 0)
-    assert executor.seen[0][1].params == {"lr": 0.5, "k": 3, "flag": True}
+    assert executor.seen[0][1].flags == {"lr": 0.5, "k": 3, "flag": True}
     assert sorted(ledger.closed) == [0, 1, 2]
 
 
@@ -192,9 +193,9 @@ def test_a_finished_sweep_does_nothing_and_a_larger_total_extends_it():
 
 def test_workers_are_kept_busy_and_go_to_the_next_sweep():
     ledgers = [Memory(), Memory()]
-    sweeps = [Sweep(definition(name), ledger, 5) for name, ledger in zip("ab", ledgers, strict=True)]
+    searches = [SearchState(definition(name), ledger, 5) for name, ledger in zip("ab", ledgers, strict=True)]
     executor = Toy(3)
-    controller.run(sweeps, executor, threads=1, watcher=Quiet())
+    assert list(Tuning(searches, executor, threads=1).run())
     assert [len(ledger.closed) for ledger in ledgers] == [5, 5]
     assert executor.most == 3
     assert [key[0] for key, _ in executor.seen] == [0] * 5 + [1] * 5
@@ -203,7 +204,7 @@ def test_workers_are_kept_busy_and_go_to_the_next_sweep():
 @pytest.mark.parametrize("kind", ["failed", "lost"])
 def test_crashes_are_recorded_and_the_sweep_goes_on(kind):
     def act(job):
-        return Message(None, kind, "its process was killed") if job.params["flag"] else completes(job)
+        return Message(None, kind, "its process was killed") if job.flags["flag"] else completes(job)
 
     sweep = finish(Memory(), 12, Toy(2, act))
     statuses = [t.status for t in sweep.trials.values()]
@@ -214,7 +215,7 @@ def test_crashes_are_recorded_and_the_sweep_goes_on(kind):
 
 
 def test_when_everything_diverges_there_is_no_best():
-    sweep = finish(Memory(), 8, Toy(1, lambda job: Message(None, "done", Outcome("diverged", None))))
+    sweep = finish(Memory(), 8, Toy(1, lambda job: ends("diverged")))
     assert sweep.best() is None
     assert sweep.done
 
@@ -227,7 +228,7 @@ def test_a_refusal_of_the_first_trial_ends_the_sweep():
 
 
 def test_a_used_up_space_ends_the_sweep():
-    done = Message(None, "done", Outcome("completed", 1.0))
+    done = ends("completed", 1.0)
     sweep = finish(Memory(), 50, Toy(1, lambda job: done), definition(space={"k": Integer(0, 4)}))
     assert len(sweep.trials) == 5
     assert sweep.done
@@ -254,7 +255,7 @@ def test_interrupted_trials_run_again():
 
     def act(job):
         first.append(job)
-        return Message(None, "done", Outcome("interrupted")) if len(first) == 1 else completes(job)
+        return ends("interrupted") if len(first) == 1 else completes(job)
 
     executor = Toy(1, act)
     finish(Memory(), 2, executor)
@@ -271,19 +272,14 @@ def test_limits_of_pruned_sweeps_come_from_the_trials_that_ended():
 
 def test_code_that_was_edited_meanwhile_ends_the_sweep_and_leaves_its_trials_open():
     def act(job):
-        return (
-            Message(None, "edited", "code was edited meanwhile: optimizer code")
-            if len(toy.seen) > 2
-            else completes(job)
-        )
+        return Message(None, "edited", {"optimizer": "another"}) if len(toy.seen) > 2 else completes(job)
 
     toy, memory = Toy(2), Memory()
     toy.act = act
     with pytest.raises(VrError, match="edited meanwhile") as stopped:
-        controller.run([Sweep(definition(), memory, 9)], toy, threads=1, watcher=Quiet())
+        finish(memory, 9, toy)
     assert not isinstance(stopped.value, Interrupted)
-    assert toy.closed
     assert memory.open
     assert {trial.status for trial in memory.closed.values()} == {"completed"}
-    controller.run([sweep := Sweep(definition(), memory, 9)], Toy(2), threads=1, watcher=Quiet())
-    assert [trial.status for trial in sweep.trials.values()] == ["completed"] * 9
+    finish(memory, 9)
+    assert [trial.status for trial in memory.closed.values()] == ["completed"] * 9

@@ -18,8 +18,9 @@ import pytest
 from vrcli.cli.app import app
 from vrcli.db.store import Store
 
-HERE = Path(__file__).parent
-OLD = HERE.parent / "db" / "assets" / "schema_0001.db"
+PLUGINS = Path(__file__).parents[1] / "plugins"
+OLD = PLUGINS.parent / "db" / "assets" / "schema_0001.db"
+pytestmark = pytest.mark.usefixtures("valley")
 VALLEY = ("valley:Valley", "--preset", "smoke", "--threads", "1", "--device", "cpu")
 #: Commands that write to a database, in the order of the story below; the others with --db only read.
 WRITERS = [
@@ -110,7 +111,7 @@ def test_a_copy_of_the_file_alone_has_everything(
 def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: int) -> None:
     database = tmp_path / "vr.db"
     words = ["sweep", *VALLEY, "--trials", "500", "--search", "sobol", "--sleep-s", "0.05"]
-    path = f"{HERE}:{HERE.parents[1]}"
+    path = f"{PLUGINS}:{PLUGINS.parents[1]}"
     with subprocess.Popen(
         [sys.executable, "-m", "vrcli", *words, "--db", str(database)], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": path}, start_new_session=True,

@@ -1,17 +1,15 @@
-"""Known functions to search, and a way to run a search on them."""
+"""Known functions to search."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vrcli.execute.executor import Message, Refused
 from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 # Hartmann's 6-d function (Dixon and Szego 1978): minimum -3.3224 at (0.2017, 0.1500, 0.4769, 0.2753, 0.3117, 0.6573).
@@ -78,46 +76,3 @@ def functions() -> dict[str, Known]:
 @pytest.fixture
 def mixed() -> Known:
     return KNOWN["hartmann"]
-
-
-@pytest.fixture
-def vr(vr, monkeypatch):
-    """Run `vr ARGS` in an empty working directory, with the task valley in reach of this process and its workers."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    return vr
-
-
-class Inline:
-    """An executor that runs its jobs in this process, one after the other, which saves the start of workers."""
-
-    def __init__(self, make):
-        self.work, self.waiting = make(), []
-
-    def free(self):
-        return 1 - len(self.waiting)
-
-    def submit(self, key, payload):
-        self.waiting.append((key, payload))
-
-    def receive(self, timeout_s):
-        key, payload = self.waiting.pop(0)
-        notes = []
-        try:
-            done = Message(key, "done", self.work(payload, lambda body: notes.append(body), lambda: False))
-        except Refused as error:
-            done = Message(key, "refused", str(error))
-        except Exception as error:
-            done = Message(key, "failed", f"{type(error).__name__}: {error}")
-        return [*(Message(key, "note", body) for body in notes), done]
-
-    def close(self, *, patience_s=0.0):
-        return []
-
-
-@pytest.fixture
-def inline(monkeypatch):
-    """Sweeps run their trials in this process."""
-    from vrcli.cli.sweep_session import Session
-    from vrcli.execute.trial import Workshop
-
-    monkeypatch.setattr(Session, "executor", lambda self: Inline(Workshop(self.database, self.data_dir, tune=False)))
