@@ -7,7 +7,7 @@ from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.optim.rows import PAPER_LR
 from vrcli.search.definition import Definition, Wish, default_space, define
-from vrcli.spec import settings_of
+from vrcli.settings import settings_of
 from vrcli.tasks.space import Integer, Real
 
 

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 
 import typer
 
-from vrcli import __version__
 from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
 from vrcli.cli.settings import ParserError
 from vrcli.db.location import masked_line
 from vrcli.errors import VrError
+from vrcli.version import __version__
 
 app = typer.Typer(
     name="vr",

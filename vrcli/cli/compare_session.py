@@ -114,11 +114,12 @@ class CompareSession:
     def settings(self) -> dict[str, dict[str, Any]]:
         """Each optimizer's given settings, checked before anything is recorded."""
         from vrcli.search.definition import given_settings
-        from vrcli.spec import resolve
+        from vrcli.settings import resolve
 
         found = given_settings(self.task, self.wish)
         for optimizer, flags in found.items():
-            self.code[optimizer] = resolve(self.task, optimizer, preset=self.wish.preset, flags=flags).spec.code
+            resolved = resolve(self.task, optimizer, preset=self.wish.preset, flags=flags).tried()
+            self.code[optimizer] = resolved.request.code
         return found
 
     # -- runs ---------------------------------------------------------------------------------------------------------

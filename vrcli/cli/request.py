@@ -1,4 +1,4 @@
-"""What a command that trains was asked for, and how a request becomes specs."""
+"""What a command that trains was asked for, and how it is resolved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from vrcli.db.store import Store
-    from vrcli.spec import Resolved
+    from vrcli.settings import Resolved
     from vrcli.tasks.base import Task
 
 
@@ -104,10 +104,10 @@ class Request:
     flags: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> tuple[type[Task[Any]], list[Resolved]]:
-        """The task's class and one resolved spec per seed."""
+        """The task's class and one resolved request per seed."""
         from vrcli.cli.settings import load_task
         from vrcli.engine.prepare import pick_device
-        from vrcli.spec import resolve
+        from vrcli.settings import resolve
 
         task = load_task(self.task)
         device, threads = pick_device(self.device), threads_each(self.threads)
@@ -138,7 +138,7 @@ def request(
         UsageError: no task, or a value that is not accepted.
     """
     from vrcli.cli.settings import DEFAULT_OPTIMIZER
-    from vrcli.spec import load_config
+    from vrcli.settings import load_config
 
     body = load_config(str(config)) if config is not None else {}
     own = {key: body.pop(key) for key in _OWN_KEYS if key in body}

@@ -89,7 +89,7 @@ def train_all(
         for resolved in specs:
             display = RunDisplay(resolved.origins, quiet=quiet, summary=text)
             record = execute(
-                resolved.spec, task, store, watcher=display, data_dir=data_dir, cache=cache, malloc_tuned=tuned,
+                resolved.request, task, store, watcher=display, data_dir=data_dir, cache=cache, malloc_tuned=tuned,
                 notice=notice, should_stop=should_stop, tag=asked.tag, group=group,
             )  # fmt: skip
             records.append(record)

@@ -228,7 +228,7 @@ def command_of(record: RunRecord) -> str:
 
     from vrcli.errors import VrError
     from vrcli.report import wording
-    from vrcli.spec import resolve, settings_of
+    from vrcli.settings import resolve, settings_of
     from vrcli.tasks.registry import UnknownTask, load
 
     spec, stored = record.spec, wording.command(record.provenance.get("argv", []))
@@ -240,7 +240,7 @@ def command_of(record: RunRecord) -> str:
     given = {"task": spec["task_settings"], "training": spec["training"], "optimizer": spec["optimizer_settings"]}
     try:
         task = load(record.task)
-        base = resolve(task, record.optimizer, preset=record.preset or "quick").spec
+        base = resolve(task, record.optimizer, preset=record.preset or "quick").request
         settings = settings_of(task, record.optimizer)
     except (UnknownTask, VrError):
         return stored

@@ -25,7 +25,7 @@ class SweepCommand(SettingsCommand):
 
     def _dynamic(self, choice: Choice) -> list[Any]:
         from vrcli.cli.settings import DEFAULT_OPTIMIZER, load_task
-        from vrcli.spec import settings_of
+        from vrcli.settings import settings_of
 
         params = super()._dynamic(choice)
         optimizer = choice.optimizers[0] if choice.optimizers else DEFAULT_OPTIMIZER

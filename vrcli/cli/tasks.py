@@ -75,12 +75,12 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
     """One row per setting of the task, the loop, and the optimizers that the preset names (or the one asked for)."""
     from vrcli.cli.console import short
     from vrcli.cli.settings import DEFAULT_OPTIMIZER
-    from vrcli.spec import preset_settings, resolve, settings_of
+    from vrcli.settings import preset_settings, resolve, settings_of
 
     base = optimizer or DEFAULT_OPTIMIZER
     resolved = resolve(task, base, preset=preset)
     settings = settings_of(task, base)
-    config = {**resolved.spec.task_settings, **resolved.spec.training.model_dump()}
+    config = {**resolved.request.task_settings, **resolved.request.training.model_dump()}
     rows = [
         {"setting": n, "value": short(config[n]), "where from": resolved.origins[n]}
         for n, s in settings.by_name.items() if s.section != "optimizer"
@@ -89,7 +89,7 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
     for name in named:
         own = settings_of(task, name)
         sourced = preset_settings(task, name, preset, own)
-        hyper = resolve(task, name, preset=preset).spec.optimizer_settings
+        hyper = resolve(task, name, preset=preset).request.optimizer_settings
         for key, setting in own.by_name.items():
             if setting.section == "optimizer" and (optimizer or key in sourced):
                 origin = str(sourced[key]) if key in sourced else "default"

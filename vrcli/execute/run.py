@@ -18,7 +18,7 @@ from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared, prepare
 from vrcli.errors import VrError
-from vrcli.spec import RunSpec
+from vrcli.spec import Request
 from vrcli.tasks.base import Task
 
 _MEDIA_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8"}
@@ -52,7 +52,7 @@ class Silent:
 
 
 def execute(
-    spec: RunSpec,
+    request: Request,
     task_class: type[Task[Any]],
     store: Store,
     *,
@@ -65,7 +65,7 @@ def execute(
     reuse: bool = False,
     **links: Any,
 ) -> RunRecord:
-    """Run `spec` and store it.
+    """Run what is requested and store it.
 
     The row is written once data, model and optimizer exist, so a request that cannot be carried out leaves none. From
     then on every ending, also an error or Ctrl-C, closes the row.
@@ -80,7 +80,7 @@ def execute(
         RunFailed: training raised an error.
     """
     watcher = watcher or Silent()
-    prepared = prepare(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
+    prepared = prepare(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
     spec = prepared.spec
     if reuse:
         earlier: list[RunRecord] = store.runs(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)

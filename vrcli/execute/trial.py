@@ -15,7 +15,7 @@ from vrcli.search.definition import Definition
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
-    from vrcli.spec import RunSpec
+    from vrcli.spec import Request
     from vrcli.tasks.base import Task
 
 
@@ -121,10 +121,10 @@ class _Bench:
         from vrcli.engine.loop import train
         from vrcli.engine.prepare import prepare
 
-        spec = _spec(job.definition, task, {}, job.definition.seeds[0], job.threads)
+        request = _request(job.definition, task, {}, job.definition.seeds[0], job.threads)
         timed: dict[str, float] = {}
         for steps in (2, 8):  # the first steps of a process are slow
-            short = spec.model_copy(update={"training": spec.training.model_copy(update={"max_steps": steps})})
+            short = request.with_training(max_steps=steps)
             ready = prepare(short, task, data_dir=self.data_dir, cache=self.cache)
             *_, ended = train(ready)
             timed = dict(getattr(ended, "results", {}))
@@ -132,7 +132,7 @@ class _Bench:
                 break
         batch = ready.spec.training.batch_size
         steps_per_epoch = math.ceil(len(ready.data.train) / batch)
-        steps = min(spec.training.epochs * steps_per_epoch, spec.training.max_steps or 2**62)
+        steps = min(request.training.epochs * steps_per_epoch, request.training.max_steps or 2**62)
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = steps * timed.get("step_ms", math.nan) / 1000 + steps / steps_per_epoch * epoch_end_s
         return Probe(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
@@ -164,10 +164,10 @@ class _Bench:
     def run(self, job: TrialJob, task: type[Task[Any]], seed: int, watcher: _Watcher) -> RunRecord:
         from vrcli.execute.run import RunFailed, execute
 
-        spec = _spec(job.definition, task, job.params, seed, job.threads)
+        request = _request(job.definition, task, job.params, seed, job.threads)
         try:
             return execute(
-                spec, task, self.store, watcher=watcher, data_dir=self.data_dir, cache=self.cache,
+                request, task, self.store, watcher=watcher, data_dir=self.data_dir, cache=self.cache,
                 malloc_tuned=self.tuned, should_stop=watcher.should_stop, **job.links,
             )  # fmt: skip
         except RunFailed:
@@ -191,18 +191,18 @@ class _Bench:
         return tuple(found[record.id, name].values) if (record.id, name) in found else ()
 
 
-def _spec(definition: Definition, task: type[Task[Any]], params: Params, seed: int, threads: int) -> RunSpec:
-    from vrcli.spec import resolve
+def _request(definition: Definition, task: type[Task[Any]], params: Params, seed: int, threads: int) -> Request:
+    from vrcli.settings import resolve
 
-    spec = resolve(
+    request = resolve(
         task, definition.optimizer, preset=definition.preset, flags={**definition.explicit, **params}, seed=seed,
         device=definition.device, threads=threads,
-    ).spec  # fmt: skip
-    check_code(spec, definition.code)
-    return spec
+    ).request  # fmt: skip
+    check_code(request, definition.code)
+    return request
 
 
-def check_code(spec: RunSpec, expected: Mapping[str, str]) -> None:
+def check_code(request: Request, expected: Mapping[str, str]) -> None:
     """Refuse code that was edited since the command began, which a worker started later would run.
 
     Args:
@@ -213,7 +213,7 @@ def check_code(spec: RunSpec, expected: Mapping[str, str]) -> None:
     """
     from vrcli.identity import changes
 
-    if expected and (found := changes(expected, spec.code)):
+    if expected and (found := changes(expected, request.code)):
         raise CodeChanged(f"code was edited meanwhile: {', '.join(found)}; the same command begins anew with it")
 
 

@@ -18,7 +18,7 @@ from vrcli.search.search import Search
 from vrcli.tasks.space import Categorical, Dimension, Space
 
 if TYPE_CHECKING:
-    from vrcli.spec import Resolved, Settings
+    from vrcli.settings import Resolved, Settings
     from vrcli.tasks.base import Task
 
 PRUNE_RULES = ("none", "median", "halving")
@@ -167,7 +167,7 @@ def given_settings(task: type[Task[Any]], wish: Wish) -> dict[str, dict[str, Any
 
 
 def _settings_by_optimizer(task: type[Task[Any]], wish: Wish) -> dict[str, Settings]:
-    from vrcli.spec import settings_of
+    from vrcli.settings import settings_of
 
     doubled = [name for i, name in enumerate(wish.optimizers) if name in wish.optimizers[:i]]
     if doubled:
@@ -178,13 +178,13 @@ def _settings_by_optimizer(task: type[Task[Any]], wish: Wish) -> dict[str, Setti
 def _define_one(
     task: type[Task[Any]], wish: Wish, settings: Settings, fixed: Mapping[str, Any], spaces: Mapping[str, Dimension]
 ) -> Definition:
-    from vrcli.spec import FROM_FILE, resolve
+    from vrcli.settings import FROM_FILE, resolve
 
     def resolved(values: Mapping[str, Any]) -> Resolved:
         return resolve(
             task, settings.optimizer, preset=wish.preset, config=config, flags=values, seed=wish.seeds[0],
             device=wish.device,
-        )  # fmt: skip
+        ).tried()  # fmt: skip
 
     config = {name: value for name, value in wish.config.items() if _belongs(settings, name, wish.optimizers, task)}
     given = {**wish.flags, **{name: value for name, value in fixed.items() if _knows(settings, name)}}
@@ -210,8 +210,8 @@ def _define_one(
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(wish.seeds), device=wish.device, search=wish.search, initial=wish.initial,
-        search_seed=wish.search_seed, prune=wish.prune, epochs=base.spec.training.epochs,
-        code=base.spec.code,
+        search_seed=wish.search_seed, prune=wish.prune, epochs=base.request.training.epochs,
+        code=base.request.code,
     )  # fmt: skip
 
 
@@ -233,11 +233,11 @@ def default_space(task: type[Task[Any]], settings: Settings) -> Space:
 
 
 def _by_name(settings: Settings, resolved: Resolved) -> dict[str, Any]:
-    spec = resolved.spec
+    request = resolved.request
     sections = {
-        "task": spec.task_settings,
-        "training": spec.training.model_dump(),
-        "optimizer": spec.optimizer_settings,
+        "task": request.task_settings,
+        "training": request.training.model_dump(),
+        "optimizer": request.optimizer_settings,
     }
     return {name: sections[setting.section][setting.key] for name, setting in settings.by_name.items()}
 
@@ -271,7 +271,7 @@ def _knows(settings: Settings, name: str) -> bool:
 
 def _belongs(settings: Settings, name: str, optimizers: Sequence[str], task: type[Task[Any]]) -> bool:
     """Whether a name of the configuration file is meant for this optimizer: one that only another has is not."""
-    from vrcli.spec import settings_of
+    from vrcli.settings import settings_of
 
     name = name.replace("-", "_")
     if _knows(settings, name):

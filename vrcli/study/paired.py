@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairedJob:
-    """One run: everything that `vrcli.spec.resolve` needs, and what it belongs to.
+    """One run: everything that `vrcli.settings.resolve` needs, and what it belongs to.
 
     Args:
         code: the identity of the code that is compared, as the command found it.
@@ -70,19 +70,19 @@ class _Bench:
     def __call__(self, job: PairedJob, note: Callable[[Any], None], should_stop: Callable[[], bool]) -> RunRecord:
         from vrcli.execute.run import RunFailed, execute
         from vrcli.execute.trial import check_code
-        from vrcli.spec import resolve
+        from vrcli.settings import resolve
         from vrcli.tasks.base import TaskError
         from vrcli.tasks.registry import UnknownTask, load
 
         try:
             task = load(job.task)
-            spec = resolve(
+            request = resolve(
                 task, job.optimizer, preset=job.preset, flags=job.flags, seed=job.seed, device=job.device,
                 threads=job.threads,
-            ).spec  # fmt: skip
-            check_code(spec, job.code)
+            ).request  # fmt: skip
+            check_code(request, job.code)
             return execute(
-                spec, task, self.store, data_dir=self.data_dir, cache=self.cache, malloc_tuned=self.tuned,
+                request, task, self.store, data_dir=self.data_dir, cache=self.cache, malloc_tuned=self.tuned,
                 should_stop=should_stop, reuse=True, group=job.group, tag=job.tag, sweep_id=job.sweep_id,
             )  # fmt: skip
         except RunFailed:
