@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import verb
 from vrcli.cli.settings import META
 from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, make_wish
 from vrcli.db.location import Location
@@ -80,6 +81,9 @@ def compare(
     elif quiet:
         for one in body["comparisons"]:
             print(one["verdict"])
+
+
+app = verb(compare, CompareCommand)
 
 
 def refuse_search(space: Sequence[str], search: str, initial: int, search_seed: int) -> None:

@@ -9,10 +9,11 @@ import typer
 
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 from vrcli.cli.runs import open_existing
 from vrcli.db.location import Location
 
-app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("Look after the database.")
 
 
 @app.command("info")

@@ -8,9 +8,10 @@ from typing import Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError, nearest
 
-app = typer.Typer(help="List, show and check optimizers.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("List, show and check optimizers.")
 
 
 @app.command("list")

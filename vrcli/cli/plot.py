@@ -11,6 +11,7 @@ import typer
 from vrcli.cli import filters as only
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
+from vrcli.cli.lazy import noun
 from vrcli.cli.plot_output import Output
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
@@ -28,7 +29,7 @@ SHARES = ("ci", "quantile")
 AXES = ("step", *POSITIONS)
 KINDS = ("trials", "settings", "parallel")
 
-app = typer.Typer(help="Draw curves, sweeps and comparisons.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("Draw curves, sweeps and comparisons.")
 
 OUTPUT = typer.Option(None, "--output", "-o", metavar="FILE", help="write FILE.png, .svg or .pdf", show_default=False)
 DATA = typer.Option(None, "--data", metavar="FILE", help="write the numbers behind it as FILE.csv", show_default=False)

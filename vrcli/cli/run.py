@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import verb
 from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
@@ -68,6 +69,9 @@ def run(
         bodies = [as_json(record) for record in records]
         print(json.dumps(bodies[0] if len(asked.seeds) == 1 else bodies))
     raise typer.Exit(exit_code(records))
+
+
+app = verb(run, RunCommand)
 
 
 def train_all(

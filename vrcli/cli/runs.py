@@ -10,6 +10,7 @@ import typer
 
 from vrcli.cli import filters, runs_diff, runs_export, runs_manage
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from vrcli.output import Target
     from vrcli.tasks.base import Metric
 
-app = typer.Typer(
-    help="List, show, compare, export and repeat stored runs.", no_args_is_help=True, rich_markup_mode=None
-)
+app = noun("List, show, compare, export and repeat stored runs.")
 
 
 @app.command("list")

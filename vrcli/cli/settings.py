@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from vrcli.cli.lazy import ParserError
 from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
 META = "vr.settings"
-#: The base class of the parser's errors, by way of one that typer exports: which module has it depends on the version.
-ParserError: Any = typer.BadParameter.__mro__[2]
 DEFAULT_OPTIMIZER = "vradam"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import verb
 from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
@@ -119,6 +120,9 @@ def sweep(
     elif quiet:
         print_outcome(body)
     raise typer.Exit(0 if plan else exit_code(body))
+
+
+app = verb(sweep, SweepCommand)
 
 
 def print_outcome(body: Mapping[str, Any]) -> None:

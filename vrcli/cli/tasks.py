@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 
 if TYPE_CHECKING:
     from vrcli.tasks.base import Task
 
-app = typer.Typer(help="List and show tasks.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("List and show tasks.")
 
 
 @app.command("list")
