@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from vrcli.cli.lazy import COMMANDS, load
 from vrcli.cli.report_table import declared
 from vrcli.results.types import Declared
 from vrcli.tasks import registry
@@ -205,11 +204,6 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "HEAVY []" in done.stdout
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_each_says_of_itself(name):
-    assert load(name).help.partition("\n\n")[0].replace("\n", " ") == COMMANDS[name]
 
 
 def test_a_reader_that_goes_away_is_no_error(spirals, tmp_path):

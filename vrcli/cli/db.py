@@ -9,9 +9,12 @@ import typer
 
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
+from vrcli.cli.console import err, say
 from vrcli.cli.lazy import noun
 from vrcli.cli.runs import open_existing
 from vrcli.db.location import Location
+from vrcli.db.store import Store
+from vrcli.output import Target
 
 app = noun("Look after the database.")
 
@@ -20,7 +23,6 @@ app = noun("Look after the database.")
 def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """Show the schema's revision, what is stored, and its size."""
     req.check_format(format)
-    from vrcli.cli.console import say
 
     with open_existing(database) as store:
         facts = store.info()
@@ -38,7 +40,6 @@ def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = re
 @app.command("check")
 def check(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Check the database; exit code 1 where something is wrong."""
-    from vrcli.cli.console import say
 
     with open_existing(database) as store:
         problems = store.check()
@@ -57,8 +58,6 @@ def backup(
     debug: bool = req.DEBUG,
 ) -> None:
     """Copy the database to a file, also while runs are writing to it."""
-    from vrcli.cli.console import err, say
-    from vrcli.output import Target
 
     # A backup may be all that is left of runs: not even an earlier one is replaced unasked.
     target = Target(path.expanduser(), "PATH", database, force, keep=True)
@@ -71,8 +70,6 @@ def backup(
 @app.command("upgrade")
 def upgrade(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Bring an older database to this version's schema, after a backup."""
-    from vrcli.cli.console import say
-    from vrcli.db.store import Store
 
     done = Store.upgrade(database)
     if done.before == done.after:

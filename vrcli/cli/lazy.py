@@ -6,8 +6,12 @@ import at its top what the command needs.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -36,12 +40,30 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name in COMMANDS else command, rest
+        return name, load(name) if name and name in COMMANDS else command, rest
 
 
 def load(name: str) -> Any:
     """The command called `name`, of its module."""
-    return typer.main.get_command(importlib.import_module(f"vrcli.cli.{name}").app)
+    with uncollected():
+        return typer.main.get_command(importlib.import_module(f"vrcli.cli.{name}").app)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While inside, imports are not searched for garbage, and what they made is not searched later.
+
+    The modules of torch are a million objects that stay: one search among them costs as much as many a command.
+    """
+    before = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > before:
+            gc.freeze()
+            atexit.register(gc.unfreeze)  # some libraries report on stderr what was not collected at the end
+        gc.enable()
 
 
 def add_stubs(app: typer.Typer) -> None:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from vrcli.cli.console import notice
+from vrcli.cli.settings import DEFAULT_OPTIMIZER, load_task
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
+from vrcli.tasks.registry import names
 
 if TYPE_CHECKING:
     from vrcli.db.store import Store
@@ -69,7 +72,6 @@ def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> No
 
 def open_store(database: Location, mode: Literal["create", "write"] = "create") -> Store:
     """The database for writing; what opening it did on the user's behalf is said."""
-    from vrcli.cli.console import notice
     from vrcli.db.store import Store
 
     store = Store.open(database, mode=mode)
@@ -105,7 +107,6 @@ class Request:
 
     def resolve(self) -> tuple[type[Task[Any]], list[Resolved]]:
         """The task's class and one resolved request per seed."""
-        from vrcli.cli.settings import load_task
         from vrcli.engine.prepare import pick_device
         from vrcli.settings import resolve
 
@@ -137,7 +138,6 @@ def request(
     Raises:
         UsageError: no task, or a value that is not accepted.
     """
-    from vrcli.cli.settings import DEFAULT_OPTIMIZER
     from vrcli.settings import load_config
 
     body = load_config(str(config)) if config is not None else {}
@@ -151,8 +151,6 @@ def request(
 
     name = pick("task", task, None, str)
     if name is None:
-        from vrcli.tasks.registry import names
-
         raise UsageError(f"which task? One of {', '.join(names())}")
     first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)
     if first < 0:

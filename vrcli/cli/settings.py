@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from vrcli.cli.lazy import ParserError
+from vrcli.cli.lazy import ParserError, uncollected
 from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class SettingsCommand(TyperCommand):
         try:
             choice = scan(args)
             if choice.task is not None:
-                self.params += self._dynamic(choice)
+                with uncollected():
+                    self.params += self._dynamic(choice)
         except (VrError, ValueError, ImportError):
             if not extra.get("resilient_parsing"):  # while completing, a half-typed name is no error
                 raise

@@ -12,11 +12,10 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, nearest
-from vrcli.importing import in_working_directory, installed
+from vrcli.importing import entry_points, in_working_directory, installed
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
 from vrcli.optim.zoo import ZOO_ROWS
