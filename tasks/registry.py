@@ -6,10 +6,9 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from vrcli.tasks.importing import in_working_directory, installed
+from vrcli.importing import entry_points, in_working_directory, installed
 
 if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for that
     from vrcli.tasks.base import Task

@@ -13,9 +13,9 @@ import pytest
 
 from vrcli import identity
 from vrcli.db.store import Store
-from vrcli.engine import REVISION
+from vrcli.engine.revision import REVISION
 from vrcli.optim import registry
-from vrcli.spec import resolve
+from vrcli.settings import resolve
 from vrcli.tasks.registry import load
 
 SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
@@ -153,12 +153,12 @@ def test_a_class_without_a_file_is_never_the_same_twice():
 
 def test_a_specs_id_follows_from_the_code_and_not_from_versions(monkeypatch):
     cnn = load("cnn")
-    first = resolve(cnn, "vradam", preset="smoke").spec
-    monkeypatch.setattr("vrcli.__version__", "99")
+    first = resolve(cnn, "vradam", preset="smoke").request.on("digits", "00")
+    monkeypatch.setattr("vrcli.version.__version__", "99")
     monkeypatch.setattr("torch.__version__", "99")
-    assert resolve(cnn, "vradam", preset="smoke").spec.spec_id == first.spec_id
+    assert resolve(cnn, "vradam", preset="smoke").request.on("digits", "00").spec_id == first.spec_id
     monkeypatch.setattr(cnn, "revision", 99)
-    assert resolve(cnn, "vradam", preset="smoke").spec.spec_id != first.spec_id
+    assert resolve(cnn, "vradam", preset="smoke").request.on("digits", "00").spec_id != first.spec_id
 
 
 # -- the promise, through the commands --------------------------------------------------------------------------------

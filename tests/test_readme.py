@@ -58,7 +58,7 @@ def test_every_command_block_runs(tmp_path: Path, shorter: dict[str, str]):
 
 
 def test_the_toml_example_is_accepted(tmp_path: Path):
-    from vrcli.spec import load_config, resolve
+    from vrcli.settings import load_config, resolve
 
     example = next(b for b in re.findall(r"```toml\n(.*?)```", README, re.S) if 'task = "cnn"' in b)
     (tmp_path / "my.toml").write_text(example)
@@ -66,7 +66,7 @@ def test_the_toml_example_is_accepted(tmp_path: Path):
     from vrcli.tasks.registry import load
 
     settings = {k: v for k, v in config.items() if k not in ("task", "opt", "seeds")}
-    spec = resolve(load(config["task"]), config["opt"], config=settings).spec
+    spec = resolve(load(config["task"]), config["opt"], config=settings).request
     assert spec.optimizer_settings["beta3"] == 1.0
     assert spec.training.epochs == 20
 

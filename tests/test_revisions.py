@@ -25,13 +25,13 @@ import pytest
 import torch
 from torch import nn
 
-from vrcli.engine import REVISION
 from vrcli.engine.events import Eval, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
+from vrcli.engine.revision import REVISION
 from vrcli.optim import registry
 from vrcli.optim.rows import VR_ROWS
-from vrcli.spec import resolve
+from vrcli.settings import resolve
 from vrcli.tasks import registry as tasks
 from vrcli.tasks.base import Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over
 
@@ -90,7 +90,7 @@ def task_variants(name: str) -> dict[str, dict[str, str]]:
     """The settings of each pinned curve: the preset smoke, and with each switch and choice set otherwise."""
     found: dict[str, dict[str, str]] = {"smoke": {}}
     task = tasks.load(name)
-    usual = resolve(task, "sgd", preset="smoke").spec.task_settings
+    usual = resolve(task, "sgd", preset="smoke").request.task_settings
     for field, info in task.Config.model_fields.items():
         if (name, field) in UNPINNED:
             continue
@@ -105,15 +105,15 @@ def task_curve(name: str, variant: str) -> dict[str, Any]:
     """A few steps; the data's digest, as a text or a picture may be another on another machine."""
     flags = {**task_variants(name)[variant], "max_steps": "3", "epochs": "1", "lr": "0.01"}
     preset = variant.partition(" ")[0]
-    data = prepare(resolve(tasks.load(name), "sgd", preset=preset, flags=flags).spec, tasks.load(name))
+    data = prepare(resolve(tasks.load(name), "sgd", preset=preset, flags=flags).request, tasks.load(name))
     return {"data": data.spec.dataset_fingerprint, "curve": run(tasks.load(name), preset, flags)}
 
 
 def run(task: type[Task[Any]], preset: str, flags: Mapping[str, str]) -> list[float]:
     """Training losses, gradient norms and rates of all steps, then what each epoch measured."""
-    spec = resolve(task, "sgd", preset=preset, flags=flags, threads=1).spec
+    request = resolve(task, "sgd", preset=preset, flags=flags, threads=1).request
     found: dict[str, list[float]] = {}
-    for event in train(prepare(spec, task)):
+    for event in train(prepare(request, task)):
         if isinstance(event, Steps):
             for name in ("train_loss", "grad_norm", "lr_effective"):
                 found.setdefault(name, []).extend(event.values.get(name, ()))
@@ -205,7 +205,7 @@ def first_difference(pinned: list[float], found: list[float], tolerance: float) 
 def problem(kind: str, name: str, pinned: Mapping[str, Any], found: list[float], declared: int) -> str:
     """What is wrong with a revision, and what to do; empty where nothing is."""
     parted = first_difference(pinned["curve"], found, TOLERANCE[kind])
-    where = {"engine": "REVISION in vrcli/engine/__init__.py", "task": f"`revision` of the class of {name} in tasks/"}
+    where = {"engine": "REVISION in vrcli/engine/revision.py", "task": f"`revision` of the class of {name} in tasks/"}
     if parted and declared == pinned["revision"]:
         raised = where.get(kind, f"`revision` of {name}'s row in vrcli/optim/rows.py")
         return (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from vrcli.version import __version__
+
 if TYPE_CHECKING:
     from vrcli.results.frames import Frames
 
 __all__ = ["__version__", "load"]
-__version__ = "0.1.0"
 
 
 def load(path: str | os.PathLike[str] = "vr.db") -> Frames:

@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from vrcli.engine.revision import REVISION
+
 if TYPE_CHECKING:
     from vrcli.tasks.base import Task
 
@@ -42,8 +44,6 @@ def code_of(task: type[Task[Any]], optimizer: str) -> dict[str, str]:
     Raises:
         UsageError: no such optimizer.
     """
-    from vrcli.engine import REVISION
-
     return {"engine": f"revision {REVISION}", "task": _task(task), "optimizer": _optimizer(optimizer)}
 
 

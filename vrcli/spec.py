@@ -1,28 +1,17 @@
-"""RunSpec: the complete, validated, frozen description of one run, and how the user's words become one.
+"""RunSpec: the complete, validated, frozen description of one run.
 
-Precedence: defaults < preset < configuration file < flags. Every value's origin is kept beside it, so that what a run
-used can be explained. Equal specs have equal `spec_id`s and give the same curve, bit for bit, on the same machine with
-the same libraries.
+Equal specs have equal `spec_id`s and give the same curve, bit for bit, on the same machine with the same libraries.
+Before the data are loaded there is a `Request`: the same without the data's identity.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
-
-from vrcli.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from vrcli.tasks.base import Task
-
-M = TypeVar("M", bound=BaseModel)
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Training(BaseModel):
@@ -45,12 +34,10 @@ class Training(BaseModel):
     accumulate_gradients: bool = Field(False, description="never zero the gradients (a fault of released code)")
 
 
-class RunSpec(BaseModel):
-    """Everything that decides a run's curve.
+class Request(BaseModel):
+    """Everything that decides a run's curve but the content of its data.
 
     Args:
-        dataset: short name of the data set, known once the data are loaded.
-        dataset_fingerprint: digest of the data's content, likewise.
         task_settings: the task's config, defaults resolved.
         optimizer: registered name or "package.module:Class".
         optimizer_settings: the optimizer's hyperparameters, defaults resolved.
@@ -63,8 +50,6 @@ class RunSpec(BaseModel):
 
     task: str
     preset: str
-    dataset: str = ""
-    dataset_fingerprint: str = ""
     task_settings: dict[str, Any]
     optimizer: str
     optimizer_settings: dict[str, Any]
@@ -74,283 +59,30 @@ class RunSpec(BaseModel):
     threads: int = Field(1, ge=1, description="CPU threads of tensor operations")
     code: dict[str, str] = Field(default_factory=dict)
 
+    def with_training(self, **changes: Any) -> Request:
+        """The same request with other settings of the training loop, which are not validated."""
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+
+    def on(self, dataset: str, fingerprint: str) -> RunSpec:
+        """The spec of this request on data that are known now."""
+        asked = {name: getattr(self, name) for name in Request.model_fields}
+        return RunSpec(**asked, dataset=dataset, dataset_fingerprint=fingerprint)
+
+
+class RunSpec(Request):
+    """A request and its data: everything that decides a run's curve.
+
+    Args:
+        dataset: short name of the data set.
+        dataset_fingerprint: digest of the data's content.
+    """
+
+    dataset: str
+    dataset_fingerprint: str
+
     @cached_property
     def spec_id(self) -> str:
         """Digest of the whole spec, 16 hexadecimal digits. A folder counts by its content, not by its path."""
         body = self.model_dump(mode="json")
-        if self.dataset_fingerprint:
-            body["task_settings"] = {**body["task_settings"], "dataset": self.dataset}
+        body["task_settings"] = {**body["task_settings"], "dataset": self.dataset}
         return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-    def config(self) -> Mapping[str, Any]:
-        """Task and optimizer settings and the training settings in one mapping, for display."""
-        return {**self.task_settings, **self.training.model_dump(), **self.optimizer_settings}
-
-
-#: The origin of a value from `--config`, as people read it.
-FROM_FILE = "config file"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting that a user can give: its name on the command line and the model field behind it."""
-
-    name: str
-    section: Literal["task", "training", "optimizer"]
-    key: str
-    info: FieldInfo
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of one task and one optimizer, by the name the user types."""
-
-    task: str
-    optimizer: str
-    task_model: type[BaseModel]
-    optimizer_model: type[BaseModel]
-    by_name: Mapping[str, Setting]
-
-    def unknown(self, name: str, where: str = "") -> UsageError:
-        """The refusal of a name that is no setting.
-
-        Args:
-            where: it stood, unless on the command line.
-        """
-        flag = "--" + name.replace("_", "-")
-        betas = self.by_name.get("betas")
-        singles = [f"--beta{i + 1}" for i in range(len(betas.info.default))] if betas else []
-        hint = nearest(flag, [s.flag for s in self.by_name.values()] + singles)
-        what = f"{where}: {name}" if where else flag
-        command = f"vr run {self.task} --opt {self.optimizer} --help"
-        return UsageError(f"{what} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
-
-
-def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
-    """Every setting of a task, the loop and an optimizer.
-
-    An optimizer's hyperparameter whose name the task or the loop already uses is called `opt_NAME`.
-
-    Raises:
-        UsageError: no such optimizer.
-    """
-    from vrcli.identity import code_of
-    from vrcli.optim import registry
-
-    optimizer_model = registry.settings_model(optimizer)
-    code_of(task, optimizer)  # read now, right after the imports: a file may be edited before the run begins
-    found: dict[str, Setting] = {}
-    for key, info in Training.model_fields.items():
-        found[key] = Setting(key, "training", key, info)
-    for key, info in task.Config.model_fields.items():
-        if key in found:
-            raise ValueError(f"task {task.name!r} has a setting {key!r}, which belongs to the training loop")
-        if key in RESERVED:
-            raise ValueError(f"task {task.name!r} has a setting {key!r}, which is an option of vr's own")
-        found[key] = Setting(key, "task", key, info)
-    for key, info in optimizer_model.model_fields.items():
-        name = f"opt_{key}" if key in found or key in RESERVED else key
-        found[name] = Setting(name, "optimizer", key, info)
-    return Settings(task.name, optimizer, task.Config, optimizer_model, found)
-
-
-#: Names that `vr` itself uses beside the settings.
-RESERVED = frozenset(
-    {"task", "opt", "preset", "seed", "seeds", "device", "threads", "data_dir", "config", "tag", "group", "db"}
-    | {"format", "quiet", "debug", "malloc_tuning", "help", "trials", "jobs", "space", "fix", "search", "initial"}
-    | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target"}
-)
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A spec whose data are not loaded yet, and where each of its values comes from.
-
-    Args:
-        origins: "default", "stated: ...", "assumed: ...", "config file" or "flag", by setting name.
-    """
-
-    spec: RunSpec
-    origins: Mapping[str, str] = field(default_factory=dict)
-
-
-def resolve(
-    task: type[Task[Any]],
-    optimizer: str,
-    *,
-    preset: str = "quick",
-    config: Mapping[str, Any] | None = None,
-    flags: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    threads: int = 1,
-) -> Resolved:
-    """Merge defaults, preset, configuration file and flags into one validated spec.
-
-    Args:
-        config: settings by name from a file (see `load_config`).
-        flags: settings by name as typed: strings are parsed by the field's type.
-
-    Raises:
-        UsageError: unknown preset or setting, or a value that is not accepted; the message names the flag.
-    """
-    from vrcli.identity import code_of
-    from vrcli.optim import registry
-
-    settings = settings_of(task, optimizer)
-    values: dict[str, dict[str, Any]] = {"task": {}, "training": {}, "optimizer": {}}
-    origins: dict[str, str] = dict.fromkeys(settings.by_name, "default")
-
-    def put(name: str, value: Any, origin: str) -> None:
-        setting = settings.by_name.get(name)
-        if setting is None:
-            raise settings.unknown(name, origin if origin == FROM_FILE else "")
-        values[setting.section][setting.key] = _parse(setting, value)
-        origins[name] = origin
-
-    for name, sourced in preset_settings(task, optimizer, preset, settings).items():
-        put(name, sourced.value, str(sourced))
-    for given, origin in ((config or {}, FROM_FILE), (flags or {}, "flag")):
-        given = {name.replace("-", "_"): value for name, value in given.items()}
-        _merge_betas(settings, given, values["optimizer"])
-        for name, value in given.items():
-            put(name, value, origin)
-
-    by_key = {
-        (s.section, s.key): f"{FROM_FILE}: {s.name}" if origins[s.name] == FROM_FILE else s.flag
-        for s in settings.by_name.values()
-    }
-    training = _validated(Training, values["training"], "training", by_key)
-    task_config = _validated(settings.task_model, values["task"], "task", by_key)
-    hyper = _validated(settings.optimizer_model, values["optimizer"], "optimizer", by_key).model_dump()
-    registry.check_settings(optimizer, hyper)
-    try:
-        spec = RunSpec(
-            task=task.name, preset=preset, task_settings=task_config.model_dump(mode="json"), optimizer=optimizer,
-            optimizer_settings=hyper, training=training, seed=seed, device=device, threads=threads,
-            code=code_of(task, optimizer),
-        )  # fmt: skip
-    except ValidationError as error:
-        raise UsageError(explain(error, {})) from None
-    return Resolved(spec, origins)
-
-
-def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings: Settings) -> dict[str, Any]:
-    """The preset's values by setting name, each with its provenance (`vrcli.tasks.base.Sourced`).
-
-    Raises:
-        UsageError: no preset of that name.
-    """
-    if preset not in task.presets:
-        hint = nearest(preset, task.presets) or f"; {task.name} has {', '.join(task.presets)}"
-        raise UsageError(f"--preset {preset} is no preset of {task.name}{hint}")
-    chosen = task.presets[preset]
-    found = dict(chosen.settings)
-    from vrcli.optim import registry
-
-    names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
-    keeps_lr = registry.find(optimizer).keeps_lr  # a rate that suits the others is on another scale
-    for key, sourced in chosen.optimizers.get("*", {}).items():
-        if key in names and not (key == "lr" and keeps_lr):
-            found[names[key]] = sourced
-    for key, sourced in chosen.optimizers.get(optimizer, {}).items():
-        found[names.get(key, key)] = sourced
-    return found
-
-
-def _merge_betas(settings: Settings, given: dict[str, Any], so_far: Mapping[str, Any]) -> None:
-    """Turn `beta1`, `beta2`, ... into entries of `betas`, where the optimizer has no such setting of its own."""
-    if "betas" not in settings.by_name:
-        return
-    default = settings.by_name["betas"].info.default
-    singles = {i: f"beta{i + 1}" for i in range(len(default)) if f"beta{i + 1}" not in settings.by_name}
-    if not any(name in given for name in singles.values()):
-        return
-    base = given.get("betas", so_far.get("betas", default))
-    betas = list(base.split(",") if isinstance(base, str) else base)
-    for i, name in singles.items():
-        if name in given:
-            betas[i] = given.pop(name)
-    given["betas"] = betas
-
-
-def _parse(setting: Setting, value: Any) -> Any:
-    """Command-line words that pydantic does not split itself: "0.9,0.999", and "none" for an unset value."""
-    if not isinstance(value, str):
-        return value
-    if value.lower() == "none" and setting.info.annotation is not str:
-        return None
-    kinds = str(setting.info.annotation)
-    return value.split(",") if "tuple" in kinds or "list" in kinds else value
-
-
-def _validated(model: type[M], values: Mapping[str, Any], section: str, flags: Mapping[Any, str]) -> M:
-    try:
-        return model(**values)
-    except ValidationError as error:
-        own = {key: flag for (part, key), flag in flags.items() if part == section}
-        raise UsageError(explain(error, own)) from None
-
-
-_BOUNDS = {
-    "greater_than": (">", "gt"),
-    "greater_than_equal": (">=", "ge"),
-    "less_than": ("<", "lt"),
-    "less_than_equal": ("<=", "le"),
-}
-_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
-
-
-def explain(error: ValidationError, flags: Mapping[str, str]) -> str:
-    """The first problem of a pydantic error in one line: option, accepted values, value given.
-
-    Args:
-        flags: option name by field name; others are shown as `--field-name`.
-    """
-    problem = error.errors()[0]
-    key = str(problem["loc"][0]) if problem["loc"] else "value"
-    flag = flags.get(key, "--" + key.replace("_", "-"))
-    if key == "betas" and len(problem["loc"]) > 1 and isinstance(problem["loc"][1], int):
-        flag = f"--beta{problem['loc'][1] + 1}"
-    kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})
-    if kind in _BOUNDS:
-        sign, name = _BOUNDS[kind]
-        return f"{flag} must be {sign} {context[name]:g}, got {given}"
-    if kind == "finite_number":
-        return f"{flag} must be finite, got {given}"
-    if kind == "literal_error":
-        return f"{flag} must be {context['expected'].replace(chr(39), '')}, got {given}"
-    if kind.endswith(("_parsing", "_type")) or kind == "int_from_float":
-        wanted = _KINDS.get(kind.split("_")[0], problem["msg"])
-        return f"{flag} must be {wanted}, got {given!r}"
-    return f"{flag}: {problem['msg'].removeprefix('Value error, ')}, got {given!r}"
-
-
-def load_config(path: str) -> dict[str, Any]:
-    """Settings from a TOML file: at top level or in the tables [task], [training], [optimizer], which are flattened.
-
-    Raises:
-        UsageError: not there, or not TOML.
-    """
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            body = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from None
-    flat: dict[str, Any] = {}
-    for name, value in body.items():
-        if name in ("task", "training", "optimizer") and isinstance(value, dict):
-            flat.update(value)
-        elif isinstance(value, dict):
-            raise UsageError(f"--config {path}: unknown table [{name}]; tables are [task], [training], [optimizer]")
-        else:
-            flat[name] = value
-    return {name.replace("-", "_"): value for name, value in flat.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,7 @@ from typing import Any
 
 import typer
 
-from vrcli.cli import plot
-from vrcli.cli.app import app
+from vrcli.cli.lazy import COMMANDS
 
 #: Paths that are read.
 INPUTS = ("config", "data_dir")
@@ -42,16 +42,15 @@ class Place:
         return [*self.words, *filter(None, [self.flag]), str(at)]
 
 
-def commands(group: typer.Typer = app, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def commands() -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Every command's words and parameters."""
-    for command in group.registered_commands:
-        assert command.name
-        assert command.callback
-        yield (*words, command.name), dict(inspect.signature(command.callback, eval_str=True).parameters)
-    for inner in group.registered_groups:
-        assert inner.typer_instance
-        made = plot.figures() if inner.typer_instance is plot.app else inner.typer_instance
-        yield from commands(made, (*words, str(inner.name)))
+    for name in COMMANDS:
+        group: typer.Typer = importlib.import_module(f"vrcli.cli.{name}").app
+        for command in group.registered_commands:
+            assert command.name
+            assert command.callback
+            words = (name,) if command.name == name else (name, command.name)
+            yield words, dict(inspect.signature(command.callback, eval_str=True).parameters)
 
 
 def places() -> Iterator[Place]:

@@ -16,7 +16,8 @@ from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, autocast_dtype, pick_device, prepare
 from vrcli.engine.seeding import GlobalNoise, derive
 from vrcli.errors import UsageError
-from vrcli.spec import Training, resolve
+from vrcli.settings import resolve
+from vrcli.spec import Training
 
 _spec = importlib.util.spec_from_file_location("toy", Path(__file__).parent / "toy.py")
 toy = importlib.util.module_from_spec(_spec)
@@ -26,7 +27,7 @@ Toy = toy.Toy
 
 def run(optimizer: str = "adamw", seed: int = 0, task: Any = Toy, stop: Any = None, **flags: Any) -> list[Any]:
     resolved = resolve(task, optimizer, flags={"lr": 0.05, **flags}, seed=seed)
-    prepared = prepare(resolved.spec, task)
+    prepared = prepare(resolved.request, task)
     return list(train(prepared, **({"should_stop": stop} if stop else {})))
 
 
@@ -186,7 +187,7 @@ def test_closures_are_refused_where_they_cannot_work():
 
 def test_a_batch_above_the_training_set_is_cut_with_a_notice():
     told: list[str] = []
-    prepared = prepare(resolve(Toy, "sgd", flags={"batch_size": 1000}).spec, Toy, notice=told.append)
+    prepared = prepare(resolve(Toy, "sgd", flags={"batch_size": 1000}).request, Toy, notice=told.append)
     assert prepared.spec.training.batch_size == 24
     assert told == ["--batch-size 1000 is above the 24 training samples; taking those"]
 
@@ -244,9 +245,9 @@ def test_data_are_loaded_once_per_configuration():
             return super().data(generator)
 
     for seed in (0, 1):
-        prepare(resolve(Counting, "sgd", seed=seed).spec, Counting, cache=cache)
+        prepare(resolve(Counting, "sgd", seed=seed).request, Counting, cache=cache)
     assert len(loads) == 1
-    prepare(resolve(Counting, "sgd", flags={"rows": 12}).spec, Counting, cache=cache)
+    prepare(resolve(Counting, "sgd", flags={"rows": 12}).request, Counting, cache=cache)
     assert len(loads) == 2
 
 
@@ -284,28 +285,6 @@ def test_settings_that_the_task_cannot_serve_are_refused():
 def test_gradient_evaluations_are_counted():
     assert ended(run("sgd")).results["gradient_evaluations"] == 9
     assert ended(run("lbfgs")).results["gradient_evaluations"] > 9
-
-
-def test_a_plugin_may_not_take_a_name_of_vrs_own():
-    from pydantic import Field
-
-    class Greedy(Toy):
-        class Config(Toy.Config):
-            seed: int = Field(0, description="clashes with --seed")
-
-    with pytest.raises(ValueError, match="'seed', which is an option of vr's own"):
-        resolve(Greedy, "sgd")
-
-
-def test_a_presets_learning_rate_for_all_is_not_for_methods_that_find_their_own():
-    pytest.importorskip("pytorch_optimizer")
-    from vrcli.tasks.base import Preset, assumed
-
-    class Fast(Toy):
-        presets = {"quick": Preset({}, {"*": {"lr": assumed(0.03, "for the test")}})}
-
-    assert resolve(Fast, "adamw").spec.optimizer_settings["lr"] == 0.03
-    assert resolve(Fast, "prodigy").spec.optimizer_settings["lr"] == 1.0
 
 
 def test_attention_can_be_differentiated_twice():

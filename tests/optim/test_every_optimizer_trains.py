@@ -10,7 +10,7 @@ from vrcli.engine.events import Ended, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
 from vrcli.optim.registry import catalogue, find
-from vrcli.spec import resolve
+from vrcli.settings import resolve
 from vrcli.tasks.cnn import Cnn
 
 RUNNING = [row.name for row in catalogue() if not row.refusal]
@@ -22,7 +22,7 @@ FEW = ["lamb", "adahessian", "sophiah", "shampoo", "normuon", "adadelta", "lars"
 
 def losses_of(name: str, **flags: object) -> tuple[list[float], str]:
     """Training losses by step of ten epochs, five times the preset's, and how the run ended."""
-    prepared = prepare(resolve(Cnn, name, preset="smoke", flags={"epochs": 10, **flags}).spec, Cnn)
+    prepared = prepare(resolve(Cnn, name, preset="smoke", flags={"epochs": 10, **flags}).request, Cnn)
     losses: list[float] = []
     for event in train(prepared):
         if isinstance(event, Steps):
@@ -57,7 +57,7 @@ def test_every_optimizer_trains(name: str) -> None:
 
 def test_a_presets_rate_for_all_leaves_those_on_another_scale_alone() -> None:
     def lr(name: str, **flags: object) -> object:
-        return resolve(Cnn, name, preset="smoke", flags=flags).spec.optimizer_settings["lr"]
+        return resolve(Cnn, name, preset="smoke", flags=flags).request.optimizer_settings["lr"]
 
     assert (lr("adamw"), lr("adadelta"), lr("prodigy"), lr("sophiah")) == (0.01, 1.0, 1.0, 0.06)
     assert lr("sophiah", lr=0.2) == 0.2
@@ -65,6 +65,6 @@ def test_a_presets_rate_for_all_leaves_those_on_another_scale_alone() -> None:
 
 def test_the_run_tells_its_number_of_steps() -> None:
     resolved = resolve(Cnn, "ranger21", preset="smoke", flags={"max_steps": 13})
-    assert prepare(resolved.spec, Cnn).optimizer.start_warm_down == int(0.72 * 13)  # type: ignore[attr-defined]  # Ranger21's
+    assert prepare(resolved.request, Cnn).optimizer.start_warm_down == int(0.72 * 13)  # type: ignore[attr-defined]  # Ranger21's
     resolved = resolve(Cnn, "ranger21", preset="smoke", flags={"num_iterations": 50})
-    assert prepare(resolved.spec, Cnn).optimizer.start_warm_down == int(0.72 * 50)  # type: ignore[attr-defined]  # the same
+    assert prepare(resolved.request, Cnn).optimizer.start_warm_down == int(0.72 * 50)  # type: ignore[attr-defined]  # the same

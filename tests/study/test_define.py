@@ -7,7 +7,7 @@ from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.search.definition import Definition
 from vrcli.search.record import key_of
-from vrcli.spec import settings_of
+from vrcli.settings import settings_of
 from vrcli.study.define import SweepRequest, default_space, define
 from vrcli.study.tune import edited
 from vrcli.tasks.space import Integer, Real

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vrcli import spec
 from vrcli.engine.events import Ended
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
+from vrcli.settings import resolve
 from vrcli.tasks.base import Split, Splits
 from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn, resnet32
 from vrcli.tasks.images import Images, ImageSet
@@ -314,7 +314,7 @@ def test_metrics_do_not_depend_on_the_evaluation_batches(monkeypatch: pytest.Mon
 
 
 def test_the_paper_preset_is_the_papers() -> None:
-    resolved = spec.resolve(Cnn, "vradam", preset="paper").spec
+    resolved = resolve(Cnn, "vradam", preset="paper").request
     t, o = resolved.training, resolved.optimizer_settings
     assert (t.epochs, t.batch_size, t.schedule, t.warmup_epochs, t.warmup_factor, t.eta_min) == (
         100, 1024, "warmup-cosine", 5, 0.1, 1e-5,
@@ -322,7 +322,7 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert (o["lr"], o["beta3"], o["normgrad"], o["lr_cutoff"], o["weight_decay"]) == (0.0846, 1.015, True, 29, 1e-5)
     assert not resolved.task_settings["augment_validation"]
     rates = {
-        name: spec.resolve(Cnn, name, preset="paper").spec.optimizer_settings for name in ("adamw", "sgd", "rmsprop")
+        name: resolve(Cnn, name, preset="paper").request.optimizer_settings for name in ("adamw", "sgd", "rmsprop")
     }
     assert {name: o["lr"] for name, o in rates.items()} == {"adamw": 0.0625, "sgd": 0.00784, "rmsprop": 1.78e-4}
     assert {o["weight_decay"] for o in rates.values()} == {1e-5}
@@ -330,13 +330,13 @@ def test_the_paper_preset_is_the_papers() -> None:
 
 
 def test_the_released_preset_has_the_released_faults() -> None:
-    resolved = spec.resolve(Cnn, "adam", preset="released").spec
+    resolved = resolve(Cnn, "adam", preset="released").request
     assert resolved.task_settings["augment_validation"]
     assert resolved.training.schedule == "constant"
     assert (resolved.optimizer_settings["lr"], resolved.optimizer_settings["weight_decay"]) == (0.0625, 1e-5)
-    o = spec.resolve(Cnn, "rmsprop", preset="released").spec.optimizer_settings
+    o = resolve(Cnn, "rmsprop", preset="released").request.optimizer_settings
     assert (o["lr"], o["alpha"], o["momentum"], o["weight_decay"]) == (1.78e-4, 0.99, 0.2, 1e-5)
-    assert spec.resolve(Cnn, "rmsprop", preset="paper").spec.optimizer_settings["momentum"] == 0
+    assert resolve(Cnn, "rmsprop", preset="paper").request.optimizer_settings["momentum"] == 0
 
 
 @pytest.mark.parametrize("name", ["channels", "hidden", "crop_padding", "normalisation"])
@@ -347,7 +347,7 @@ def test_the_released_code_states_what_the_paper_leaves_open(name: str) -> None:
 
 
 def test_the_eos_preset_is_table_15() -> None:
-    resolved = spec.resolve(Cnn, "vradam", preset="eos").spec
+    resolved = resolve(Cnn, "vradam", preset="eos").request
     t, o, c = resolved.training, resolved.optimizer_settings, resolved.task_settings
     assert (c["model"], c["criterion"]) == ("resnet32", "mse")
     assert (t.batch_size, t.max_steps, t.stop_loss, t.stop_accuracy) == (1000, 20_000, 0.1, 0.97)
@@ -359,8 +359,8 @@ def test_the_eos_preset_is_table_15() -> None:
 
 
 def run(preset: str, optimizer: str, seed: int = 0, **flags: Any) -> dict[str, float]:
-    resolved = spec.resolve(Cnn, optimizer, preset=preset, flags=flags, seed=seed, threads=1)
-    *_, ended = train(prepare(resolved.spec, Cnn))
+    resolved = resolve(Cnn, optimizer, preset=preset, flags=flags, seed=seed, threads=1)
+    *_, ended = train(prepare(resolved.request, Cnn))
     assert isinstance(ended, Ended)
     assert ended.status == "completed"
     return dict(ended.results)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vrcli import spec
 from vrcli.optim import registry as optimizers
+from vrcli.settings import resolve, settings_of
 from vrcli.spec import Training
 from vrcli.tasks import registry
 from vrcli.tasks.base import Task
@@ -62,15 +62,14 @@ def test_a_built_in_task_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("optimizer", PAPER_OPTIMIZERS)
 def test_a_preset_makes_a_valid_run_without_its_data(name: str, preset: str, optimizer: str) -> None:
     task = registry.load(name)
-    resolved = spec.resolve(task, optimizer, preset=preset)
+    resolved = resolve(task, optimizer, preset=preset)
+    request = resolved.request
     for key, sourced in task.presets[preset].settings.items():
-        section = (
-            resolved.spec.task_settings if key in task.Config.model_fields else resolved.spec.training.model_dump()
-        )
+        section = request.task_settings if key in task.Config.model_fields else request.training.model_dump()
         assert section[key] == sourced.value
         assert resolved.origins[key] == str(sourced)
     for key, sourced in task.presets[preset].optimizers.get(optimizer, {}).items():
-        found = resolved.spec.optimizer_settings[key]
+        found = request.optimizer_settings[key]
         assert found == (list(sourced.value) if isinstance(found, list) else sourced.value)
 
 
@@ -87,7 +86,7 @@ def test_every_value_of_a_preset_says_where_it_is_from(name: str, preset: str) -
 def test_the_optimizers_of_a_preset_exist_and_take_its_settings(name: str, preset: str) -> None:
     for optimizer in registry.load(name).presets[preset].optimizers:
         if optimizer != "*":
-            spec.resolve(registry.load(name), optimizer, preset=preset)
+            resolve(registry.load(name), optimizer, preset=preset).tried()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -195,4 +194,4 @@ def test_no_task_knows_another_packages_settings() -> None:
     for name in NAMES:
         task: type[Task[Any]] = registry.load(name)
         for optimizer in PAPER_OPTIMIZERS:
-            spec.settings_of(task, optimizer)  # raises where names clash
+            settings_of(task, optimizer)  # raises where names clash

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vrcli.bench.plain_transformer import Plain, plain
-from vrcli.spec import resolve
+from vrcli.settings import resolve
 from vrcli.tasks import attention
 from vrcli.tasks.base import Splits, TaskError
 from vrcli.tasks.chunked import linear_cross_entropy, linear_scores
@@ -494,12 +494,12 @@ def test_paper_sizes() -> None:
     ],
 )
 def test_settings_of_the_optimizers(preset: str, optimizer: str, expected: dict[str, object]) -> None:
-    found = resolve(Transformer, optimizer, preset=preset).spec.optimizer_settings
+    found = resolve(Transformer, optimizer, preset=preset).request.optimizer_settings
     assert {name: found[name] for name in expected} == expected
 
 
 def test_the_released_preset_is_the_released_codes() -> None:
-    resolved = resolve(Transformer, "adam", preset="released").spec
+    resolved = resolve(Transformer, "adam", preset="released").request
     c, t = resolved.task_settings, resolved.training
     assert (c["dataset"], c["tokens"], c["lowercase"], c["min_count"]) == ("wikitext2-raw", "nltk", True, 1)
     assert (c["seq_len"], c["separate_chunks"], c["pad_word"], c["leak_targets"]) == (64, True, True, True)

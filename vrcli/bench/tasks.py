@@ -108,7 +108,7 @@ def bench_task(
     """
     import torch
 
-    from vrcli import spec
+    from vrcli import settings as words
     from vrcli.engine.prepare import DataCache, prepare
     from vrcli.tasks import registry
 
@@ -121,10 +121,10 @@ def bench_task(
         raise UsageError(f"task {name!r} has no plain counterpart to be measured against") from error
     flags = {**(settings or {}), **_ENDLESS, **_SETTINGS, "precision": precision}
     threads = threads or torch.get_num_threads()
-    resolved = spec.resolve(task_class, _OPTIMIZER, preset=preset, flags=flags, threads=threads)
+    resolved = words.resolve(task_class, _OPTIMIZER, preset=preset, flags=flags, threads=threads)
     data = DataCache()
     ours, bare = (
-        prepare(resolved.spec, task_class, data_dir=data_dir, cache=data, notice=tell)
+        prepare(resolved.request, task_class, data_dir=data_dir, cache=data, notice=tell)
         for tell in (notice, _say_nothing)
     )
     batch_size = ours.spec.training.batch_size

@@ -1,7 +1,6 @@
 """The `vr` command: which words there are, and how errors leave the process.
 
-Nothing heavy is imported here: a command's module is small, and imports torch, sqlalchemy and the like inside its
-functions.
+Nothing heavy is imported here: a command's module is imported when the command is called.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import Any, NoReturn
 
 import typer
 
-from vrcli import __version__
-from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
-from vrcli.cli.settings import ParserError
+from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
 from vrcli.db.location import masked_line
+from vrcli.version import __version__
 
 app = typer.Typer(
     name="vr",
+    cls=LazyGroup,
     help="Is optimizer A better than optimizer B on this task, and by how much?",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -43,17 +42,7 @@ def root(
     pass
 
 
-app.command("run", cls=run.RunCommand)(run.run)
-app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
-app.command("compare", cls=compare.CompareCommand)(compare.compare)
-app.command("report")(report.report)
-app.add_typer(plot.app, name="plot")
-app.add_typer(runs.app, name="runs")
-app.add_typer(sweeps.app, name="sweeps")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(opts.app, name="opts")
-app.add_typer(db.app, name="db")
-app.add_typer(bench.app, name="bench")
+add_stubs(app)
 
 
 def main() -> None:

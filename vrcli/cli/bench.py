@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
     from vrcli.bench.timing import Timings
 
-app = typer.Typer(help="Measure speed, side by side.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("Measure speed, side by side.")
 
 ROUNDS = typer.Option(15, "--rounds", min=1, help="values behind each median")
 #: Points of each write that is timed beside MLflow's.

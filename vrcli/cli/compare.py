@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import verb
 from vrcli.cli.settings import META
 from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, place_of, sweep_request
 from vrcli.db.location import Location
@@ -85,6 +86,9 @@ def compare(
     else:
         for line in compare_lines(found, power=power):
             say(line, prose=True)
+
+
+app = verb(compare, CompareCommand)
 
 
 def refuse_search(space: Sequence[str], search: str, initial: int, search_seed: int) -> None:

@@ -9,17 +9,20 @@ import typer
 
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
+from vrcli.cli.console import err, say
+from vrcli.cli.lazy import noun
 from vrcli.cli.runs import open_existing
 from vrcli.db.location import Location
+from vrcli.db.store import Store
+from vrcli.output import Target
 
-app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("Look after the database.")
 
 
 @app.command("info")
 def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """Show the schema's revision, what is stored, and its size."""
     req.check_format(format)
-    from vrcli.cli.console import say
 
     with open_existing(database) as store:
         facts = store.info()
@@ -37,7 +40,6 @@ def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = re
 @app.command("check")
 def check(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Check the database; exit code 1 where something is wrong."""
-    from vrcli.cli.console import say
 
     with open_existing(database) as store:
         problems = store.check()
@@ -56,8 +58,6 @@ def backup(
     debug: bool = req.DEBUG,
 ) -> None:
     """Copy the database to a file, also while runs are writing to it."""
-    from vrcli.cli.console import err, say
-    from vrcli.output import Target
 
     # A backup may be all that is left of runs: not even an earlier one is replaced unasked.
     target = Target(path.expanduser(), "PATH", database, force, keep=True)
@@ -70,8 +70,6 @@ def backup(
 @app.command("upgrade")
 def upgrade(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Bring an older database to this version's schema, after a backup."""
-    from vrcli.cli.console import say
-    from vrcli.db.store import Store
 
     done = Store.upgrade(database)
     if done.before == done.after:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from typing import Any
 
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.console import say, short
+from vrcli.cli.grid import grid
+from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError, nearest
+from vrcli.optim.registry import catalogue, find, settings_model
 
-app = typer.Typer(help="List, show and check optimizers.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("List, show and check optimizers.")
 
 
 @app.command("list")
@@ -21,11 +26,6 @@ def list_optimizers(
 ) -> None:
     """List the optimizers and where each comes from."""
     req.check_format(format)
-    from fnmatch import fnmatch
-
-    from vrcli.cli.console import say
-    from vrcli.cli.grid import grid
-    from vrcli.optim.registry import catalogue
 
     rows: list[dict[str, Any]] = [
         {"optimizer": r.name, "from": r.origin, "needs": sorted(r.capabilities),
@@ -52,9 +52,7 @@ def check(
     req.check_format(format)
     import torch
 
-    from vrcli.cli.console import say
     from vrcli.optim.check import check as run_checks
-    from vrcli.optim.registry import settings_model
 
     torch.set_num_threads(1)  # its tensors are small
     settings = dict(text.partition("=")[::2] for text in fix)
@@ -81,9 +79,6 @@ def show(
 ) -> None:
     """Show an optimizer's settings, their defaults and its search space."""
     req.check_format(format)
-    from vrcli.cli.console import say, short
-    from vrcli.cli.grid import grid
-    from vrcli.optim.registry import find, settings_model
 
     row = find(name)
     fields = settings_model(name).model_fields

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vrcli.cli import request as req
 from vrcli.cli.filters import OPTIONS, Filter
+from vrcli.cli.lazy import noun
 from vrcli.cli.plot_output import Output
 from vrcli.db.location import Location
 
@@ -40,29 +40,11 @@ SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 
-class Figures(TyperGroup):
-    """The commands of `vr plot`, made when one is asked for: `vr --help` has no time to import figures."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        if not self.commands:
-            made = typer.main.get_group(figures())
-            self.commands.update(made.commands)
-        return list(self.commands)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        self.list_commands(ctx)
-        return self.commands.get(cmd_name)
-
-
-app = typer.Typer(cls=Figures, help="Draw curves, sweeps and comparisons.", no_args_is_help=True, rich_markup_mode=None)
-
-
 def figures() -> typer.Typer:
     """A command for each figure."""
     from vrcli.report.figures import NAMES, load
 
-    made = typer.Typer(rich_markup_mode=None)
-    made.callback()(lambda: None)
+    made = noun("Draw curves, sweeps and comparisons.")
     for name in NAMES:
         made.command(name)(command_of(load(name)))
     return made
@@ -128,3 +110,6 @@ def _draw(figure: Figure, chosen: Filter, output: Output) -> None:
                 notice(note)
         if drawn is not None:
             output.deliver(drawn)
+
+
+app = figures()

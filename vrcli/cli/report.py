@@ -11,6 +11,7 @@ import typer
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
+from vrcli.cli.lazy import verb
 from vrcli.cli.report_table import EMPTY, Wish, table_of
 from vrcli.db.location import Location, masked
 from vrcli.errors import UsageError, nearest
@@ -108,6 +109,9 @@ def report(
         target = None if output is None else Target(output, database=database, force=force)
         check(wish, target)
         make(chosen, wish, target, database)
+
+
+app = verb(report)
 
 
 def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) -> None:

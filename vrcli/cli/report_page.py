@@ -47,12 +47,12 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     """Gather what the page needs from the store."""
     from datetime import UTC, datetime
 
-    from vrcli import __version__
     from vrcli.cli.report_table import declared
     from vrcli.report.page.data import Source, selection_notes
     from vrcli.results.groups import FINISHED
     from vrcli.results.selection import all_searches, quotable, stopped_early
     from vrcli.results.types import Column
+    from vrcli.version import __version__
 
     finished = [run for run in runs if run.status in FINISHED]
     searched = {run.search_id for run in runs if run.search_id is not None}

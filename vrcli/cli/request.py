@@ -1,4 +1,4 @@
-"""What a command that trains was asked for, and how a request becomes specs."""
+"""What a command that trains was asked for, and how it is resolved."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from vrcli.cli.console import notice
+from vrcli.cli.settings import DEFAULT_OPTIMIZER, load_task
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
+from vrcli.tasks.registry import names
 
 if TYPE_CHECKING:
     from vrcli.db.store import Store
-    from vrcli.spec import Resolved
+    from vrcli.settings import Resolved
     from vrcli.tasks.base import Task
 
 
@@ -69,7 +72,6 @@ def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> No
 
 def open_store(database: Location, mode: Literal["create", "write"] = "create") -> Store:
     """The database for writing; what opening it did on the user's behalf is said."""
-    from vrcli.cli.console import notice
     from vrcli.db.store import Store
 
     store = Store.open(database, mode=mode)
@@ -93,11 +95,10 @@ class Request:
     flags: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> tuple[type[Task[Any]], list[Resolved]]:
-        """The task's class and one resolved spec per seed."""
-        from vrcli.cli.settings import load_task
+        """The task's class and one resolved request per seed."""
         from vrcli.engine.prepare import pick_device
         from vrcli.execute.place import threads_each
-        from vrcli.spec import resolve
+        from vrcli.settings import resolve
 
         task = load_task(self.task)
         device, threads = pick_device(self.device), threads_each(self.threads)
@@ -127,8 +128,7 @@ def request(
     Raises:
         UsageError: no task, or a value that is not accepted.
     """
-    from vrcli.cli.settings import DEFAULT_OPTIMIZER
-    from vrcli.spec import load_config
+    from vrcli.settings import load_config
 
     body = load_config(str(config)) if config is not None else {}
     own = {key: body.pop(key) for key in _OWN_KEYS if key in body}
@@ -141,8 +141,6 @@ def request(
 
     name = pick("task", task, None, str)
     if name is None:
-        from vrcli.tasks.registry import names
-
         raise UsageError(f"which task? One of {', '.join(names())}")
     first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)
     if first < 0:

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.console import RunDisplay, notice
+from vrcli.cli.lazy import uncollected, verb
 from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.db.location import Location
+from vrcli.engine.allocator import keep_freed_memory
 from vrcli.errors import UsageError
+from vrcli.results.flat import as_json
 
 if TYPE_CHECKING:
     from vrcli.cli.request import Request
@@ -63,25 +67,25 @@ def run(
         asked, database, data_dir, quiet=quiet or format == "json", tune=malloc_tuning, text=format == "text"
     )
     if format == "json":
-        from vrcli.results.flat import as_json
-
         bodies = [as_json(record) for record in records]
         print(json.dumps(bodies[0] if len(asked.seeds) == 1 else bodies))
     raise typer.Exit(exit_code(records))
+
+
+app = verb(run, RunCommand)
 
 
 def train_all(
     asked: Request, database: Location, data_dir: Path | None, *, quiet: bool, tune: bool, text: bool
 ) -> list[RunRecord]:
     """One stored run per seed, in order; stops early when interrupted."""
-    from vrcli.engine.allocator import keep_freed_memory
 
     tuned = tune and keep_freed_memory()  # before torch allocates anything
 
-    from vrcli.cli.console import RunDisplay, notice
-    from vrcli.engine.prepare import DataCache
-    from vrcli.execute.job import Lineage
-    from vrcli.execute.run import execute, stop_requests
+    with uncollected():
+        from vrcli.engine.prepare import DataCache
+        from vrcli.execute.job import Lineage
+        from vrcli.execute.run import execute, stop_requests
 
     task, specs = asked.resolve()
     group = f"{asked.task}-{asked.optimizer}-{secrets.token_hex(3)}" if len(specs) > 1 else None
@@ -90,7 +94,7 @@ def train_all(
         for resolved in specs:
             display = RunDisplay(resolved.origins, quiet=quiet, summary=text)
             record = execute(
-                resolved.spec, task, store, watcher=display, data_dir=data_dir, cache=cache, malloc_tuned=tuned,
+                resolved.request, task, store, watcher=display, data_dir=data_dir, cache=cache, malloc_tuned=tuned,
                 notice=notice, should_stop=should_stop, lineage=Lineage(asked.tag, group),
             )  # fmt: skip
             records.append(record)

@@ -10,6 +10,7 @@ import typer
 
 from vrcli.cli import filters, runs_diff, runs_export, runs_manage
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from vrcli.output import Target
     from vrcli.tasks.base import Metric
 
-app = typer.Typer(
-    help="List, show, compare, export and repeat stored runs.", no_args_is_help=True, rich_markup_mode=None
-)
+app = noun("List, show, compare, export and repeat stored runs.")
 
 
 @app.command("list")
@@ -225,7 +224,7 @@ def command_of(record: RunRecord) -> str:
 
     from vrcli.errors import VrError
     from vrcli.report import wording
-    from vrcli.spec import resolve, settings_of
+    from vrcli.settings import resolve, settings_of
     from vrcli.tasks.registry import UnknownTask, load
 
     spec, stored = record.spec, wording.command(record.provenance.get("argv", []))
@@ -237,7 +236,7 @@ def command_of(record: RunRecord) -> str:
     given = {"task": spec["task_settings"], "training": spec["training"], "optimizer": spec["optimizer_settings"]}
     try:
         task = load(record.task)
-        base = resolve(task, record.optimizer, preset=record.preset or "quick").spec
+        base = resolve(task, record.optimizer, preset=record.preset or "quick").request
         settings = settings_of(task, record.optimizer)
     except (UnknownTask, VrError):
         return stored

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
     from vrcli.execute.job import Lineage
-    from vrcli.spec import RunSpec
+    from vrcli.spec import Request
     from vrcli.tasks.base import Task
 
 _ENDED_WELL = ("completed", "diverged")
@@ -156,15 +156,15 @@ def train(
     from vrcli.optim import registry
 
     task = task_of(stored)
-    spec = spec_of(stored, task)
-    for line in made_otherwise(stored, spec):
+    request = request_of(stored, task)
+    for line in made_otherwise(stored, request):
         notice(line)
-    usual = registry.settings_model(spec.optimizer)().model_dump()
-    origins = {name: "stored" for name, value in spec.optimizer_settings.items() if value != usual[name]}
+    usual = registry.settings_model(request.optimizer)().model_dump()
+    origins = {name: "stored" for name, value in request.optimizer_settings.items() if value != usual[name]}
     display = RunDisplay(origins, quiet=quiet, summary=text)
     with stop_requests() as should_stop:
         record = execute(
-            spec, task, store, watcher=display, data_dir=data_dir, malloc_tuned=tuned, notice=notice,
+            request, task, store, watcher=display, data_dir=data_dir, malloc_tuned=tuned, notice=notice,
             should_stop=should_stop, lineage=lineage,
         )  # fmt: skip
     if record.dataset_fingerprint != stored.dataset_fingerprint:
@@ -172,7 +172,7 @@ def train(
     return record
 
 
-def made_otherwise(stored: RunRecord, spec: RunSpec) -> list[str]:
+def made_otherwise(stored: RunRecord, request: Request) -> list[str]:
     """In what code and libraries training a stored run again differs from how it was made, a line each."""
     import torch
 
@@ -181,9 +181,9 @@ def made_otherwise(stored: RunRecord, spec: RunSpec) -> list[str]:
 
     code = stored.spec.get("code")
     lines = [] if code else [f"run {stored.id} does not say which code it ran; this may be other code"]
-    if code and (found := code_changes(code, spec.code)):
+    if code and (found := code_changes(code, request.code)):
         lines.append(f"{', '.join(found)}: other code may give other numbers")
-    made = differences(stored.provenance, torch.device(spec.device))
+    made = differences(stored.provenance, torch.device(request.device))
     if made:
         texts = [f"{name} {text}" for name, text in made.items()]
         lines.append(f"run {stored.id} was made with {'; '.join(texts)}: that may give other bits")
@@ -214,8 +214,8 @@ def lacking(spec: Mapping[str, Any]) -> list[str]:
             if name not in spec]  # fmt: skip
 
 
-def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
-    """A stored run's configuration, as this version of vr reads it.
+def request_of(stored: RunRecord, task: type[Task[Any]]) -> Request:
+    """What a stored run was asked to do, as this version of vr reads it.
 
     Raises:
         UsageError: this machine or this version cannot train it.
@@ -227,10 +227,12 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
     from vrcli.engine.prepare import pick_device
     from vrcli.identity import code_of
     from vrcli.optim import registry
-    from vrcli.spec import RunSpec, explain
+    from vrcli.settings import explain
+    from vrcli.spec import Request
 
     body, cores = dict(stored.spec), os.cpu_count() or 1
-    body.pop("versions", None)  # in place of the code, in specs of an earlier version
+    for name in ("versions", "dataset", "dataset_fingerprint"):  # versions: of an earlier version, instead of the code
+        body.pop(name, None)
     if missing := lacking(body):
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     if body["threads"] > cores:
@@ -240,7 +242,7 @@ def spec_of(stored: RunRecord, task: type[Task[Any]]) -> RunSpec:
         settings = task.Config(**body["task_settings"]).model_dump(mode="json")
         changes = {"optimizer_settings": own, "task_settings": settings}
         changes |= {"code": code_of(task, stored.optimizer)}
-        return RunSpec(**{**body, **changes, "device": pick_device(body["device"])})
+        return Request(**{**body, **changes, "device": pick_device(body["device"])})
     except ValidationError as error:
         raise UsageError(f"run {stored.id} cannot be trained by this version: {explain(error, {})}") from None
 

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from vrcli.cli.lazy import ParserError, uncollected
 from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
-    from vrcli.spec import Setting, Settings
+    from vrcli.settings import Setting, Settings
     from vrcli.tasks.base import Task
 
 #: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
 META = "vr.settings"
-#: The base class of the parser's errors, by way of one that typer exports: which module has it depends on the version.
-ParserError: Any = typer.BadParameter.__mro__[2]
 DEFAULT_OPTIMIZER = "vradam"
 
 
@@ -53,14 +52,15 @@ class SettingsCommand(TyperCommand):
         try:
             choice = scan(args)
             if choice.task is not None:
-                self.params += self._dynamic(choice)
+                with uncollected():
+                    self.params += self._dynamic(choice)
         except (VrError, ValueError, ImportError):
             if not extra.get("resilient_parsing"):  # while completing, a half-typed name is no error
                 raise
         return super().make_context(info_name, args, parent, **extra)
 
     def _dynamic(self, choice: Choice) -> list[Any]:
-        from vrcli.spec import preset_settings, settings_of
+        from vrcli.settings import preset_settings, settings_of
 
         task = load_task(choice.task or "")
         optimizer = choice.optimizers[0] if choice.optimizers else DEFAULT_OPTIMIZER
@@ -131,7 +131,7 @@ def scan(args: Sequence[str]) -> Choice:
         task = args[0]
     optimizers, preset = found["--opt"], found["--preset"][-1] if found["--preset"] else None
     if found["--config"]:
-        from vrcli.spec import load_config
+        from vrcli.settings import load_config
 
         config = load_config(found["--config"][-1])
         task = task or config.get("task")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import verb
 from vrcli.cli.settings import META, Choice, SettingsCommand
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
@@ -28,7 +29,7 @@ class SweepCommand(SettingsCommand):
 
     def _dynamic(self, choice: Choice) -> list[Any]:
         from vrcli.cli.settings import DEFAULT_OPTIMIZER, load_task
-        from vrcli.spec import settings_of
+        from vrcli.settings import settings_of
 
         params = super()._dynamic(choice)
         optimizer = choice.optimizers[0] if choice.optimizers else DEFAULT_OPTIMIZER
@@ -144,6 +145,9 @@ def place_of(database: Location, data_dir: Path | None, jobs: int, threads: int 
     from vrcli.execute.place import Place
 
     return Place(database, data_dir, jobs, threads, tune)
+
+
+app = verb(sweep, SweepCommand)
 
 
 def sweep_request(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vrcli.search.record import StoredSearch
     from vrcli.search.trials import SearchState
 
-app = typer.Typer(help="List, show, resume, stop and export sweeps.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("List, show, resume, stop and export sweeps.")
 
 REF = typer.Argument(help="id or name of a sweep")
 

@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.console import err, say, short
+from vrcli.cli.grid import grid
+from vrcli.cli.lazy import noun
+from vrcli.cli.scaffold import write_task
+from vrcli.cli.settings import DEFAULT_OPTIMIZER
+from vrcli.settings import preset_settings, resolve, settings_of
+from vrcli.spec import Training
+from vrcli.tasks.registry import catalogue, load
 
 if TYPE_CHECKING:
     from vrcli.tasks.base import Task
 
-app = typer.Typer(help="List and show tasks.", no_args_is_help=True, rich_markup_mode=None)
+app = noun("List and show tasks.")
 
 
 @app.command("list")
 def list_tasks(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """List the tasks; one that cannot be imported is listed with its error."""
     req.check_format(format)
-    from vrcli.cli.console import say
-    from vrcli.cli.grid import grid
-    from vrcli.tasks.registry import catalogue
 
     rows: list[dict[str, Any]] = []
     for row in catalogue():
@@ -46,9 +51,6 @@ def show(
 ) -> None:
     """Show a preset: every setting, its value, and where the value comes from."""
     req.check_format(format)
-    from vrcli.cli.console import say
-    from vrcli.cli.grid import grid
-    from vrcli.tasks.registry import load
 
     task = load(name)
     rows = preset_rows(task, preset, opt)
@@ -73,14 +75,11 @@ def show(
 
 def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> list[dict[str, str]]:
     """One row per setting of the task, the loop, and the optimizers that the preset names (or the one asked for)."""
-    from vrcli.cli.console import short
-    from vrcli.cli.settings import DEFAULT_OPTIMIZER
-    from vrcli.spec import preset_settings, resolve, settings_of
 
     base = optimizer or DEFAULT_OPTIMIZER
     resolved = resolve(task, base, preset=preset)
     settings = settings_of(task, base)
-    config = {**resolved.spec.task_settings, **resolved.spec.training.model_dump()}
+    config = {**resolved.request.task_settings, **resolved.request.training.model_dump()}
     rows = [
         {"setting": n, "value": short(config[n]), "where from": resolved.origins[n]}
         for n, s in settings.by_name.items() if s.section != "optimizer"
@@ -89,7 +88,7 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
     for name in named:
         own = settings_of(task, name)
         sourced = preset_settings(task, name, preset, own)
-        hyper = resolve(task, name, preset=preset).spec.optimizer_settings
+        hyper = resolve(task, name, preset=preset).request.optimizer_settings
         for key, setting in own.by_name.items():
             if setting.section == "optimizer" and (optimizer or key in sourced):
                 origin = str(sourced[key]) if key in sourced else "default"
@@ -100,10 +99,7 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
 @app.command("check")
 def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool = req.DEBUG) -> None:
     """Check that a task keeps its contract; exit code 1 where it does not."""
-    from vrcli.cli.console import say
-    from vrcli.spec import Training
     from vrcli.tasks.check import check as run_checks
-    from vrcli.tasks.registry import load
 
     findings = []
     for finding in run_checks(load(name), training_fields=Training.model_fields):
@@ -124,8 +120,6 @@ def new(
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a package with a working task of your own, to be changed."""
-    from vrcli.cli.console import err, say
-    from vrcli.cli.scaffold import write_task
 
     target = folder or Path(name)
     for path in write_task(name, target):

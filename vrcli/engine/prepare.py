@@ -1,4 +1,4 @@
-"""From a spec to things in memory: device, data, model and optimizer. What cannot be had is refused here."""
+"""From a request to its spec and things in memory: device, data, model, optimizer. Refuses what cannot be had."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import nn
 from vrcli.engine.seeding import derive, generator
 from vrcli.errors import UsageError
 from vrcli.optim import registry
-from vrcli.spec import RunSpec, Training
+from vrcli.spec import Request, RunSpec, Training
 from vrcli.tasks.base import Splits, Task
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to start. `spec` names the data set and its fingerprint."""
+    """A run that is ready to start."""
 
     spec: RunSpec
     task: Task[Any]
@@ -88,7 +88,7 @@ class DataCache:
 
 
 def prepare(
-    spec: RunSpec,
+    request: Request,
     task_class: type[Task[Any]],
     *,
     data_dir: Path | None = None,
@@ -106,22 +106,24 @@ def prepare(
     """
     objective = task_class.metrics[0]
     if objective.direction != "min":
-        raise UsageError(f"task {spec.task}: its first metric, {objective.name}, must be one to minimise")
-    if spec.training.stop_accuracy is not None and "accuracy" not in [m.name for m in task_class.metrics]:
-        raise UsageError(f"--stop-accuracy: {spec.task} has no metric called accuracy")
-    torch.set_num_threads(spec.threads)
-    device = torch.device(spec.device)
+        raise UsageError(f"task {request.task}: its first metric, {objective.name}, must be one to minimise")
+    if request.training.stop_accuracy is not None and "accuracy" not in [m.name for m in task_class.metrics]:
+        raise UsageError(f"--stop-accuracy: {request.task} has no metric called accuracy")
+    torch.set_num_threads(request.threads)
+    device = torch.device(request.device)
     _deterministic(device)
-    task = task_class(task_class.Config(**spec.task_settings), data_dir=data_dir)
+    task = task_class(task_class.Config(**request.task_settings), data_dir=data_dir)
 
     def load() -> Splits:
         return task.data(generator(task.config.split_seed, "split")).to(device)
 
-    key = (spec.task, task.config, data_dir, spec.device)
+    key = (request.task, task.config, data_dir, request.device)
     data, fingerprint = (cache or DataCache()).get(key, load)
-    if spec.training.batch_size > len(data.train):
-        notice(f"--batch-size {spec.training.batch_size} is above the {len(data.train)} training samples; taking those")
-    spec = on_data(spec, data.dataset, fingerprint, len(data.train))
+    asked, samples = request.training.batch_size, len(data.train)
+    if asked > samples:
+        notice(f"--batch-size {asked} is above the {samples} training samples; taking those")
+        request = request.with_training(batch_size=samples)
+    spec = request.on(data.dataset, fingerprint)
 
     torch.manual_seed(derive(spec.seed, "model"))
     model = task.model(data).to(device)
@@ -133,17 +135,10 @@ def prepare(
     if row.origin not in ("torch", "vr") or "closure" in row.capabilities:
         # Many optimizers flatten with view(), which a channels-last weight refuses; its gradient follows its layout.
         model = model.to(memory_format=torch.contiguous_format)
-    _, steps = planned_steps(spec.training, len(data.train))
-    optimizer = registry.build(spec.optimizer, model, spec.optimizer_settings, steps=steps)
+    _, steps = planned_steps(spec.training, samples)
+    optimizer = registry.construct(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
-
-
-def on_data(spec: RunSpec, dataset: str, fingerprint: str, samples: int) -> RunSpec:
-    """The spec of a request on data that are known; no batch is larger than the training set of `samples`."""
-    batch_size = min(spec.training.batch_size, samples)
-    training = spec.training.model_copy(update={"batch_size": batch_size})
-    return spec.model_copy(update={"training": training, "dataset": dataset, "dataset_fingerprint": fingerprint})
 
 
 def planned_steps(training: Training, samples: int) -> tuple[int, int]:

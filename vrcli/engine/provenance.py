@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from vrcli import __version__
+from vrcli.version import __version__
 
 _LIBRARIES = (
     *("torch", "torchvision", "numpy", "pillow", "datasets", "scikit-learn"),

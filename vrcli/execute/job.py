@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
-    from vrcli.spec import RunSpec
+    from vrcli.spec import Request, RunSpec
     from vrcli.tasks.base import Task
 
 
@@ -35,7 +35,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: everything that `vrcli.spec.resolve` needs, and what the run belongs to. It can be pickled.
+    """One run: everything that `vrcli.settings.resolve` needs, and what the run belongs to. It can be pickled.
 
     Args:
         flags: settings by name.
@@ -59,18 +59,18 @@ class Job:
     reuse: Literal["lineage", "spec"] = "lineage"
     rehearse: bool = False
 
-    def spec(self, task: type[Task[Any]]) -> RunSpec:
-        """The spec, before its data are known.
+    def request(self, task: type[Task[Any]]) -> Request:
+        """What is to be run, before its data are known.
 
         Raises:
             UsageError: a setting is not accepted.
         """
-        from vrcli.spec import resolve
+        from vrcli.settings import resolve
 
         return resolve(
             task, self.optimizer, preset=self.preset, flags=self.flags, seed=self.seed, device=self.device,
             threads=self.threads,
-        ).spec  # fmt: skip
+        ).request  # fmt: skip
 
 
 @dataclass(frozen=True)

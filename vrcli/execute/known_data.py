@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vrcli.engine.prepare import DataCache, Prepared
-    from vrcli.spec import RunSpec
+    from vrcli.spec import Request
     from vrcli.tasks.base import Task
 
 #: Raised when what is kept, or what it is kept under, changes.
@@ -42,9 +42,9 @@ class KnownData:
     about: str = ""
 
 
-def known_data(spec: RunSpec, task: type[Task[Any]], data_dir: Path | None = None) -> KnownData | None:
+def known_data(request: Request, task: type[Task[Any]], data_dir: Path | None = None) -> KnownData | None:
     """The data of a request, where they are known and unchanged."""
-    place = _place(spec, task, data_dir)
+    place = _place(request, task, data_dir)
     if place is not None:
         with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or of another version
             return KnownData(**json.loads(place.read_text()))
@@ -52,7 +52,7 @@ def known_data(spec: RunSpec, task: type[Task[Any]], data_dir: Path | None = Non
 
 
 def prepare_known(
-    spec: RunSpec,
+    request: Request,
     task: type[Task[Any]],
     *,
     data_dir: Path | None = None,
@@ -62,29 +62,37 @@ def prepare_known(
     """`vrcli.engine.prepare.prepare`, whose data are known afterwards."""
     from vrcli.engine.prepare import prepare
 
-    before = _place(spec, task, data_dir)
-    ready = prepare(spec, task, data_dir=data_dir, cache=cache, notice=notice)
+    before = _place(request, task, data_dir)
+    ready = prepare(request, task, data_dir=data_dir, cache=cache, notice=notice)
     # Files that changed while they were read have a place that says so, and nothing is kept; files that a download
     # made have one only now.
-    place = _place(spec, task, data_dir)
+    place = _place(request, task, data_dir)
     if place is not None and (before is None or before == place) and not place.exists():
         data = ready.data
         _keep(place, KnownData(data.dataset, ready.spec.dataset_fingerprint, len(data.train), data.about))
     return ready
 
 
-def _place(spec: RunSpec, task: type[Task[Any]], data_dir: Path | None) -> Path | None:
+def _place(request: Request, task: type[Task[Any]], data_dir: Path | None) -> Path | None:
     """The file that the data of this request are kept in; None where nobody knows which files they are read from."""
     from vrcli.engine.provenance import library_versions
     from vrcli.tasks.images import cache_dir
 
     if not _speaks_of_its_data(task):
         return None
-    files = task(task.Config(**spec.task_settings), data_dir=data_dir).files()
+    files = task(task.Config(**request.task_settings), data_dir=data_dir).files()
     if files is None:
         return None
-    code = {part: spec.code.get(part) for part in ("engine", "task")}
-    facts: list[Any] = [_FORMAT, spec.task, spec.task_settings, code, sys.version, library_versions(), spec.device]
+    code = {part: request.code.get(part) for part in ("engine", "task")}
+    facts: list[Any] = [
+        _FORMAT,
+        request.task,
+        request.task_settings,
+        code,
+        sys.version,
+        library_versions(),
+        request.device,
+    ]
     try:
         for file in files:
             about = file.stat()

@@ -20,7 +20,7 @@ from vrcli.engine.prepare import DataCache, Prepared
 from vrcli.errors import VrError
 from vrcli.execute.job import Lineage, of_spec
 from vrcli.execute.known_data import prepare_known
-from vrcli.spec import RunSpec
+from vrcli.spec import Request
 from vrcli.tasks.base import Task
 
 _MEDIA_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8"}
@@ -54,7 +54,7 @@ class Silent:
 
 
 def execute(
-    spec: RunSpec,
+    request: Request,
     task_class: type[Task[Any]],
     store: Store,
     *,
@@ -67,7 +67,7 @@ def execute(
     should_stop: Callable[[], bool] = lambda: False,
     reuse: bool = False,
 ) -> RunRecord:
-    """Run `spec` and store it.
+    """Run what is requested and store it.
 
     The row is written once data, model and optimizer exist, so a request that cannot be carried out leaves none. From
     then on every ending, also an error or Ctrl-C, closes the row.
@@ -81,7 +81,7 @@ def execute(
         RunFailed: training raised an error.
     """
     watcher = watcher or Silent()
-    prepared = prepare_known(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
+    prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
     spec = prepared.spec
     if reuse and (earlier := of_spec(store, spec)) is not None:
         return earlier

@@ -13,7 +13,7 @@ from vrcli.execute.job import Job, Rehearsal, RunOutcome
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
-    from vrcli.spec import RunSpec
+    from vrcli.spec import Request
     from vrcli.tasks.base import Task
 
 
@@ -44,10 +44,10 @@ class Worker:
 
         try:
             task = load(job.task)
-            spec = job.spec(task)
-            if job.code and job.code != spec.code:  # edited since the command began, and this process began later
-                raise CodeChanged(spec.code)
-            return self.rehearse(spec, task) if job.rehearse else self.run(job, spec, task, note, should_stop)
+            request = job.request(task)
+            if job.code and job.code != request.code:  # edited since the command began, and this process began later
+                raise CodeChanged(request.code)
+            return self.rehearse(request, task) if job.rehearse else self.run(job, request, task, note, should_stop)
         except (UsageError, TaskError, UnknownTask) as error:
             raise Refused(str(error)) from error
 
@@ -56,7 +56,7 @@ class Worker:
         if self.store is not None:
             self.store.close()
 
-    def rehearse(self, spec: RunSpec, task: type[Task[Any]]) -> Rehearsal:
+    def rehearse(self, request: Request, task: type[Task[Any]]) -> Rehearsal:
         """Load the data and time a few steps."""
         from vrcli.engine.loop import train
         from vrcli.engine.prepare import planned_steps
@@ -64,20 +64,20 @@ class Worker:
 
         timed: dict[str, float] = {}
         for steps in (2, 8):  # the first steps of a process are slow
-            short = spec.model_copy(update={"training": spec.training.model_copy(update={"max_steps": steps})})
+            short = request.with_training(max_steps=steps)
             ready = prepare_known(short, task, data_dir=self.data_dir, cache=self.cache)
             *_, ended = train(ready)
             timed = dict(getattr(ended, "results", {}))
             if timed.get("wall_s", math.inf) > 20:
                 break
         batch = {"batch_size": ready.spec.training.batch_size}
-        per_epoch, steps = planned_steps(spec.training.model_copy(update=batch), len(ready.data.train))
+        per_epoch, steps = planned_steps(request.training.model_copy(update=batch), len(ready.data.train))
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = steps * timed.get("step_ms", math.nan) / 1000 + steps / per_epoch * epoch_end_s
         return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
 
     def run(
-        self, job: Job, spec: RunSpec, task: type[Task[Any]], note: Callable[[Any], None],
+        self, job: Job, request: Request, task: type[Task[Any]], note: Callable[[Any], None],
         should_stop: Callable[[], bool],
     ) -> RunOutcome:  # fmt: skip
         """Run and store; a run that raised is an outcome too."""
@@ -88,8 +88,8 @@ class Worker:
         watcher = _Watcher(task, note, job.limits, should_stop)
         try:
             record = execute(
-                spec, task, self.store, lineage=job.lineage, watcher=watcher, data_dir=self.data_dir, cache=self.cache,
-                malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
+                request, task, self.store, lineage=job.lineage, watcher=watcher, data_dir=self.data_dir,
+                cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
             )  # fmt: skip
         except RunFailed:
             if watcher.record is None:

@@ -12,14 +12,13 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, nearest
+from vrcli.importing import entry_points, in_working_directory, installed
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
 from vrcli.optim.zoo import ZOO_ROWS
-from vrcli.tasks.importing import in_working_directory, installed
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +31,7 @@ __all__ = [
     "build",
     "catalogue",
     "check_settings",
+    "construct",
     "find",
     "load",
     "names",
@@ -165,14 +165,25 @@ def build(
         steps: of the whole run, for an optimizer with a setting that is their number.
 
     Raises:
-        UsageError: as `validate`; or the constructor refuses the combination of values; or nothing is trainable; or the
-            number of steps is needed and not known.
+        UsageError: as `validate` and `construct`.
+    """
+    return construct(name, model, validate(name, settings), steps=steps)
+
+
+def construct(
+    name: str, model: nn.Module, validated: Mapping[str, Any], *, steps: int | None = None
+) -> torch.optim.Optimizer:
+    """As `build`, from settings that are complete and validated already.
+
+    Raises:
+        UsageError: the constructor refuses the combination of values; or nothing is trainable; or the number of steps
+            is needed and not known.
     """
     from vrcli.optim.settings import needed
 
     row = find(name)
     optimizer: Any = load(row)
-    values = validate(name, settings)
+    values = dict(validated)
     if row.steps_setting and values[row.steps_setting] is None:
         if steps is None:
             raise UsageError(f"{name} needs {row.steps_setting}, the number of steps of the whole run")
@@ -194,5 +205,6 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """As `validate`, and the constructor accepts the values together (Nesterov needs momentum, say)."""
     from torch import nn
 
-    build(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), settings, steps=100)
-    return validate(name, settings)
+    values = validate(name, settings)
+    construct(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), values, steps=100)
+    return values

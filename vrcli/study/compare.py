@@ -119,10 +119,11 @@ def code_of(task: TaskClass, tuning: SweepRequest, settings: Settings) -> dict[s
     Raises:
         UsageError: a setting is not accepted.
     """
-    from vrcli.spec import resolve
+    from vrcli.settings import resolve
 
     return {
-        name: resolve(task, name, preset=tuning.preset, flags=flags).spec.code for name, flags in settings.items()
+        name: resolve(task, name, preset=tuning.preset, flags=flags).tried().request.code
+        for name, flags in settings.items()
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from vrcli.search.search import Search
 
 if TYPE_CHECKING:
     from vrcli.execute.lookup import TaskClass
-    from vrcli.spec import Resolved, Settings
+    from vrcli.settings import Resolved, Settings
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str
 
 
 def _settings_by_optimizer(task: TaskClass, request: SweepRequest) -> dict[str, Settings]:
-    from vrcli.spec import settings_of
+    from vrcli.settings import settings_of
 
     doubled = [name for i, name in enumerate(request.optimizers) if name in request.optimizers[:i]]
     if doubled:
@@ -112,13 +112,13 @@ def _define_one(
     fixed: Mapping[str, Any],
     spaces: Mapping[str, Dimension],
 ) -> Definition:
-    from vrcli.spec import FROM_FILE, resolve
+    from vrcli.settings import FROM_FILE, resolve
 
     def resolved(values: Mapping[str, Any]) -> Resolved:
         return resolve(
             task, settings.optimizer, preset=request.preset, config=config, flags=values, seed=request.seeds[0],
             device=request.device,
-        )  # fmt: skip
+        ).tried()  # fmt: skip
 
     config = {n: value for n, value in request.config.items() if _belongs(settings, n, request.optimizers, task)}
     given = {**request.flags, **{name: value for name, value in fixed.items() if _knows(settings, name)}}
@@ -144,8 +144,8 @@ def _define_one(
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial,
-        search_seed=request.search_seed, prune=request.prune, epochs=base.spec.training.epochs,
-        code=base.spec.code,
+        search_seed=request.search_seed, prune=request.prune, epochs=base.request.training.epochs,
+        code=base.request.code,
     )  # fmt: skip
 
 
@@ -164,11 +164,11 @@ def default_space(task: TaskClass, settings: Settings) -> Space:
 
 
 def _by_name(settings: Settings, resolved: Resolved) -> dict[str, Any]:
-    spec = resolved.spec
+    request = resolved.request
     sections = {
-        "task": spec.task_settings,
-        "training": spec.training.model_dump(),
-        "optimizer": spec.optimizer_settings,
+        "task": request.task_settings,
+        "training": request.training.model_dump(),
+        "optimizer": request.optimizer_settings,
     }
     return {name: sections[setting.section][setting.key] for name, setting in settings.by_name.items()}
 
@@ -198,7 +198,7 @@ def _knows(settings: Settings, name: str) -> bool:
 
 def _belongs(settings: Settings, name: str, optimizers: Sequence[str], task: TaskClass) -> bool:
     """Whether a name of the configuration file is meant for this optimizer: one that only another has is not."""
-    from vrcli.spec import settings_of
+    from vrcli.settings import settings_of
 
     name = name.replace("-", "_")
     if _knows(settings, name):
@@ -219,7 +219,7 @@ def shared_key_of(definition: Definition) -> str:
     Data, seeds, device, kind of search and pruning, and every setting of the task and of the training, searched or
     fixed. The optimizer's settings, its code and the space are each search's own; the number of trials may grow.
     """
-    from vrcli.spec import settings_of
+    from vrcli.settings import settings_of
 
     settings = settings_of(task_of(definition.task), definition.optimizer).by_name.values()
     names = [setting.name for setting in settings if setting.section != "optimizer"]

@@ -199,10 +199,10 @@ def _check_code(stored: StoredSearch) -> Iterator[Note]:
     Raises:
         UsageError: what is other code now.
     """
-    from vrcli.spec import resolve
+    from vrcli.settings import resolve
 
     d = stored.definition
-    now = resolve(task_of(d.task), d.optimizer, preset=d.preset, flags=d.explicit).spec.code
+    now = resolve(task_of(d.task), d.optimizer, preset=d.preset, flags=d.explicit).request.code
     if not d.code:
         yield Note("code unknown", {"sweep_id": stored.sweep_id})
     elif found := code_changes(d.code, now):

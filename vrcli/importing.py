@@ -10,11 +10,24 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+
+@cache
+def _all_entry_points() -> Any:  # reads a file of every installed distribution
+    return metadata.entry_points()
+
+
+def entry_points(group: str) -> metadata.EntryPoints:
+    """What installed packages register in a group."""
+    found: metadata.EntryPoints = _all_entry_points().select(group=group)
+    return found
 
 
 def installed(target: str) -> Any:
