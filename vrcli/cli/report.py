@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -17,7 +18,7 @@ from vrcli.output import Target
 from vrcli.report.types import Column, Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from db.records import RunRecord
@@ -100,14 +101,15 @@ def report(
     Columns:      vr report --columns optimizer,lr,best_val_loss,n,budget --sort lr
     Laid out:     vr report --pivot test_loss --rows lr --columns optimizer --trials
     """
-    wish = Wish(
-        metric, _names("--columns", [] if columns is None else [columns]),
-        _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
-        _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
-    )  # fmt: skip
-    target = None if output is None else Target(output, database=database, force=force)
-    check(wish, target)
-    make(chosen, wish, target, database)
+    with no_garbage_collection():
+        wish = Wish(
+            metric, _names("--columns", [] if columns is None else [columns]),
+            _names("--pivot", pivot) if pivot or rows else None, rows, _names("--group-by", group_by), sort,
+            _spread(spread), level, every_trial, best_only, _format(format, output), output is not None,
+        )  # fmt: skip
+        target = None if output is None else Target(output, database=database, force=force)
+        check(wish, target)
+        make(chosen, wish, target, database)
 
 
 def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) -> None:
@@ -146,6 +148,20 @@ def needed(store: Store, wish: Wish, output: Target | None) -> list[str] | None:
         for name in store.runs.metric_names()
         if name.startswith(usual) or (name.startswith("val_") and Column.of(name).direction is None)  # a task's own
     ]
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Libraries and ten thousand records are no garbage: looking for some among them is a twentieth of a report."""
+    import gc
+
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def write_page(store: Store, found: Sequence[RunRecord], output: Target, wish: Wish) -> None:
