@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from db import schema
-from db.connection import Database
-from db.errors import StoreError
-from db.records import ArtifactRecord
-from db.runs import touch
+from vrcli.db import schema
+from vrcli.db.connection import Database
+from vrcli.db.errors import StoreError
+from vrcli.db.records import ArtifactRecord
+from vrcli.db.runs import touch
 
 
 class Artifacts:

@@ -22,8 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from db.errors import StoreError
-from db.location import Location
+from vrcli.db.errors import StoreError
+from vrcli.db.location import Location
 
 MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
 

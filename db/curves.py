@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
-from db import schema
-from db.connection import Database, among, fetch
-from db.errors import StoreError
-from db.records import Curve
-from db.rows import many, metric_ids
-from db.runs import touch
+from vrcli.db import schema
+from vrcli.db.connection import Database, among, fetch
+from vrcli.db.errors import StoreError
+from vrcli.db.records import Curve
+from vrcli.db.rows import many, metric_ids
+from vrcli.db.runs import touch
 
 _SQLITE_INSERT = """
 INSERT INTO points (run_id, metric_id, step, value, kind) VALUES (?, ?, ?, ?, ?)

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
-from db import schema
-from db.records import MetricFact
-from db.versions import lock
+from vrcli.db import schema
+from vrcli.db.records import MetricFact
+from vrcli.db.versions import lock
 
 #: What a metric is called as a result or a curve, by where it is measured.
 PREFIXES = ("train", "val", "best_val", "final_val", "test")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
-from db.errors import StoreError
+from vrcli.db.errors import StoreError
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from db import schema
-from db.connection import Database, fetch
-from db.errors import StoreError
-from db.runs import Runs
-from db.versions import copy_sqlite
+from vrcli.db import schema
+from vrcli.db.connection import Database, fetch
+from vrcli.db.errors import StoreError
+from vrcli.db.runs import Runs
+from vrcli.db.versions import copy_sqlite
 
 _REFERENCES = (
     *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),

@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from db import facts, schema
-from db.connection import Database
-from db.curves import Curves, insert_curves
-from db.location import masked_provenance
-from db.records import MergeReport
-from db.rows import insert_named, insert_results, many, read_results
+from vrcli.db import facts, schema
+from vrcli.db.connection import Database
+from vrcli.db.curves import Curves, insert_curves
+from vrcli.db.location import masked_provenance
+from vrcli.db.records import MergeReport
+from vrcli.db.rows import insert_named, insert_results, many, read_results
 
 Row = dict[str, Any]
 _UNFINISHED = ("interrupted", "failed")

@@ -11,8 +11,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from db import liveness
-from db.configuration import flat_settings
+from vrcli.db import liveness
+from vrcli.db.configuration import flat_settings
 
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
 FINISHED = RUN_STATUSES[1:]
@@ -48,7 +48,7 @@ class RunRecord:
         group: what the runs of one command share.
         heartbeat_at: when the run last wrote anything.
         finished_at: None while running.
-        process: what tells this process from a later one with the same pid, see `db.liveness`.
+        process: what tells this process from a later one with the same pid, see `vrcli.db.liveness`.
         error: why the run failed or diverged, in one line.
         spec_json: the complete configuration as JSON, read as `spec`.
         provenance_json: versions, machine and command line as JSON, read as `provenance`.
@@ -56,7 +56,7 @@ class RunRecord:
         trial_id: the trial it was made for; None where the sweep's best settings are confirmed.
         search_id: the search of that sweep.
         objective: the result by which runs of its task are chosen ("best_val_loss").
-        configuration: equal for runs that differ in nothing but their seed, see `db.configuration`.
+        configuration: equal for runs that differ in nothing but their seed, see `vrcli.db.configuration`.
         axes_json: the first point that its search tried as JSON, None without a search; its names are read as `axes`.
         results: the figures of the finished run by name.
     """
@@ -109,7 +109,7 @@ class RunRecord:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Every setting of the configuration by its own name, see `db.configuration.flat_settings`."""
+        """Every setting of the configuration by its own name, see `vrcli.db.configuration.flat_settings`."""
         return flat_settings(self.spec)
 
     @cached_property

@@ -12,11 +12,11 @@ from uuid import uuid4
 from sqlalchemy import Column, Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from db import liveness, names, schema
-from db.connection import MOST_PARAMETERS, Database, fetch, stream
-from db.errors import StoreError
-from db.records import join_value, split_value
-from db.versions import lock
+from vrcli.db import liveness, names, schema
+from vrcli.db.connection import MOST_PARAMETERS, Database, fetch, stream
+from vrcli.db.errors import StoreError
+from vrcli.db.records import join_value, split_value
+from vrcli.db.versions import lock
 
 
 def many(value: Any) -> list[Any]:

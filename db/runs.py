@@ -11,14 +11,14 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
-from db import facts, liveness, schema
-from db.configuration import configuration_of
-from db.connection import Database, among, fetch
-from db.errors import StoreError
-from db.facts import Metric
-from db.location import masked_provenance
-from db.records import FINISHED, MetricFact, RunRecord
-from db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
+from vrcli.db import facts, liveness, schema
+from vrcli.db.configuration import configuration_of
+from vrcli.db.connection import Database, among, fetch
+from vrcli.db.errors import StoreError
+from vrcli.db.facts import Metric
+from vrcli.db.location import masked_provenance
+from vrcli.db.records import FINISHED, MetricFact, RunRecord
+from vrcli.db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}

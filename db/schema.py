@@ -1,4 +1,4 @@
-"""The tables of the store. Tables only: who reads and writes them is `db.store`, how they came about `db.migrations`.
+"""The tables of the store. Tables only: `vrcli.db.store` reads and writes them, `vrcli.db.migrations` made them.
 
 Numbers that may be NaN or infinite take two columns, since SQLite stores NaN as NULL: `value`, and beside it `kind`,
 which is NULL for an ordinary number and 'nan', 'inf' or '-inf' where `value` is NULL.

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
-from db import liveness, schema
-from db.connection import Database
-from db.errors import StoreError
-from db.records import ENDED, SEARCH_STATUSES, SearchRecord, TrialRecord, join_value, split_value
-from db.rows import as_json, insert_sweep, known, many, this_process
-from db.runs import Runs
+from vrcli.db import liveness, schema
+from vrcli.db.connection import Database
+from vrcli.db.errors import StoreError
+from vrcli.db.records import ENDED, SEARCH_STATUSES, SearchRecord, TrialRecord, join_value, split_value
+from vrcli.db.rows import as_json, insert_sweep, known, many, this_process
+from vrcli.db.runs import Runs
 
 # In the order of the records' fields.
 _RENAMED = {"key": "definition_key", "settings_json": "settings", "params_json": "params"}

@@ -20,18 +20,18 @@ from typing import Any, Literal, Self
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import maintenance, schema, versions
-from db.artifacts import Artifacts
-from db.connection import Database
-from db.curves import Curves
-from db.errors import EmptyDatabase, StoreError
-from db.location import Location
-from db.merge import merge
-from db.records import MergeReport
-from db.runs import Runs
-from db.searches import Searches
-from db.sweeps import Sweeps
-from db.versions import Upgrade
+from vrcli.db import maintenance, schema, versions
+from vrcli.db.artifacts import Artifacts
+from vrcli.db.connection import Database
+from vrcli.db.curves import Curves
+from vrcli.db.errors import EmptyDatabase, StoreError
+from vrcli.db.location import Location
+from vrcli.db.merge import merge
+from vrcli.db.records import MergeReport
+from vrcli.db.runs import Runs
+from vrcli.db.searches import Searches
+from vrcli.db.sweeps import Sweeps
+from vrcli.db.versions import Upgrade
 
 __all__ = ["EmptyDatabase", "Store", "StoreError"]
 
@@ -154,7 +154,7 @@ class Store:
         dry_run: bool = False,
         advance: Callable[[], object] = lambda: None,
     ) -> MergeReport:
-        """Copy what another database has and this one has not, see `db.merge.merge`."""
+        """Copy what another database has and this one has not, see `vrcli.db.merge.merge`."""
         return merge(self._database, other._database, ids=ids, dry_run=dry_run, advance=advance)
 
     def check(self) -> list[str]:
@@ -162,7 +162,7 @@ class Store:
         return maintenance.check(self._database)
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
-        """Copy the database to a new file while others may be writing, see `db.maintenance.backup`."""
+        """Copy the database to a new file while others may be writing, see `vrcli.db.maintenance.backup`."""
         return maintenance.backup(self._database, target)
 
     def info(self) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import schema
-from db.connection import Database
-from db.errors import StoreError
-from db.records import SweepRecord
-from db.rows import insert_sweep, many
+from vrcli.db import schema
+from vrcli.db.connection import Database
+from vrcli.db.errors import StoreError
+from vrcli.db.records import SweepRecord
+from vrcli.db.rows import insert_sweep, many
 
 _COLUMNS = tuple(schema.sweeps.c[field.name] for field in fields(SweepRecord))
 

@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from db import schema
-from db.errors import StoreError
-from db.location import Location, one_line
+from vrcli.db import schema
+from vrcli.db.errors import StoreError
+from vrcli.db.location import Location, one_line
 
 # As Alembic makes it.
 _version = Table(

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tasks.space import Space
+from vrcli.tasks.space import Space
 
 Batch: TypeAlias = tuple[Tensor, ...]
 

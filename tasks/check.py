@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tasks.base import Batch, Preset, Sourced, Split, Splits, Task, TaskConfig
+from vrcli.tasks.base import Batch, Preset, Sourced, Split, Splits, Task, TaskConfig
 
 _BATCH = 8
 

@@ -20,9 +20,21 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, assumed, generator_of, mean_over, stated
-from tasks.data import load_images, split_images
-from tasks.space import Categorical, Integer, Real, Space
+from vrcli.tasks.base import (
+    Batch,
+    Metric,
+    Preset,
+    Split,
+    Splits,
+    Task,
+    TaskConfig,
+    assumed,
+    generator_of,
+    mean_over,
+    stated,
+)
+from vrcli.tasks.data import load_images, split_images
+from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 #: Pixels per batch where no gradient is needed (128 images of 32x32): less memory than a training step takes.
 _EVALUATION_PIXELS = 128 * 32 * 32

@@ -11,12 +11,10 @@ import difflib
 import gzip
 import hashlib
 import importlib.util
-import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -25,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.base import Split, Splits, TaskError
+from vrcli.tasks.base import Split, Splits, TaskError
+from vrcli.tasks.images import Images, ImageSet, cache_dir
 
 #: torchvision opens connections without a time limit of its own.
 _NETWORK_TIMEOUT_S = 30.0
@@ -40,48 +39,6 @@ _CIFAR10_FILES = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images with their labels.
-
-    Args:
-        pixels: (n, H, W, C) uint8, black is 0 and white 255; C is 1 (grey) or 3 (red, green, blue).
-        labels: (n,) int64, positions in `ImageSet.classes`.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """A data set as it comes, before anything is carved out of it.
-
-    Args:
-        name: short name for tables.
-        train: what training and, where there is none, validation and test images are taken from.
-        classes: names of the classes, in the order of the labels.
-        origin: where it came from, in a word or two ("embedded").
-    """
-
-    name: str
-    train: Images
-    classes: tuple[str, ...]
-    val: Images | None = None
-    test: Images | None = None
-    origin: str = ""
-
-
-def cache_dir() -> Path:
-    """Where downloads and decoded images are kept: `VR_CACHE`, or the platform's cache folder."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("VR_CACHE") or user_cache_dir("vr")).expanduser()
 
 
 def load_images(dataset: str, data_dir: Path | None = None) -> ImageSet:
@@ -111,8 +68,8 @@ def load_images(dataset: str, data_dir: Path | None = None) -> ImageSet:
 
 
 def image_folder(path: Path) -> ImageSet:
-    """Labelled images from any local folder that `datasets.load_dataset` reads; see `tasks.folders`."""
-    from tasks.folders import load_folder
+    """Labelled images from any local folder that `datasets.load_dataset` reads; see `vrcli.tasks.folders`."""
+    from vrcli.tasks.folders import load_folder
 
     return load_folder(path)
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tasks.base import (
+from vrcli.tasks.base import (
     Batch,
     Metric,
     Preset,
@@ -38,9 +38,9 @@ from tasks.base import (
     mean_over,
     stated,
 )
-from tasks.data import load_images, split_images
-from tasks.space import Categorical, Integer, Real, Space
-from tasks.unet import UNet
+from vrcli.tasks.data import load_images, split_images
+from vrcli.tasks.space import Categorical, Integer, Real, Space
+from vrcli.tasks.unet import UNet
 
 #: Images per step of an evaluation.
 _EVAL_ROWS = 250

@@ -1,7 +1,7 @@
 """Losses of trajectories in a GridWorld: what the paper describes, and what its released code computes.
 
 Source:      arXiv:2505.13196, section 5 (GFlowNet); `released_...`: the authors' released code, faults included.
-Deviations:  see `tasks.gflownet`.
+Deviations:  see `vrcli.tasks.gflownet`.
 Shapes:      T steps at most, B trajectories, S distinct states visited; heads (S, ...); by step (T + 1, B)
 """
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tasks.gridworld import ACTIONS, NEVER, STOP, GridWorld, Heads, Rollout, only_stop
+from vrcli.tasks.gridworld import ACTIONS, NEVER, STOP, GridWorld, Heads, Rollout, only_stop
 
 
 def flow_matching(world: GridWorld, r: Rollout, heads: Heads, reward: Tensor) -> Tensor:

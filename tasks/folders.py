@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tasks.base import TaskError
-from tasks.data import Images, ImageSet, cache_dir
+from vrcli.tasks.base import TaskError
+from vrcli.tasks.images import Images, ImageSet, cache_dir
 
 if TYPE_CHECKING:  # takes seconds to import, and is needed only where a folder is decoded
     from datasets import Dataset, Features

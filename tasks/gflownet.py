@@ -15,7 +15,7 @@ Deviations:  - Stopping is an edge with its own probability: F(s) P_F(stop|s) is
                L_H = -mean entropy of P_F over the visited states that leave a choice. The paper does not say.
              - The reward temperature T makes the target R^(1/T).
              - Validation and test draw trajectories from the policy itself with noise of their own, fixed once.
-             - `released_loss`: see `tasks.flow_matching`. T divides the reward, in training only. The released preset
+             - `released_loss`: see `flow_matching.py`. T divides the reward, in training only. The released preset
                uses it, and starts on an empty grid. Its code evaluates on new trajectories each time; here they keep
                their noise.
 Shapes:      T steps at most, B trajectories, S distinct states visited, C = N * N cells; encoded (S, 3, N, N), policy
@@ -36,10 +36,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from tasks.base import Batch, Metric, Preset, Sourced, Split, Splits, Task, TaskConfig, TaskError, assumed, stated
-from tasks.flow_matching import flow_matching, policy_entropy, released_entropy, released_flow_matching
-from tasks.gridworld import ACTIONS, CHANNELS, ORIGINS, GridWorld, Heads, Rollout, gumbel, rollout
-from tasks.space import Categorical, Integer, Real, Space
+from vrcli.tasks.base import Batch, Metric, Preset, Sourced, Split, Splits, Task, TaskConfig, TaskError, assumed, stated
+from vrcli.tasks.flow_matching import flow_matching, policy_entropy, released_entropy, released_flow_matching
+from vrcli.tasks.gridworld import ACTIONS, CHANNELS, ORIGINS, GridWorld, Heads, Rollout, gumbel, rollout
+from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 #: Trajectories that evaluation samples at once.
 _EVALUATION_CHUNK = 1024

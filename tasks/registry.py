@@ -9,18 +9,18 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from tasks.importing import in_working_directory, installed
+from vrcli.tasks.importing import in_working_directory, installed
 
 if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for that
-    from tasks.base import Task
+    from vrcli.tasks.base import Task
 
 ENTRY_POINT_GROUP = "vrcli.tasks"
 
 _BUILT_IN = {
-    "cnn": "tasks.cnn:Cnn",
-    "transformer": "tasks.transformer:Transformer",
-    "gflownet": "tasks.gflownet:GFlowNet",
-    "diffusion": "tasks.diffusion:Diffusion",
+    "cnn": "vrcli.tasks.cnn:Cnn",
+    "transformer": "vrcli.tasks.transformer:Transformer",
+    "gflownet": "vrcli.tasks.gflownet:GFlowNet",
+    "diffusion": "vrcli.tasks.diffusion:Diffusion",
 }
 
 
@@ -96,7 +96,7 @@ def built_in(module: str) -> dict[str, type[Task[Any]]]:
 
 
 def _import(name: str, target: str, find: Callable[[str], Any] = installed) -> type[Task[Any]]:
-    from tasks.base import Task
+    from vrcli.tasks.base import Task
 
     try:
         found = find(target)

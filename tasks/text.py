@@ -21,8 +21,8 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor
 
-from tasks.base import TaskError
-from tasks.data import cache_dir
+from vrcli.tasks.base import TaskError
+from vrcli.tasks.images import cache_dir
 
 UNKNOWN, END = "<unk>", "<eos>"
 _UNKNOWN_ID, _END_ID = 0, 1

@@ -7,7 +7,7 @@ Deviations:  the encoder's self-attention and the cross-attention are causal, an
              released code does). Words that the training text lacks are <unk>, in inputs and targets alike. No padding:
              chunks are full, and the last, incomplete one is left out. The released code's chunks share no token, so
              that 64 tokens give 63 pairs (`--separate-chunks`), and its vocabulary has a <pad> that never occurs
-             (`--pad-word`); its text is split into sentences before words (see `tasks.text.nltk_words`); its means of
+             (`--pad-word`); its text is split into sentences before words (see `text.nltk_words`); its means of
              batch means are token-weighted means here; its searches minimise the last epoch's validation perplexity,
              those here the best epoch's loss.
 Shapes:      chunks (B, T + 1) int64; inputs and targets (B, T); hidden states (B, T, D); logits (B, T, V)
@@ -24,8 +24,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tasks.attention import Dropout, transformer
-from tasks.base import (
+from vrcli.tasks.attention import Dropout, transformer
+from vrcli.tasks.base import (
     Batch,
     Metric,
     Preset,
@@ -39,9 +39,9 @@ from tasks.base import (
     mean_over,
     stated,
 )
-from tasks.chunked import linear_cross_entropy, linear_scores
-from tasks.space import Categorical, Integer, Real, Space
-from tasks.text import Corpus, Tokens, Vocabulary, chunks, load_corpus
+from vrcli.tasks.chunked import linear_cross_entropy, linear_scores
+from vrcli.tasks.space import Categorical, Integer, Real, Space
+from vrcli.tasks.text import Corpus, Tokens, Vocabulary, chunks, load_corpus
 
 #: Rows per step of an evaluation.
 _EVAL_ROWS = 32

@@ -22,7 +22,7 @@ from hypothesis import settings
 settings.register_profile("vr", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("vr")
 
-SPIRALS = "vrcli.scaffold.task_template:Spirals"
+SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,7 +73,7 @@ def spirals(vr: Callable[..., Result]) -> Callable[..., Result]:
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., int]:
     """Write a finished run into vr.db in the working directory of `vr`, without training; returns its number."""
-    from db.store import Store
+    from vrcli.db.store import Store
 
     def add(
         optimizer: str = "adamw",

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 
 import vrcli
-from db.store import Store, StoreError
+from vrcli.db.store import Store, StoreError
 from vrcli.errors import UsageError
-from vrcli.frames import Frames
+from vrcli.results.frames import Frames
 
 
 def _spec(optimizer: str, seed: int, **settings: Any) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
-from tasks.registry import load
 from vrcli import identity
+from vrcli.db.store import Store
 from vrcli.engine import REVISION
 from vrcli.optim import registry
 from vrcli.spec import resolve
+from vrcli.tasks.registry import load
 
-SPIRALS = "vrcli.scaffold.task_template:Spirals"
+SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 HEAVY = """
 import torch
 from helper import scale
@@ -112,7 +112,7 @@ def test_of_installed_packages_only_those_of_the_same_distribution_count(tmp_pat
 
 def test_the_revision_of_what_is_built_on_counts(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    write(tmp_path, built_on="from tasks.cnn import Cnn\nfrom vrcli.optim import VRAdam\nclass A(Cnn): pass\n")
+    write(tmp_path, built_on="from vrcli.tasks.cnn import Cnn\nfrom vrcli.optim import VRAdam\nclass A(Cnn): pass\n")
     import built_on
 
     first = identity.of_class(built_on.A)
@@ -134,7 +134,7 @@ def test_each_kind_of_code_has_its_identity():
     }  # fmt: skip
     assert optimizer("vrcli.optim.vradam:VRAdam") == own
     assert optimizer("adamw") == optimizer("torch.optim:AdamW") == "torch"
-    spirals = load("vrcli.scaffold.task_template:Spirals")
+    spirals = load("vrcli.cli.scaffold.task_template:Spirals")
     assert identity.code_of(spirals, "adamw")["task"].startswith("source ")
     pytest.importorskip("pytorch_optimizer")
     from importlib.metadata import version

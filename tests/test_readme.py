@@ -63,7 +63,7 @@ def test_the_toml_example_is_accepted(tmp_path: Path):
     example = next(b for b in re.findall(r"```toml\n(.*?)```", README, re.S) if 'task = "cnn"' in b)
     (tmp_path / "my.toml").write_text(example)
     config = load_config(str(tmp_path / "my.toml"))
-    from tasks.registry import load
+    from vrcli.tasks.registry import load
 
     settings = {k: v for k, v in config.items() if k not in ("task", "opt", "seeds")}
     spec = resolve(load(config["task"]), config["opt"], config=settings).spec

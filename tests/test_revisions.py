@@ -25,8 +25,6 @@ import pytest
 import torch
 from torch import nn
 
-from tasks import registry as tasks
-from tasks.base import Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over
 from vrcli.engine import REVISION
 from vrcli.engine.events import Eval, Steps
 from vrcli.engine.loop import train
@@ -34,6 +32,8 @@ from vrcli.engine.prepare import prepare
 from vrcli.optim import registry
 from vrcli.optim.rows import VR_ROWS
 from vrcli.spec import resolve
+from vrcli.tasks import registry as tasks
+from vrcli.tasks.base import Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over
 
 FILE = Path(__file__).with_name("revisions.json")
 OWN_TASKS = [name for name in tasks.names() if tasks.targets()[name][1] == "vr"]

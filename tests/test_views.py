@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 #: As they stand in the README: the best run of each optimizer, mean and deviation over seeds, steps to a target.
 BEST, SEEDS, TARGET = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.S)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vrcli.frames import Frames
+    from vrcli.results.frames import Frames
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -21,6 +21,6 @@ def load(path: str | os.PathLike[str] = "vr.db") -> Frames:
     Raises:
         db.store.StoreError: there is no such database, or it cannot be read.
     """
-    from vrcli.frames import Frames  # pandas and sqlalchemy are slow to import
+    from vrcli.results.frames import Frames  # pandas and sqlalchemy are slow to import
 
     return Frames(path)

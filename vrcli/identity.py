@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    from tasks.base import Task
+    from vrcli.tasks.base import Task
 
 _OURS = frozenset({"vrcli", "tasks", "db"})
 
@@ -56,7 +56,7 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _task(task: Any) -> str:
-    from tasks.registry import is_built_in
+    from vrcli.tasks.registry import is_built_in
 
     return f"revision {task.revision}" if is_built_in(task) else of_class(task)
 
@@ -106,9 +106,9 @@ def of_class(found: Any) -> str:
 
 def _declared(module: str) -> Iterator[str]:
     """What vr and the zoo declare of a module that somebody's code imports."""
-    from tasks.registry import built_in
     from vrcli.optim.rows import VR_ROWS
     from vrcli.optim.zoo import ORIGIN, PACKAGE
+    from vrcli.tasks.registry import built_in
 
     package, _, attribute = module.rpartition(".")
     for row in VR_ROWS:

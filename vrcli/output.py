@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.location import SQLITE_HEADER, Location
+from vrcli.db.location import SQLITE_HEADER, Location
 from vrcli.errors import UsageError, VrError
 
 #: What SQLite keeps beside a database while it is open. One that is left over would be taken for a new file's.

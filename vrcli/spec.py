@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from tasks.base import Task
+    from vrcli.tasks.base import Task
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -240,7 +240,7 @@ def resolve(
 
 
 def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings: Settings) -> dict[str, Any]:
-    """The preset's values by setting name, each with its provenance (`tasks.base.Sourced`).
+    """The preset's values by setting name, each with its provenance (`vrcli.tasks.base.Sourced`).
 
     Raises:
         UsageError: no preset of that name.

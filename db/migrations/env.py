@@ -1,8 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection that `db.versions` hands over, in its transaction."""
+"""Alembic's entry: runs the migrations on the connection that `vrcli.db.versions` hands over, in its transaction."""
 
 from alembic import context
 
-from db import schema
+from vrcli.db import schema
 
 context.configure(
     connection=context.config.attributes["connection"],

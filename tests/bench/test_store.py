@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
 from vrcli.bench.store import ENVELOPE, LEARNING_RATES, OPTIMIZERS, bench_store, fill
-from vrcli.report.groups import group_runs
+from vrcli.db.store import Store
+from vrcli.results.groups import group_runs
 
 
 def test_generated_runs_are_configurations_by_seeds(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tasks.base import Splits
-from tasks.cnn import Cnn, CnnConfig
 from vrcli.bench import plain_cnn, tasks
 from vrcli.bench.tasks import bench_task
 from vrcli.errors import UsageError
+from vrcli.tasks.base import Splits
+from vrcli.tasks.cnn import Cnn, CnnConfig
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_settings_reach_both_sides() -> None:
     ("name", "arguments", "message"),
     [
         ("difusion", {}, "did you mean diffusion?"),
-        ("tasks.cnn:Cnn", {}, "no plain counterpart"),
+        ("vrcli.tasks.cnn:Cnn", {}, "no plain counterpart"),
         ("cnn", {"preset": "quik"}, "did you mean quick?"),
         ("cnn", {"settings": {"channel": 3}}, "did you mean --channels?"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from db.store import Store
 from vrcli.cli import filters
 from vrcli.cli.filters import Filter, selecting
+from vrcli.db.store import Store
 from vrcli.errors import UsageError
 
 

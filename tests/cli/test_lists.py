@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks import registry
-from tasks.base import Metric
 from vrcli.cli.report_table import declared
-from vrcli.report.types import Declared
+from vrcli.results.types import Declared
+from vrcli.tasks import registry
+from vrcli.tasks.base import Metric
 
 ROOT = Path(__file__).parents[2]
-SPIRALS = "vrcli.scaffold.task_template:Spirals"
+SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 
 
 def test_runs_list_shows_the_learning_rate_and_what_differs(spirals, vr):
@@ -63,7 +63,7 @@ def test_runs_show_refuses_what_is_not_there(spirals, vr):
 
 
 def test_tasks_list_and_a_task_that_fails_to_import_breaks_nothing(vr, monkeypatch):
-    from tasks import registry
+    from vrcli.tasks import registry
 
     broken = {**registry.targets(), "broken": ("nowhere.at.all:Task", "some-plugin")}
     monkeypatch.setattr(registry, "targets", lambda: broken)
@@ -97,7 +97,7 @@ def test_tasks_new_writes_a_task_that_passes_its_check(vr, tmp_path, monkeypatch
 
 def test_tasks_check_fails_on_a_task_that_breaks_the_contract(vr, tmp_path):
     (tmp_path / "bad.py").write_text(
-        "import torch\nfrom vrcli.scaffold.task_template import Spirals\n"
+        "import torch\nfrom vrcli.cli.scaffold.task_template import Spirals\n"
         "class Bad(Spirals):\n"
         "    def evaluate(self, model, split):\n"
         "        return {'loss': 1.0}\n"
@@ -224,7 +224,7 @@ def test_module_and_script_are_the_same():
 
 
 def test_unexpected_errors_are_one_line_unless_debugged(vr, monkeypatch):
-    from tasks import registry
+    from vrcli.tasks import registry
 
     def broken() -> None:
         raise ZeroDivisionError("by chance")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 OLD = Path(__file__).parents[1] / "db" / "assets" / "schema_0001.db"
 

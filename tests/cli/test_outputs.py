@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,7 +20,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from db.store import Store
+from vrcli.db.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commands import Place, places
@@ -54,7 +57,7 @@ def test_the_walk_finds_the_commands_that_write() -> None:
 @pytest.fixture
 def filled(vr: Callable[..., Any], searched: pd.DataFrame, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """`vr` beside a database whose journal is in use, with sweeps, curves and a picture."""
-    from vrcli.sweep.definition import Definition
+    from vrcli.search.definition import Definition
 
     definition = Definition(
         task="cnn", preset="quick", optimizer="adamw", explicit={}, settings={}, space={}, origins={}, seeds=(0,),
@@ -155,3 +158,22 @@ def test_a_folder_of_vr_s_own_is_replaced_and_nothing_else(
     else:  # a task that somebody may have begun to change
         _refused(filled, place.aimed(target), tmp_path)
     assert not [path for path in tmp_path.iterdir() if ".part" in path.name]
+
+
+def test_a_command_that_is_told_to_stop_leaves_nothing(stored: Callable[..., int], tmp_path: Path) -> None:
+    stored()
+    parts, pipe = tmp_path / "parts", tmp_path / "pipe"
+    parts.mkdir()
+    os.mkfifo(pipe)  # nobody reads it: the command waits
+    words = ["runs", "export", "--to", "json", "-o", str(pipe), "--db", str(tmp_path / "vr.db")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "vrcli", *words], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        env={**os.environ, "TMPDIR": str(parts)},
+    ) as export:  # fmt: skip
+        while not any(part.stat().st_size for part in parts.glob(".vr-*.part")):
+            assert export.poll() is None
+            time.sleep(0.1)
+        export.terminate()
+        _, errors = export.communicate(timeout=60)
+    assert export.returncode == 130, errors
+    assert list(parts.iterdir()) == []

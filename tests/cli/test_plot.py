@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from db.curves import Curves
-from db.store import Store
+from vrcli.db.curves import Curves
+from vrcli.db.store import Store
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from db.store import Store
 from vrcli.cli import plot_output
+from vrcli.db.store import Store
 
 SUBCOMMANDS = ("curves", "envelope", "sweep", "sensitivity", "profile", "target", "telemetry")
 

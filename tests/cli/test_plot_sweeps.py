@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 
 def read(path: Path) -> pd.DataFrame:

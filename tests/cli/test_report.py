@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from db.store import Store
 from vrcli.cli.report_page import source_of, write_page
+from vrcli.db.store import Store
 from vrcli.errors import UsageError
 from vrcli.output import Target
 
@@ -117,7 +117,7 @@ def test_the_command_writes_the_page(vr: Callable[..., Any], stored: Callable[..
 
 def test_the_best_settings_come_with_a_command_that_takes_a_fresh_seed(tmp_path: Path):
     """The search's own seed would repeat its luck bit for bit; and whole settings stay whole."""
-    from vrcli.sweep.definition import Definition
+    from vrcli.search.definition import Definition
 
     definition = Definition(
         task="cnn", preset="quick", optimizer="vradam", explicit={"epochs": 2}, settings={}, space={}, origins={},
@@ -140,7 +140,7 @@ def test_the_best_settings_come_with_a_command_that_takes_a_fresh_seed(tmp_path:
 
 
 def test_the_page_has_the_colours_of_the_figures(stored: Callable[..., int], tmp_path: Path):
-    from vrcli.report.figure_style import style_of
+    from vrcli.report.figures.style import style_of
 
     for optimizer, lr in (("adamw", 0.1), ("adamw", 0.2), ("vradam", 0.1), ("sgd", 0.1)):
         for seed in range(2):

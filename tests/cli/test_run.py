@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SPIRALS = "vrcli.scaffold.task_template:Spirals"
+SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 
 
 def rows(path: Path, query: str = "SELECT count(*) FROM runs") -> int:
@@ -205,7 +205,7 @@ def test_a_killed_run_is_marked_at_the_next_command_and_loses_nothing_recorded(s
 
 def test_an_error_in_training_ends_the_run_as_failed(vr, tmp_path):
     (tmp_path / "broken.py").write_text(
-        "from vrcli.scaffold.task_template import Spirals\n"
+        "from vrcli.cli.scaffold.task_template import Spirals\n"
         "class Broken(Spirals):\n"
         "    name = 'broken'\n"
         "    def loss(self, model, batch):\n"
@@ -219,7 +219,7 @@ def test_an_error_in_training_ends_the_run_as_failed(vr, tmp_path):
 
 def test_a_run_that_fails_keeps_the_best_of_its_stored_epochs(tmp_path, vr):
     (tmp_path / "rude.py").write_text(
-        "from vrcli.scaffold.task_template import Spirals\n"
+        "from vrcli.cli.scaffold.task_template import Spirals\n"
         "class Rude(Spirals):\n"
         "    name = 'rude'\n"
         "    def artifacts(self, model, *, epoch, last):\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from db.curves import Curves
-from db.store import Store
+from vrcli.db.curves import Curves
+from vrcli.db.store import Store
 
 
 def test_the_runs_asked_for_are_written(vr, stored, tmp_path):

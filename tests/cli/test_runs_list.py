@@ -10,8 +10,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from db.store import Store
 from vrcli.cli.grid import fitted
+from vrcli.db.store import Store
 
 ROWS = [
     {"id": 1, "settings": "lr=0.1 beta3=1", "when": "now"},
@@ -44,7 +44,7 @@ def test_only_a_terminal_has_settings_below_their_run(vr, stored, tmp_path):
 
 def test_a_run_whose_process_is_gone_is_not_said_to_be_running(vr, tmp_path: Path):
     code = (
-        "from db.store import Store\n"
+        "from vrcli.db.store import Store\n"
         "spec = dict(task='cnn', optimizer='sgd', seed=0, task_settings={}, training={}, optimizer_settings={},"
         " device='cpu', threads=1)\n"
         "Store.open('vr.db').runs.begin(spec, spec_id='x', provenance={'argv': ['vr', 'run']})\n"

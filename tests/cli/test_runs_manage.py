@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pexpect
 import pytest
 
-from db.store import Store
 from vrcli.cli import runs_manage
+from vrcli.db.store import Store
 from vrcli.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 #: Settings of each optimizer; no other has those of vradam, and no run of it has others.
 CHOSEN = {

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from vrcli.cli.console import say
 
-SPIRALS = "vrcli.scaffold.task_template:Spirals"
+SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 
 
 def start(folder: Path, **environment: str) -> pexpect.spawn:

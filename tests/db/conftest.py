@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from db.records import RunRecord
-from db.store import Store
+from vrcli.db.records import RunRecord
+from vrcli.db.store import Store
 
 _SPEC = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "d1", "optimizer": "vradam"}
 _database_numbers = itertools.count()

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from db.configuration import configuration_of, flat_settings
-from db.store import Store
+from vrcli.db.configuration import configuration_of, flat_settings
+from vrcli.db.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
 SPEC: dict[str, Any] = {

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from db.records import RunRecord, join_value, split_value
-from db.store import Store, StoreError
+from vrcli.db.records import RunRecord, join_value, split_value
+from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
 

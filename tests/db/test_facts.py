@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from db.records import MetricFact
-from db.store import Store
+from vrcli.db.records import MetricFact
+from vrcli.db.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from db.errors import StoreError
-from db.location import Location, masked, masked_line, masked_provenance
-from db.store import Store
+from vrcli.db.errors import StoreError
+from vrcli.db.location import Location, masked, masked_line, masked_provenance
+from vrcli.db.store import Store
 
 SECRET = "hunter2secret"
 

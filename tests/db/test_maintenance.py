@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from db import schema
-from db.records import RunRecord
-from db.store import Store, StoreError
+from vrcli.db import schema
+from vrcli.db.records import RunRecord
+from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
 
@@ -37,6 +37,42 @@ def test_a_backup_holds_everything(file_store: Store, tmp_path: Path) -> None:
         assert copy.curves.read([1, 2]) == file_store.curves.read([1, 2])
         assert copy.artifacts.read(1, "note") == b"abc"
         assert copy.check() == []
+
+
+def _runs_in_the_file_alone(path: Path) -> int:
+    """Runs that a copy of the file has, which was made without the journal beside it."""
+    alone = path.read_bytes()
+    copy = path.with_name("alone.db")
+    copy.write_bytes(alone)
+    with Store.open(copy, mode="read") as store:
+        return len(store.runs())
+
+
+def test_closing_folds_the_journal_though_another_connection_stays(file_store: Store, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "vr.db")) as idle:
+        idle.execute("SELECT count(*) FROM runs").fetchall()
+        file_store.close()
+        file_store.close()
+        assert _runs_in_the_file_alone(tmp_path / "vr.db") == 2
+
+
+def test_closing_waits_for_nobody_and_the_last_one_folds_the_journal(file_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "vr.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")
+        busy.execute("UPDATE runs SET tag = 'late'")
+        file_store.close()
+        busy.execute("COMMIT")
+    assert not path.with_name("vr.db-wal").exists()
+    with Store.open(path, mode="read") as store:
+        assert [(run.tag, len(store.curves(run.id)[run.id, "loss"])) for run in store.runs()] == [("late", 100)] * 2
+
+
+def test_closing_makes_no_file_where_the_database_was(file_store: Store, tmp_path: Path) -> None:
+    file_store.close()
+    (tmp_path / "vr.db").unlink()
+    file_store.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_backup_never_overwrites_and_leaves_nothing_half_done(file_store: Store, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from db.records import RunRecord
-from db.store import Store, StoreError
+from vrcli.db.records import RunRecord
+from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
 _OWN = ("id", "name", "sweep_id", "search_id", "trial_id", "results")
@@ -68,11 +68,11 @@ def test_everything_comes_in_once(store: Store, other: Store) -> None:
 
 
 def test_names_are_kept_where_they_are_free(store: Store, other: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.names.propose", lambda attempt: "keen-otter")
+    monkeypatch.setattr("vrcli.db.names.propose", lambda attempt: "keen-otter")
     _run(store, seed=1)
     _run(other, seed=2)
     offered = iter(["brave-lynx"])
-    monkeypatch.setattr("db.names.propose", lambda attempt: next(offered))
+    monkeypatch.setattr("vrcli.db.names.propose", lambda attempt: next(offered))
     (added,) = store.merge(other).added
     assert store.runs.get(added).name == "brave-lynx"
     assert store.runs.get("keen-otter").seed == 1

@@ -18,9 +18,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from db import schema, versions
-from db.location import Location
-from db.store import Store, StoreError
+from vrcli.db import schema, versions
+from vrcli.db.location import Location
+from vrcli.db.store import Store, StoreError
 
 # SQLite's indexes over an expression are skipped by SQLAlchemy; `Store.check` looks for them by name.
 pytestmark = [
@@ -206,7 +206,7 @@ def test_an_upgrade_that_cannot_be_copied_first_is_not_begun(old: Path, monkeypa
 
 
 def test_two_processes_upgrade_at_once(old: Path) -> None:
-    program = "import sys; from db.store import Store; Store.open(sys.argv[1]).close()"
+    program = "import sys; from vrcli.db.store import Store; Store.open(sys.argv[1]).close()"
     root = Path(__file__).parents[2]
     processes = [subprocess.Popen([sys.executable, "-c", program, old], cwd=root) for _ in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from db import schema
-from db.store import Store, StoreError
+from vrcli.db import schema
+from vrcli.db.store import Store, StoreError
 
 
 def _snapshot(folder: Path) -> dict[str, str]:
@@ -176,7 +176,7 @@ def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
 def test_an_open_of_a_current_database_imports_no_alembic(tmp_path: Path) -> None:
     program = """
 import sys
-from db.store import Store
+from vrcli.db.store import Store
 for _ in range(2):
     with Store.open(sys.argv[1]) as store:
         store.runs.select()

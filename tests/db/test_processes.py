@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from db import liveness, schema
-from db.records import RunRecord
-from db.store import Store, StoreError
+from vrcli.db import liveness, schema
+from vrcli.db.records import RunRecord
+from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -25,7 +25,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 _WRITER = """
 import sys
 import threading
-from db.store import Store
+from vrcli.db.store import Store
 url, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with Store.open(url) as store:
     run = store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})

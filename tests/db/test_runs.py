@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event
 
-from db.records import FINISHED, RunRecord
-from db.store import Store, StoreError
+from vrcli.db.records import FINISHED, RunRecord
+from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
 
@@ -47,7 +47,7 @@ def test_names_are_two_words_and_unique(begin: Begin, store: Store) -> None:
 
 def test_a_taken_name_is_not_given_again(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     offered = iter(["keen-otter", "keen-otter", "keen-otter", "brave-lynx"])
-    monkeypatch.setattr("db.names.propose", lambda attempt: next(offered))
+    monkeypatch.setattr("vrcli.db.names.propose", lambda attempt: next(offered))
     assert [begin().name, begin().name] == ["keen-otter", "brave-lynx"]
     assert len(store.runs.select()) == 2
 
@@ -108,7 +108,7 @@ def test_text_that_is_no_text_and_numbers_too_large(store: Store) -> None:
 def test_unknown_runs_are_named_with_what_is_there(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="has no run 1; it has no runs yet"):
         store.runs.get(1)
-    monkeypatch.setattr("db.names.propose", lambda attempt: "keen-otter")
+    monkeypatch.setattr("vrcli.db.names.propose", lambda attempt: "keen-otter")
     run = begin()
     with pytest.raises(StoreError, match=f"has no run 99; its runs are {run.id} to {run.id}"):
         store.runs.get("99")

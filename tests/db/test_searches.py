@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 
-from db import schema
-from db.records import ENDED, SearchRecord
-from db.store import Store, StoreError
+from vrcli.db import schema
+from vrcli.db.records import ENDED, SearchRecord
+from vrcli.db.store import Store, StoreError
 
 DEFINITION = {
     "task": "cnn",
@@ -219,7 +219,7 @@ def test_a_silent_trial_elsewhere_is_reclaimed_after_hours_only(store: Store, sw
 def test_a_sweep_has_one_living_driver(store: Store, sweep: SearchRecord, url: str) -> None:
     take_over = f"""
 import sys
-from db.store import Store, StoreError
+from vrcli.db.store import Store, StoreError
 with Store.open(sys.argv[1]) as store:
     try:
         store.searches.resume({sweep.id})
@@ -243,7 +243,7 @@ with Store.open(sys.argv[1]) as store:
 
 _WORKER = """
 import sys
-from db.store import Store, StoreError
+from vrcli.db.store import Store, StoreError
 url, sweep_id = sys.argv[1], int(sys.argv[2])
 with Store.open(url) as store:
     while True:
@@ -280,7 +280,7 @@ def test_processes_share_a_sweep_without_losing_or_repeating_a_trial(url: str) -
 
 _DRIVER = """
 import sys, time
-from db.store import Store
+from vrcli.db.store import Store
 url, sweep_id = sys.argv[1], int(sys.argv[2])
 with Store.open(url) as store:
     store.searches.resume(sweep_id)

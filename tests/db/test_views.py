@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db.records import RunRecord
-from db.store import Store
+from vrcli.db.records import RunRecord
+from vrcli.db.store import Store
 
 Begin = Callable[..., RunRecord]
 

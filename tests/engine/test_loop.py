@@ -299,7 +299,7 @@ def test_a_plugin_may_not_take_a_name_of_vrs_own():
 
 def test_a_presets_learning_rate_for_all_is_not_for_methods_that_find_their_own():
     pytest.importorskip("pytorch_optimizer")
-    from tasks.base import Preset, assumed
+    from vrcli.tasks.base import Preset, assumed
 
     class Fast(Toy):
         presets = {"quick": Preset({}, {"*": {"lr": assumed(0.03, "for the test")}})}

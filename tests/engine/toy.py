@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over
+from vrcli.tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over
 
 
 class Toy(Task["Toy.Config"]):

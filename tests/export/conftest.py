@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from db.store import Store
 from vrcli.cli.runs_export import write
+from vrcli.db.store import Store
 
 #: Curves of the first run; those of the others are its beginning.
 TRAIN = [1.5, 0.1, math.nan, math.inf, -math.inf, 1e-300, 1 / 3, 2.0]

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 from vrcli.errors import UsageError
 
 Export = Callable[..., Path]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 from vrcli.errors import UsageError
 
 Export = Callable[..., Path]
@@ -52,7 +52,7 @@ def _uuids(path: Path) -> list[str]:
 #: Makes a database and is killed, with all that it wrote only in the journal beside it.
 _KILLED = """
 import os, sys
-from db.store import Store
+from vrcli.db.store import Store
 Store.open(sys.argv[1]).runs.begin({"task": "cnn", "optimizer": "sgd"}, spec_id="x", provenance={})
 os._exit(0)
 """

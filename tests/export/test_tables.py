@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-import vrcli.export.parquet
-from db.store import Store
+import vrcli.results.export.parquet
+from vrcli.db.store import Store
 
 Export = Callable[..., Path]
 
@@ -65,7 +65,7 @@ def test_json_is_what_runs_show_prints(export: Export, store: Store) -> None:
 def test_parquet_has_every_run_and_every_point(
     export: Export, points: list[tuple[int, str, int, float]], monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:
-    monkeypatch.setattr(vrcli.export.parquet, "GROUP_POINTS", group)
+    monkeypatch.setattr(vrcli.results.export.parquet, "GROUP_POINTS", group)
     path = export("parquet", "out.parquet")
     curves = path.with_name("out.curves.parquet")
     assert pq.ParquetFile(curves).num_row_groups == {1: 4, 20: 2, 1_000_000: 1}[group]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 from vrcli.errors import UsageError
 
 pytest.importorskip("tensorboard")

@@ -6,12 +6,12 @@ import statistics
 
 import pytest
 
-from tasks.cnn import Cnn
 from vrcli.engine.events import Ended, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
 from vrcli.optim.registry import catalogue, find
 from vrcli.spec import resolve
+from vrcli.tasks.cnn import Cnn
 
 RUNNING = [row.name for row in catalogue() if not row.refusal]
 #: Optimizers whose own row says why they do not train here, though they run.

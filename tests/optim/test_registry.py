@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.space import Categorical, Real
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, Row
+from vrcli.tasks.space import Categorical, Real
 
 
 def test_listing_and_finding_import_no_torch():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from db.configuration import configuration_of, flat_settings
+from vrcli.db.configuration import configuration_of, flat_settings
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from vrcli.report.budget import best_of_k, best_of_k_rows, expected_best, steps_to_target
+from vrcli.report.budget_text import best_of_k_rows
+from vrcli.stats.budget import best_of_k, expected_best, steps_to_target
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])

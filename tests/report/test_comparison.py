@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vrcli.report.comparison import compare, compare_all, p_of
-from vrcli.report.statistics import paired_t, t_interval, welch
+from vrcli.report.verdicts import detail, line, verdict
+from vrcli.stats.comparison import compare, compare_all, p_of
+from vrcli.stats.inference import paired_t, t_interval, welch
 
 RNG = np.random.default_rng(1)
 A = 0.0634 + 0.002 * RNG.standard_normal(10)
@@ -27,9 +28,9 @@ def test_a_clear_paired_difference() -> None:
     assert found.wins == (A < B).sum()
     assert found.losses == (A > B).sum()
     assert found.effect_size == pytest.approx((A - B).mean() / (A - B).std(ddof=1))
-    assert found.verdict().startswith("vradam is better than adamw by 0.00")
-    assert "paired over 10 seeds" in found.verdict()
-    assert found.line().startswith("vradam \u2212 adamw: \u22120.00")
+    assert verdict(found).startswith("vradam is better than adamw by 0.00")
+    assert "paired over 10 seeds" in verdict(found)
+    assert line(found).startswith("vradam \u2212 adamw: \u22120.00")
 
 
 def test_the_size_of_the_effect_is_told_beside_the_difference() -> None:
@@ -38,20 +39,20 @@ def test_the_size_of_the_effect_is_told_beside_the_difference() -> None:
     expected = stats.bootstrap((d,), np.mean, method="BCa", rng=np.random.default_rng(0)).confidence_interval
     assert found.bootstrap == pytest.approx((expected.low, expected.high))
     share = (A[:, None] < B[None, :]).mean()
-    text = found.detail()
+    text = detail(found)
     assert text.startswith(f"effect size \u2212{abs(d.mean() / d.std(ddof=1)):.1f}")
     assert f"a better in {100 * share:.0f}% of all pairs of runs" in text
     assert "bootstrap interval [\u22120.00" in text
     few = compare("a", A[:5].tolist(), "b", B[:5].tolist(), paired=True, bootstrap=True)
-    assert "bootstrap" not in few.detail()  # from five values it would cover too little
+    assert "bootstrap" not in detail(few)  # from five values it would cover too little
     lost = compare("a", [1.0, math.nan], "b", [1.0, 2.0], paired=True, bootstrap=True)
-    assert lost.detail() == ""
+    assert detail(lost) == ""
 
 
 def test_a_claim_from_two_seeds_warns() -> None:
     found = compare("a", [1.0, 1.1], "b", [2.0, 2.1001], paired=True)
     assert found.better == "a"
-    assert "two seeds hardly show a spread" in found.verdict()
+    assert "two seeds hardly show a spread" in verdict(found)
 
 
 def test_larger_is_better_turns_the_verdict_not_the_numbers() -> None:
@@ -80,20 +81,20 @@ def test_nothing_is_claimed_when_the_interval_contains_zero() -> None:
     found = compare("a", noise[0].tolist(), "b", noise[1].tolist(), paired=True)
     assert found.better is None
     assert found.interval[0] < 0 < found.interval[1]
-    assert "no difference between a and b can be claimed" in found.verdict()
-    assert "the interval contains 0" in found.verdict()
-    assert "smallest detectable difference" in found.verdict()
-    assert f"--seeds {found.seeds_needed}" in found.verdict()
+    assert "no difference between a and b can be claimed" in verdict(found)
+    assert "the interval contains 0" in verdict(found)
+    assert "smallest detectable difference" in verdict(found)
+    assert f"--seeds {found.seeds_needed}" in verdict(found)
 
 
 def test_one_seed_and_equal_values() -> None:
     one = compare("a", [1.0], "b", [2.0], paired=True)
     assert math.isnan(one.p)
     assert one.better is None
-    assert "one seed" in one.verdict()
+    assert "one seed" in verdict(one)
     same = compare("a", [1.0, 2.0], "b", [1.0, 2.0], paired=True)
     assert same.p == 1.0
-    assert "equal in every seed" in same.verdict()
+    assert "equal in every seed" in verdict(same)
 
 
 def test_diverged_runs_are_worst_and_no_mean_is_quoted() -> None:
@@ -106,9 +107,9 @@ def test_diverged_runs_are_worst_and_no_mean_is_quoted() -> None:
     assert found.test == "signed rank, exact"
     huge = np.where(np.isfinite(lost), lost, 1e9)
     assert found.p == pytest.approx(stats.wilcoxon(A, huge, method=stats.PermutationMethod(n_resamples=np.inf)).pvalue)
-    assert "by rank" in found.verdict()
-    assert "2 of b, counted as worst" in found.verdict()
-    assert "nan" not in (found.verdict() + found.line()).lower()
+    assert "by rank" in verdict(found)
+    assert "2 of b, counted as worst" in verdict(found)
+    assert "nan" not in (verdict(found) + line(found)).lower()
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
@@ -121,10 +122,10 @@ def test_the_winner_is_the_one_whom_the_deciding_test_favours(direction: str) ->
     assert found.superiority < 0.5
     assert found.lean == pytest.approx(66 / 78)  # ranks 1 to 11 of 1 to 12
     assert (found.wins, found.better) == (11, "a")
-    assert found.verdict().startswith("a is better than b")
+    assert verdict(found).startswith("a is better than b")
     back = compare("b", b, "a", a, paired=True, direction=direction)
     assert (back.better, back.p) == ("a", found.p)
-    assert back.verdict().startswith("a is better than b")
+    assert verdict(back).startswith("a is better than b")
 
 
 def test_five_diverged_of_five_is_a_difference_though_five_pairs_could_not_show_it() -> None:
@@ -133,7 +134,7 @@ def test_five_diverged_of_five_is_a_difference_though_five_pairs_could_not_show_
     assert found.better == "a"
     three = compare("a", A[:3].tolist(), "b", [math.nan] * 3, paired=True)
     assert three.better is None
-    assert "too few seeds" in three.verdict()
+    assert "too few seeds" in verdict(three)
 
 
 def test_both_diverged_everywhere_is_no_difference() -> None:
@@ -151,7 +152,7 @@ def test_holm_over_all_pairs() -> None:
     assert found[2].p == pytest.approx(1.0)
     smallest = min(found, key=lambda c: c.p)
     assert smallest.p_holm == pytest.approx(3 * smallest.p)
-    assert "Holm-corrected for 3 comparisons" in smallest.verdict()
+    assert "Holm-corrected for 3 comparisons" in verdict(smallest)
 
 
 def test_seeds_pair_by_number_not_by_position() -> None:
@@ -177,9 +178,9 @@ def test_significant_before_but_not_after_correction_says_so() -> None:
     c = found["a", "b"]
     assert c.p <= 0.05 < c.p_holm
     assert not c.interval[0] <= 0 <= c.interval[1]
-    assert "no difference" in c.verdict()
-    assert "Holm-corrected for 3 comparisons" in c.verdict()
-    assert "contains 0" not in c.verdict()
+    assert "no difference" in verdict(c)
+    assert "Holm-corrected for 3 comparisons" in verdict(c)
+    assert "contains 0" not in verdict(c)
 
 
 DRAWS = {

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vrcli.report.curves import align, best_so_far, envelope, rescaled, thin, thin_envelope
+from vrcli.stats.curves import align, best_so_far, envelope, rescaled, thin, thin_envelope
 
 
 def random_curves(seed: int, runs: int = 6, length: int = 40) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrcli.report.diff import compare, compare_curves, flatten, verdict
+from vrcli.results.diff import compare, compare_curves, flatten, verdict
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from vrcli.report.figure_style import COMMON, line_style, new_figure, places_of, plain_log_ticks, style_of, tick_text
+from vrcli.report.figures.style import COMMON, line_style, new_figure, places_of, plain_log_ticks, style_of, tick_text
 
 
 def hue(colour: str) -> float:

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from vrcli.report import figure_text
-from vrcli.report.budget import steps_to_target
-from vrcli.report.figure_text import Page
-from vrcli.report.figures import envelope_rows, run_curves, telemetry
-from vrcli.report.performance_figures import profile, target
-from vrcli.report.setting_figures import parallel, sensitivity, settings_grid
-from vrcli.report.sweep_figures import Trial, sweep
+from vrcli.report.figures import text as figure_text
+from vrcli.report.figures.curves import envelope_rows, run_curves, telemetry
+from vrcli.report.figures.performance import profile, target
+from vrcli.report.figures.settings import parallel, sensitivity, settings_grid
+from vrcli.report.figures.sweeps import Trial, sweep
+from vrcli.report.figures.text import Page
+from vrcli.stats.budget import steps_to_target
 
 X = np.arange(1, 21)
 RUNS = [(X, 1 / X + shift) for shift in (0.0, 0.1, 0.2)]

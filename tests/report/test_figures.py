@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 
 from vrcli.errors import UsageError
-from vrcli.report.budget import steps_to_target
-from vrcli.report.curves import binned
-from vrcli.report.figure_style import Plot
-from vrcli.report.figures import envelope_rows, envelopes, run_curves, telemetry
-from vrcli.report.performance_figures import profile, target
-from vrcli.report.profiles import performance_profile, sensitivity_of
-from vrcli.report.setting_figures import parallel, sensitivity, settings_grid
-from vrcli.report.sweep_figures import Trial, sweep
+from vrcli.report.figures.curves import envelope_rows, envelopes, run_curves, telemetry
+from vrcli.report.figures.performance import profile, target
+from vrcli.report.figures.settings import parallel, sensitivity, settings_grid
+from vrcli.report.figures.style import Plot
+from vrcli.report.figures.sweeps import Trial, sweep
+from vrcli.stats.budget import steps_to_target
+from vrcli.stats.curves import binned
+from vrcli.stats.profiles import performance_profile, sensitivity_of
 
 RNG = np.random.default_rng(0)
 

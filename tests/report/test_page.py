@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vrcli.report.page import render_page
-from vrcli.report.page_data import Source, page_of
-from vrcli.report.page_json import embeddable
-from vrcli.report.page_sweeps import Search, Trial
-from vrcli.report.page_tables import labels
-from vrcli.report.selection import Selection
+from vrcli.report.page.data import Source, page_of
+from vrcli.report.page.json import embeddable
+from vrcli.report.page.render import render_page
+from vrcli.report.page.sweeps import Search, Trial
+from vrcli.report.page.tables import labels
+from vrcli.results.selection import Selection
 
 HOSTILE = """<img src=x onerror="window.hit=1"><script>window.hit=1</script>'&amp;%{x}</script> -->"""
 LONG = "long-" * 1000

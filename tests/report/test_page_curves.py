@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vrcli.report import page_curves
-from vrcli.report.page_json import embeddable, numbers
+from vrcli.report.page import curves as page_curves
+from vrcli.report.page.json import embeddable, numbers
 
 
 def curve(values: Sequence[float], every: int = 1) -> SimpleNamespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vrcli.report.page_sweeps import Search, Trial, search_block
+from vrcli.report.page.sweeps import Search, Trial, search_block
 
 
 def test_sweeps_show_the_best_so_far_and_never_draw_what_was_lost():

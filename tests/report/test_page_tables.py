@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from vrcli.report.page_tables import at_a_glance, best_on_validation, verdicts
-from vrcli.report.tables import summarise
+from vrcli.report.page.tables import at_a_glance, best_on_validation, verdicts
+from vrcli.results.summary import summarise
 
 NAMES = {"adamw": "adamw", "sgd": "sgd"}
 

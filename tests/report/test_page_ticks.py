@@ -22,7 +22,7 @@ def ticks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[str]]
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("needs chromium")
-    script = (files("vrcli.report") / "templates" / "page.js").read_text(encoding="utf-8")
+    script = (files("vrcli.report.page") / "templates" / "page.js").read_text(encoding="utf-8")
     (own,) = re.findall(r"^  function logTicks.*?(?=^  /\* Sets the numbers)", script, re.S | re.M)
     folder = tmp_path_factory.mktemp("ticks")
     asked = [[math.log10(low), math.log10(high)] for low, high in RANGES]

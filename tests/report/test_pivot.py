@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vrcli.report.pivot import cells, pivot, render
-from vrcli.report.tables import summarise
-from vrcli.report.types import Column
+from vrcli.report.tables.pivot import cells, pivot, render
+from vrcli.results.summary import summarise
+from vrcli.results.types import Column
 
 GOLDEN = Path(__file__).parent / "golden"
 LOSS = Column.of("best_val_loss")

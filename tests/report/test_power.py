@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from vrcli.report import power
+from vrcli.stats import power
 
 
 @pytest.mark.parametrize(

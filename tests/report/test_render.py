@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import tabulate
 
-from vrcli.report.tables import formats, render, summarise
 from vrcli.report.wording import with_half_width
+from vrcli.results.summary import formats, render, summarise
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = 'a|b <script>alert("x")</script> & *c* _d_ `e` 100% $f$ #g {h} \\i \n j\tk\x1b[31m'

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from vrcli.report.selection import Searches, budgets, quotable
-from vrcli.report.tables import render, summarise
+from vrcli.results.selection import Searches, budgets, quotable
+from vrcli.results.summary import render, summarise
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 

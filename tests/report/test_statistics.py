@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vrcli.report import statistics
+from vrcli.stats import inference as statistics
 
 values = st.lists(st.floats(-1e3, 1e3).map(lambda v: round(v, 6)), min_size=2, max_size=9)
 few = settings(deadline=None, max_examples=60, derandomize=True)

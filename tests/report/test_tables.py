@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vrcli.report.groups import shown_settings
-from vrcli.report.layout import fit
-from vrcli.report.statistics import t_interval
-from vrcli.report.tables import default_columns, render, selector, summarise
-from vrcli.report.types import Column, Declared
+from vrcli.report.tables.layout import fit
+from vrcli.results.groups import shown_settings
+from vrcli.results.summary import default_columns, render, selector, summarise
+from vrcli.results.types import Column, Declared
+from vrcli.stats.inference import t_interval
 
 RNG = np.random.default_rng(0)
 LOSSES = 0.06 + 0.002 * RNG.standard_normal((4, 10))

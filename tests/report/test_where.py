@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from db.configuration import flat_settings
+from vrcli.db.configuration import flat_settings
 from vrcli.errors import UsageError
-from vrcli.report.flat import rows
-from vrcli.report.where import Condition, keep, parse, since
+from vrcli.results.flat import rows
+from vrcli.results.where import Condition, keep, parse, since
 
 
 @dataclass(frozen=True)

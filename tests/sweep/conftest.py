@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.space import Categorical, Integer, Real, Space
-from vrcli.sweep.executor import Message, Refused
+from vrcli.execute.executor import Message, Refused
+from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 # Hartmann's 6-d function (Dixon and Szego 1978): minimum -3.3224 at (0.2017, 0.1500, 0.4769, 0.2753, 0.3117, 0.6573).
 _A = np.array(
@@ -118,6 +118,6 @@ class Inline:
 def inline(monkeypatch):
     """Sweeps run their trials in this process."""
     from vrcli.cli.sweep_session import Session
-    from vrcli.sweep.trial import Workshop
+    from vrcli.execute.trial import Workshop
 
     monkeypatch.setattr(Session, "executor", lambda self: Inline(Workshop(self.database, self.data_dir, tune=False)))

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.space import Categorical, Integer, Real
 from vrcli.errors import UsageError
-from vrcli.sweep.axes import Axes, describe, key, parse_space, restore
+from vrcli.search.axes import Axes, describe, key, parse_space, restore
+from vrcli.tasks.space import Categorical, Integer, Real
 
 PROFILE = settings(deadline=None, derandomize=True, max_examples=60)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 OLD = Path(__file__).parents[1] / "db" / "assets" / "schema_0001.db"
 VALLEY = ("valley:Valley", "--threads", "1", "--device", "cpu")
@@ -189,7 +189,7 @@ def test_fresh_seeds_that_are_stored_are_not_advised_again(vr, inline):
 
 def test_a_sweep_whose_process_is_gone_does_not_answer(vr, inline):
     vr("sweep", *VALLEY, "--trials", 2)
-    code = "from db.store import Store\nStore.open('vr.db').searches.resume(1, trials=3)"
+    code = "from vrcli.db.store import Store\nStore.open('vr.db').searches.resume(1, trials=3)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "not answering" in vr("sweeps", "list").out
     assert "not answering" in vr("sweeps", "show", 1).out

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.space import Categorical, Integer, Real
 from vrcli.errors import VrError
-from vrcli.sweep import axes, controller
-from vrcli.sweep.controller import Sweep, Trial
-from vrcli.sweep.definition import Definition
-from vrcli.sweep.executor import Interrupted, Message
-from vrcli.sweep.trial import Outcome
+from vrcli.execute.executor import Interrupted, Message
+from vrcli.execute.trial import Outcome
+from vrcli.search import axes
+from vrcli.search.definition import Definition
+from vrcli.study import tune as controller
+from vrcli.study.tune import Sweep, Trial
+from vrcli.tasks.space import Categorical, Integer, Real
 
 SPACE = {"lr": Real(1e-5, 1.0, log=True), "k": Integer(0, 9), "flag": Categorical((True, False))}
 

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.space import Integer, Real
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.optim.rows import PAPER_LR
+from vrcli.search.definition import Definition, Wish, default_space, define
 from vrcli.spec import settings_of
-from vrcli.sweep.definition import Definition, Wish, default_space, define
+from vrcli.tasks.space import Integer, Real
 
 
 @pytest.fixture

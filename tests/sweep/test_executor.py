@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vrcli.sweep.executor import LocalExecutor
+from vrcli.execute.executor import LocalExecutor
 
 HERE = Path(__file__).parent
 
@@ -134,7 +134,7 @@ def test_workers_do_not_outlive_a_killed_controller(tmp_path):
 import sys, time
 sys.path.insert(0, {str(HERE)!r})
 import toys
-from vrcli.sweep.executor import LocalExecutor
+from vrcli.execute.executor import LocalExecutor
 if __name__ == "__main__":
     pool = LocalExecutor(toys.make, 2)
     pool.submit(0, ("deaf", 60)); pool.submit(1, ("sleep", 60))

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from db.store import Store
 from vrcli.cli.app import app
+from vrcli.db.store import Store
 
 HERE = Path(__file__).parent
 OLD = HERE.parent / "db" / "assets" / "schema_0001.db"
@@ -106,7 +106,7 @@ def test_a_copy_of_the_file_alone_has_everything(
         assert store.info()["runs"] == done[-1]["runs"] - done[-1]["runs_by_status"].get("running", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: int) -> None:
     database = tmp_path / "vr.db"
     words = ["sweep", *VALLEY, "--trials", "500", "--search", "sobol", "--sleep-s", "0.05"]
@@ -130,7 +130,7 @@ def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: 
 
 
 def _trials(database: Path) -> int:
-    from db.errors import StoreError
+    from vrcli.db.errors import StoreError
 
     try:
         with Store.open(database, mode="read") as store:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from db.store import Store
+from vrcli.db.store import Store
 
 HERE = Path(__file__).parent
 TRIALS = 24

@@ -1,6 +1,6 @@
 import pytest
 
-from vrcli.sweep.prune import limits
+from vrcli.search.prune import limits
 
 CURVES = [[5.0, 4.0, 6.0, 1.0], [9.0, 8.0, 7.0, 6.0], [3.0, 2.0, 1.0, 0.5], [7.0, 7.5, 6.0, 5.0], [8.0]]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from tasks.space import Categorical, Integer, Real
 from vrcli.errors import UsageError
-from vrcli.sweep.axes import key
-from vrcli.sweep.search import METHODS, Exhausted, Search, scores
+from vrcli.search.axes import key
+from vrcli.search.search import METHODS, Exhausted, Search, scores
+from vrcli.tasks.space import Categorical, Integer, Real
 
 
 def points_of(space, value, method, trials, seed, initial=8):
@@ -98,8 +98,8 @@ def test_the_seed_decides(mixed, method):
 def test_another_process_asks_for_the_same_points(mixed):
     code = """
 import json
-from tasks.space import Categorical, Integer, Real
-from vrcli.sweep.search import Search
+from vrcli.tasks.space import Categorical, Integer, Real
+from vrcli.search.search import Search
 space = {"lr": Real(1e-5, 1e-1, log=True), "k": Integer(0, 20), "c": Categorical(("x", "y", "z"))}
 s, out = Search(space, "gp", 2, 4), []
 for i in range(9):
@@ -218,7 +218,7 @@ def test_unknown_methods_and_senseless_numbers_are_refused():
 
 def test_nothing_of_the_search_library_is_imported_with_the_module():
     code = (
-        "import sys, vrcli.sweep.search; print(any(m in sys.modules for m in ('skopt', 'sklearn', 'scipy', 'numpy')))"
+        "import sys, vrcli.search.search; print(any(m in sys.modules for m in ('skopt', 'sklearn', 'scipy', 'numpy')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from vrcli.sweep.executor import Refused
+from vrcli.execute.executor import Refused
 
 
 def make():

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from tasks.base import Metric, Preset, Split, Splits, Task, TaskConfig, TaskError, assumed
-from tasks.space import Categorical, Real
+from vrcli.tasks.base import Metric, Preset, Split, Splits, Task, TaskConfig, TaskError, assumed
+from vrcli.tasks.space import Categorical, Real
 
 
 class Config(TaskConfig):

@@ -15,13 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Split, Splits
-from tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn, resnet32
-from tasks.data import Images, ImageSet
 from vrcli import spec
 from vrcli.engine.events import Ended
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
+from vrcli.tasks.base import Split, Splits
+from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn, resnet32
+from vrcli.tasks.images import Images, ImageSet
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,7 +51,7 @@ def _cifar_like(monkeypatch: pytest.MonkeyPatch) -> None:
     images = Images(noise(100, 16, 16, 3), torch.arange(100) % 10)
     test = Images(noise(20, 16, 16, 3, seed=1), torch.arange(20) % 10)
     found = ImageSet("cifar10", images, tuple("abcdefghij"), test=test)
-    monkeypatch.setattr("tasks.cnn.load_images", lambda dataset, data_dir: found)
+    monkeypatch.setattr("vrcli.tasks.cnn.load_images", lambda dataset, data_dir: found)
 
 
 # -- augmentation -----------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_an_untrained_resnet32_guesses(criterion: str, guess: float) -> None:
 
 
 def test_a_shrinking_shortcut_subsamples_and_pads_with_zeros() -> None:
-    from tasks.cnn import ResidualBlock
+    from vrcli.tasks.cnn import ResidualBlock
 
     block = ResidualBlock(16, 32, stride=2).eval()
     nn.init.zeros_(block.norm2.weight)  # only the shortcut is left
@@ -303,7 +303,7 @@ def test_metrics_do_not_depend_on_the_evaluation_batches(monkeypatch: pytest.Mon
     network = task.model(data).eval()
     found = []
     for size in (7, 100, 10_000):
-        monkeypatch.setattr("tasks.cnn._EVALUATION_PIXELS", 64 * size)
+        monkeypatch.setattr("vrcli.tasks.cnn._EVALUATION_PIXELS", 64 * size)
         with torch.no_grad():
             found.append(task.evaluate(network, data.val))
     assert found[0] == pytest.approx(found[1], rel=1e-5)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tasks import registry
-from tasks.base import Task
-from tasks.check import Built, build, check
-from tasks.space import Categorical, Integer, Real
 from vrcli import spec
 from vrcli.optim import registry as optimizers
 from vrcli.spec import Training
+from vrcli.tasks import registry
+from vrcli.tasks.base import Task
+from vrcli.tasks.check import Built, build, check
+from vrcli.tasks.space import Categorical, Integer, Real
 
 NAMES = registry.names()
 PRESETS = [(name, preset) for name in NAMES for preset in registry.load(name).presets]

@@ -20,9 +20,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import data, folders
-from tasks.base import TaskError
-from tasks.data import Images, ImageSet, load_images, split_images
+from vrcli.tasks import data, folders
+from vrcli.tasks.base import TaskError
+from vrcli.tasks.data import load_images, split_images
+from vrcli.tasks.images import Images, ImageSet
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from tasks.base import Split, Splits, TaskError
-from tasks.diffusion import Diffusion, NoiseSchedule, ancestral_samples, linear_schedule, png_grid
-from tasks.unet import Conv3x3, SelfAttention, TimeEmbedding, UNet
 from vrcli.bench.plain_diffusion import plain, predict
+from vrcli.tasks.base import Split, Splits, TaskError
+from vrcli.tasks.diffusion import Diffusion, NoiseSchedule, ancestral_samples, linear_schedule, png_grid
+from vrcli.tasks.unet import Conv3x3, SelfAttention, TimeEmbedding, UNet
 
 CPU = torch.device("cpu")
 
@@ -417,7 +417,7 @@ def test_evaluations_repeat_whatever_the_generator_and_batch(monkeypatch: pytest
         first = task.evaluate(model, data.val)["loss"]
         torch.manual_seed(1234)
         assert task.evaluate(model, data.val)["loss"] == first
-        monkeypatch.setattr("tasks.diffusion._EVAL_ROWS", 7)
+        monkeypatch.setattr("vrcli.tasks.diffusion._EVAL_ROWS", 7)
         assert task.evaluate(model, data.val)["loss"] == pytest.approx(first, rel=1e-5)
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.flow_matching import released_entropy, released_flow_matching
-from tasks.gflownet import GFlowNet
-from tasks.gridworld import ACTIONS, CHANNELS, ORIGINS, GridWorld, Heads, gumbel, rollout
+from vrcli.tasks.flow_matching import released_entropy, released_flow_matching
+from vrcli.tasks.gflownet import GFlowNet
+from vrcli.tasks.gridworld import ACTIONS, CHANNELS, ORIGINS, GridWorld, Heads, gumbel, rollout
 
 _spec = importlib.util.spec_from_file_location("slow_released", Path(__file__).with_name("slow_released.py"))
 slow_released = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)  # dataclasses look their module up

@@ -15,10 +15,10 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tasks.base import TaskError
-from tasks.flow_matching import flow_matching, policy_entropy, released_entropy, released_flow_matching
-from tasks.gflownet import GFlowNet, diversity
-from tasks.gridworld import ACTIONS, ORIGINS, STOP, GridWorld, Heads, Rollout, State, gumbel, rollout
+from vrcli.tasks.base import TaskError
+from vrcli.tasks.flow_matching import flow_matching, policy_entropy, released_entropy, released_flow_matching
+from vrcli.tasks.gflownet import GFlowNet, diversity
+from vrcli.tasks.gridworld import ACTIONS, ORIGINS, STOP, GridWorld, Heads, Rollout, State, gumbel, rollout
 
 _spec = importlib.util.spec_from_file_location("slow_gridworld", Path(__file__).with_name("slow_gridworld.py"))
 slow_gridworld = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)  # dataclasses look their module up

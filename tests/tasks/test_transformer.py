@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks import attention
-from tasks.base import Splits, TaskError
-from tasks.chunked import linear_cross_entropy, linear_scores
-from tasks.text import Vocabulary, chunks, load_corpus, topics
-from tasks.transformer import Seq2Seq, Transformer
 from vrcli.bench.plain_transformer import Plain, plain
 from vrcli.spec import resolve
+from vrcli.tasks import attention
+from vrcli.tasks.base import Splits, TaskError
+from vrcli.tasks.chunked import linear_cross_entropy, linear_scores
+from vrcli.tasks.text import Vocabulary, chunks, load_corpus, topics
+from vrcli.tasks.transformer import Seq2Seq, Transformer
 
 SMALL = {"d_model": 16, "heads": 2, "layers": 2, "d_ff": 32, "seq_len": 12, "dropout": 0.0}
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "dog", "run", "over", "green", "hills"]

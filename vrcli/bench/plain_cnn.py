@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from tasks.base import Splits
-from tasks.cnn import Cnn
+from vrcli.tasks.base import Splits
+from vrcli.tasks.cnn import Cnn
 
 
 def plain(task: Cnn, splits: Splits, batch_size: int, seed: int) -> Iterator[float]:

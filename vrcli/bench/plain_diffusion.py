@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from tasks.base import Splits
-from tasks.diffusion import Diffusion
-from tasks.unet import HEADS, Conv3x3, ResidualBlock, SelfAttention, UNet
+from vrcli.tasks.base import Splits
+from vrcli.tasks.diffusion import Diffusion
+from vrcli.tasks.unet import HEADS, Conv3x3, ResidualBlock, SelfAttention, UNet
 
 
 def plain(task: Diffusion, splits: Splits, batch_size: int, seed: int) -> Iterator[float]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from tasks.base import Splits
-from tasks.gflownet import GFlowNet, GFlowNetConfig
+from vrcli.tasks.base import Splits
+from vrcli.tasks.gflownet import GFlowNet, GFlowNetConfig
 
 _DELTAS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _STOP, _STAYED = 4, 4

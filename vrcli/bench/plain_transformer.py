@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from tasks.base import Splits
-from tasks.transformer import Config, Transformer
+from vrcli.tasks.base import Splits
+from vrcli.tasks.transformer import Config, Transformer
 
 
 class Plain(nn.Module):

@@ -21,7 +21,7 @@ from vrcli.bench.timing import Timings, alternate
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.store import Store
+    from vrcli.db.store import Store
 
 OPTIMIZERS = ("vradam", "adamw", "sgd", "rmsprop")
 LEARNING_RATES = 25
@@ -114,7 +114,7 @@ def bench_store(
         points: of each run.
         rounds: values behind each median.
     """
-    from db.store import Store
+    from vrcli.db.store import Store
 
     path = folder / "bench.db"
     with Store.open(path) as store:
@@ -155,7 +155,7 @@ def command_s(words: list[str], database: Path, rounds: int) -> list[float]:
 
 def envelope_s(store: Store, run_ids: list[int]) -> float:
     """Seconds to read the curves of these runs and to compute their mean and band."""
-    from vrcli.report.curves import envelope
+    from vrcli.stats.curves import envelope
 
     begun = time.perf_counter()
     curves = store.curves.read(run_ids, "train_loss")
@@ -178,7 +178,7 @@ def against_mlflow(folder: Path, *, points: int, rounds: int) -> tuple[Timings, 
         from mlflow.tracking import MlflowClient
     except ImportError:
         raise UsageError("--mlflow needs MLflow: pip install 'vrcli[mlflow]'") from None
-    from db.store import Store
+    from vrcli.db.store import Store
 
     steps, values = _curve(points)
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.space import Categorical, Integer, Real, Space
+from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 #: A space as an optimizer has it: a learning rate, a real, a whole number and a switch.
 SPACE: Space = {
@@ -29,7 +29,7 @@ def rows(
         sizes: trials told before.
         rounds: asks that are timed; each is told before the next, as in a sweep.
     """
-    from vrcli.sweep.search import Search
+    from vrcli.search.search import Search
 
     found = []
     for method in methods:

@@ -108,9 +108,9 @@ def bench_task(
     """
     import torch
 
-    from tasks import registry
     from vrcli import spec
     from vrcli.engine.prepare import DataCache, prepare
+    from vrcli.tasks import registry
 
     try:
         task_class = registry.load(name)
@@ -221,9 +221,9 @@ class _Engine:
     """An endless run of the engine, its events written to a store."""
 
     def __init__(self, prepared: Prepared, db: Path) -> None:
-        from db.store import Store
+        from vrcli.db.store import Store
         from vrcli.engine.loop import train
-        from vrcli.runner import Writer
+        from vrcli.execute.run import Writer
 
         self.store = Store.open(db)
         spec = prepared.spec

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from db.location import masked_line
 from vrcli import __version__
 from vrcli.cli import bench, compare, db, opts, plot, report, run, runs, sweep, sweeps, tasks
 from vrcli.cli.settings import ParserError
+from vrcli.db.location import masked_line
 
 app = typer.Typer(
     name="vr",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
 from vrcli.cli.settings import META
 from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, make_wish
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 

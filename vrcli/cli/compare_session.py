@@ -13,17 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db.location import Location
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.request import open_store, threads_each
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
-    from tasks.base import Metric, Task
-    from vrcli.report.comparison import Comparison
-    from vrcli.sweep.definition import Wish
-    from vrcli.sweep.paired import PairedJob
+    from vrcli.db.records import RunRecord
+    from vrcli.search.definition import Wish
+    from vrcli.stats.comparison import Comparison
+    from vrcli.study.paired import PairedJob
+    from vrcli.tasks.base import Metric, Task
 
 _OPEN = ("pending", "running", "interrupted")
 
@@ -62,8 +62,8 @@ class CompareSession:
 
     def run(self) -> dict[str, Any]:
         """Everything the command does; returns what `--format json` prints."""
-        from vrcli.report.comparison import compare_all
-        from vrcli.report.comparison_table import values_of
+        from vrcli.report.tables.comparison import values_of
+        from vrcli.stats.comparison import compare_all
 
         self.check_metric()
         flags = self.settings()
@@ -86,7 +86,7 @@ class CompareSession:
 
     @cached_property
     def task(self) -> type[Task[Any]]:
-        from tasks.registry import load
+        from vrcli.tasks.registry import load
 
         return load(self.wish.task)
 
@@ -113,8 +113,8 @@ class CompareSession:
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Each optimizer's given settings, checked before anything is recorded."""
+        from vrcli.search.definition import given_settings
         from vrcli.spec import resolve
-        from vrcli.sweep.definition import given_settings
 
         found = given_settings(self.task, self.wish)
         for optimizer, flags in found.items():
@@ -144,8 +144,8 @@ class CompareSession:
 
     def jobs_of(self, flags: Mapping[str, Mapping[str, Any]]) -> list[PairedJob]:
         """One job per seed and optimizer, seed by seed, so that a stop leaves whole pairs."""
-        from vrcli.sweep.confirm import fresh_seeds
-        from vrcli.sweep.paired import PairedJob
+        from vrcli.study.confirm import fresh_seeds
+        from vrcli.study.paired import PairedJob
 
         facts = [self.wish.task, self.wish.preset, dict(flags), self.code]
         definition = json.dumps(facts, sort_keys=True, default=str)
@@ -163,9 +163,9 @@ class CompareSession:
 
     def confirm(self, flags: Mapping[str, Mapping[str, Any]]) -> dict[str, list[RunRecord]]:
         """The paired runs of every optimizer, in the order of their seeds."""
-        from vrcli.runner import stop_requests
-        from vrcli.sweep.executor import LocalExecutor
-        from vrcli.sweep.paired import PairedWorkshop, run_jobs
+        from vrcli.execute.executor import LocalExecutor
+        from vrcli.execute.run import stop_requests
+        from vrcli.study.paired import PairedWorkshop, run_jobs
 
         jobs = self.jobs_of(flags)
         workshop = PairedWorkshop(self.database, self.data_dir, self.tune)
@@ -221,9 +221,10 @@ class CompareSession:
 
     def lines(self, groups: Mapping[str, Sequence[RunRecord]], comparisons: Sequence[Comparison]) -> list[str]:
         """The whole outcome for people."""
-        from tasks.base import headline
         from vrcli.cli.grid import grid
-        from vrcli.report.comparison_table import comparison_rows
+        from vrcli.report.tables.comparison import comparison_rows
+        from vrcli.report.verdicts import detail, line, verdict
+        from vrcli.tasks.base import headline
 
         first = next(iter(groups.values()))[0]
         epochs = first.spec["training"]["epochs"]
@@ -240,7 +241,7 @@ class CompareSession:
             lines.append(f"the settings come from one search each (--search-seed {self.wish.search_seed})")
         lines.append("")
         for one in comparisons:
-            lines += [one.line(), *(f"  {text}" for text in [one.detail()] if text), f"→ {one.verdict()}"]
+            lines += [line(one), *(f"  {text}" for text in [detail(one)] if text), f"→ {verdict(one)}"]
         if self.power:
             lines += ["", *self.power_lines(comparisons)]
         if self.trials:
@@ -263,8 +264,8 @@ class CompareSession:
 
     def best_of_k_lines(self) -> list[str]:
         """Expected best loss after k trials, from all trials of the sweeps: comparable where budgets are not."""
-        from db.store import Store
         from vrcli.cli.sweep_display import best_of_k_lines
+        from vrcli.db.store import Store
 
         with Store.open(self.database, mode="read") as store:
             searches = {
@@ -275,8 +276,8 @@ class CompareSession:
 
     def target_lines(self, groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
         """Steps and seconds to the target; a run that never gets there is censored, not averaged."""
-        from db.store import Store
-        from vrcli.report.budget import steps_to_target
+        from vrcli.db.store import Store
+        from vrcli.stats.budget import steps_to_target
 
         assert self.target is not None
         name = f"val_{self.task.metrics[0].name}"
@@ -308,7 +309,9 @@ class CompareSession:
         comparisons: Sequence[Comparison],
     ) -> dict[str, Any]:
         """The outcome as plain JSON values."""
-        pairs = [{**_plain(asdict(one)), "verdict": one.verdict(), "better": one.better} for one in comparisons]
+        from vrcli.report.verdicts import verdict
+
+        pairs = [{**_plain(asdict(one)), "verdict": verdict(one), "better": one.better} for one in comparisons]
         return {
             "task": self.wish.task, "preset": self.wish.preset, "metric": self.metric, "level": self.level,
             "trials": self.trials, "sweeps": list(self.sweeps.values()), "comparisons": pairs,
@@ -323,7 +326,7 @@ class CompareSession:
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     """The same for JSON, which has no NaN and no infinities: those become their names."""
 
-    from vrcli.report.wording import json_number
+    from vrcli.results.flat import json_number
 
     def one(value: Any) -> Any:
         if isinstance(value, tuple | list):

@@ -11,11 +11,11 @@ from vrcli.report.wording import duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from db.records import RunRecord
-    from tasks.base import Metric
+    from vrcli.db.records import RunRecord
     from vrcli.engine.events import Event
     from vrcli.engine.prepare import Prepared
-    from vrcli.report.types import Column
+    from vrcli.results.types import Column
+    from vrcli.tasks.base import Metric
 
 WIDTH = 100
 
@@ -89,7 +89,7 @@ class RunDisplay:
     # -- the runner's calls -------------------------------------------------------------------------------------------
 
     def begin(self, record: RunRecord, prepared: Prepared) -> None:
-        from tasks.base import headline
+        from vrcli.tasks.base import headline
 
         self.prepared, self.spec = prepared, prepared.spec
         self.metrics = headline(prepared.task.metrics)
@@ -182,7 +182,7 @@ class RunDisplay:
 
 def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> list[str]:
     """The lines that close a run: what it reached, or how it ended, and what to type next."""
-    from tasks.base import headline
+    from vrcli.tasks.base import headline
 
     r = record.results
     label = f"run {record.id} · {record.name}"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
-from db.location import Location
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
 from vrcli.cli.runs import open_existing
+from vrcli.db.location import Location
 
 app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -70,8 +70,8 @@ def backup(
 @app.command("upgrade")
 def upgrade(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Bring an older database to this version's schema, after a backup."""
-    from db.store import Store
     from vrcli.cli.console import say
+    from vrcli.db.store import Store
 
     done = Store.upgrade(database)
     if done.before == done.after:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.records import MergeReport
-    from db.store import Store
+    from vrcli.db.records import MergeReport
+    from vrcli.db.store import Store
 
 
 def merge(
@@ -54,7 +54,7 @@ def own(database: Location, dry_run: bool) -> Iterator[Store]:
     """The database that takes the runs; one that is not there is made, but not for a rehearsal."""
     import tempfile
 
-    from db.store import Store
+    from vrcli.db.store import Store
 
     if dry_run and database.path is not None:
         if not database.path.exists():
@@ -74,7 +74,7 @@ def opened(other: Location, store: Store) -> Iterator[Store]:
     Raises:
         UsageError: it is not there, or is the very database that it would be merged into.
     """
-    from db.store import Store
+    from vrcli.db.store import Store
 
     path = other.path
     if path is None:

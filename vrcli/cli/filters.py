@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from vrcli import filter
+from vrcli.results import filter
 
 TASKS = typer.Argument(None, metavar="TASK", help="only these tasks", show_default=False)
 OPT = typer.Option([], "--opt", metavar="NAME", help="only this optimizer; repeat for several")

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import typer
 
-from db.location import Location
 from vrcli.cli import filters as only
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
 from vrcli.cli.plot_output import Output
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
-from vrcli.report.types import POSITIONS, Band
+from vrcli.results.types import POSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from db.records import RunRecord
     from vrcli.cli.plot_data import Chosen
+    from vrcli.db.records import RunRecord
 
-BANDS = get_args(Band)
+BANDS = ("sd", "ci", "minmax", "quantile")
 #: Bands that hold a share of the runs, or of what their mean may be; the others have no such share.
 SHARES = ("ci", "quantile")
 AXES = ("step", *POSITIONS)

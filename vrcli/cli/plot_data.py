@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vrcli.errors import UsageError, nearest, no_curve
-from vrcli.report.types import POSITIONS, section_of
 from vrcli.report.wording import counted, quantity
+from vrcli.results.types import POSITIONS, section_of
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
-    from db.store import Store
-    from vrcli.report.types import Column, Section
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
+    from vrcli.results.types import Column, Section
 
 AXES = {"step": "step", "epoch": "epoch", "seconds": "wall time (s)"}
 #: Rows of panels beyond which a figure is no longer one page.
@@ -54,7 +54,7 @@ class Chosen:
 
 def finished(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
     """The runs that ended, and a note of the others."""
-    from vrcli.report.groups import FINISHED
+    from vrcli.results.groups import FINISHED
 
     done = [run for run in runs if run.status in FINISHED]
     others = len(runs) - len(done)
@@ -99,7 +99,7 @@ def objective(runs: Sequence[RunRecord]) -> Column:
 
 def of_result(key: str, runs: Sequence[RunRecord]) -> Column:
     """A result with its direction; the task is asked only where the name does not tell: loading it costs a second."""
-    from vrcli.report.types import Column
+    from vrcli.results.types import Column
 
     column = Column.of(key)
     if column.direction is None:
@@ -116,8 +116,8 @@ def configurations(store: Store, runs: Sequence[RunRecord], *, every: bool, most
         UsageError: too many sections or configurations for one figure.
     """
     from vrcli.cli.report import all_searches, stopped_early
-    from vrcli.report.selection import quotable
-    from vrcli.report.tables import grouped, summarise
+    from vrcli.results.selection import quotable
+    from vrcli.results.summary import grouped, summarise
 
     done, notes = finished(runs)
     searched = {run.search_id for run in done if run.search_id is not None}
@@ -151,8 +151,8 @@ def configurations(store: Store, runs: Sequence[RunRecord], *, every: bool, most
 
 def _labels(rows: Sequence[Any]) -> list[str]:
     """Each row by its optimizer, with the settings in which the optimizer's rows differ where it has several."""
-    from vrcli.report.groups import differing
     from vrcli.report.wording import settings
+    from vrcli.results.groups import differing
 
     found = [""] * len(rows)
     for optimizer in dict.fromkeys(row.optimizer for row in rows):
@@ -202,7 +202,7 @@ def curves(store: Store, runs: Sequence[RunRecord], metrics: Sequence[str], x: s
     """Positions and values by run and metric."""
     import numpy as np
 
-    from vrcli.report.curves import rescaled
+    from vrcli.stats.curves import rescaled
 
     axis = POSITIONS.get(x)
     stored = store.curves.read([run.id for run in runs], [*metrics, *([axis] if axis else [])])

@@ -14,12 +14,13 @@ from vrcli.errors import UsageError, nearest
 from vrcli.report.wording import counted, quantity
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
-    from db.store import Store
     from vrcli.cli.filters import Filter
     from vrcli.cli.plot_output import Output
-    from vrcli.report.figure_style import Plot
-    from vrcli.report.types import Band, Column
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
+    from vrcli.report.figures.style import Plot
+    from vrcli.results.types import Column
+    from vrcli.stats.curves import Band
 
 LOSSES = ("train_loss", "val_loss")
 TELEMETRY = ("train_loss", "lr_effective", "velocity_norm", "gate")
@@ -64,8 +65,8 @@ def own_lines(runs: Sequence[RunRecord]) -> Chosen:
 
 def curves(store: Store, chosen: Chosen, asked: Sequence[str], x: str, every_step: bool, output: Output) -> None:
     """Draw single runs."""
-    from vrcli.report import figure_text
-    from vrcli.report.figures import STRETCHES, run_curves
+    from vrcli.report.figures import text as figure_text
+    from vrcli.report.figures.curves import STRETCHES, run_curves
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
     panels = from_store.panels(store, chosen, metrics, x)
@@ -87,8 +88,8 @@ def envelope(
     output: Output,
 ) -> None:
     """Draw the mean and spread over seeds."""
-    from vrcli.report import figure_text
-    from vrcli.report.figures import STRETCHES, envelope_rows, listed
+    from vrcli.report.figures import text as figure_text
+    from vrcli.report.figures.curves import STRETCHES, envelope_rows, listed
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, LOSSES)
     panels = from_store.panels(store, chosen, metrics, x)
@@ -107,7 +108,7 @@ def envelope(
 
 def _more_is_better(metric: str, runs: Sequence[RunRecord]) -> bool:
     """Only of metrics on validation are tasks asked: of learning rates and norms they know nothing."""
-    from vrcli.report.types import Column
+    from vrcli.results.types import Column
 
     column = from_store.of_result(metric, runs) if metric.startswith("val_") else Column.of(metric)
     return column.direction == "max"
@@ -117,9 +118,9 @@ def telemetry(
     store: Store, chosen: Chosen, asked: Sequence[str], x: str, band: str, level: float, output: Output
 ) -> None:
     """Draw what the optimizers did beside the loss."""
-    from vrcli.report import figure_text
-    from vrcli.report.figures import listed
-    from vrcli.report.figures import telemetry as draw
+    from vrcli.report.figures import text as figure_text
+    from vrcli.report.figures.curves import listed
+    from vrcli.report.figures.curves import telemetry as draw
 
     metrics = from_store.metrics_of(store, chosen.runs, asked, TELEMETRY)
     panels = from_store.panels(store, chosen, metrics, x)
@@ -144,10 +145,10 @@ def target(store: Store, chosen: Chosen, asked: str | None, value: float | None,
     Raises:
         UsageError: no such curve, or one of which nobody knows whether less or more is better.
     """
-    from vrcli.report import figure_text
-    from vrcli.report.budget import steps_to_target
-    from vrcli.report.figures import listed
-    from vrcli.report.performance_figures import target as draw
+    from vrcli.report.figures import text as figure_text
+    from vrcli.report.figures.curves import listed
+    from vrcli.report.figures.performance import target as draw
+    from vrcli.stats.budget import steps_to_target
 
     ((title, lines),) = chosen.sections.items()
     default = from_store.objective(chosen.runs).key.removeprefix("best_")
@@ -215,8 +216,8 @@ def _within_reach(panel: Mapping[str, Sequence[tuple[Any, Any]]], direction: str
 
 def profile(chosen: Chosen, asked: str | None, per_seed: bool, output: Output) -> None:
     """Draw performance profiles over the tasks that all optimizers have."""
-    from vrcli.report import figure_text
-    from vrcli.report.performance_figures import profile as draw
+    from vrcli.report.figures import text as figure_text
+    from vrcli.report.figures.performance import profile as draw
 
     costs: dict[str, dict[str, float]] = defaultdict(dict)
     names = dict.fromkeys(name for lines in chosen.sections.values() for name in lines)
@@ -273,10 +274,10 @@ def _problems(section: str, runs: Sequence[RunRecord], key: str, per_seed: bool)
 
 def sensitivity(runs: Sequence[RunRecord], setting: str, tolerance: float, asked: str | None, output: Output) -> None:
     """Draw the outcome over one setting."""
-    from vrcli.report import figure_text
-    from vrcli.report.setting_figures import pooled_words
-    from vrcli.report.setting_figures import sensitivity as draw
-    from vrcli.report.sweep_figures import Trial
+    from vrcli.report.figures import text as figure_text
+    from vrcli.report.figures.settings import pooled_words
+    from vrcli.report.figures.settings import sensitivity as draw
+    from vrcli.report.figures.sweeps import Trial
 
     done, notes = from_store.finished(runs)
     _say(notes)
@@ -315,7 +316,9 @@ def sweep(
     """Draw the trials of searches."""
     from vrcli.cli import plot_sweeps
     from vrcli.cli.filters import Filter
-    from vrcli.report import figure_text, setting_figures, sweep_figures
+    from vrcli.report.figures import settings as setting_figures
+    from vrcli.report.figures import sweeps as sweep_figures
+    from vrcli.report.figures import text as figure_text
 
     sweeps = plot_sweeps.named(store, words, opts, preset)
     if not sweeps:

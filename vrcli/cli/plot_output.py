@@ -16,9 +16,9 @@ from vrcli.output import Target
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from db.location import Location
-    from vrcli.report.figure_style import Plot
-    from vrcli.report.figure_text import Page
+    from vrcli.db.location import Location
+    from vrcli.report.figures.style import Plot
+    from vrcli.report.figures.text import Page
 
 #: Columns of a text plot: what a pipe gets, and the most that a wide terminal gets.
 NARROW, WIDE = 80, 100
@@ -50,7 +50,7 @@ class Output:
         Raises:
             UsageError: an unknown ending, or a file that cannot be written.
         """
-        from vrcli.report.figure_style import check_suffix
+        from vrcli.report.figures.style import check_suffix
 
         if self.figure is not None:
             check_suffix(self.figure, "--output")
@@ -84,7 +84,7 @@ class Output:
 
 def page(log: bool | None) -> Page:
     """What the terminal, or a pipe, takes."""
-    from vrcli.report.figure_text import Page
+    from vrcli.report.figures.text import Page
 
     width = min(WIDE, shutil.get_terminal_size((NARROW, 24)).columns) if sys.stdout.isatty() else NARROW
     plain = not (sys.stdout.encoding or "").lower().startswith("utf")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from db.records import RunRecord, SearchRecord, TrialRecord
-    from db.store import Store
-    from vrcli.report.sweep_figures import Trial
+    from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
+    from vrcli.db.store import Store
+    from vrcli.report.figures.sweeps import Trial
 
 #: What sweeps must share for their optimizers to stand side by side.
 ALIKE = ("task", "preset", "dataset", "dataset_fingerprint", "epochs", "seeds", "search")
@@ -114,7 +114,7 @@ def trials_of(
     import math
 
     from vrcli.cli.plot_data import curves
-    from vrcli.report.sweep_figures import Trial as Drawn
+    from vrcli.report.figures.sweeps import Trial as Drawn
 
     everything = store.searches.trials(sweep.id)
     records = [trial for trial in everything if trial.run_id in runs and _tells(trial)]

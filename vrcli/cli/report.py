@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
-from db.location import Location, masked
 from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.filters import Filter
 from vrcli.cli.report_table import EMPTY, Wish, table_of
+from vrcli.db.location import Location, masked
 from vrcli.errors import UsageError, nearest
 from vrcli.output import Target
-from vrcli.report.types import Column, Spread
+from vrcli.results.types import Column, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from db.records import RunRecord
-    from db.store import Store
-    from vrcli.report.selection import Searches
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
+    from vrcli.results.selection import Searches
 
 #: Formats by the ending of the file, where none is named.
 ENDINGS = {
@@ -196,7 +196,7 @@ def _spread(name: str) -> Spread:
 
 
 def _format(name: str | None, output: Path | None) -> str:
-    from vrcli.report.render import formats
+    from vrcli.report.tables.render import formats
 
     if name is not None and name not in formats():
         raise UsageError(f"--format {name} is not known{nearest(name, formats()) or '; ' + ', '.join(formats())}")
@@ -268,8 +268,8 @@ def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searche
     """
     from collections import defaultdict
 
-    from vrcli.report.groups import FINISHED
-    from vrcli.report.selection import Searches
+    from vrcli.results.groups import FINISHED
+    from vrcli.results.selection import Searches
 
     ended: dict[int, list[datetime]] = defaultdict(list)
     for search in searches if searches is not None else [search.id for search in store.searches.select()]:

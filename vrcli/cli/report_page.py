@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from db.records import RunRecord
-    from db.store import Store
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
     from vrcli.output import Target
-    from vrcli.report.page_data import Source
-    from vrcli.report.page_sweeps import Search
+    from vrcli.report.page.data import Source
+    from vrcli.report.page.sweeps import Search
 
 #: Runs whose curves take long enough to read that it is said.
 MANY = 100
@@ -31,8 +31,8 @@ def write_page(
         UsageError: the file cannot be written.
     """
     from vrcli.cli.console import err, notice, say
-    from vrcli.report.page import render_page
-    from vrcli.report.page_data import page_of
+    from vrcli.report.page.data import page_of
+    from vrcli.report.page.render import render_page
 
     output.check()
     if len(runs) >= MANY:
@@ -50,10 +50,10 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from vrcli import __version__
     from vrcli.cli.report import all_searches, stopped_early
     from vrcli.cli.report_table import declared
-    from vrcli.report.groups import FINISHED
-    from vrcli.report.page_data import Source, selection_notes
-    from vrcli.report.selection import quotable
-    from vrcli.report.types import Column
+    from vrcli.report.page.data import Source, selection_notes
+    from vrcli.results.groups import FINISHED
+    from vrcli.results.selection import quotable
+    from vrcli.results.types import Column
 
     finished = [run for run in runs if run.status in FINISHED]
     searched = {run.search_id for run in runs if run.search_id is not None}
@@ -81,7 +81,7 @@ def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
     """All trials of the optimizers that the runs are of, by sweep."""
     from dataclasses import replace
 
-    from vrcli.report.page_sweeps import Search, Trial
+    from vrcli.report.page.sweeps import Search, Trial
 
     found = []
     for id in sorted({run.search_id for run in runs if run.search_id is not None}):
@@ -99,7 +99,7 @@ def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
 def best_command(definition: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """What trains with a search's best settings on a fresh seed; empty for a search of a version with other fields."""
     from vrcli.cli.sweep_command import run_command
-    from vrcli.sweep.definition import Definition
+    from vrcli.search.definition import Definition
 
     try:
         return run_command(Definition.of(definition), params)

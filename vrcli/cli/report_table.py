@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vrcli.errors import UsageError, nearest
-from vrcli.report.types import Column
+from vrcli.results.types import Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from db.records import RunRecord
-    from vrcli.report.selection import Searches, Selection
-    from vrcli.report.types import Known, Run, Spread, Table
+    from vrcli.db.records import RunRecord
+    from vrcli.results.selection import Searches, Selection
+    from vrcli.results.types import Known, Run, Spread, Table
 
 #: What is said where there is nothing to show.
 EMPTY = "no finished runs yet; start with: vr run cnn --opt vradam"
@@ -59,11 +59,11 @@ def table_of(
     stopped: Mapping[int, set[int]],
 ) -> tuple[str, list[str]]:
     """The output, and what must be said beside it."""
-    from vrcli.report.groups import FINISHED
-    from vrcli.report.selection import Selection, budgets, quotable
-    from vrcli.report.tables import render
-    from vrcli.report.types import Table
     from vrcli.report.wording import counted
+    from vrcli.results.groups import FINISHED
+    from vrcli.results.selection import Selection, budgets, quotable
+    from vrcli.results.summary import render
+    from vrcli.results.types import Table
 
     finished = [run for run in found if run.status in FINISHED]
     notices = unfinished(found, stopped)
@@ -92,8 +92,8 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
     """What is said of the runs that are in no table."""
     from collections import Counter
 
-    from vrcli.report.groups import FINISHED
     from vrcli.report.wording import counted
+    from vrcli.results.groups import FINISHED
 
     early = {trial for trials in stopped.values() for trial in trials}
     left = Counter(run.status for run in found if run.status not in FINISHED and run.trial_id not in early)
@@ -108,8 +108,8 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
 
 def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
     from vrcli.cli.grid import terminal_width
-    from vrcli.report.layout import WIDTH, fit
-    from vrcli.report.tables import render, selector, summarise
+    from vrcli.report.tables.layout import WIDTH, fit
+    from vrcli.results.summary import render, selector, summarise
 
     runs = selection.runs
     known = declared_of(runs)
@@ -136,8 +136,8 @@ def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, lis
 
 def _asked(selection: Selection, wish: Wish, known: Known) -> list[Column]:
     """The results that the plain table is about, the first of which orders it; refuses names that no run has."""
-    from vrcli.report.layout import FIELDS
-    from vrcli.report.tables import SORTS, default_columns
+    from vrcli.report.tables.layout import FIELDS
+    from vrcli.results.summary import SORTS, default_columns
 
     results, settings = _vocabulary(selection, wish)
     _known("--columns", [name for name in wish.columns if name != ALL], {*FIELDS, *results, *settings, ALL}, "column")
@@ -160,7 +160,7 @@ def _choosable(flag: str, by: Column) -> None:
 
 def _sorted_by_what_is_there(table: Table, wish: Wish) -> None:
     """Refuse to order rows by a setting that they were pooled over."""
-    from vrcli.report.tables import SORTS
+    from vrcli.results.summary import SORTS
 
     name = (wish.sort or "").removeprefix("-")
     if name in SORTS or any(name in row.cells for row in table.rows):
@@ -171,7 +171,7 @@ def _sorted_by_what_is_there(table: Table, wish: Wish) -> None:
 
 def _shaped(table: Table, wish: Wish) -> Table:
     """The table with the columns that were asked for."""
-    from vrcli.report.layout import every_name, show
+    from vrcli.report.tables.layout import every_name, show
 
     if not wish.columns:
         return table
@@ -182,8 +182,8 @@ def _shaped(table: Table, wish: Wish) -> Table:
 
 
 def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
-    from vrcli.report.pivot import pivot, render, sorts
-    from vrcli.report.tables import default_columns, selector, summarise
+    from vrcli.report.tables.pivot import pivot, render, sorts
+    from vrcli.results.summary import default_columns, selector, summarise
 
     runs = selection.runs
     rows, columns = _axes(selection, wish)
@@ -210,7 +210,7 @@ def _pivoted(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, l
 
 def _axes(selection: Selection, wish: Wish) -> tuple[str, str]:
     """What rows and columns are; refuses names that no run has."""
-    from vrcli.report.pivot import FIELDS
+    from vrcli.report.tables.pivot import FIELDS
 
     results, settings = _vocabulary(selection, wish)
     rows = wish.rows or ("optimizer" if wish.columns != ["optimizer"] else "task")
@@ -225,7 +225,7 @@ def _axes(selection: Selection, wish: Wish) -> tuple[str, str]:
 
 def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
     """Names of the results and of the settings that the runs have; settings only where one may be meant."""
-    from vrcli.report.groups import group_runs
+    from vrcli.results.groups import group_runs
 
     results = {name for run in selection.runs for name in run.results}
     asked = {*wish.columns, *wish.group_by, *([wish.rows] if wish.rows else [])}
@@ -237,7 +237,7 @@ def _vocabulary(selection: Selection, wish: Wish) -> tuple[set[str], set[str]]:
 
 def _columns(selection: Selection, names: Sequence[str], known: Known, *, exact: bool = False) -> list[Column]:
     """The results to show, by their names."""
-    from vrcli.report.tables import default_columns
+    from vrcli.results.summary import default_columns
 
     runs = selection.runs
     _known("--metric", names, {name for run in runs for name in run.results}, "result")
@@ -255,8 +255,8 @@ def declared_of(runs: Sequence[Run]) -> Known:
 
 def declared(tasks: Iterable[str]) -> Known:
     """What the tasks say of their metrics, by result name; nothing of a task that is not available here."""
-    from tasks.registry import UnknownTask, load
-    from vrcli.report.types import Declared
+    from vrcli.results.types import Declared
+    from vrcli.tasks.registry import UnknownTask, load
 
     found: dict[str, Declared] = {}
     for task in sorted(set(tasks)):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from db.location import Location
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from db.store import Store
-    from tasks.base import Task
+    from vrcli.db.store import Store
     from vrcli.spec import Resolved
+    from vrcli.tasks.base import Task
 
 
 def check_threads(given: int | None) -> int | None:
@@ -69,8 +69,8 @@ def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> No
 
 def open_store(database: Location, mode: Literal["create", "write"] = "create") -> Store:
     """The database for writing; what opening it did on the user's behalf is said."""
-    from db.store import Store
     from vrcli.cli.console import notice
+    from vrcli.db.store import Store
 
     store = Store.open(database, mode=mode)
     for line in store.notices:
@@ -151,7 +151,7 @@ def request(
 
     name = pick("task", task, None, str)
     if name is None:
-        from tasks.registry import names
+        from vrcli.tasks.registry import names
 
         raise UsageError(f"which task? One of {', '.join(names())}")
     first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)

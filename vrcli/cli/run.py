@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
 from vrcli.cli.settings import META, Choice, SettingsCommand
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
     from vrcli.cli.request import Request
+    from vrcli.db.records import RunRecord
 
 
 class RunCommand(SettingsCommand):
@@ -63,7 +63,7 @@ def run(
         asked, database, data_dir, quiet=quiet or format == "json", tune=malloc_tuning, text=format == "text"
     )
     if format == "json":
-        from vrcli.report.flat import as_json
+        from vrcli.results.flat import as_json
 
         bodies = [as_json(record) for record in records]
         print(json.dumps(bodies[0] if len(asked.seeds) == 1 else bodies))
@@ -80,7 +80,7 @@ def train_all(
 
     from vrcli.cli.console import RunDisplay, notice
     from vrcli.engine.prepare import DataCache
-    from vrcli.runner import execute, stop_requests
+    from vrcli.execute.run import execute, stop_requests
 
     task, specs = asked.resolve()
     group = f"{asked.task}-{asked.optimizer}-{secrets.token_hex(3)}" if len(specs) > 1 else None

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from db.location import Location
 from vrcli.cli import filters, runs_diff, runs_export, runs_manage
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
-    from db.store import Store
-    from tasks.base import Metric
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
     from vrcli.output import Target
+    from vrcli.tasks.base import Metric
 
 app = typer.Typer(
     help="List, show, compare, export and repeat stored runs.", no_args_is_help=True, rich_markup_mode=None
@@ -44,7 +44,7 @@ def list_runs(
     req.check_format(format)
     from vrcli.cli.console import notice, say
     from vrcli.cli.grid import fitted, terminal_width
-    from vrcli.report.flat import as_json
+    from vrcli.results.flat import as_json
 
     wanted = filters.Filter(task, opt, preset, tag, group, sweep, where, since, status)
     with open_existing(database) as store:
@@ -69,9 +69,9 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     """The lines of `vr runs list`."""
     from vrcli.cli.console import metric_value
     from vrcli.cli.report_table import declared_of
-    from vrcli.report.runs_table import ago, settings_texts
-    from vrcli.report.types import shown_columns
     from vrcli.report.wording import duration
+    from vrcli.results.settings_shown import ago, settings_texts
+    from vrcli.results.types import shown_columns
 
     own = shown_columns(found, declared_of(found))
     rows = []
@@ -129,8 +129,7 @@ def show(
 
 def shown_json(store: Store, record: RunRecord, metrics: list[str]) -> dict[str, Any]:
     """What `vr runs show --format json` prints, as plain JSON values."""
-    from vrcli.report.flat import as_json
-    from vrcli.report.wording import json_number
+    from vrcli.results.flat import as_json, json_number
 
     curves = {
         name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
@@ -208,8 +207,8 @@ def provenance_lines(record: RunRecord) -> list[str]:
 
 def task_metrics(name: str) -> list[Metric]:
     """The task's metrics, or just the loss where the task is no longer installed."""
-    from tasks.base import Metric
-    from tasks.registry import UnknownTask, load
+    from vrcli.tasks.base import Metric
+    from vrcli.tasks.registry import UnknownTask, load
 
     try:
         return list(load(name).metrics)
@@ -224,10 +223,10 @@ def command_of(record: RunRecord) -> str:
     """
     import shlex
 
-    from tasks.registry import UnknownTask, load
     from vrcli.errors import VrError
     from vrcli.report import wording
     from vrcli.spec import resolve, settings_of
+    from vrcli.tasks.registry import UnknownTask, load
 
     spec, stored = record.spec, wording.command(record.provenance.get("argv", []))
     if runs_manage.lacking(spec):
@@ -286,7 +285,7 @@ def open_existing(database: Location, mode: Literal["read", "write"] = "read") -
     Raises:
         UsageError: it is not; how to make one is said.
     """
-    from db.store import Store
+    from vrcli.db.store import Store
 
     if database.path is not None and not database.path.exists():
         raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")

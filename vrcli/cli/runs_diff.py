@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.records import Curve, RunRecord
-    from db.store import Store
-    from vrcli.report.diff import CurveDifference, Difference, RunDifference
+    from vrcli.db.records import Curve, RunRecord
+    from vrcli.db.store import Store
+    from vrcli.results.diff import CurveDifference, Difference, RunDifference
 
 Curves = dict[str, "Curve"]
 
@@ -38,7 +38,7 @@ def diff(
     from vrcli.cli.console import say
     from vrcli.cli.runs import open_existing
     from vrcli.cli.runs_export import check_metrics
-    from vrcli.report.diff import compare
+    from vrcli.results.diff import compare
 
     with open_existing(database) as store:
         a, b = store.runs.get(first), store.runs.get(second)
@@ -62,8 +62,8 @@ def curves_of(store: Store, record: RunRecord, metrics: Sequence[str] = ()) -> C
 def lines(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> list[str]:
     """Everything but the plots."""
     from vrcli.cli.grid import grid
-    from vrcli.report.diff import verdict
-    from vrcli.report.types import TIMINGS
+    from vrcli.results.diff import verdict
+    from vrcli.results.types import TIMINGS
 
     names = f"run {a.id}", f"run {b.id}"
     out = [f"{name} · {run.name} · {title(run)}" for name, run in zip(names, (a, b), strict=True)]
@@ -103,7 +103,7 @@ def title(run: RunRecord) -> str:
 
 def row(pair: Difference, heading: str, names: tuple[str, str]) -> dict[str, str]:
     """One line of a table: a name, both values, and for numbers how much larger the second is."""
-    from vrcli.report.diff import both
+    from vrcli.results.diff import both
 
     texts = dict(zip(names, both(pair.a, pair.b), strict=True))
     found = {heading: pair.name, **texts}
@@ -115,7 +115,7 @@ def row(pair: Difference, heading: str, names: tuple[str, str]) -> dict[str, str
 def curve_row(curve: CurveDifference, names: tuple[str, str]) -> dict[str, Any]:
     """One line of the table of curves."""
     from vrcli.report import wording
-    from vrcli.report.diff import both
+    from vrcli.results.diff import both
 
     here, there = curve.points
     first = dict(zip(names, both(*curve.first), strict=True)) if curve.first_step is not None else {}
@@ -157,7 +157,7 @@ def plots(
 
 def as_json(a: RunRecord, b: RunRecord, found: RunDifference) -> dict[str, Any]:
     """The comparison as plain JSON values."""
-    from vrcli.report.wording import json_number
+    from vrcli.results.flat import json_number
 
     def plain(value: Any) -> Any:
         return json_number(value) if isinstance(value, float) else value

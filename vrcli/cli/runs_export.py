@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import filters
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest, no_curve
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
-    from db.store import Store
-    from vrcli.export.selection import Written
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
     from vrcli.output import Target
+    from vrcli.results.export.selection import Written
 
 #: Format -> suffix of its file, or None for a folder.
 FORMATS: dict[str, str | None] = {
@@ -128,9 +128,9 @@ def write(
     """Write the runs, and say what was written."""
     from importlib import import_module
 
-    from vrcli.export.selection import Selection
+    from vrcli.results.export.selection import Selection
 
-    target: Any = import_module(f"vrcli.export.{format}")
+    target: Any = import_module(f"vrcli.results.export.{format}")
     to = place(target, output, store, format, force=force)
     with progress(len(records)) as advance:
         done: Written = target.write(Selection(store, records, metrics, advance), to)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from db.records import RunRecord
-    from db.store import Store
-    from tasks.base import Task
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
     from vrcli.spec import RunSpec
+    from vrcli.tasks.base import Task
 
 _ENDED_WELL = ("completed", "diverged")
 
@@ -107,8 +107,8 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
     from vrcli.cli.run import exit_code
     from vrcli.cli.runs import open_existing
     from vrcli.cli.runs_diff import curves_of
-    from vrcli.report.diff import compare, verdict
-    from vrcli.report.flat import as_json
+    from vrcli.results.diff import compare, verdict
+    from vrcli.results.flat import as_json
 
     with open_existing(database, mode="write") as store:
         stored = store.runs.get(ref)
@@ -150,8 +150,8 @@ def train(
     tuned = bool(stored.provenance.get("malloc_tuned", True)) and keep_freed_memory()
 
     from vrcli.cli.console import RunDisplay, notice
+    from vrcli.execute.run import execute, stop_requests
     from vrcli.optim import registry
-    from vrcli.runner import execute, stop_requests
 
     task = task_of(stored)
     spec = spec_of(stored, task)
@@ -194,7 +194,7 @@ def task_of(stored: RunRecord) -> type[Task[Any]]:
     Raises:
         UnknownTask: it is not installed.
     """
-    from tasks.registry import UnknownTask, load
+    from vrcli.tasks.registry import UnknownTask, load
 
     try:
         return load(stored.task)

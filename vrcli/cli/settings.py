@@ -17,8 +17,8 @@ from typer.core import TyperCommand
 from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
-    from tasks.base import Task
     from vrcli.spec import Setting, Settings
+    from vrcli.tasks.base import Task
 
 #: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
 META = "vr.settings"
@@ -115,7 +115,7 @@ def _with_static(error: UsageError, option: str, static: Sequence[str]) -> Usage
 
 def scan(args: Sequence[str]) -> Choice:
     """Task, optimizers and preset of a command line that is not parsed yet."""
-    from tasks.registry import names
+    from vrcli.tasks.registry import names
 
     found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": []}
     positional: list[str] = []
@@ -142,7 +142,7 @@ def scan(args: Sequence[str]) -> Choice:
 
 def load_task(name: str) -> type[Task[Any]]:
     """The task class, as the registry finds it; unknown names are refused with the nearest one."""
-    from tasks.registry import load
+    from vrcli.tasks.registry import load
 
     return load(name)
 

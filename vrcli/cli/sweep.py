@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
 from vrcli.cli.settings import META, Choice, SettingsCommand
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from vrcli.sweep.definition import Wish
+    from vrcli.search.definition import Wish
 
 
 class SweepCommand(SettingsCommand):
@@ -134,7 +134,7 @@ def make_wish(
 ) -> Wish:  # fmt: skip
     """The request in the sweep's terms."""
     from vrcli.engine.prepare import pick_device
-    from vrcli.sweep.definition import Wish
+    from vrcli.search.definition import Wish
 
     return Wish(
         task=asked.task, optimizers=list(opt) or [asked.optimizer], preset=asked.preset, config=asked.config,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vrcli.sweep.definition import Definition
+    from vrcli.search.definition import Definition
 
 
 def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
     """The `vr run` that trains with a trial's settings, on a seed that did not choose them."""
-    from vrcli.sweep.confirm import fresh_seeds
+    from vrcli.study.confirm import fresh_seeds
 
     words = ["vr", "run", definition.task, "--opt", definition.optimizer]
     if definition.preset != "quick":

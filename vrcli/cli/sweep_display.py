@@ -11,8 +11,8 @@ from vrcli.cli.console import err, say
 from vrcli.report.wording import duration, settings
 
 if TYPE_CHECKING:
-    from vrcli.sweep.controller import Sweep, Trial
-    from vrcli.sweep.definition import Definition
+    from vrcli.search.definition import Definition
+    from vrcli.study.tune import Sweep, Trial
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -51,7 +51,7 @@ def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], 
         objective: what is minimised.
     """
     from vrcli.cli.grid import grid
-    from vrcli.report.budget import best_of_k_rows
+    from vrcli.report.budget_text import best_of_k_rows
 
     rows = best_of_k_rows(searches)
     columns = list(rows[0])

@@ -10,21 +10,21 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from db.location import Location
 from vrcli.cli import sweep_display as display
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.request import open_store, threads_each
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, VrError
 from vrcli.report.wording import duration
 
 if TYPE_CHECKING:
-    from db.store import Store
-    from vrcli.sweep.confirm import Confirmed
-    from vrcli.sweep.controller import Sweep
-    from vrcli.sweep.definition import Definition, Wish
-    from vrcli.sweep.executor import LocalExecutor
-    from vrcli.sweep.ledger import StoreLedger
-    from vrcli.sweep.trial import Probe
+    from vrcli.db.store import Store
+    from vrcli.execute.executor import LocalExecutor
+    from vrcli.execute.trial import Probe
+    from vrcli.search.definition import Definition, Wish
+    from vrcli.search.record import StoreLedger
+    from vrcli.study.confirm import Confirmed
+    from vrcli.study.tune import Sweep
 
 
 @dataclass
@@ -82,8 +82,8 @@ class Session:
 
     def run(self) -> dict[str, Any]:
         """Bring every optimizer's sweep to its total, and show what was found."""
-        from vrcli.runner import stop_requests
-        from vrcli.sweep import ledger
+        from vrcli.execute.run import stop_requests
+        from vrcli.search import record as ledger
 
         with stop_requests() as should_stop, closing(self.executor()) as executor:
             definitions = self.define(executor)
@@ -95,8 +95,8 @@ class Session:
 
     def resume(self, ref: str) -> dict[str, Any]:
         """Go on with the searches of one stored sweep under the definitions they began with."""
-        from vrcli.runner import stop_requests
-        from vrcli.sweep import ledger
+        from vrcli.execute.run import stop_requests
+        from vrcli.search import record as ledger
 
         with (
             stop_requests() as should_stop,
@@ -120,8 +120,8 @@ class Session:
         self, books: Sequence[StoreLedger], executor: LocalExecutor, should_stop: Callable[[], bool]
     ) -> dict[str, Any]:
         """Run stored sweeps to their totals, and the best settings on fresh seeds."""
-        from vrcli.sweep import controller
-        from vrcli.sweep.controller import Sweep
+        from vrcli.study import tune as controller
+        from vrcli.study.tune import Sweep
 
         sweeps = [Sweep(book.definition, book, book.total) for book in books]
         finished = False
@@ -154,15 +154,15 @@ class Session:
         return threads_each(self.threads, self.jobs)
 
     def executor(self) -> LocalExecutor:
-        from vrcli.sweep.executor import LocalExecutor
-        from vrcli.sweep.trial import Workshop
+        from vrcli.execute.executor import LocalExecutor
+        from vrcli.execute.trial import Workshop
 
         return LocalExecutor(Workshop(self.database, self.data_dir, self.tune), self.jobs)
 
     def define(self, executor: LocalExecutor) -> list[Definition]:
         """The definitions, on the data as they are; a short timed run of each says that it can be carried out."""
-        from tasks.registry import load
-        from vrcli.sweep.definition import define
+        from vrcli.search.definition import define
+        from vrcli.tasks.registry import load
 
         found = []
         assert self.wish is not None
@@ -173,7 +173,7 @@ class Session:
         return found
 
     def probe(self, definition: Definition, executor: LocalExecutor) -> Probe:
-        from vrcli.sweep.trial import ProbeJob
+        from vrcli.execute.trial import ProbeJob
 
         executor.submit("probe", ProbeJob(definition, self.threads_each))
         while True:
@@ -188,8 +188,8 @@ class Session:
 
     def stored(self, definitions: Sequence[Definition]) -> dict[str, int]:
         """How many trials are stored for each optimizer; refuses what would not fit. Nothing is written."""
-        from db.store import EmptyDatabase, Store
-        from vrcli.sweep import ledger
+        from vrcli.db.store import EmptyDatabase, Store
+        from vrcli.search import record as ledger
 
         if self.database.path is not None and not self.database.path.exists():
             return {}
@@ -203,7 +203,7 @@ class Session:
             return {name: ledger.count(one) for name, one in found.items() if one is not None}
 
     def say_superseded(self, store: Store, definitions: Sequence[Definition]) -> None:
-        from vrcli.sweep import ledger
+        from vrcli.search import record as ledger
 
         for line in filter(None, (ledger.superseded(store, one) for one in definitions)):
             if not self.quiet:
@@ -215,8 +215,8 @@ class Session:
         Raises:
             UsageError: what is other code now.
         """
-        from tasks.registry import load
         from vrcli.identity import changes, code_of
+        from vrcli.tasks.registry import load
 
         began, now = book.definition.code, code_of(load(book.definition.task), book.definition.optimizer)
         if not began:
@@ -231,7 +231,7 @@ class Session:
     def confirm(
         self, sweeps: Sequence[Sweep], executor: LocalExecutor, should_stop: Callable[[], bool]
     ) -> dict[str, dict[str, Any]]:
-        from vrcli.sweep.confirm import confirm
+        from vrcli.study.confirm import confirm
 
         by_optimizer: dict[str, list[Confirmed]] = {}
 
@@ -309,7 +309,7 @@ class Session:
 
 def edges(sweeps: Sequence[Sweep]) -> list[tuple[str, str]]:
     """The optimizers whose best settings lie at an end of what was searched, where better ones may lie beyond."""
-    from vrcli.sweep.summary import at_edge
+    from vrcli.search.summary import at_edge
 
     return [
         (sweep.definition.optimizer, f"best {', '.join(found)} at the end of what was searched; better settings may "
@@ -324,7 +324,7 @@ def exit_code(body: Mapping[str, Any]) -> int:
 
 
 def _summary(ones: Sequence[Confirmed]) -> dict[str, Any]:
-    from vrcli.report.statistics import summary
+    from vrcli.stats.inference import summary
 
     values = [one.outcome.value for one in ones if one.outcome.status == "completed" and one.outcome.value is not None]
     bad = [f"seed {one.seed} {one.outcome.status}" for one in ones if one.outcome.status != "completed"]

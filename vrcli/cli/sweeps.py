@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from db.location import Location
 from vrcli.cli import request as req
+from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vrcli.sweep.controller import Sweep
-    from vrcli.sweep.ledger import StoreLedger
+    from vrcli.search.record import StoreLedger
+    from vrcli.study.tune import Sweep
 
 app = typer.Typer(help="List, show, resume, stop and export sweeps.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,7 +39,7 @@ def list_sweeps(
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
     from vrcli.cli.runs import open_existing
-    from vrcli.sweep import ledger
+    from vrcli.search import record as ledger
 
     with open_existing(database) as store:
         books = ledger.books(store, task=task, optimizer=opt)
@@ -58,8 +58,8 @@ def list_sweeps(
 def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
     from vrcli.cli.sweep_display import ended_text, loss
-    from vrcli.report.runs_table import ago
     from vrcli.report.wording import settings
+    from vrcli.results.settings_shown import ago
 
     d, best = book.definition, sweep.best()
     return {
@@ -82,7 +82,7 @@ def show(
     req.check_format(format)
     from vrcli.cli.console import say
     from vrcli.cli.runs import open_existing
-    from vrcli.sweep import ledger
+    from vrcli.search import record as ledger
 
     with open_existing(database) as store:
         found = [(book, _sweep(book)) for book in ledger.books_of(store, ref)]
@@ -101,7 +101,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
     from vrcli.cli.sweep_command import run_command
     from vrcli.report.text_plot import plot
     from vrcli.report.wording import settings
-    from vrcli.sweep.summary import summarise
+    from vrcli.search.summary import summarise
 
     d, summary = book.definition, summarise(sweep)
     done = f"{len(sweep.ended())}/{sweep.total} trials"
@@ -185,7 +185,7 @@ def resume(
 def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
     from vrcli.cli.console import say
-    from vrcli.sweep import ledger
+    from vrcli.search import record as ledger
 
     with req.open_store(database, mode="write") as store:
         books = ledger.books_of(store, ref)
@@ -213,7 +213,7 @@ def export(
     from vrcli.cli.console import err, say
     from vrcli.cli.runs import open_existing
     from vrcli.output import Target
-    from vrcli.sweep import ledger
+    from vrcli.search import record as ledger
 
     target = None if output is None else Target(output, database=database, force=force)
     if target is not None:
@@ -262,7 +262,7 @@ def whole_json(found: Sequence[tuple[StoreLedger, Sweep]]) -> Any:
 
 def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
     """A sweep as plain JSON values."""
-    from vrcli.sweep.summary import summarise
+    from vrcli.search.summary import summarise
 
     summary = summarise(sweep)
     return {
@@ -277,8 +277,8 @@ def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
 
 def best_of_k_json(sweep: Sweep) -> dict[str, Any] | None:
     """What to expect of the best of k trials of this sweep; a value that is not finite becomes its name."""
-    from vrcli.report.budget import best_of_search
-    from vrcli.report.wording import json_number
+    from vrcli.results.flat import json_number
+    from vrcli.stats.budget import best_of_search
 
     found = best_of_search((trial.status, trial.value) for trial in sweep.ended())
     if found is None:
@@ -289,7 +289,7 @@ def best_of_k_json(sweep: Sweep) -> dict[str, Any] | None:
 
 def trial_json(trial: Any) -> dict[str, Any]:
     """A trial as plain JSON values; a value that is not finite becomes its name."""
-    from vrcli.report.wording import json_number
+    from vrcli.results.flat import json_number
 
     return {
         "number": trial.number, "status": trial.status, "params": trial.params,
@@ -299,6 +299,6 @@ def trial_json(trial: Any) -> dict[str, Any]:
 
 
 def _sweep(book: StoreLedger) -> Sweep:
-    from vrcli.sweep.controller import Sweep
+    from vrcli.study.tune import Sweep
 
     return Sweep(book.definition, book, book.total)

@@ -11,7 +11,7 @@ import typer
 from vrcli.cli import request as req
 
 if TYPE_CHECKING:
-    from tasks.base import Task
+    from vrcli.tasks.base import Task
 
 app = typer.Typer(help="List and show tasks.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,9 +20,9 @@ app = typer.Typer(help="List and show tasks.", no_args_is_help=True, rich_markup
 def list_tasks(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """List the tasks; one that cannot be imported is listed with its error."""
     req.check_format(format)
-    from tasks.registry import catalogue
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
+    from vrcli.tasks.registry import catalogue
 
     rows: list[dict[str, Any]] = []
     for row in catalogue():
@@ -46,9 +46,9 @@ def show(
 ) -> None:
     """Show a preset: every setting, its value, and where the value comes from."""
     req.check_format(format)
-    from tasks.registry import load
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
+    from vrcli.tasks.registry import load
 
     task = load(name)
     rows = preset_rows(task, preset, opt)
@@ -100,10 +100,10 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
 @app.command("check")
 def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool = req.DEBUG) -> None:
     """Check that a task keeps its contract; exit code 1 where it does not."""
-    from tasks.check import check as run_checks
-    from tasks.registry import load
     from vrcli.cli.console import say
     from vrcli.spec import Training
+    from vrcli.tasks.check import check as run_checks
+    from vrcli.tasks.registry import load
 
     findings = []
     for finding in run_checks(load(name), training_fields=Training.model_fields):
@@ -125,7 +125,7 @@ def new(
 ) -> None:
     """Write a package with a working task of your own, to be changed."""
     from vrcli.cli.console import err, say
-    from vrcli.scaffold import write_task
+    from vrcli.cli.scaffold import write_task
 
     target = folder or Path(name)
     for path in write_task(name, target):

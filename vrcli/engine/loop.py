@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tasks.base import Batch, Split
 from vrcli.engine import schedules
 from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Recorder
 from vrcli.engine.seeding import GlobalNoise, derive, generator
+from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
 _EVALUATION_SEED = 20250519

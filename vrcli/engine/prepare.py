@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tasks.base import Splits, Task
 from vrcli.engine.seeding import derive, generator
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.spec import RunSpec, Training
+from vrcli.tasks.base import Splits, Task
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from tasks.importing import in_working_directory, installed
 from vrcli.errors import UsageError, nearest
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
 from vrcli.optim.zoo import ZOO_ROWS
+from vrcli.tasks.importing import in_working_directory, installed
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.space import Categorical, Integer, Real, Space
+from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 #: Named in a row's capabilities, asked for by the engine: the name of an optimizer decides nothing.
 CAPABILITIES: Mapping[str, str] = {

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vrcli.report.statistics import Array
+from vrcli.stats.inference import Array
 
 Columns: TypeAlias = tuple[Array, Array, Array, NDArray[np.bool_]]
 

@@ -144,11 +144,6 @@ def ago(then: datetime, now: datetime) -> str:
     return then.astimezone().strftime("%Y-%m-%d")
 
 
-def json_number(value: float) -> float | str:
-    """A number, or its name where JSON has none ("nan", "inf")."""
-    return value if math.isfinite(value) else str(value)
-
-
 def command(argv: Sequence[str]) -> str:
     """A command line as it can be typed again.
 

@@ -1,6 +1,6 @@
 """Runs, their results, curves and artifacts.
 
-A migration is a record of its time: it repeats what `db.schema` held then, and does not change with it.
+A migration is a record of its time: it repeats what `vrcli.db.schema` held then, and does not change with it.
 """
 
 import sqlalchemy as sa

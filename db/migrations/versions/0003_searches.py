@@ -222,7 +222,7 @@ def _fill_runs() -> None:
 
 
 def _configuration(spec: dict[str, Any]) -> str:
-    """As `db.configuration` had it when this was written."""
+    """As `vrcli.db.configuration` had it when this was written."""
     flat: dict[str, Any] = {}
     for key, value in spec.items():
         if key in _IDENTITY:

@@ -1,0 +1,51 @@
+"""What a set of labelled images is, and where data are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with their labels.
+
+    Args:
+        pixels: (n, H, W, C) uint8, black is 0 and white 255; C is 1 (grey) or 3 (red, green, blue).
+        labels: (n,) int64, positions in `ImageSet.classes`.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set as it comes, before anything is carved out of it.
+
+    Args:
+        name: short name for tables.
+        train: what training and, where there is none, validation and test images are taken from.
+        classes: names of the classes, in the order of the labels.
+        origin: where it came from, in a word or two ("embedded").
+    """
+
+    name: str
+    train: Images
+    classes: tuple[str, ...]
+    val: Images | None = None
+    test: Images | None = None
+    origin: str = ""
+
+
+def cache_dir() -> Path:
+    """Where downloads and decoded images are kept: `VR_CACHE`, or the platform's cache folder."""
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("VR_CACHE") or user_cache_dir("vr")).expanduser()

@@ -1,0 +1,292 @@
+"""The look that all figures share, and how they are saved. Matplotlib is imported when a figure is drawn."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vrcli.errors import UsageError
+from vrcli.report.text_plot import LOG_FROM
+from vrcli.stats.inference import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, which colour-blind people can tell apart; yellow is left out, it fades in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+#: With the colours, 28 combinations; in grey print the dashes remain.
+DASHES = ("-", "--", "-.", ":")
+#: Whose colour and dash are the same in every figure, as far as the colours go.
+COMMON = ("vradam", "adamw", "sgd", "rmsprop", "adam", "flowadam", "muon")
+#: How far configurations of one optimizer are mixed with black (below zero) or white, one after the other.
+SHADES = (0.0, -0.4, 0.4)
+#: The same on dark paper, where darker colours would vanish.
+SHADES_ON_DARK = (0.0, 0.5, -0.35)
+BLACK, WHITE = "#000000", "#ffffff"
+#: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
+OUTCOMES = "viridis"
+SUFFIXES = (".png", ".svg", ".pdf")
+#: Width of one panel and of a page of two, in inches, at which 9 pt text is legible in a column.
+PANEL, PAGE = 3.4, 6.9
+STYLE: Any = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vr",
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure and the numbers it shows.
+
+    Args:
+        rows: one mapping per point or line; all have the same keys.
+    """
+
+    figure: Figure
+    rows: Sequence[Mapping[str, Any]]
+
+    def save(self, path: Path) -> None:
+        """Write the figure in the format that the file's ending names.
+
+        Raises:
+            UsageError: another ending than .png, .svg or .pdf.
+            OSError: the file cannot be written.
+        """
+        check_suffix(path)
+        with styled():
+            stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+            self.figure.savefig(path, metadata=stamp)
+
+    def save_data(self, path: Path) -> None:
+        """Write the rows as csv; a number that does not exist is an empty field.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([{key: _field(value) for key, value in row.items()} for row in self.rows])
+
+
+def _field(value: Any) -> Any:
+    return "" if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def styled() -> AbstractContextManager[None]:
+    """The shared style, for the time of a `with` block: figures are made and saved within it."""
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE)
+
+
+def check_suffix(path: Path, flag: str = "") -> None:
+    """Refuse a file whose ending names no format, before anything is drawn.
+
+    Args:
+        flag: the option that named it.
+
+    Raises:
+        UsageError: another ending than .png, .svg or .pdf.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{f'{flag} {path}'.lstrip()}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+def style_of(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and dash of each line: an optimizer's are the same in every figure, as far as it is one of `COMMON`.
+
+    Of several configurations of one optimizer the first has its style, the others its hue in another shade with
+    another dash.
+
+    Args:
+        labels: each begins with the name of its optimizer, or has it after a dot (see `optimizer_in`).
+    """
+    names = list(dict.fromkeys(labels))
+    places = places_of(map(optimizer_in, names))
+    seen: Counter[str] = Counter()
+    found = {}
+    for label in names:
+        optimizer = optimizer_in(label)
+        found[label] = line_style(places[optimizer], seen[optimizer])
+        seen[optimizer] += 1
+    return found
+
+
+def optimizer_in(label: str) -> str:
+    """The optimizer a line is of: of "sgd", "sgd lr=0.1" and "12 clever-name · sgd" it is sgd."""
+    return label.rsplit(" · ", 1)[-1].split(" ", 1)[0]
+
+
+def places_of(optimizers: Iterable[str]) -> dict[str, int]:
+    """Each optimizer's place among the colours and dashes: its own, or the next that is left."""
+    names = list(dict.fromkeys(optimizers))
+    found = {name: COMMON.index(name) for name in names if name in COMMON}
+    # From the least common on, so that a stranger rarely looks like the optimizer every other figure shows.
+    order = itertools.chain(reversed(range(len(COMMON))), itertools.count(len(COMMON)))
+    free = (place for place in order if place not in found.values())
+    others = [name for name in names if name not in COMMON]
+    return found | dict(zip(others, free, strict=False))
+
+
+def line_style(place: int, variant: int = 0, *, on_dark: bool = False) -> dict[str, Any]:
+    """Colour and dash of a place, and of the further configurations of the optimizer that has it.
+
+    Args:
+        variant: 0 for the first configuration; twelve can be told apart.
+        on_dark: for dark paper.
+    """
+    colour, base = COLOURS[place % len(COLOURS)], place // len(COLOURS) + place % len(COLOURS)
+    shades = SHADES_ON_DARK if on_dark else SHADES
+    amount = shades[variant % len(shades)]
+    if colour == BLACK:
+        # Nothing is darker: its shades are greys on either paper.
+        colour, amount = ("#e8e8e8", -abs(amount)) if on_dark else (BLACK, abs(amount) + 0.1 * (amount < 0))
+    return {"color": _mixed(colour, amount), "linestyle": DASHES[(base + variant) % len(DASHES)]}
+
+
+def page_style(place: int, variant: int) -> dict[str, str]:
+    """The same line in a browser: its colour on light and on dark paper, and its dash as plotly calls it."""
+    light, dark = line_style(place, variant), line_style(place, variant, on_dark=True)
+    dash = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}[light["linestyle"]]
+    return {"light": light["color"], "dark": dark["color"], "dash": dash}
+
+
+def _mixed(colour: str, amount: float) -> str:
+    """A colour mixed with black, for an amount below zero, or with white."""
+    if not amount:
+        return colour
+    other = BLACK if amount < 0 else WHITE
+    parts = zip(_channels(colour), _channels(other), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * abs(amount)):02x}" for a, b in parts)
+
+
+def _channels(colour: str) -> list[int]:
+    return [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+
+
+def head(figure: Figure, title: str) -> None:
+    """What the whole figure is of, in its upper left corner; nothing where it is not known."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
+
+
+def new_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure without global state, laid out so that nothing overlaps; call it within `styled()`.
+
+    Args:
+        options: of `Figure.subplots`; `size` in inches besides.
+    """
+    from matplotlib.figure import Figure
+
+    width = PAGE if columns > 1 else PANEL + 0.6
+    size = options.pop("size", (width, 2.5 * rows + 0.3))
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def legend_below(figure: Figure, axes: Axes, *, note: str = "") -> None:
+    """One legend for the whole figure, under it, where it hides no data.
+
+    Args:
+        note: how to read the figure, in small print above the names.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    width = figure.get_figwidth()
+    longest = max(len(label) for label in labels)
+    columns = max(1, min(len(labels), int(width / (0.55 + 0.075 * longest))))
+    lines = "\n".join(textwrap.wrap(note, int(width * 17)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=lines, title_fontsize=7)
+
+
+def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None = None) -> bool:
+    """A logarithmic y axis when asked for, or when all values are positive and span a factor of 20."""
+    finite = [v[np.isfinite(v)] for v in values]
+    pool = np.concatenate([v for v in finite if len(v)] or [np.empty(0)])
+    if not len(pool) or pool.min() <= 0 or wanted is False:
+        return False
+    if wanted or pool.max() / pool.min() >= LOG_FROM:
+        axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis, float(pool.max() / pool.min()))
+        return True
+    return False
+
+
+def plain_log_ticks(axis: Axis, span: float, room: int = 7) -> None:
+    """Plain numbers at a logarithmic axis: powers of ten, and some of their multiples where there is room.
+
+    Args:
+        span: how many times its least value the greatest is.
+        room: so many numbers fit beside each other.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    decades = math.log10(span) if span > 0 else 0.0
+    subs = (1.0, 2.0, 5.0) if 3 * decades <= room else (1.0, 3.0) if 2 * decades <= room else (1.0,)
+    # Within half a decade there may be no power of ten at all.
+    axis.set_major_locator(MaxNLocator(min(room, 6)) if span < 4 else LogLocator(subs=subs, numticks=room))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def tick_text(value: float) -> str:
+    """A value at an axis, short: 0.001, 200, 1e-4, 5e5."""
+    if value == 0 or 1e-3 * (1 - 1e-9) <= abs(value) < 1e5:
+        return f"{value:g}"
+    mantissa, power = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(power)}"
+
+
+def whole_ticks(axes: Axes) -> None:
+    """No half steps, epochs or trials on the x axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") -> None:
+    """Runs that were lost, as marks on the upper edge: their values have no place on the axis."""
+    if len(x):
+        axes.plot(
+            x,
+            [1.0] * len(x),
+            linestyle="none",
+            marker=marker,
+            markersize=4,
+            color=colour,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            zorder=5,
+        )

@@ -1,0 +1,185 @@
+"""The searches of the HTML page: best so far, what each setting did to the outcome, and what was found."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vrcli.report.budget_text import best_of_k_rows
+from vrcli.report.page.json import numbers
+from vrcli.report.text_plot import LOG_FROM
+from vrcli.report.wording import number, setting, settings
+from vrcli.results.types import Section
+from vrcli.stats.curves import best_so_far
+
+OPEN = ("pending", "running", "interrupted")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a search.
+
+    Args:
+        number: counted from 1.
+        value: the objective, smaller is better; None until there is one.
+        epochs: trained, where that is known.
+        run_id: its latest run.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    state: str
+    value: float | None
+    epochs: int | None
+    run_id: int | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether its value is a result: of a trial that ended in order, or was stopped early."""
+        return self.state in ("completed", "pruned") and self.value is not None and math.isfinite(self.value)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The trials of one optimizer in one sweep, in the order of their proposal.
+
+    Args:
+        budget: trials it was given.
+        status: of the sweep.
+        command: trains with the best settings on a fresh seed: on the search's own it would be the same run again.
+    """
+
+    sweep_id: int
+    name: str
+    section: Section
+    optimizer: str
+    budget: int
+    status: str
+    trials: Sequence[Trial]
+    command: str = ""
+
+    @property
+    def ended(self) -> list[Trial]:
+        return [t for t in self.trials if t.state not in OPEN]
+
+    @property
+    def best(self) -> Trial | None:
+        done = [t for t in self.trials if t.state == "completed" and t.counts]
+        return min(done, key=lambda t: (t.value, t.number), default=None)
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    """One search in words.
+
+    Args:
+        label: as in the charts.
+        best: its best objective.
+        best_value: the same as a number, to sort by.
+        command: see `Search`.
+    """
+
+    search: Search
+    label: str
+    best: str
+    best_value: float | None
+    found: str
+    counts: str
+    diverged: str
+    command: str
+
+
+@dataclass(frozen=True)
+class SearchBlock:
+    """The searches of one section.
+
+    Args:
+        labels: of the searches, all different.
+        best_of_k: what to expect of the first k trials, by label.
+        data: what the charts are drawn from.
+    """
+
+    rows: Sequence[SearchRow]
+    labels: Sequence[str]
+    parameters: Sequence[str]
+    best_of_k: Sequence[Mapping[str, str]]
+    data: Mapping[str, Any]
+
+
+def search_block(searches: Sequence[Search], labels: Mapping[str, str]) -> SearchBlock:
+    """The searches of one section, side by side.
+
+    Args:
+        labels: how optimizers are written.
+    """
+    several = {name for name, count in Counter(s.optimizer for s in searches).items() if count > 1}
+    names = [labels[s.optimizer] + (f" (sweep {s.sweep_id})" if s.optimizer in several else "") for s in searches]
+    parameters = list(dict.fromkeys(name for s in searches for t in s.trials for name in t.params))
+    outcomes = [t.value for s in searches for t in s.trials if t.counts and t.value is not None]
+    ended = {name: [(t.state, t.value) for t in s.ended] for name, s in zip(names, searches, strict=True) if s.ended}
+    return SearchBlock(
+        rows=[_row(search, name) for search, name in zip(searches, names, strict=True)],
+        labels=names,
+        parameters=parameters,
+        best_of_k=best_of_k_rows(ended) if ended else [],
+        data={
+            "log": _spans(outcomes),
+            "parameters": [{"name": name, **_axis(name, searches)} for name in parameters],
+            "searches": [_plotted(search) for search in searches],
+        },
+    )
+
+
+def _row(search: Search, label: str) -> SearchRow:
+    best, ended = search.best, search.ended
+    states = Counter(t.state for t in search.trials)
+    lost = states["diverged"]
+    share = f"{lost}/{len(ended)} ({100 * lost / len(ended):.0f} %)" if ended else "-"
+    others = [f"{count} {state}" for state, count in states.items() if state not in ("completed", "diverged")]
+    return SearchRow(
+        search=search,
+        label=label,
+        best=number(best.value) if best and best.value is not None else "-",
+        best_value=best.value if best else None,
+        found=settings(dict(best.params)) if best else "-",
+        counts=f"{len(ended)}/{search.budget}" + (f" ({', '.join(others)})" if others else ""),
+        diverged=share,
+        command=search.command if best else "",
+    )
+
+
+def _plotted(search: Search) -> dict[str, Any]:
+    trials = search.ended
+    outcomes = np.array([t.value if t.counts and t.value is not None else math.nan for t in trials])
+    return {
+        "k": [t.number for t in trials],
+        "v": numbers(outcomes),
+        "best": numbers(best_so_far(outcomes)),
+        "state": [t.state for t in trials],
+        "text": [settings(dict(t.params)) for t in trials],
+        "params": [{name: _coordinate(value) for name, value in t.params.items()} for t in trials],
+    }
+
+
+def _coordinate(value: Any) -> float | int | str:
+    """A setting as a place on an axis: a number, or its name."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(f"{value:.6g}")
+    return setting(value)
+
+
+def _axis(name: str, searches: Sequence[Search]) -> dict[str, Any]:
+    values = [_coordinate(t.params[name]) for s in searches for t in s.trials if name in t.params]
+    found = [v for v in values if not isinstance(v, str)]
+    numeric = len(found) == len(values)
+    return {"category": not numeric, "log": numeric and _spans(found)}
+
+
+def _spans(values: Sequence[float]) -> bool:
+    """Whether a logarithmic axis serves."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= LOG_FROM

@@ -1,0 +1,278 @@
+"""A table in any format: what `tabulate` knows under its usual names, and csv, tsv and json with the raw numbers."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import tabulate
+
+from vrcli.report.tables.layout import FIELDS, printed
+from vrcli.report.wording import MINUS, settings
+from vrcli.results.types import Cell, Row, Table
+
+#: Formats under the names that people look for: GitHub's pipe table, and lines for a terminal.
+ALIASES = {"markdown": "pipe", "md": "pipe", "text": "simple"}
+OWN = ("csv", "tsv", "json")
+LATEX = ("latex", "latex_booktabs", "latex_longtable", "latex_raw")
+HTML = ("html", "unsafehtml")
+
+#: Headings with their alignment, and the rows as (text, bold) cells.
+Cells: TypeAlias = tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]
+
+
+def formats() -> list[str]:
+    """Every accepted format name."""
+    return sorted({"markdown", "text", *OWN, *tabulate.tabulate_formats})
+
+
+def render(table: Table, format: str) -> str:
+    """The table as text, with its footnotes where the format has room for them.
+
+    Args:
+        format: one of `formats()`.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    if format == "json":
+        return to_json(table)
+    if format in ("csv", "tsv"):
+        return to_csv(table, "\t" if format == "tsv" else ",")
+    return lay_out(cells(table), table.notes, format)
+
+
+def cells(table: Table) -> Cells:
+    """What every format writes."""
+    columns = printed(table)
+    heads = [(column.title, column.side) for column in columns]
+    return heads, [list(line) for line in zip(*(column.cells for column in columns), strict=True)]
+
+
+def lay_out(found: Cells, notes: Sequence[str], format: str) -> str:
+    """Cells and footnotes in one of tabulate's formats.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    name = ALIASES.get(format, format)
+    if name not in tabulate.tabulate_formats:
+        raise ValueError(f"unknown table format {format!r}")
+    markup = MARKUPS.get(name, PLAIN)
+    columns, lines = found
+    body = [[_cell(text, bold, markup) for text, bold in line] for line in lines]
+    headers = [markup.escape(_clean(title)) for title, _ in columns]
+    style = "unsafehtml" if name == "html" else name
+    align = [side for _, side in columns]
+    with _tight():
+        # tabulate ignores alignments given without a row to align
+        text = tabulate.tabulate(body, headers, tablefmt=style, disable_numparse=True, colalign=align if body else None)
+    head = f"% needs \\usepackage{{{PACKAGES[name]}}}\n" if name in PACKAGES else ""
+    return head + markup.finish(text, [markup.escape(_clean(note)) for note in notes])
+
+
+@contextmanager
+def _tight() -> Iterator[None]:
+    """Columns as narrow as their content: tabulate widens headings by a setting of its module alone."""
+    before, tabulate.MIN_PADDING = tabulate.MIN_PADDING, 0
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = before
+
+
+def to_json(table: Table) -> str:
+    """Every number in full; a number that does not exist is null, never NaN."""
+    rows = []
+    for row in table.rows:
+        metrics = {column.key: cell_json(row.cells[column.key]) for column in table.columns}
+        identity = {key: getattr(row, key) for key in IDENTITY}
+        rows.append(
+            {
+                **identity,
+                "settings": dict(row.settings),
+                "shown": dict(row.shown),
+                "seeds": list(row.seeds),
+                "runs": list(row.run_ids),
+                "pooled_over": dict(row.varying),
+                "hardware": list(row.hardware),
+                **{key: getattr(row, key) for key in BUDGET},
+                "metrics": metrics,
+            }
+        )
+    body = {"level": table.level, "rows": rows, "notes": list(table.notes)}
+    return json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False)
+
+
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """One result of one row in full."""
+    found = cell.summary
+    return {
+        **{key: finite(getattr(found, key)) for key in NUMBERS},
+        "n": found.n,
+        "diverged": found.diverged,
+        "values": [finite(v) for v in found.values],
+        "best": cell.best,
+        "tied_with_best": cell.tied,
+    }
+
+
+IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
+BUDGET = ("n", "diverged", "trials", "searched", "pruned", "epochs", "max_steps")
+BUDGETS = ("trials", "epochs", "max_steps")
+NUMBERS = ("mean", "sd", "median", "low", "high")
+
+
+def to_csv(table: Table, delimiter: str = ",") -> str:
+    """One line per row, five numbers per metric; a number that does not exist is an empty field.
+
+    Where columns were asked for, those and no others; a budget is its trials, epochs and steps.
+    """
+    results = {column.key for column in table.columns}
+    named = [name for name in table.shown or () if name not in FIELDS and name not in results]
+    names = [*IDENTITY, "settings", *named, *BUDGET, *(column.key for column in table.columns)]
+    if table.shown is not None:
+        names = [own for name in table.shown for own in (BUDGETS if name == "budget" else (name,))]
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    heads = [[f"{name}_{key}" for key in (*NUMBERS, "n")] if name in results else [name] for name in names]
+    writer.writerow([head for own in heads for head in own])
+    for row in table.rows:
+        fields = [field for name in names for field in _csv_fields(row, name)]
+        writer.writerow([_clean(field) if isinstance(field, str) else field for field in fields])
+    return out.getvalue()
+
+
+def _csv_fields(row: Row, name: str) -> list[object]:
+    """What stands under one column: several numbers of a result, one value of anything else."""
+    if name in row.cells:
+        found = row.cells[name].summary
+        return [*(finite(getattr(found, key)) for key in NUMBERS), found.n]
+    if name == "settings":
+        return [settings(dict(row.shown))]
+    return [getattr(row, name) if name in (*IDENTITY, *BUDGET) else row.settings.get(name)]
+
+
+def finite(value: float) -> float | None:
+    """The number for a file; nothing where there is none."""
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How one family of formats writes bold and special characters, and where its footnotes go.
+
+    Args:
+        bold: what stands before and after bold text, None where there is no bold.
+        escape: makes any text safe.
+        finish: the whole output, from the table and the escaped footnotes.
+    """
+
+    bold: tuple[str, str] | None
+    escape: Callable[[str], str]
+    finish: Callable[[str, list[str]], str]
+
+
+def _cell(text: str, bold: bool, markup: Markup) -> str:
+    safe = markup.escape(_clean(text))
+    if not (bold and safe and markup.bold):
+        return safe
+    return f"{markup.bold[0]}{safe}{markup.bold[1]}"
+
+
+def _clean(text: str) -> str:
+    """One line, without control characters and without the private characters used below as stand-ins."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ue000-\uf8ff]+", " ", text)
+
+
+def _replacing(table: Mapping[str, str]) -> Callable[[str], str]:
+    mapping = str.maketrans(dict(table))
+    return lambda text: text.translate(mapping)
+
+
+def _markdown(text: str) -> str:
+    safe = re.sub(r"([\\|*`\[\]])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", safe)  # an underscore inside a word is literal on GitHub
+
+
+def _lines(found: str, notes: list[str]) -> str:
+    return "\n".join([found, *notes])
+
+
+def _paragraphs(found: str, notes: list[str]) -> str:
+    """Footnotes after an empty line, each on a line of its own (two spaces end a line in markdown)."""
+    return found + ("\n\n" + "  \n".join(notes) if notes else "")
+
+
+def _html(found: str, notes: list[str]) -> str:
+    return "\n".join([found, *(f"<p>{note}</p>" for note in notes)])
+
+
+#: Stand-ins that pass tabulate's own escaping of LaTeX untouched.
+BOLD_ON, BOLD_OFF = "\ue000", "\ue001"
+LATEX_SYMBOLS = {
+    BOLD_ON: r"\textbf{",
+    BOLD_OFF: "}",
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "‖": r"$\|$",
+    "×": r"$\times$",
+    MINUS: "$-$",
+    "|": r"\textbar{}",
+    # After the end of a row, LaTeX takes both for arguments of the line break.
+    "[": "{[}",
+    "*": "{*}",
+}
+#: Formats that LaTeX knows only with a package.
+PACKAGES = {"latex_booktabs": "booktabs", "latex_longtable": "longtable"}
+#: Combining characters that LaTeX has a command for.
+ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030c": "v"}
+
+
+def _latex(found: str, notes: list[str]) -> str:
+    # LaTeX ignores the line ends of the source, so each footnote is a paragraph.
+    safe = [_latex_escape(note) for note in notes]
+    text = "\n\n".join([found, *(rf"{{\footnotesize {note}}}" for note in safe)])
+    text = _replacing(LATEX_SYMBOLS)(text).replace("--", "-{}-")
+    return re.sub(r"[^\x00-\x7f]", lambda match: _latex_letter(match[0]), text)
+
+
+def _latex_letter(letter: str) -> str:
+    """A character for any LaTeX: with its accent as a command, else by its number, since few fonts have all."""
+    base, *marks = list(unicodedata.normalize("NFKD", letter))
+    if base.isascii() and base.isalpha() and all(mark in ACCENTS for mark in marks):
+        return "".join(f"\\{ACCENTS[mark]}{{" for mark in marks) + base + "}" * len(marks)
+    return f"{{[}}U+{ord(letter):04X}{{]}}"
+
+
+WIKI = {"|": "&#124;", "<": "&lt;", "[": "&#91;", "!": "&#33;"}
+_latex_escape = _replacing(tabulate.LATEX_ESCAPE_RULES)
+PLAIN = Markup(None, str, _lines)
+MARKDOWN = Markup(("**", "**"), _markdown, _paragraphs)
+MARKUPS: dict[str, Markup] = {
+    "pipe": MARKDOWN,
+    "github": MARKDOWN,
+    **dict.fromkeys(HTML, Markup(("<b>", "</b>"), html.escape, _html)),
+    **dict.fromkeys(LATEX, Markup((BOLD_ON, BOLD_OFF), str, _latex)),
+    "latex_raw": Markup((BOLD_ON, BOLD_OFF), _latex_escape, _latex),
+    "rst": Markup(("**", "**"), _replacing({c: f"\\{c}" for c in "\\*`|_"}), _paragraphs),
+    "mediawiki": Markup(("'''", "'''"), _replacing(WIKI), _paragraphs),
+    "moinmoin": Markup(("'''", "'''"), _replacing({"|": "&#124;"}), _paragraphs),
+    "jira": Markup(("*", "*"), _replacing({c: f"\\{c}" for c in "|*{["}), _paragraphs),
+    "textile": Markup(("*", "*"), _replacing({"|": "&#124;", "<": "&lt;", "*": "&#42;"}), _paragraphs),
+    "youtrack": Markup(("*", "*"), _replacing({"|": "\\|", "*": "\\*"}), _paragraphs),
+    "asciidoc": Markup(("*", "*"), _replacing({"|": "\\|", "*": "\\*"}), _paragraphs),
+    "orgtbl": Markup(("*", "*"), _replacing({"|": "\\vert{}"}), _paragraphs),
+}

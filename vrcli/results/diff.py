@@ -1,0 +1,246 @@
+"""Two runs side by side: what differs in settings, provenance, results and curves, and where curves part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from vrcli.results.types import TIMINGS, Run
+
+_SAME = ("task", "dataset", "dataset_fingerprint", "preset", "optimizer", "seed", "status", "error")
+
+
+class Series(Protocol):
+    """A curve, as far as it is compared."""
+
+    @property
+    def steps(self) -> Sequence[int]: ...
+    @property
+    def values(self) -> Sequence[float]: ...
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that both runs may have.
+
+    Args:
+        a: of the first run; None where it has none.
+        b: of the second.
+    """
+
+    name: str
+    a: Any
+    b: Any
+
+    @property
+    def equal(self) -> bool:
+        """Whether both are the same; NaN equals NaN."""
+        return _same(self.a, self.b)
+
+
+@dataclass(frozen=True)
+class CurveDifference:
+    """One curve of both runs.
+
+    Args:
+        points: how many the first has, and the second.
+        common: steps that both have.
+        first_step: the first step where they differ, or that only one has although the other goes on; None where all
+            common steps agree.
+        first: both values there; None for the one that has none.
+        largest: the largest difference of finite values; NaN where there is none to compare.
+        largest_step: where it is.
+    """
+
+    metric: str
+    points: tuple[int, int]
+    common: int
+    first_step: int | None
+    first: tuple[float | None, float | None]
+    largest: float
+    largest_step: int | None
+
+    @property
+    def identical(self) -> bool:
+        """The same steps and the same bits."""
+        return self.first_step is None and self.points[0] == self.points[1]
+
+    @property
+    def agrees(self) -> bool:
+        """The same bits as far as both go, of which there are some."""
+        return self.first_step is None and self.common > 0
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """All of it.
+
+    Args:
+        identity: task, data, preset, optimizer, seed, status.
+        settings: every setting that either has.
+    """
+
+    identity: tuple[Difference, ...]
+    settings: tuple[Difference, ...]
+    provenance: tuple[Difference, ...]
+    results: tuple[Difference, ...]
+    curves: tuple[CurveDifference, ...]
+
+    def computed(self) -> tuple[CurveDifference, ...]:
+        """Curves of what was computed, without those that tell the time."""
+        return tuple(curve for curve in self.curves if curve.metric not in TIMINGS)
+
+    @property
+    def same_curves(self) -> bool:
+        """Whether both computed the same, bit for bit, from beginning to end."""
+        return bool(self.computed()) and all(curve.identical for curve in self.computed())
+
+    def first_difference(self) -> CurveDifference | None:
+        """The curve that parts first."""
+        parted = [curve for curve in self.computed() if curve.first_step is not None]
+        return min(parted, key=lambda curve: (curve.first_step or 0, curve.metric), default=None)
+
+
+def compare(a: Run, b: Run, curves_a: Mapping[str, Series], curves_b: Mapping[str, Series]) -> RunDifference:
+    """Compare two runs and their curves by metric."""
+    return RunDifference(
+        identity=tuple(Difference(name, getattr(a, name, None), getattr(b, name, None)) for name in _SAME),
+        settings=pairs(a.settings, b.settings),
+        provenance=pairs(*(flatten(run.provenance) for run in (a, b))),
+        results=pairs(a.results, b.results),
+        curves=tuple(
+            compare_curves(name, curves_a.get(name), curves_b.get(name))
+            for name in dict.fromkeys([*curves_a, *curves_b])
+        ),
+    )
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: {"git": {"commit": ...}} has git.commit."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Values by name side by side, in the order of the first."""
+    return tuple(Difference(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b]))
+
+
+def compare_curves(metric: str, a: Series | None, b: Series | None) -> CurveDifference:
+    """Where two curves part.
+
+    One that simply ends earlier parts nowhere; one that lacks a step in between does.
+    """
+    steps_a, values_a = _arrays(a)
+    steps_b, values_b = _arrays(b)
+    common, at_a, at_b = np.intersect1d(steps_a, steps_b, assume_unique=True, return_indices=True)
+    x, y = values_a[at_a], values_b[at_b]
+    unequal = (x.view(np.int64) != y.view(np.int64)) & ~(np.isnan(x) & np.isnan(y))
+    end = min(steps_a[-1], steps_b[-1]) if len(steps_a) and len(steps_b) else -1
+    single = np.setxor1d(steps_a, steps_b, assume_unique=True)
+    parted = [*common[unequal][:1].tolist(), *single[single <= end][:1].tolist()]
+    first = min(parted, default=None)
+    largest, largest_step = _largest(common, x, y)
+    return CurveDifference(
+        metric=metric,
+        points=(len(steps_a), len(steps_b)),
+        common=len(common),
+        first_step=first,
+        first=(_at(first, steps_a, values_a), _at(first, steps_b, values_b)),
+        largest=largest,
+        largest_step=largest_step,
+    )
+
+
+def _arrays(series: Series | None) -> tuple[Any, Any]:
+    if series is None:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    return np.asarray(series.steps, dtype=np.int64), np.asarray(series.values, dtype=np.float64)
+
+
+def _largest(steps: Any, x: Any, y: Any) -> tuple[float, int | None]:
+    both = np.isfinite(x) & np.isfinite(y)
+    if not both.any():
+        return math.nan, None
+    apart = np.abs(x[both] - y[both])
+    index = int(apart.argmax())
+    return float(apart[index]), int(steps[both][index])
+
+
+def _at(step: int | None, steps: Any, values: Any) -> float | None:
+    if step is None:
+        return None
+    found = np.flatnonzero(steps == step)
+    return float(values[found[0]]) if len(found) else None
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
+        return True
+    return isinstance(a, bool) is isinstance(b, bool) and bool(a == b)
+
+
+def verdict(found: RunDifference, a: str, b: str) -> str:
+    """In one sentence whether two runs computed the same.
+
+    Args:
+        a: what the first run is called, such as "run 17".
+        b: the second.
+    """
+    curves = found.computed()
+    if not curves:
+        return "neither run has curves to compare"
+    if found.same_curves:
+        total = sum(curve.points[0] for curve in curves)
+        which = "the curve" if len(curves) == 1 else f"all {len(curves)} curves"
+        return f"bit-identical: {which} of {a} and {b}, {total:,} points"
+    first = found.first_difference()
+    if first is None:
+        return _as_far_as_both_go(curves, a, b)
+    values = " and ".join(both(*first.first))
+    return f"the curves of {a} and {b} part at step {first.first_step}: {first.metric} is {values}"
+
+
+def _as_far_as_both_go(curves: Sequence[CurveDifference], a: str, b: str) -> str:
+    """The verdict on runs of which one lacks something, and parts from the other nowhere."""
+    shared = [curve for curve in curves if curve.common]
+    if not shared:
+        return NOTHING_SHARED
+    common, longest = sum(curve.common for curve in shared), sum(max(curve.points) for curve in shared)
+    of = f"points of {shared[0].metric}" if len(shared) == 1 else f"points of {len(shared)} curves"
+    parts = [f"bit-identical as far as both go: {'all ' if common == longest else f'{common:,} of '}{longest:,} {of}"]
+    for name, other in ((a, 1), (b, 0)):
+        own = [curve.metric for curve in curves if not curve.points[other]]
+        parts += [f"only {name} has {', '.join(own)}"] if own else []
+    return "; ".join(parts)
+
+
+#: The verdict on runs that have no step of any curve in common.
+NOTHING_SHARED = "the runs have no curve in common"
+
+
+def both(a: Any, b: Any) -> tuple[str, str]:
+    """Two values in few characters, in as many digits as tell them apart."""
+    short = shown(a), shown(b)
+    if short[0] == short[1] and isinstance(a, float) and isinstance(b, float) and a != b:
+        return repr(a), repr(b)
+    return short
+
+
+def shown(value: Any) -> str:
+    """A value in a table, a dash where there is none."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,53 @@
+"""CSV: a table of runs, and beside it their curves in long format.
+
+What is missing is empty; NaN and infinities are the words nan, inf and -inf, which pandas, R and numpy read as such.
+Numbers have all their digits.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from vrcli.output import Target
+from vrcli.results.export.selection import Selection, Written
+from vrcli.results.flat import FIELDS, rows
+
+CURVE_COLUMNS = ("run", "optimizer", "seed", "metric", "step", "value")
+
+
+def curves_path(path: Path) -> Path:
+    """Where the curves of `results.csv` go: `results.curves.csv`."""
+    return path.parent / f"{path.stem}.curves{path.suffix}"
+
+
+def paths(path: Path) -> tuple[Path, ...]:
+    """All files that `write` makes."""
+    return path, curves_path(path)
+
+
+def write(runs: Selection, to: Target) -> Written:
+    """Write both files."""
+    points = 0
+    with to.part() as table, replace(to, path=curves_path(to.path)).part() as curves:
+        with table.open("w", newline="", encoding="utf-8") as file:
+            found = rows(runs.records)
+            out = csv.writer(file)
+            out.writerow(found[0] if found else FIELDS)
+            out.writerows([_cell(value) for value in row.values()] for row in found)
+        with curves.open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(CURVE_COLUMNS)
+            for record, series in runs.each():
+                for name, curve in series.items():
+                    same = (repeat(value) for value in (record.id, record.optimizer, record.seed, name))
+                    out.writerows(zip(*same, curve.steps, curve.values, strict=False))
+                    points += len(curve)
+    return Written(paths(to.path), points)
+
+
+def _cell(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,0 +1,143 @@
+"""Which runs belong together: equal in everything but the seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vrcli.results.types import Run, Section, section_of
+
+FINISHED = ("completed", "diverged")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration, one for each seed, in the order of their seeds; or several such groups pooled.
+
+    Args:
+        repeats: finished runs left out because their seed is there already: the same seed gives the same bits, so
+            counting it twice would invent precision.
+        varying: where groups were pooled, the number of values of each setting in which they differ.
+    """
+
+    runs: tuple[Run, ...]
+    settings: Mapping[str, Any]
+    repeats: int
+    varying: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def section(self) -> Section:
+        return section_of(self.runs[0])
+
+    @property
+    def optimizer(self) -> str:
+        return self.runs[0].optimizer
+
+
+def group_runs(runs: Iterable[Run], apart: Callable[[Run], Hashable] = lambda run: None) -> list[Group]:
+    """Group finished runs by their configuration, in order of first appearance.
+
+    Of several finished runs of one seed the newest counts.
+
+    Args:
+        apart: runs of which this differs are never of one group.
+    """
+    members: dict[tuple[str, Hashable], list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.status in FINISHED:
+            members[run.configuration, apart(run)].append(run)
+    groups = []
+    for found in members.values():
+        newest: dict[int | None, Run] = {}
+        for run in sorted(found, key=lambda r: (r.created_at, r.id)) if len(found) > 1 else found:
+            newest[run.seed] = run
+        ordered = sorted(newest.values(), key=lambda r: (r.seed is None, r.seed or 0))
+        groups.append(Group(tuple(ordered), found[0].settings, len(found) - len(ordered)))
+    return groups
+
+
+def pool(groups: Sequence[Group], names: Sequence[str], apart: Callable[[Group], Hashable]) -> list[Group]:
+    """Groups of one section and optimizer that agree in the named settings, as one group each.
+
+    What else they differ in is no setting of the pooled group; `varying` names it.
+
+    Args:
+        apart: groups of which this differs are never pooled.
+    """
+    found: dict[Hashable, list[Group]] = defaultdict(list)
+    for group in groups:
+        own = tuple(repr(group.settings.get(name)) for name in names)
+        found[group.section, group.optimizer, own, apart(group)].append(group)
+    return [_pooled(members) for members in found.values()]
+
+
+def _pooled(members: Sequence[Group]) -> Group:
+    if len(members) == 1:
+        return members[0]
+    names = {name for group in members for name in group.settings}
+    values = {name: {repr(group.settings.get(name)) for group in members} for name in names}
+    varying = {name: len(seen) for name, seen in sorted(values.items()) if len(seen) > 1}
+    common = {name: value for name, value in members[0].settings.items() if name not in varying}
+    runs = tuple(run for group in members for run in group.runs)
+    return Group(runs, common, sum(group.repeats for group in members), varying)
+
+
+def differing(
+    settings: Sequence[Mapping[str, Any]], optimizers: Sequence[str], ignore: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Of each row's settings, those that another row has too but with another value.
+
+    A setting that only one optimizer has is no difference between optimizers, and neither is the code of each; that one
+    of its rows has and another lacks (recorded by another version) is.
+
+    Args:
+        optimizers: one per row.
+    """
+    own: dict[str, set[str]] = defaultdict(set)
+    for row, optimizer in zip(settings, optimizers, strict=True):
+        own[optimizer].update(row)
+    values: dict[str, set[str]] = defaultdict(set)
+    code: dict[str, set[Any]] = defaultdict(set)
+    previous: dict[str, Any] = {}
+    for row, optimizer in zip(settings, optimizers, strict=True):
+        for name in own[optimizer]:
+            value = row.get(name, _ABSENT)
+            if name == "optimizer_code":
+                code[optimizer].add(value)
+                continue
+            # Most rows repeat the value before them, which spares writing it out.
+            if name not in previous or type(value) is not type(previous[name]) or value != previous[name]:
+                values[name].add("" if value is _ABSENT else repr(value))
+                previous[name] = value
+    names = {name for name, seen in values.items() if len(seen) > 1} - set(ignore)
+    return [
+        {n: v for n, v in row.items() if n in names or (n == "optimizer_code" and len(code[optimizer]) > 1)}
+        for row, optimizer in zip(settings, optimizers, strict=True)
+    ]
+
+
+def shown_settings(
+    settings: Sequence[Mapping[str, Any]],
+    optimizers: Sequence[str],
+    axes: Sequence[Collection[str]],
+    ignore: Iterable[str] = (),
+) -> list[dict[str, Any]]:
+    """The settings that stand beside each row wherever rows are listed: those that tell rows apart, see `differing`,
+    those that a search chose for the row, whether or not they differ from another's, and the learning rate.
+
+    Args:
+        optimizers: one per row, as are axes.
+        axes: names of the settings that a search chose.
+        ignore: settings that are shown elsewhere.
+    """
+    left_out = set(ignore)
+    found = []
+    for row, own, chosen in zip(settings, differing(settings, optimizers, left_out), axes, strict=True):
+        # An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `vrcli.db.configuration`.
+        bare = [axis.removeprefix("opt_") for axis in chosen]
+        names = {*own, "lr", *chosen, *bare, *(f"optimizer.{name}" for name in bare)} - left_out
+        found.append({name: value for name, value in row.items() if name in names})
+    return found

@@ -1,0 +1,115 @@
+"""Which stored runs a table quotes: not every trial of a search is a result."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from vrcli.results.types import Run
+
+
+class SweptRun(Run, Protocol):
+    """A run that may belong to a sweep: to one of its trials, or to its best settings."""
+
+    @property
+    def sweep_id(self) -> int | None: ...
+    @property
+    def search_id(self) -> int | None: ...
+    @property
+    def trial_id(self) -> int | None: ...
+    @property
+    def spec_id(self) -> str: ...
+
+
+R = TypeVar("R", bound=SweptRun)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is quoted, what it cost, and what was left out.
+
+    Args:
+        runs: for the table.
+        trials: by run id, the trials of the search its settings come from.
+        searched: how many runs of trials were left out.
+        flattered: how many rows show the best of a search on the seed of that search, for want of fresh ones.
+    """
+
+    runs: Sequence[SweptRun]
+    trials: Mapping[int, int]
+    searched: int
+    flattered: int
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What all of a database knows of its searches, whichever runs were asked for.
+
+    Args:
+        ended: when the trials of each search ended, in order.
+        confirmed: the searches whose best settings were run on fresh seeds.
+        specs: when the complete spec of each trial was first run: a later run of its own with the same spec is that run
+            again, bit for bit, on the seed by which its settings were chosen.
+    """
+
+    ended: Mapping[int, Sequence[datetime]] = field(default_factory=dict)
+    confirmed: Collection[int] = ()
+    specs: Mapping[str, datetime] = field(default_factory=dict)
+
+    def repeats(self, run: SweptRun) -> bool:
+        """Whether a run of its own does an earlier trial again; one that was there before the search is a result."""
+        first = self.specs.get(run.spec_id) if run.search_id is None else None
+        return first is not None and run.created_at > first
+
+
+def budgets(runs: Iterable[SweptRun], searches: Searches) -> dict[int, int]:
+    """By run id, the trials of the search that a run's settings come from.
+
+    A run on a fresh seed was chosen from the trials that had ended before it began: a sweep that goes on later does
+    not add to what it cost. A trial is looked at among all trials of its sweep.
+    """
+    found = {}
+    for run in runs:
+        times = searches.ended.get(run.search_id) if run.search_id is not None else None
+        if times:
+            before = len(times) if run.trial_id is not None else bisect_right(times, run.created_at)
+            found[run.id] = max(1, before)
+    return found
+
+
+def quotable(runs: Sequence[R], searches: Searches) -> Selection:
+    """Runs on their own and runs that confirm a sweep; of a sweep without those, its best trial.
+
+    A run of its own that repeats a trial is that trial again, so it is no result either.
+
+    Args:
+        runs: finished runs.
+        searches: those of the whole database, so that a filter that leaves out fresh runs puts no trial in their place.
+    """
+    confirmed = {run.search_id for run in runs if run.search_id is not None and run.trial_id is None}
+    confirmed |= set(searches.confirmed)
+    by_trial: dict[int, dict[int, list[R]]] = defaultdict(lambda: defaultdict(list))
+    chosen = []
+    for run in runs:
+        if run.trial_id is None:
+            if not searches.repeats(run):
+                chosen.append(run)
+        elif run.search_id is not None and run.search_id not in confirmed:
+            by_trial[run.search_id][run.trial_id].append(run)
+    for trials in by_trial.values():
+        chosen += min(trials.values(), key=_loss)
+    return Selection(chosen, budgets(chosen, searches), len(runs) - len(chosen), len(by_trial))
+
+
+def _loss(runs: Iterable[SweptRun]) -> float:
+    """Mean best validation loss of a trial; infinite where a run of it diverged."""
+    runs = list(runs)
+    losses = [run.results.get(run.objective, math.inf) for run in runs]
+    if any(run.status != "completed" for run in runs):
+        return math.inf
+    return sum(losses) / len(losses)

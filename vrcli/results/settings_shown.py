@@ -1,0 +1,38 @@
+"""What `vr runs list` says about runs besides their results."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from vrcli.report import wording
+from vrcli.results.groups import shown_settings
+from vrcli.results.types import Run, axes_of
+
+
+def ago(then: datetime, now: datetime | None = None) -> str:
+    """ "2 min ago", as seen from now."""
+    return wording.ago(then, now or datetime.now(UTC))
+
+
+def settings_texts(runs: Sequence[Run]) -> list[str]:
+    """One text per run: the settings that `groups.shown_settings` chooses among the runs of its task.
+
+    Where there are several presets, the preset stands for all that it sets. The seed, the data set and the optimizer
+    have columns of their own.
+    """
+    presets: dict[str, set[str | None]] = defaultdict(set)
+    comparable: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        presets[run.task].add(run.preset)
+        comparable[run.task, run.preset].append(index)
+    texts = [""] * len(runs)
+    for (task, preset), indices in comparable.items():
+        here = [runs[i] for i in indices]
+        settings, optimizers = [run.settings for run in here], [run.optimizer for run in here]
+        own = shown_settings(settings, optimizers, [axes_of(run) for run in here])
+        named = {"preset": preset} if len(presets[task]) > 1 else {}
+        for index, row in zip(indices, own, strict=True):
+            texts[index] = wording.settings({**named, **row})
+    return texts

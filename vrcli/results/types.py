@@ -1,0 +1,255 @@
+"""What reports take and give: runs, columns, and the structured table behind every format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:  # lists of runs need no scipy
+    from vrcli.stats.inference import Direction, Summary
+
+#: Task, data set, its fingerprint, preset: what rows must share to be compared.
+Section: TypeAlias = tuple[str, str, str, str]
+
+
+class Declared(NamedTuple):
+    """What tasks say of one of their metrics, as `tasks.base.Metric` has it; no direction where they contradict."""
+
+    direction: Direction | None
+    percent: bool = False
+    shown: bool = False
+
+
+#: What tasks say of their metrics, by result name.
+Known: TypeAlias = Mapping[str, Declared]
+
+#: Curves that give an axis its positions, by what the axis is called; they are no results.
+POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
+
+#: What stands beside a mean: a confidence interval, the standard deviation, the smallest and largest value, nothing.
+Spread: TypeAlias = Literal["ci", "sd", "minmax", "none"]
+
+
+class Run(Protocol):
+    """A stored run, as far as reports look at it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def preset(self) -> str | None: ...
+    @property
+    def dataset(self) -> str | None: ...
+    @property
+    def dataset_fingerprint(self) -> str | None: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def spec(self) -> Mapping[str, Any]: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def configuration(self) -> str: ...
+    @property
+    def objective(self) -> str: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+    @property
+    def results(self) -> Mapping[str, float]: ...
+
+
+def axes_of(run: Run) -> tuple[str, ...]:
+    """Names of the settings that a search chose for a run; none for a run on its own."""
+    return getattr(run, "axes", ())
+
+
+def section_of(run: Run) -> Section:
+    """What runs must share to be compared."""
+    return run.task, run.dataset or "", run.dataset_fingerprint or "", run.preset or ""
+
+
+class NamedRun(Run, Protocol):
+    """A run, with what it is called by."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def spec_id(self) -> str: ...
+    @property
+    def tag(self) -> str | None: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+#: Results that tell what a run cost, and how they are titled; everything else tells how good it is.
+COSTS = {
+    "wall_s": "s/run",
+    "train_s": "training s",
+    "samples_per_s": "samples/s",
+    "step_ms": "ms/step",
+    "optimizer_ms": "optimizer ms/step",
+    "peak_memory_bytes": "peak memory",
+    "steps": "steps",
+    "epochs": "epochs",
+    "parameters": "parameters",
+    "gradient_evaluations": "gradients",
+}
+#: Those that differ from one time to the next, and from one machine to another, whatever was computed.
+TIMINGS = frozenset(COSTS) - {"steps", "epochs", "parameters", "gradient_evaluations"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One result as a column.
+
+    Args:
+        key: its name among a run's results ("best_val_loss").
+        title: heading.
+        direction: whether smaller or larger is better; None where that is not known, and no row is the best.
+        percent: shown times 100.
+        shown: stands in every table of its task, and is not left out to save room.
+    """
+
+    key: str
+    title: str = ""
+    direction: Direction | None = "min"
+    percent: bool = False
+    shown: bool = False
+
+    @classmethod
+    def of(cls, key: str, known: Known | None = None) -> Column:
+        """The column of a result: as `known` has it, else by a name that means the same everywhere."""
+        title = COSTS.get(key) or key.replace("_", " ").replace("accuracy", "acc").replace("perplexity", "ppl")
+        if known and key in known:
+            return cls(key, title, *known[key])
+        quantity = key.rsplit("_", 1)[-1]
+        smaller = quantity in ("loss", "perplexity") or (key in COSTS and key != "samples_per_s")
+        larger = quantity == "accuracy" or key == "samples_per_s"
+        return cls(key, title, "min" if smaller else "max" if larger else None, quantity == "accuracy")
+
+    @property
+    def is_cost(self) -> bool:
+        return self.key in COSTS
+
+    @property
+    def measures_machine(self) -> bool:
+        """Whether it is another number on another machine."""
+        return self.key in TIMINGS
+
+
+def shown_columns(runs: Iterable[Run], known: Known) -> list[Column]:
+    """What tasks want shown beside their objective, of what the runs measured on validation."""
+    keys = {key for run in runs for key in run.results if key.startswith("val_")}
+    return [Column.of(key, known) for key, declared in known.items() if declared.shown and key in keys]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row.
+
+    Args:
+        summary: over the row's seeds; a diverged run's value is NaN.
+        best: the best of its section.
+        tied: not significantly different from the best (Holm over the section's rows).
+    """
+
+    summary: Summary
+    best: bool = False
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of one configuration, which differ in nothing but their seed.
+
+    Args:
+        settings: every setting by name.
+        shown: those that stand beside the row, see `groups.shown_settings`.
+        seeds: one per run that counts, in order.
+        run_ids: likewise.
+        diverged: runs that diverged.
+        repeats: further finished runs of a seed that is counted already.
+        trials: configurations tried to find this one.
+        pruned: some of them were stopped before their budget was spent.
+        epochs: planned for each run; None where unknown.
+        max_steps: planned limit of steps, if there is one.
+        hardware: distinct machines.
+        cells: by column key.
+        searched: trials of a search on the seeds of that search, no fresh ones.
+        axes: names of the settings that a search chose for its runs.
+        varying: where runs of several configurations were pooled on request, the number of values by setting.
+    """
+
+    task: str
+    dataset: str
+    fingerprint: str
+    preset: str
+    optimizer: str
+    settings: Mapping[str, Any]
+    shown: Mapping[str, Any]
+    seeds: tuple[int | None, ...]
+    run_ids: tuple[int, ...]
+    diverged: int
+    repeats: int
+    trials: int
+    pruned: bool
+    epochs: int | None
+    max_steps: int | None
+    hardware: tuple[str, ...]
+    cells: Mapping[str, Cell]
+    searched: bool = False
+    axes: tuple[str, ...] = ()
+    varying: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return len(self.run_ids)
+
+    @property
+    def section(self) -> Section:
+        return self.task, self.dataset, self.fingerprint, self.preset
+
+    @property
+    def budget(self) -> tuple[int, int | None, int | None]:
+        return self.trials, self.epochs, self.max_steps
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by section, the best first, and what must be said below them.
+
+    Args:
+        columns: the results.
+        spread: what stands beside a mean.
+        shown: names of the columns to print, results by their keys; None for those that say something.
+        common_preset: a note says the preset of all rows, so that the rows need not.
+        chosen_by: the result by which only the best of an optimizer's settings are there.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    level: float = 0.95
+    notes: tuple[str, ...] = ()
+    spread: Spread = "ci"
+    shown: tuple[str, ...] | None = None
+    common_preset: bool = False
+    chosen_by: Column | None = None
+
+    @property
+    def unequal_budgets(self) -> frozenset[Section]:
+        """The sections whose rows had different budgets."""
+        budgets = {(row.section, row.budget) for row in self.rows}
+        seen = Counter(section for section, _ in budgets)
+        return frozenset(section for section, count in seen.items() if count > 1)

@@ -1,0 +1,221 @@
+"""Curves of several runs on one axis: envelopes with the number of runs behind each point, and thinning.
+
+Values that are not finite never enter a mean; they are counted beside it. A run that ended is not carried on: the
+number of runs alive is part of the result, because a mean over survivors flatters an optimizer that lost the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from vrcli.stats.inference import Array, Direction, oriented
+
+#: What surrounds the centre of several curves, see `envelope`.
+Band: TypeAlias = Literal["sd", "ci", "minmax", "quantile"]
+
+Counts: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Curves of one configuration over its runs.
+
+    Args:
+        x: positions, increasing.
+        centre: mean of the finite values; their median for the quantile band. NaN where there is none.
+        low: lower edge of the band; NaN where too few runs define one.
+        high: upper edge.
+        n: runs with a finite value at x.
+        lost: runs whose value at x is not finite.
+        runs: all runs.
+        band: what the edges mean.
+        level: share of the ci or quantile band.
+    """
+
+    x: Array
+    centre: Array
+    low: Array
+    high: Array
+    n: Counts
+    lost: Counts
+    runs: int
+    band: Band
+    level: float
+
+
+def envelope(
+    curves: Sequence[tuple[ArrayLike, ArrayLike]],
+    *,
+    band: Band = "sd",
+    level: float = 0.95,
+    grid: ArrayLike | None = None,
+) -> Envelope:
+    """Centre and band over runs at each position.
+
+    Args:
+        curves: x (increasing) and y of each run.
+        band: sd: mean +- standard deviation; ci: t interval of the mean; minmax: range; quantile: the middle `level`.
+        grid: positions to interpolate each run to, within its own range: for axes on which runs share no positions
+            (seconds). By default every position that any run has, without interpolation.
+    """
+    x, table = align(curves, grid)
+    finite = np.isfinite(table)
+    n = finite.sum(axis=0)
+    lost = (np.isinf(table)).sum(axis=0)
+    values = np.where(finite, table, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = values.sum(axis=0) / n
+        spread = np.where(finite, table - mean, 0.0)
+        sd = np.sqrt((spread**2).sum(axis=0) / (n - 1))  # 0/0 = NaN at n = 1
+        sd[n < 2] = np.nan
+    if band in ("sd", "ci"):
+        reach = sd if band == "sd" else sd * _standard_errors(n, level)
+        centre, low, high = mean, mean - reach, mean + reach
+    elif band == "minmax":
+        low = np.where(finite, table, np.inf).min(axis=0, initial=np.inf)
+        high = np.where(finite, table, -np.inf).max(axis=0, initial=-np.inf)
+        centre, low, high = mean, np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+    else:
+        centre, low, high = _quantiles(np.where(finite, table, np.nan), n, (0.5, 0.5 - level / 2, 0.5 + level / 2))
+    return Envelope(x, centre, low, high, n.astype(np.int64), lost.astype(np.int64), len(curves), band, level)
+
+
+def _standard_errors(n: Counts, level: float) -> Array:
+    """Half-width of the t interval in standard deviations, by number of runs; NaN below two."""
+    found = np.full(len(n), np.nan)
+    for count in np.unique(n[n > 1]):
+        found[n == count] = special.stdtrit(count - 1, 0.5 + level / 2) / np.sqrt(count)
+    return found
+
+
+def _quantiles(table: Array, n: Counts, shares: tuple[float, ...]) -> tuple[Array, ...]:
+    """Quantiles of each column without its NaN, interpolated as numpy does by default."""
+    ordered = np.sort(table, axis=0)  # NaN last
+    columns = np.arange(table.shape[1])
+    found = []
+    for share in shares:
+        at = share * (n - 1)
+        below = np.clip(np.floor(at), 0, None).astype(np.int64)
+        above = np.minimum(below + 1, np.maximum(n - 1, 0))
+        low, high = ordered[below, columns], ordered[above, columns]
+        found.append(np.where(n > 0, low + (high - low) * (at - below), np.nan))
+    return tuple(found)
+
+
+def align(curves: Sequence[tuple[ArrayLike, ArrayLike]], grid: ArrayLike | None = None) -> tuple[Array, Array]:
+    """One row per run and one column per position.
+
+    Returns:
+        Positions (P,), and values (runs, P): NaN where a run has no value, +infinity where its value is not finite.
+    """
+    pairs = [(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in curves]
+    if grid is not None:
+        at = np.asarray(grid, dtype=np.float64)
+        rows = [_interpolated(x, y, at) for x, y in pairs]
+        return at, np.array(rows).reshape(len(rows), len(at))
+    at = np.unique(np.concatenate([x for x, _ in pairs])) if pairs else np.empty(0)
+    table = np.full((len(pairs), len(at)), np.nan)
+    for row, (x, y) in zip(table, pairs, strict=True):
+        row[np.searchsorted(at, x)] = np.where(np.isfinite(y), y, np.inf)
+    return at, table
+
+
+def _interpolated(x: Array, y: Array, at: Array) -> Array:
+    """Values between a run's points; infinite next to a lost one, NaN outside the run's range."""
+    if not len(x):
+        return np.full(len(at), np.nan)
+    finite = np.isfinite(y)
+    found = np.interp(at, x[finite], y[finite]) if finite.any() else np.full(len(at), np.inf)
+    lost = np.interp(at, x, np.where(finite, 0.0, 1.0)) > 0
+    return np.where((at < x[0]) | (at > x[-1]), np.nan, np.where(lost, np.inf, found))
+
+
+def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Array]:
+    """One run's means over consecutive stretches, at their middles; NaN-valued where a stretch has a lost value.
+
+    Args:
+        edges: of the stretches, increasing; stretches without points are left out.
+    """
+    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
+    place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(place, minlength=len(edges) - 1)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(place, np.where(np.isfinite(y), y, np.nan), len(edges) - 1) / np.maximum(counts, 1)
+    some = counts > 0
+    return ((edges[:-1] + edges[1:]) / 2)[some], means[some]
+
+
+def first_lost(curve: tuple[ArrayLike, ArrayLike]) -> float | None:
+    """Where a run's value stopped being finite."""
+    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
+    lost = np.flatnonzero(~np.isfinite(y))
+    return float(x[lost[0]]) if len(lost) else None
+
+
+def rescaled(steps: ArrayLike, known_steps: ArrayLike, known: ArrayLike) -> Array:
+    """Epochs or seconds at any step, from their values at some steps, starting with 0 at step 0.
+
+    After the last known step the last rate goes on: a run that diverged within an epoch has steps there.
+    """
+    at = np.asarray(steps, dtype=np.float64)
+    xs = np.concatenate([[0.0], np.asarray(known_steps, dtype=np.float64)])
+    ys = np.concatenate([[0.0], np.asarray(known, dtype=np.float64)])
+    if len(xs) < 2:
+        return np.full(len(at), np.nan)
+    rate = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2])
+    found: Array = np.where(at > xs[-1], ys[-1] + rate * (at - xs[-1]), np.interp(at, xs, ys))
+    return found
+
+
+def best_so_far(values: ArrayLike, direction: Direction = "min") -> Array:
+    """The best value up to each position; NaN until the first finite one."""
+    best = np.minimum.accumulate(oriented(np.asarray(values, dtype=np.float64), direction))
+    best[np.isinf(best)] = np.nan
+    return best if direction == "min" else -best
+
+
+def thin(y: ArrayLike, most: int) -> Counts:
+    """Indices of at most `most` points that keep the ends, and of every bucket its extremes and a lost value.
+
+    Args:
+        most: at least 8; all points are kept when there are no more.
+    """
+    values = np.asarray(y, dtype=np.float64)
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    buckets = max(1, (most - 2) // 3)
+    edges = np.linspace(0, count, buckets + 1).astype(np.int64)
+    starts = edges[:-1]
+    finite = np.isfinite(values)
+    kept = [np.array([0, count - 1])]
+    bucket = np.repeat(np.arange(buckets), np.diff(edges))
+    for key in (np.where(finite, values, np.inf), np.where(finite, -values, np.inf), np.where(finite, np.inf, 0.0)):
+        order = np.lexsort((key, bucket))[starts]  # the smallest of each bucket stands at its start
+        kept.append(order[np.isfinite(key[order])])
+    return np.unique(np.concatenate(kept)).astype(np.int64)
+
+
+def thin_envelope(found: Envelope, most: int) -> Envelope:
+    """The same envelope at no more than `most` positions: the ends, and the extremes of edges and centre, are kept."""
+    if len(found.x) <= most:
+        return found
+    share = max(8, most // 3)
+    kept = np.unique(np.concatenate([thin(v, share) for v in (found.centre, found.low, found.high)]))
+    return Envelope(
+        x=found.x[kept],
+        centre=found.centre[kept],
+        low=found.low[kept],
+        high=found.high[kept],
+        n=found.n[kept],
+        lost=found.lost[kept],
+        runs=found.runs,
+        band=found.band,
+        level=found.level,
+    )
