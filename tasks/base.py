@@ -206,6 +206,14 @@ class Task(ABC, Generic[C]):
             TaskError: the data set is not there, or not what the task needs.
         """
 
+    def files(self) -> Sequence[Path] | None:
+        """Every file that `data` reads, by which unchanged data are known without loading them.
+
+        Returns:
+            None where that cannot be said; the data are then loaded each time. No file where all is computed.
+        """
+        return None
+
     @abstractmethod
     def model(self, data: Splits) -> nn.Module:
         """A freshly initialised model, from the global random generator."""

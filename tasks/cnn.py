@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -33,7 +34,7 @@ from vrcli.tasks.base import (
     mean_over,
     stated,
 )
-from vrcli.tasks.data import load_images, split_images
+from vrcli.tasks.data import image_files, load_images, split_images
 from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 #: Pixels per batch where no gradient is needed (128 images of 32x32): less memory than a training step takes.
@@ -344,6 +345,9 @@ class Cnn(Task[CnnConfig]):
     space = SPACE
     # A guess among ten classes costs 2.3; early steps of a large rate have been seen at some hundreds and recovered.
     ceiling = 1e4
+
+    def files(self) -> list[Path] | None:
+        return image_files(self.config.dataset, self.data_dir)
 
     def data(self, generator: torch.Generator) -> Splits:
         """(pixels, labels) of each split; `info` also holds the `mean` and `std` of the channels.

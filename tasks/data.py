@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from vrcli.tasks.base import Split, Splits, TaskError
-from vrcli.tasks.images import Images, ImageSet, cache_dir
+from vrcli.tasks.images import Images, ImageSet, cache_dir, files_below
 
 #: torchvision opens connections without a time limit of its own.
 _NETWORK_TIMEOUT_S = 30.0
@@ -67,6 +67,19 @@ def load_images(dataset: str, data_dir: Path | None = None) -> ImageSet:
     raise TaskError(f"no dataset {dataset!r}{hint}")
 
 
+def image_files(dataset: str, data_dir: Path | None = None) -> list[Path] | None:
+    """The files behind `load_images`, as far as they are there; None for what it does not know."""
+    root = data_dir or cache_dir()
+    if dataset == "digits":
+        table = _digits_table()
+        return [table] if table.is_file() else None
+    if dataset == "mnist":
+        return sorted((root / "MNIST" / "raw").glob("*-ubyte*")) or None
+    if dataset == "cifar10":
+        return [root / "cifar-10-batches-py" / name for name in _CIFAR10_FILES]
+    return files_below(Path(dataset).expanduser())
+
+
 def image_folder(path: Path) -> ImageSet:
     """Labelled images from any local folder that `datasets.load_dataset` reads; see `vrcli.tasks.folders`."""
     from vrcli.tasks.folders import load_folder
@@ -76,8 +89,7 @@ def image_folder(path: Path) -> ImageSet:
 
 def digits() -> ImageSet:
     """scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels with 17 levels, stretched to 0..255."""
-    found = importlib.util.find_spec("sklearn")
-    table = Path(str(found.origin)).parent / "datasets" / "data" / "digits.csv.gz" if found else Path()
+    table = _digits_table()
     if table.is_file():  # 64 levels and the label per line; importing scikit-learn for it takes seconds
         rows = np.loadtxt(table, delimiter=",", dtype=np.int64)
         levels, labels = rows[:, :64], rows[:, 64]
@@ -88,6 +100,11 @@ def digits() -> ImageSet:
     pixels = np.rint(levels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     images = Images(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)))
     return ImageSet("digits", images, tuple("0123456789"), origin="embedded")
+
+
+def _digits_table() -> Path:
+    found = importlib.util.find_spec("sklearn")
+    return Path(str(found.origin)).parent / "datasets" / "data" / "digits.csv.gz" if found else Path()
 
 
 def mnist(data_dir: Path | None = None) -> ImageSet:

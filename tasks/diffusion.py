@@ -16,6 +16,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
@@ -38,7 +39,7 @@ from vrcli.tasks.base import (
     mean_over,
     stated,
 )
-from vrcli.tasks.data import load_images, split_images
+from vrcli.tasks.data import image_files, load_images, split_images
 from vrcli.tasks.space import Categorical, Integer, Real, Space
 from vrcli.tasks.unet import UNet
 
@@ -255,6 +256,9 @@ class Diffusion(Task[Config]):
     }
 
     # -- data and model -----------------------------------------------------------------------------------------------
+
+    def files(self) -> list[Path] | None:
+        return image_files(self.config.dataset, self.data_dir)
 
     def data(self, generator: torch.Generator) -> Splits:
         images = load_images(self.config.dataset, self.data_dir)

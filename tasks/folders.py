@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vrcli.tasks.base import TaskError
-from vrcli.tasks.images import Images, ImageSet, cache_dir
+from vrcli.tasks.images import Images, ImageSet, cache_dir, files_below
 
 if TYPE_CHECKING:  # takes seconds to import, and is needed only where a folder is decoded
     from datasets import Dataset, Features
@@ -63,7 +63,7 @@ def load_folder(path: Path) -> ImageSet:
 def _cache_file(path: Path) -> Path:
     """The name says which folder (first part) in which state (second part)."""
     state = hashlib.blake2b(f"{_FORMAT}".encode(), digest_size=8)
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in files_below(path) or []:
         about = file.stat()
         state.update(f"{file.relative_to(path)}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
     folder = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()

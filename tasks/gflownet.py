@@ -258,6 +258,9 @@ class GFlowNet(Task[GFlowNetConfig]):
             self._worlds[device] = GridWorld(c.grid_size, c.max_moves, device, marked_start=c.marked_start)
         return self._worlds[device]
 
+    def files(self) -> list[Path]:
+        return []
+
     def data(self, generator: torch.Generator) -> Splits:
         c = self.config
         if c.dataset not in ("", "gridworld"):

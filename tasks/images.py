@@ -44,6 +44,11 @@ class ImageSet:
     origin: str = ""
 
 
+def files_below(folder: Path) -> list[Path] | None:
+    """Every file in a folder and below it, in a fixed order; None where there is no such folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
+
+
 def cache_dir() -> Path:
     """Where downloads and decoded images are kept: `VR_CACHE`, or the platform's cache folder."""
     from platformdirs import user_cache_dir

@@ -23,6 +23,7 @@ class Real:
         high: largest value, above `low`.
         log: sample and model the logarithm; both ends must be positive.
         origin: where the range comes from ("Table 6"), shown before a sweep starts.
+        generic: nobody chose the range for this optimizer or this task; one that was chosen goes before it.
 
     Raises:
         ValueError: the ends are not finite, not in order, or not positive on a log axis.
@@ -32,6 +33,7 @@ class Real:
     high: float
     log: bool = False
     origin: str = ""
+    generic: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -53,6 +55,7 @@ class Integer:
     high: int
     log: bool = False
     origin: str = ""
+    generic: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -74,6 +77,7 @@ class Categorical:
 
     choices: tuple[Value, ...]
     origin: str = ""
+    generic: bool = False
 
     def __post_init__(self) -> None:
         if len(self.choices) < 2 or len(set(map(repr, self.choices))) != len(self.choices):

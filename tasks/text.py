@@ -6,6 +6,7 @@ A text is a list of paragraphs. Its words are mapped through a vocabulary made f
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 import socket
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from vrcli.tasks.base import TaskError
-from vrcli.tasks.images import cache_dir
+from vrcli.tasks.images import cache_dir, files_below
 
 UNKNOWN, END = "<unk>", "<eos>"
 _UNKNOWN_ID, _END_ID = 0, 1
@@ -80,6 +81,17 @@ def load_corpus(dataset: str, generator: torch.Generator, data_dir: Path | None 
     close = difflib.get_close_matches(dataset, named, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]}?" if close else f": it is neither a folder nor one of {', '.join(named)}"
     raise TaskError(f"no dataset {dataset!r}{hint}")
+
+
+def corpus_files(dataset: str, data_dir: Path | None = None) -> list[Path] | None:
+    """The files behind `load_corpus`, as far as they are there; None for what it does not know."""
+    if dataset == "topics":
+        found = importlib.util.find_spec("pydoc_data.topics")
+        return [Path(found.origin)] if found and found.origin else None
+    if dataset in _WIKITEXT:
+        folder = (data_dir or cache_dir()) / "datasets" / "Salesforce___wikitext" / _WIKITEXT[dataset]
+        return [path for path in files_below(folder) or [] if path.suffix == ".arrow"] or None
+    return files_below(Path(dataset).expanduser())
 
 
 def topics(generator: torch.Generator) -> Corpus:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -41,7 +42,7 @@ from vrcli.tasks.base import (
 )
 from vrcli.tasks.chunked import linear_cross_entropy, linear_scores
 from vrcli.tasks.space import Categorical, Integer, Real, Space
-from vrcli.tasks.text import Corpus, Tokens, Vocabulary, chunks, load_corpus
+from vrcli.tasks.text import Corpus, Tokens, Vocabulary, chunks, corpus_files, load_corpus
 
 #: Rows per step of an evaluation.
 _EVAL_ROWS = 32
@@ -289,6 +290,11 @@ class Transformer(Task[Config]):
         "rmsprop": {"lr": _LR},
         "*": {"lr": Real(1e-5, 0.1, log=True, origin=f"the range of {_SWEEP} for every optimizer")},
     }
+
+    def files(self) -> list[Path] | None:
+        if self.config.tokens == "nltk":
+            return None  # the words depend on NLTK's version too
+        return corpus_files(self.config.dataset, self.data_dir)
 
     def data(self, generator: torch.Generator) -> Splits:
         c = self.config

@@ -65,6 +65,57 @@ def vr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.fixture
+def valley(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task valley:Valley, in reach of this process and its workers."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "plugins"))
+
+
+class Inline:
+    """An executor that runs its jobs in this process, one after the other, which saves the start of workers."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make, self.work, self.waiting = make, None, []  # type: ignore[var-annotated]
+
+    def free(self) -> int:
+        return 1 - len(self.waiting)
+
+    def submit(self, key: Any, payload: Any) -> None:
+        self.waiting.append((key, payload))
+
+    def receive(self, timeout_s: float) -> list[Any]:
+        from vrcli.execute.executor import Message, Refused
+
+        key, payload = self.waiting.pop(0)
+        notes: list[Any] = []
+        try:
+            self.work = self.work or self.make()
+            done = Message(key, "done", self.work(payload, notes.append, lambda: False))
+        except Refused as error:
+            done = Message(key, "refused", str(error))
+        except Exception as error:
+            done = Message(key, "failed", f"{type(error).__name__}: {error}")
+        return [*(Message(key, "note", body) for body in notes), done]
+
+    def close(self, *, patience_s: float = 0.0) -> list[Any]:
+        if self.work is not None:
+            self.work.close()
+        return []
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies run their jobs in this process."""
+    from functools import partial
+
+    from vrcli.execute.place import Place
+    from vrcli.execute.worker import Worker
+
+    monkeypatch.setattr(
+        Place, "executor", lambda self: Inline(partial(Worker, self.database, self.data_dir, tune=False))
+    )
+
+
+@pytest.fixture
 def spirals(vr: Callable[..., Result]) -> Callable[..., Result]:
     """Run the template task's smoke preset, quickly."""
     return lambda *words: vr("run", SPIRALS, "--preset", "smoke", "--threads", "1", "--malloc-tuning", *words)

@@ -176,7 +176,7 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
-@pytest.mark.timeout(900)  # eight processes that import torch
+@pytest.mark.timeout(900)  # six processes that import torch
 def test_a_comparison_is_about_the_code_as_it_is(shell, tmp_path):
     words = ("compare", SPIRALS, "--preset", "smoke", "--opt", "heavyball:HeavyBall", "--opt", "adamw", "--seeds", 2)
     words = (*words, "--threads", 1, "--format", "json")
@@ -195,27 +195,14 @@ def test_a_comparison_is_about_the_code_as_it_is(shell, tmp_path):
     assert edited["adamw"] == first["adamw"]
     assert not {*edited["heavyball:HeavyBall"]} & {*first["heavyball:HeavyBall"]}
     assert losses[1] != losses[0]
-    write(tmp_path, heavyball=HEAVY, helper="def scale():\n    return 0.5\n")
-    helped = compared()
-    assert not {*helped["heavyball:HeavyBall"]} & {*first["heavyball:HeavyBall"], *edited["heavyball:HeavyBall"]}
-    write(tmp_path, helper="def scale():\n    return 1.0\n", unrelated="X = 2\n")
+    write(tmp_path, heavyball=HEAVY, unrelated="X = 2\n")
     assert compared() == first  # the old code again, beside a file that it does not import
     assert losses[-1] == losses[0]
 
 
 def test_a_sweep_does_not_go_on_in_other_code(shell, tmp_path):
-    words = (
-        "sweep",
-        SPIRALS,
-        "--preset",
-        "smoke",
-        "--opt",
-        "heavyball:HeavyBall",
-        "--search",
-        "random",
-        "--threads",
-        1,
-    )
+    words = ("sweep", SPIRALS, "--preset", "smoke", "--opt", "heavyball:HeavyBall", "--search", "random")
+    words = (*words, "--threads", 1)
     assert shell(*words, "--trials", 1).returncode == 0
     with Store.open(tmp_path / "vr.db") as store:
         store.searches.resume(1, trials=2)

@@ -136,17 +136,18 @@ def optimizer_variants(name: str) -> dict[str, dict[str, Any]]:
 
 
 def optimizer_curve(name: str, variant: str) -> dict[str, Any]:
-    """The losses of a small network whose gradients are of very different sizes."""
+    """Losses and last weights of a small network; its outputs, and so its gradients, are of very different sizes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head = [nn.Flatten(), nn.Linear(36, 8), nn.LayerNorm(8), nn.Linear(8, 3)]
         model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), *head).double()
         x, y = torch.randn(12, 1, 6, 6, dtype=torch.float64), torch.randn(12, 3, dtype=torch.float64)
+    sizes = torch.tensor([3.0, 0.1, 0.001], dtype=torch.float64)
     optimizer = registry.build(name, model, {"lr": 0.02, **optimizer_variants(name)[variant]})
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = (0.01 * (model(x) - y)).square().mean()
+        loss = (sizes * (model(x) - y)).square().mean()
         loss.backward()
         return loss
 
@@ -154,7 +155,7 @@ def optimizer_curve(name: str, variant: str) -> dict[str, Any]:
     for _ in range(15):
         with torch.enable_grad():
             losses.append(optimizer.step(closure).item())
-    return {"curve": losses}
+    return {"curve": losses + [p.detach().square().sum().item() for p in (*model.parameters(), *model[-1].weight)]}
 
 
 def drawn() -> list[float]:

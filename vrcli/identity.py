@@ -47,14 +47,6 @@ def code_of(task: type[Task[Any]], optimizer: str) -> dict[str, str]:
     return {"engine": f"revision {REVISION}", "task": _task(task), "optimizer": _optimizer(optimizer)}
 
 
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is other code now, each as "optimizer code: before -> now"; empty where it is the same."""
-    if bool(before) is not bool(now):
-        return ["code not recorded -> recorded" if now else "code recorded -> not recorded"]
-    parts = dict.fromkeys([*before, *now])
-    return [f"{p} code {before.get(p)} -> {now.get(p)}" for p in parts if before.get(p) != now.get(p)]
-
-
 def _task(task: Any) -> str:
     from vrcli.tasks.registry import is_built_in
 

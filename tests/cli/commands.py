@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from vrcli.cli import plot
 from vrcli.cli.app import app
 
 #: Paths that are read.
@@ -49,7 +50,8 @@ def commands(group: typer.Typer = app, words: tuple[str, ...] = ()) -> Iterator[
         yield (*words, command.name), dict(inspect.signature(command.callback, eval_str=True).parameters)
     for inner in group.registered_groups:
         assert inner.typer_instance
-        yield from commands(inner.typer_instance, (*words, str(inner.name)))
+        made = plot.figures() if inner.typer_instance is plot.app else inner.typer_instance
+        yield from commands(made, (*words, str(inner.name)))
 
 
 def places() -> Iterator[Place]:

@@ -140,7 +140,7 @@ def test_the_best_settings_come_with_a_command_that_takes_a_fresh_seed(tmp_path:
 
 
 def test_the_page_has_the_colours_of_the_figures(stored: Callable[..., int], tmp_path: Path):
-    from vrcli.report.figures.style import style_of
+    from vrcli.report.figures.style import Series, style_of
 
     for optimizer, lr in (("adamw", 0.1), ("adamw", 0.2), ("vradam", 0.1), ("sgd", 0.1)):
         for seed in range(2):
@@ -154,7 +154,8 @@ def test_the_page_has_the_colours_of_the_figures(stored: Callable[..., int], tmp
     first: dict[str, str] = {}
     for place, name in keys:
         first.setdefault(name, lines[int(place)]["light"])
-    assert first == {name: style_of([name])[name]["color"] for name in ("adamw", "vradam", "sgd")}
+    names = [Series(name, name) for name in ("adamw", "vradam", "sgd")]
+    assert first == {series.optimizer: style["color"] for series, style in style_of(names).items()}
     for section in html.split('<section id="section-')[1:]:
         own = re.findall(r'data-colour="(\d+)"', section)
         assert len(set(own)) == len(own)

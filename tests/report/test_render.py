@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import tabulate
 
+from vrcli.report.tables.render import formats, render
 from vrcli.report.wording import with_half_width
-from vrcli.results.summary import formats, render, summarise
+from vrcli.results.summary import summarise
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = 'a|b <script>alert("x")</script> & *c* _d_ `e` 100% $f$ #g {h} \\i \n j\tk\x1b[31m'

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from vrcli.report.tables.notes import texts
+from vrcli.report.tables.render import render
 from vrcli.results.selection import Searches, budgets, quotable
-from vrcli.results.summary import render, summarise
+from vrcli.results.summary import summarise
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
@@ -52,7 +54,7 @@ def test_a_trial_and_a_fresh_run_of_equal_settings_are_two_rows(swept) -> None:
     for counts in (dict.fromkeys((run.id for run in runs), 4), {}):
         rows = summarise(runs, trials=counts).rows
         assert sorted(row.seeds for row in rows if row.settings["lr"] == 0.03) == [(0,), (1, 2)]
-    assert any(note.startswith("‖") for note in table.notes)
+    assert any(note.startswith("‖") for note in texts(table))
     assert "4 x 20 ‖" in render(table, "plain")
 
 

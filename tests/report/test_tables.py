@@ -12,8 +12,10 @@ import pytest
 from scipy import stats
 
 from vrcli.report.tables.layout import fit
+from vrcli.report.tables.notes import texts
+from vrcli.report.tables.render import render
 from vrcli.results.groups import shown_settings
-from vrcli.results.summary import default_columns, render, selector, summarise
+from vrcli.results.summary import default_columns, selector, summarise
 from vrcli.results.types import Column, Declared
 from vrcli.stats.inference import t_interval
 
@@ -83,7 +85,7 @@ def test_a_repeated_seed_counts_once_by_the_newest(make_run) -> None:
     assert table.rows[0].n == 2
     assert table.rows[0].repeats == 1
     assert table.rows[0].cells["best_val_loss"].summary.mean == pytest.approx(0.4)
-    assert any("repeated" in note for note in table.notes)
+    assert any("repeated" in note for note in texts(table))
 
 
 def test_unfinished_and_failed_runs_are_not_results(make_run) -> None:
@@ -107,8 +109,8 @@ def test_diverged_runs_are_counted_and_never_averaged(make_run) -> None:
     assert [row.optimizer for row in table.rows] == ["adamw", "sgd", "rmsprop"]
     assert found["adamw"].best
     assert not found["sgd"].best
-    assert any(note.startswith("‡") for note in table.notes)
-    assert "NaN: every run diverged" in table.notes
+    assert any(note.startswith("‡") for note in texts(table))
+    assert "NaN: every run diverged" in texts(table)
 
 
 def test_tied_rows_follow_holm_over_the_section(make_run) -> None:
@@ -161,7 +163,7 @@ def test_unequal_budgets_are_flagged(make_run) -> None:
     searched = summarise(equal, trials={equal[0].id: 20})
     assert {row.optimizer: row.trials for row in searched.rows} == {"a": 20, "b": 1}
     assert len(searched.unequal_budgets) == 1
-    assert any(note.startswith("§") for note in searched.notes)
+    assert any(note.startswith("§") for note in texts(searched))
     elsewhere = [make_run("a"), make_run("b", task="transformer", training={"epochs": 40})]
     assert not summarise(elsewhere).unequal_budgets
 
@@ -178,7 +180,7 @@ def test_one_row_per_optimizer_counts_its_settings_as_trials(make_run) -> None:
 def test_one_seed_is_not_tested_and_says_so(make_run) -> None:
     table = summarise([make_run("a", 0, 0.1), make_run("b", 0, 0.2)])
     assert not any(c.tied for c in cells(table).values())
-    assert any("n = 1" in note for note in table.notes)
+    assert any("n = 1" in note for note in texts(table))
 
 
 def test_default_columns_follow_the_results(make_run) -> None:
@@ -204,10 +206,10 @@ def test_costs_leave_diverged_runs_out_and_name_the_machines(make_run) -> None:
     ]
     table = summarise(runs, ["best_val_loss", "wall_s"])
     assert table.rows[0].cells["wall_s"].summary.mean == 5.0
-    assert any("different machines: cpu A; cpu B" in note for note in table.notes)
+    assert any("different machines: cpu A; cpu B" in note for note in texts(table))
     # Without a cost the row still holds runs of two machines, which it says.
-    assert any(note == "runs of one row come from different machines: cpu A; cpu B" for note in summarise(runs).notes)
-    assert not any("machines" in note for note in summarise([runs[0], runs[2]]).notes)
+    assert any(note == "runs of one row come from different machines: cpu A; cpu B" for note in texts(summarise(runs)))
+    assert not any("machines" in note for note in texts(summarise([runs[0], runs[2]])))
 
 
 def test_columns_by_name() -> None:
@@ -324,10 +326,10 @@ def test_pooling_is_by_one_setting_and_says_over_which_others(make_run) -> None:
     assert "beta" not in table.rows[0].settings
     assert table.rows[0].cells["best_val_loss"].summary.mean == pytest.approx(0.1005)
     assert not any(cell.tied for row in table.rows for cell in row.cells.values())
-    (note,) = [note for note in table.notes if note.startswith("rows pool")]
+    (note,) = [note for note in texts(table) if note.startswith("rows pool")]
     assert "differ in beta (up to 3 values)" in note
     assert "lr" not in note
-    assert not any("pool" in note for note in summarise(runs).notes)
+    assert not any("pool" in note for note in texts(summarise(runs)))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +370,7 @@ def test_the_spread_is_what_was_asked_for(make_run) -> None:
     assert "0.4000 [0.2000, 0.7000]" in line["minmax"]
     assert " 0.4000 " in line["none"]
     assert "±" not in line["none"] + line["minmax"]
-    assert any("standard deviation" in note for note in summarise(runs, spread="sd").notes)
+    assert any("standard deviation" in note for note in texts(summarise(runs, spread="sd")))
 
 
 def test_the_best_settings_are_never_chosen_on_the_test_set(make_run) -> None:

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from vrcli.report import wording
-from vrcli.results.settings_shown import ago, settings_texts
+from vrcli.report.tables.runs import ago, settings_texts
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.settings import META
-from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, make_wish
+from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand, place_of, sweep_request
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
@@ -66,20 +66,25 @@ def compare(
     )  # fmt: skip
     if len(opt) < 2:
         raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
-    wish = make_wish(asked, opt, fix, space, search, initial, search_seed, "none")
-    from vrcli.cli.compare_session import CompareSession
+    from vrcli.cli.compare_display import CompareDisplay
+    from vrcli.cli.compare_output import compare_json, compare_lines
+    from vrcli.cli.console import say
+    from vrcli.cli.watching import watch
+    from vrcli.report.verdicts import verdict
+    from vrcli.study import compare as study
 
-    session = CompareSession(
-        wish=wish, trials=trials, seeds=seeds, jobs=jobs, threads=asked.threads, database=database, data_dir=data_dir,
-        tune=malloc_tuning, quiet=quiet or format == "json", tag=asked.tag, metric=metric, level=level, target=target,
-        power=power,
-    )  # fmt: skip
-    body = session.run()
+    tuning = sweep_request(asked, opt, fix, space, search, initial, search_seed, "none", trials)
+    request = study.CompareRequest(tuning, seeds, metric, level, target, asked.tag)
+    place = place_of(database, data_dir, jobs, asked.threads, malloc_tuning)
+    display = CompareDisplay(metric, tuning.device, quiet=quiet or format == "json")
+    found = watch(lambda stop: study.compare(request, place, should_stop=stop), display)
     if format == "json":
-        print(json.dumps(body))
+        print(json.dumps(compare_json(found)))
     elif quiet:
-        for one in body["comparisons"]:
-            print(one["verdict"])
+        print("\n".join(map(verdict, found.comparisons)))
+    else:
+        for line in compare_lines(found, power=power):
+            say(line, prose=True)
 
 
 def refuse_search(space: Sequence[str], search: str, initial: int, search_seed: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vrcli.db.location import Location
+    from vrcli.report.figures.base import Drawn
     from vrcli.report.figures.style import Plot
     from vrcli.report.figures.text import Page
 
@@ -34,7 +34,6 @@ class Output:
         show: in a window.
         force: replace files that vr did not write.
         database: the one that is read, as --db has it.
-        log: logarithmic y axis; None for where it serves.
     """
 
     figure: Path | None
@@ -42,7 +41,6 @@ class Output:
     show: bool
     force: bool
     database: Location
-    log: bool | None = None
 
     def check(self) -> None:
         """Refuse what cannot be written, before any work.
@@ -64,10 +62,11 @@ class Output:
         """One of the two files."""
         return Target(path, flag, self.database, self.force)
 
-    def deliver(self, plot: Plot, text: Callable[[Page], str]) -> None:
+    def deliver(self, drawn: Drawn) -> None:
         """Write and show the figure as asked, or print it as text where nothing was asked."""
         from vrcli.cli.console import err, say
 
+        plot = drawn.plot
         if self.figure is not None:
             with self.target(self.figure, "--output").part() as part:
                 plot.save(part)
@@ -79,7 +78,7 @@ class Output:
         if self.show:
             show(plot)
         if self.figure is None and self.data is None and not self.show:
-            sys.stdout.write(text(page(self.log)).rstrip("\n") + "\n")
+            sys.stdout.write(drawn.text(page(drawn.log)).rstrip("\n") + "\n")
 
 
 def page(log: bool | None) -> Page:

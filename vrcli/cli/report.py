@@ -19,11 +19,9 @@ from vrcli.results.types import Column, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
-    from vrcli.results.selection import Searches
 
 #: Formats by the ending of the file, where none is named.
 ENDINGS = {
@@ -118,6 +116,7 @@ def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) 
 
     from vrcli.cli.console import err, notice, say
     from vrcli.cli.runs import open_existing
+    from vrcli.results.selection import all_searches, stopped_early
 
     with open_existing(database) as store:
         found = chosen.select(store, results=needed(store, wish, output))
@@ -252,35 +251,3 @@ def check_page(wish: Wish) -> None:
 
 def _searches(runs: Iterable[RunRecord]) -> set[int]:
     return {run.search_id for run in runs if run.search_id is not None}
-
-
-def stopped_early(store: Store, searches: Iterable[int]) -> dict[int, set[int]]:
-    """The trials that were pruned, by search; of searches that have some."""
-    found = {search: {trial.id for trial in store.searches.trials(search, state="pruned")} for search in searches}
-    return {search: trials for search, trials in found.items() if trials}
-
-
-def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searches:
-    """What the database knows of its searches.
-
-    Args:
-        searches: whose trials are counted, None for all.
-    """
-    from collections import defaultdict
-
-    from vrcli.results.groups import FINISHED
-    from vrcli.results.selection import Searches
-
-    ended: dict[int, list[datetime]] = defaultdict(list)
-    for search in searches if searches is not None else [search.id for search in store.searches.select()]:
-        for trial in store.searches.trials(search):
-            if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
-                ended[search].append(trial.finished_at)
-    confirmed: set[int] = set()
-    specs: dict[str, datetime] = {}
-    for id, trial_id, status, spec, begun in store.runs.searched():
-        if trial_id is not None:
-            specs.setdefault(spec, begun)
-        elif status in FINISHED:
-            confirmed.add(id)
-    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)

@@ -48,11 +48,10 @@ def source_of(store: Store, runs: Sequence[RunRecord], *, metrics: Sequence[str]
     from datetime import UTC, datetime
 
     from vrcli import __version__
-    from vrcli.cli.report import all_searches, stopped_early
     from vrcli.cli.report_table import declared
     from vrcli.report.page.data import Source, selection_notes
     from vrcli.results.groups import FINISHED
-    from vrcli.results.selection import quotable
+    from vrcli.results.selection import all_searches, quotable, stopped_early
     from vrcli.results.types import Column
 
     finished = [run for run in runs if run.status in FINISHED]

@@ -59,10 +59,10 @@ def table_of(
     stopped: Mapping[int, set[int]],
 ) -> tuple[str, list[str]]:
     """The output, and what must be said beside it."""
+    from vrcli.report.tables.render import render
     from vrcli.report.wording import counted
     from vrcli.results.groups import FINISHED
     from vrcli.results.selection import Selection, budgets, quotable
-    from vrcli.results.summary import render
     from vrcli.results.types import Table
 
     finished = [run for run in found if run.status in FINISHED]
@@ -109,7 +109,9 @@ def unfinished(found: Sequence[RunRecord], stopped: Mapping[int, set[int]]) -> l
 def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, list[str]]:
     from vrcli.cli.grid import terminal_width
     from vrcli.report.tables.layout import WIDTH, fit
-    from vrcli.results.summary import render, selector, summarise
+    from vrcli.report.tables.notes import texts
+    from vrcli.report.tables.render import render
+    from vrcli.results.summary import selector, summarise
 
     runs = selection.runs
     known = declared_of(runs)
@@ -130,7 +132,7 @@ def _plain(selection: Selection, wish: Wish, pruned: set[int]) -> tuple[str, lis
             most = f"to keep to {width or WIDTH} columns"
             notices.append(f"not shown, {most}: {', '.join(dropped)} (--columns all shows everything)")
     if wish.format in ("tsv", "csv"):
-        notices += table.notes
+        notices += texts(table)
     return render(table, wish.format), notices
 
 

@@ -78,17 +78,6 @@ def open_store(database: Location, mode: Literal["create", "write"] = "create") 
     return store
 
 
-def threads_each(threads: int | None, jobs: int = 1) -> int:
-    """CPU threads of each run, where so many go on at the same time.
-
-    Args:
-        threads: of all of them together; None for what torch would take.
-    """
-    import torch
-
-    return max(1, (threads or torch.get_num_threads()) // jobs)
-
-
 @dataclass(frozen=True)
 class Request:
     """A training request: what came as flags, completed from the configuration file."""
@@ -107,6 +96,7 @@ class Request:
         """The task's class and one resolved spec per seed."""
         from vrcli.cli.settings import load_task
         from vrcli.engine.prepare import pick_device
+        from vrcli.execute.place import threads_each
         from vrcli.spec import resolve
 
         task = load_task(self.task)

@@ -80,6 +80,7 @@ def train_all(
 
     from vrcli.cli.console import RunDisplay, notice
     from vrcli.engine.prepare import DataCache
+    from vrcli.execute.job import Lineage
     from vrcli.execute.run import execute, stop_requests
 
     task, specs = asked.resolve()
@@ -90,7 +91,7 @@ def train_all(
             display = RunDisplay(resolved.origins, quiet=quiet, summary=text)
             record = execute(
                 resolved.spec, task, store, watcher=display, data_dir=data_dir, cache=cache, malloc_tuned=tuned,
-                notice=notice, should_stop=should_stop, tag=asked.tag, group=group,
+                notice=notice, should_stop=should_stop, lineage=Lineage(asked.tag, group),
             )  # fmt: skip
             records.append(record)
             if record.status == "interrupted":

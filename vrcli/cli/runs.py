@@ -69,8 +69,8 @@ def list_rows(found: list[RunRecord]) -> list[dict[str, Any]]:
     """The lines of `vr runs list`."""
     from vrcli.cli.console import metric_value
     from vrcli.cli.report_table import declared_of
+    from vrcli.report.tables.runs import ago, settings_texts
     from vrcli.report.wording import duration
-    from vrcli.results.settings_shown import ago, settings_texts
     from vrcli.results.types import shown_columns
 
     own = shown_columns(found, declared_of(found))

@@ -19,6 +19,7 @@ from vrcli.errors import UsageError
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
+    from vrcli.execute.job import Lineage
     from vrcli.spec import RunSpec
     from vrcli.tasks.base import Task
 
@@ -107,14 +108,15 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
     from vrcli.cli.run import exit_code
     from vrcli.cli.runs import open_existing
     from vrcli.cli.runs_diff import curves_of
+    from vrcli.execute.job import Lineage
     from vrcli.results.diff import compare, verdict
     from vrcli.results.flat import as_json
 
     with open_existing(database, mode="write") as store:
         stored = store.runs.get(ref)
         check_status(stored, retry)
-        links = {"tag": stored.tag, "group": stored.group if retry else None}
-        record = train(stored, store, data_dir, quiet=quiet or format == "json", text=format == "text", links=links)
+        lineage = Lineage(stored.tag, stored.group if retry else None)
+        record = train(stored, store, data_dir, quiet=quiet or format == "json", text=format == "text", lineage=lineage)
         found = compare(stored, record, curves_of(store, stored), curves_of(store, record))
     text = verdict(found, f"run {stored.id}", f"run {record.id}")
     if format == "json":
@@ -142,7 +144,7 @@ def check_status(record: RunRecord, retry: bool) -> None:
 
 
 def train(
-    stored: RunRecord, store: Store, data_dir: Path | None, *, quiet: bool, text: bool, links: dict[str, Any]
+    stored: RunRecord, store: Store, data_dir: Path | None, *, quiet: bool, text: bool, lineage: Lineage
 ) -> RunRecord:
     """Run a stored run's spec."""
     from vrcli.engine.allocator import keep_freed_memory
@@ -163,7 +165,7 @@ def train(
     with stop_requests() as should_stop:
         record = execute(
             spec, task, store, watcher=display, data_dir=data_dir, malloc_tuned=tuned, notice=notice,
-            should_stop=should_stop, **links,
+            should_stop=should_stop, lineage=lineage,
         )  # fmt: skip
     if record.dataset_fingerprint != stored.dataset_fingerprint:
         notice(f"the data differ: {record.dataset_fingerprint} instead of {stored.dataset_fingerprint}")
@@ -175,11 +177,11 @@ def made_otherwise(stored: RunRecord, spec: RunSpec) -> list[str]:
     import torch
 
     from vrcli.engine.provenance import differences
-    from vrcli.identity import changes
+    from vrcli.search.definition import code_changes
 
     code = stored.spec.get("code")
     lines = [] if code else [f"run {stored.id} does not say which code it ran; this may be other code"]
-    if code and (found := changes(code, spec.code)):
+    if code and (found := code_changes(code, spec.code)):
         lines.append(f"{', '.join(found)}: other code may give other numbers")
     made = differences(stored.provenance, torch.device(spec.device))
     if made:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from vrcli.search.definition import Wish
+    from vrcli.execute.place import Place
+    from vrcli.study.define import SweepRequest
+    from vrcli.study.events import SweepResult
 
 
 class SweepCommand(SettingsCommand):
@@ -103,41 +106,56 @@ def sweep(
         task, opt=opt[0] if opt else None, preset=preset, seed=seed, seeds=seeds, device=device, threads=threads,
         tag=None, config=config, flags=ctx.meta[META],
     )  # fmt: skip
-    wish = make_wish(asked, opt, fix, space, search, initial, search_seed, prune)
-    from vrcli.cli.sweep_session import Session, exit_code
-    from vrcli.report.wording import duration
+    from vrcli.cli.sweep_display import SweepDisplay
+    from vrcli.cli.sweep_output import plan_json, plan_line
+    from vrcli.cli.watching import watch
+    from vrcli.study import sweep as study
 
-    session = Session(
-        wish=wish, trials=trials, jobs=jobs, threads=asked.threads, database=database, data_dir=data_dir, new=new,
-        tune=malloc_tuning, quiet=quiet or format == "json", confirm_seeds=confirm_seeds,
-    )  # fmt: skip
-    body = session.plan() if plan else session.run()
+    request = sweep_request(asked, opt, fix, space, search, initial, search_seed, prune, trials)
+    request = replace(request, new=new, confirm_seeds=confirm_seeds)
+    place = place_of(database, data_dir, jobs, asked.threads, malloc_tuning)
+    display = SweepDisplay(quiet=quiet or format == "json", plan=plan)
+    if plan:
+        planned = watch(lambda _: study.plan(request, place), display)
+        if format == "json" or quiet:
+            print(json.dumps(plan_json(planned)) if format == "json" else plan_line(planned))
+        raise typer.Exit(0)
+    found = watch(lambda stop: study.sweep(request, place, should_stop=stop), display)
+    raise typer.Exit(print_outcome(found, format, quiet))
+
+
+def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
+    """What stdout gets beside the display.
+
+    Returns:
+        The exit code: 0 when every search found settings, 1 when no trial of one completed.
+    """
+    from vrcli.cli.sweep_output import outcome_lines, sweep_json
+
     if format == "json":
-        print(json.dumps(body))
-    elif quiet and plan:
-        print(f"about {duration(body['left_s'])} with --jobs {jobs}, from a few timed steps")
+        print(json.dumps(sweep_json(found)))
     elif quiet:
-        print_outcome(body)
-    raise typer.Exit(0 if plan else exit_code(body))
+        print("\n".join(outcome_lines(found)))
+    return int(any(one.best is None for one in found.searches))
 
 
-def print_outcome(body: Mapping[str, Any]) -> None:
-    """One line for each optimizer: its best, and the command for it."""
-    for one in body["sweeps"]:
-        best = "nothing completed" if one["best_val_loss"] is None else f"best val loss {one['best_val_loss']:.4g}"
-        print(f"{one['optimizer']}  {best} of {one['trials']} trials  {one['command'] or ''}".rstrip())
+def place_of(database: Location, data_dir: Path | None, jobs: int, threads: int | None, tune: bool) -> Place:
+    """Where the command's runs run."""
+    from vrcli.execute.place import Place
+
+    return Place(database, data_dir, jobs, threads, tune)
 
 
-def make_wish(
+def sweep_request(
     asked: req.Request, opt: Sequence[str], fix: Sequence[str], space: Sequence[str], search: str, initial: int,
-    search_seed: int, prune: str,
-) -> Wish:  # fmt: skip
+    search_seed: int, prune: str, trials: int,
+) -> SweepRequest:  # fmt: skip
     """The request in the sweep's terms."""
     from vrcli.engine.prepare import pick_device
-    from vrcli.search.definition import Wish
+    from vrcli.study.define import SweepRequest
 
-    return Wish(
+    return SweepRequest(
         task=asked.task, optimizers=list(opt) or [asked.optimizer], preset=asked.preset, config=asked.config,
         flags=asked.flags, fixed=fix, spaces=space, seeds=asked.seeds, device=pick_device(asked.device),
-        search=search, initial=initial, search_seed=search_seed, prune=prune,
+        search=search, initial=initial, search_seed=search_seed, prune=prune, trials=trials,
     )  # fmt: skip

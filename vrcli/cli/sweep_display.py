@@ -5,23 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vrcli.cli.console import err, say
+from vrcli.cli.console import err, notice, say
+from vrcli.cli.sweep_output import advice, end_rows, ended_text, header, loss, note_text, plan_line, space_lines
 from vrcli.report.wording import duration, settings
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
-    from vrcli.study.tune import Sweep, Trial
+    from vrcli.search.trials import Trial
+    from vrcli.study.events import Event, Note, SearchBegan, SweepResult
 
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-def loss(value: float | None) -> str:
-    """A loss in four decimals, in powers of ten where that says nothing."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
 
 
 def spark(values: Sequence[float], width: int = 16) -> str:
@@ -34,124 +30,180 @@ def spark(values: Sequence[float], width: int = 16) -> str:
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in shown)
 
 
-def ended_text(sweep: Sweep) -> str:
-    """How the trials that did not complete ended ("2 diverged, 1 failed"), or nothing."""
-    counts: dict[str, int] = {}
-    for trial in sweep.ended():
-        if trial.status != "completed":
-            counts[trial.status] = counts.get(trial.status, 0) + 1
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-
-
-def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[str]:
-    """Expected best value after k trials: comparable where the numbers of trials are not.
+@dataclass
+class _Shown:
+    """A search as far as its events have told.
 
     Args:
-        searches: state and value of each trial that ended, by optimizer.
-        objective: what is minimised.
+        ended: the trials that have, by number.
+        begun: when each open trial began, by the clock that only goes forward.
+        losses: of the open trials, by epoch.
+        took: seconds of each trial that completed.
     """
-    from vrcli.cli.grid import grid
-    from vrcli.report.budget_text import best_of_k_rows
 
-    rows = best_of_k_rows(searches)
-    columns = list(rows[0])
-    title = f"best val {objective} to expect after so many trials (Dodge et al. 2019; the median where trials diverged)"
-    return [title, *grid(columns, rows, right=columns[1:])]
+    definition: Definition
+    total: int
+    ended: dict[int, Trial] = field(default_factory=dict)
+    open: dict[int, Trial] = field(default_factory=dict)
+    begun: dict[int, float] = field(default_factory=dict)
+    losses: dict[int, list[float]] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
+    exhausted: bool = False
 
+    @property
+    def name(self) -> str:
+        return self.definition.optimizer
 
-def space_lines(definitions: Sequence[Definition]) -> list[str]:
-    """The spaces, one line per axis, with their origin."""
-    from vrcli.cli.grid import grid
+    @property
+    def best(self) -> Trial | None:
+        from vrcli.search.trials import best_of
 
-    rows = [
-        {"": f"  {d.optimizer if i == 0 else ''}", "searched": name, "range": str(axis), "where from": axis.origin}
-        for d in definitions
-        for i, (name, axis) in enumerate(d.axes.items())
-    ]
-    return grid(["", "searched", "range", "where from"], rows)
-
-
-def header(definition: Definition, trials: int, about: str) -> str:
-    """What is searched, and what it costs."""
-    data = definition.dataset + (f" ({about})" if about else "")
-    several = f" x {len(definition.seeds)} seeds" if len(definition.seeds) > 1 else ""
-    epochs = f"{definition.epochs} epoch{'s' * (definition.epochs != 1)}"
-    pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
-    return (
-        f"{definition.task} · {data} · preset {definition.preset} · objective: best validation loss · "
-        f"budget {trials} trials x {epochs}{several} for each optimizer{pruned}"
-    )
+        return best_of(self.ended.values())
 
 
 class SweepDisplay:
-    """Watches the sweeps of one command.
+    """Shows the events of a sweep.
 
     Args:
-        run_s: estimate of one run's seconds, by optimizer, until trials have been timed.
+        plan: nothing is run: what is planned goes to stdout.
+        advise: end with what to do next.
     """
 
-    def __init__(self, sweeps: Sequence[Sweep], *, jobs: int, run_s: Mapping[str, float], quiet: bool) -> None:
-        self.sweeps, self.jobs, self.quiet = sweeps, jobs, quiet
+    def __init__(self, *, quiet: bool, plan: bool = False, advise: bool = True) -> None:
+        self.quiet, self.plan, self.advise = quiet, plan, advise
         self.console = err()
-        self.run_s = run_s
-        self.begun: dict[tuple[str, int], float] = {}
-        self.losses: dict[tuple[str, int], list[float]] = {}
-        self.took: dict[str, list[float]] = {}
+        self.searches: dict[int, _Shown] = {}
+        self.run_s: Mapping[str, float] = {}
+        self.jobs = 1
+        self.over: set[int] = set()
         self.live: Any = None
 
     def __enter__(self) -> SweepDisplay:
-        if self.console.is_terminal and not self.quiet:
-            from rich.live import Live
-
-            self.live = Live(console=self.console, refresh_per_second=4, transient=True)
-            self.live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.live is not None:
-            self.live.stop()
+        self.stop_live()
 
-    # -- the controller's calls ---------------------------------------------------------------------------------------
+    def show(self, event: Event) -> None:
+        """Say what an event tells."""
+        from vrcli.study import events as e
 
-    def started(self, sweep: Sweep, trial: Trial) -> None:
-        key = (sweep.definition.optimizer, trial.number)
-        self.begun[key], self.losses[key] = time.monotonic(), []
+        match event:
+            case e.Note():
+                self.note(event)
+            case e.PlanMade():
+                self.run_s, self.jobs = event.run_s, event.jobs
+                if not self.quiet:
+                    to = None if self.plan else self.console
+                    for line in (header(event.definitions[0], event.trials, event.about),
+                                 *space_lines(event.definitions)):  # fmt: skip
+                        say(line, to=to)
+            case e.SearchBegan():
+                self.began(event)
+            case e.TrialStarted(at, trial):
+                self.start_live()
+                one = self.searches[at]
+                one.open[trial.number], one.begun[trial.number] = trial, time.monotonic()
+                one.losses[trial.number] = []
+            case e.TrialEpoch(at, number, _, value):
+                self.searches[at].losses[number].append(value)
+            case e.TrialEnded(at, trial):
+                self.ended(self.searches[at], trial)
+            case e.SearchEnded(at, exhausted):
+                self.searches[at].exhausted = bool(exhausted)
+                self.over.add(at)
+                if len(self.over) == len(self.searches):
+                    self.stop_live()
+            case e.RunEnded() if not self.quiet:
+                completed = event.run is not None and event.run.status == "completed"
+                what = loss(event.run.best) if completed else event.run.status if event.run else "failed"
+                say(f"{event.optimizer}  fresh seed {event.seed}  {what}", to=self.console)
+            case e.Tick() if self.live is not None:
+                self.live.update(self.render())
+            case e.Finished(e.SweepResult() as result) | e.Tuned(result):
+                self.outcome(result)
+            case e.Finished(e.SweepPlan() as plan) if not self.quiet:
+                for planned in plan.searches:
+                    done = f"{planned.stored} of {plan.trials} trials stored"
+                    say(f"{planned.definition.optimizer}: {done}, about {duration(planned.trial_s)} each")
+                say(plan_line(plan))
 
-    def noted(self, sweep: Sweep, trial: Trial, note: Mapping[str, Any]) -> None:
-        if "loss" in note:
-            self.losses[sweep.definition.optimizer, trial.number].append(note["loss"])
+    # -- parts --------------------------------------------------------------------------------------------------------
 
-    def ended(self, sweep: Sweep, trial: Trial) -> None:
-        name = sweep.definition.optimizer
-        took = time.monotonic() - self.begun.pop((name, trial.number))
-        self.losses.pop((name, trial.number))
+    def note(self, event: Note) -> None:
+        if event.kind == "superseded" and self.quiet:
+            return
+        notice(note_text(event))
+
+    def began(self, event: SearchBegan) -> None:
+        ended = {t.number: t for t in event.trials if t.status != "running"}
+        self.searches[event.search] = _Shown(event.definition, event.total, ended)
+        if not self.quiet:
+            state = f"goes on at {len(ended)}/{event.total}" if event.trials else "is new"
+            say(f"sweep {event.sweep_id} · {event.name} · {event.definition.optimizer} {state}", to=self.console)
+
+    def ended(self, one: _Shown, trial: Trial) -> None:
+        took = time.monotonic() - one.begun.pop(trial.number)
+        del one.losses[trial.number], one.open[trial.number]
+        one.ended[trial.number] = trial
         if trial.status == "completed":
-            self.took.setdefault(name, []).append(took)
+            one.took.append(took)
         if self.quiet or self.live is not None:
             return
         outcome = loss(trial.value) if trial.status == "completed" else f"{trial.status} ({trial.error or 'no reason'})"
-        best = sweep.best()
-        place = f"{len(sweep.ended())}/{sweep.total}"
+        best = one.best
+        place = f"{len(one.ended)}/{one.total}"
         say(
-            f"{name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
+            f"{one.name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
             f"{settings(trial.params)}  {duration(took)}  {duration(self.left_s())} left",
             to=self.console,
         )
 
-    def tick(self) -> None:
-        if self.live is not None:
-            self.live.update(self.render())
+    def outcome(self, result: SweepResult) -> None:
+        from vrcli.cli.grid import grid
 
-    # -- what is shown ------------------------------------------------------------------------------------------------
+        self.stop_live()
+        if self.quiet:
+            return
+        for one in result.searches:
+            if one.exhausted:
+                notice(f"{one.definition.optimizer}: {one.exhausted}")
+        rows = end_rows(result.searches)
+        for line in grid(list(rows[0]), rows, right=["trials", "best val loss"]):
+            say(line)
+        for one in result.searches:
+            if one.at_edge:
+                notice(
+                    f"{one.definition.optimizer}: best {', '.join(one.at_edge)} at the end of what was searched; "
+                    "better settings may lie beyond it (--space)"
+                )
+        if self.advise:
+            for line in advice(result):
+                say(line)
+
+    # -- on a terminal ------------------------------------------------------------------------------------------------
+
+    def start_live(self) -> None:
+        if self.live is None and self.console.is_terminal and not self.quiet:
+            from rich.live import Live
+
+            self.live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self.live.start()
+
+    def stop_live(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
 
     def left_s(self) -> float:
-        """Estimate of the seconds until every sweep has its total."""
+        """Estimate of the seconds until every search has its total."""
         total = 0.0
-        for sweep in self.sweeps:
-            name, took = sweep.definition.optimizer, self.took.get(sweep.definition.optimizer, [])
-            each = sum(took) / len(took) if took else self.run_s.get(name, 0.0) * len(sweep.definition.seeds)
-            going = sum(min(time.monotonic() - begun, each) for key, begun in self.begun.items() if key[0] == name)
-            total += max((sweep.total - len(sweep.ended())) * each - going, 0.0) if not sweep.exhausted else 0.0
+        for one in self.searches.values():
+            each = (
+                sum(one.took) / len(one.took) if one.took else self.run_s.get(one.name, 0.0) * len(one.definition.seeds)
+            )
+            going = sum(min(time.monotonic() - begun, each) for begun in one.begun.values())
+            total += 0.0 if one.exhausted else max((one.total - len(one.ended)) * each - going, 0.0)
         return total / self.jobs
 
     def render(self) -> Any:
@@ -159,56 +211,26 @@ class SweepDisplay:
         from rich.text import Text
 
         table = Table.grid(padding=(0, 2))
-        for sweep in self.sweeps:
-            for line in self.lines(sweep):
+        for one in self.searches.values():
+            for line in self.lines(one):
                 table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
         table.add_row("", "", "", Text(f"{duration(self.left_s())} left", style="dim"))
         return table
 
-    def lines(self, sweep: Sweep) -> list[list[Any]]:
+    def lines(self, one: _Shown) -> list[list[Any]]:
         from rich.progress_bar import ProgressBar
 
-        name, done, best = sweep.definition.optimizer, len(sweep.ended()), sweep.best()
-        if not sweep.trials:
-            return [[name, "queued", "", ""]]
+        done, best = len(one.ended), one.best
+        if not one.ended and not one.open:
+            return [[one.name, "queued", "", ""]]
         said = f"best {loss(best.value)}  {settings(best.params)}" if best else ""
-        notes = ended_text(sweep)
+        bar = ProgressBar(total=one.total, completed=done, width=24)
         lines: list[list[Any]] = [
-            [
-                name,
-                ProgressBar(total=sweep.total, completed=done, width=24),
-                f"{done}/{sweep.total}",
-                f"{said}  {notes}",
-            ]
+            [one.name, bar, f"{done}/{one.total}", f"{said}  {ended_text(one.ended.values())}"],
         ]
-        for (optimizer, number), losses in sorted(self.losses.items()):
-            if optimizer == name:
-                last = loss(losses[-1]) if losses else "-"
-                epoch = f"{len(losses)}/{sweep.definition.epochs}"
-                text = f"{spark(losses)} {last}  {settings(sweep.trials[number].params)}"
-                lines.append(["", f"  trial {number + 1}", epoch, text])
+        for number, losses in sorted(one.losses.items()):
+            last = loss(losses[-1]) if losses else "-"
+            epoch = f"{len(losses)}/{one.definition.epochs}"
+            text = f"{spark(losses)} {last}  {settings(one.open[number].params)}"
+            lines.append(["", f"  trial {number + 1}", epoch, text])
         return lines
-
-
-def end_rows(sweeps: Sequence[Sweep], confirmed: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per optimizer: what its search found for what it was given."""
-    rows = []
-    for sweep in sorted(sweeps, key=_best_value):
-        best = sweep.best()
-        row = {
-            "optimizer": sweep.definition.optimizer,
-            "trials": len(sweep.ended()),
-            "best val loss": loss(best.value if best else None),
-            "not completed": ended_text(sweep) or "-",
-            "settings": settings(best.params) if best else "-",
-        }
-        fresh = confirmed.get(sweep.definition.optimizer)
-        if fresh is not None:
-            row["fresh seeds: val loss"] = fresh["text"]
-        rows.append(row)
-    return rows
-
-
-def _best_value(sweep: Sweep) -> float:
-    best = sweep.best()
-    return math.inf if best is None or best.value is None else best.value

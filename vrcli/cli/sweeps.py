@@ -18,8 +18,8 @@ from vrcli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vrcli.search.record import StoreLedger
-    from vrcli.study.tune import Sweep
+    from vrcli.search.record import StoredSearch
+    from vrcli.search.trials import SearchState
 
 app = typer.Typer(help="List, show, resume, stop and export sweeps.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,33 +39,33 @@ def list_sweeps(
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
     from vrcli.cli.runs import open_existing
-    from vrcli.search import record as ledger
+    from vrcli.search import record
 
     with open_existing(database) as store:
-        books = ledger.books(store, task=task, optimizer=opt)
-        found = [(book, _sweep(book)) for book in books]
+        stored = record.select(store, task=task, optimizer=opt)
+        found = [(one, one.state()) for one in stored]
     if format == "json":
-        print(json.dumps([as_json(book, sweep) for book, sweep in found]))
+        print(json.dumps([as_json(one, state) for one, state in found]))
         return
     if not found:
         say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
         return
-    rows = [list_row(book, sweep) for book, sweep in found]
+    rows = [list_row(one, state) for one, state in found]
     for line in grid(list(rows[0]), rows, right=["id", "trials", "best val"]):
         say(line)
 
 
-def list_row(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
+def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
-    from vrcli.cli.sweep_display import ended_text, loss
+    from vrcli.cli.sweep_output import ended_text, loss
+    from vrcli.report.tables.runs import ago
     from vrcli.report.wording import settings
-    from vrcli.results.settings_shown import ago
 
-    d, best = book.definition, sweep.best()
+    d, best = one.definition, state.best()
     return {
-        "id": book.sweep_id, "when": ago(book.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
-        "optimizer": d.optimizer, "status": status_text(book), "trials": f"{len(sweep.ended())}/{sweep.total}",
-        "best val": loss(best.value if best else None), "not completed": ended_text(sweep) or "-",
+        "id": one.sweep_id, "when": ago(one.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
+        "optimizer": d.optimizer, "status": status_text(one), "trials": f"{len(state.ended())}/{state.total}",
+        "best val": loss(best.value if best else None), "not completed": ended_text(state.ended()) or "-",
         "settings": settings(best.params) if best else "-",
     }  # fmt: skip
 
@@ -82,31 +82,31 @@ def show(
     req.check_format(format)
     from vrcli.cli.console import say
     from vrcli.cli.runs import open_existing
-    from vrcli.search import record as ledger
+    from vrcli.search import record
 
     with open_existing(database) as store:
-        found = [(book, _sweep(book)) for book in ledger.books_of(store, ref)]
+        found = [(one, one.state()) for one in record.of_sweep(store, ref)]
     if format == "json":
         print(json.dumps(whole_json(found)))
         return
-    for place, (book, sweep) in enumerate(found):
-        for line in [""] * (place > 0) + show_lines(book, sweep, top):
+    for place, (one, state) in enumerate(found):
+        for line in [""] * (place > 0) + show_lines(one, state, top):
             say(line)
 
 
-def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
+def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     """Everything `vr sweeps show` prints."""
-    from vrcli.cli import sweep_display as display
+    from vrcli.cli import sweep_output as display
     from vrcli.cli.grid import grid
     from vrcli.cli.sweep_command import run_command
     from vrcli.report.text_plot import plot
     from vrcli.report.wording import settings
     from vrcli.search.summary import summarise
 
-    d, summary = book.definition, summarise(sweep)
-    done = f"{len(sweep.ended())}/{sweep.total} trials"
-    lines = [" · ".join([f"sweep {book.sweep_id}", book.name, d.optimizer, status_text(book), done])]
-    lines += [display.header(d, sweep.total, ""), *display.space_lines([d])]
+    d, summary = one.definition, summarise(state)
+    done = f"{len(state.ended())}/{state.total} trials"
+    lines = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, status_text(one), done])]
+    lines += [display.header(d, state.total, ""), *display.space_lines([d])]
     lines.append(
         f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
     )
@@ -114,7 +114,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
         lines.append(f"fixed {settings(d.explicit)}")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
     lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
-    completed = sorted((t for t in sweep.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
+    completed = sorted((t for t in state.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
     if completed:
         rows = [
             {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": settings(t.params),
@@ -122,7 +122,7 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
             for t in completed[:top]
         ]  # fmt: skip
         lines += ["", *grid(["trial", "val loss", "settings", "runs"], rows, right=["trial", "val loss"])]
-    if ended := [(trial.status, trial.value) for trial in sweep.ended()]:
+    if ended := [(trial.status, trial.value) for trial in state.ended()]:
         lines += ["", *display.best_of_k_lines({d.optimizer: ended}, "loss")]
     if summary.importance:
         shares = sorted(summary.importance.items(), key=lambda pair: -pair[1])
@@ -134,8 +134,8 @@ def show_lines(book: StoreLedger, sweep: Sweep, top: int) -> list[str]:
         lines += ["", *plot({"best val loss": (steps, values)}, x_label="trial").splitlines()]
     if completed:
         lines += ["", "run the best with", f"  {run_command(d, completed[0].params)}"]
-    if len(sweep.ended()) < sweep.total:
-        lines.append(f"go on with:  vr sweeps resume {book.sweep_id}")
+    if len(state.ended()) < state.total:
+        lines.append(f"go on with:  vr sweeps resume {one.sweep_id}")
     return lines
 
 
@@ -165,37 +165,36 @@ def resume(
             raise UsageError(f"{flag} must be >= {least}, got {value}")
     if trials == 0:
         raise UsageError("--trials must be >= 1, got 0")
-    from vrcli.cli.sweep import print_outcome
-    from vrcli.cli.sweep_session import Session, exit_code
+    from vrcli.cli.sweep import place_of, print_outcome
+    from vrcli.cli.sweep_display import SweepDisplay
+    from vrcli.cli.watching import watch
+    from vrcli.study import sweep as study
 
-    session = Session(
-        wish=None, trials=trials or 0, jobs=jobs, threads=threads, database=database, data_dir=data_dir,
-        tune=malloc_tuning, quiet=quiet or format == "json", confirm_seeds=confirm_seeds,
-        retry_failed=retry_failed,
-    )  # fmt: skip
-    body = session.resume(ref)
-    if format == "json":
-        print(json.dumps(body))
-    elif quiet:
-        print_outcome(body)
-    raise typer.Exit(exit_code(body))
+    place = place_of(database, data_dir, jobs, threads, malloc_tuning)
+    found = watch(
+        lambda stop: study.resume(
+            ref, place, trials=trials or 0, confirm_seeds=confirm_seeds, retry_failed=retry_failed, should_stop=stop
+        ),
+        SweepDisplay(quiet=quiet or format == "json"),
+    )
+    raise typer.Exit(print_outcome(found, format, quiet))
 
 
 @app.command("stop")
 def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
     from vrcli.cli.console import say
-    from vrcli.search import record as ledger
+    from vrcli.search import record
 
     with req.open_store(database, mode="write") as store:
-        books = ledger.books_of(store, ref)
-        running = [book for book in books if book.status == "running"]
+        stored = record.of_sweep(store, ref)
+        running = [one for one in stored if one.status == "running"]
         id = store.sweeps.get(ref).id
         if not running:
-            statuses = ", ".join(dict.fromkeys(book.status for book in books)) or "empty"
+            statuses = ", ".join(dict.fromkeys(one.status for one in stored)) or "empty"
             raise UsageError(f"sweep {id} is not running; it is {statuses}")
-        for book in running:
-            store.searches.set_status(book.id, "stopped")
+        for one in running:
+            store.searches.set_status(one.id, "stopped")
     say(f"sweep {id} stops within seconds; go on with it:  vr sweeps resume {id}")
 
 
@@ -213,74 +212,72 @@ def export(
     from vrcli.cli.console import err, say
     from vrcli.cli.runs import open_existing
     from vrcli.output import Target
-    from vrcli.search import record as ledger
+    from vrcli.search import record
 
     target = None if output is None else Target(output, database=database, force=force)
     if target is not None:
         target.check()
     with open_existing(database) as store:
-        found = [(book, _sweep(book)) for book in ledger.books_of(store, ref)]
+        found = [(one, one.state()) for one in record.of_sweep(store, ref)]
     text = io.StringIO(newline="")
     if format == "json":
         json.dump(whole_json(found), text)
         text.write("\n")
     else:
-        write_csv([sweep for _, sweep in found], text)
+        write_csv([state for _, state in found], text)
     if target is None:
         sys.stdout.write(text.getvalue())
     else:
         target.write_text(text.getvalue())
-        say(f"wrote {target.path} ({sum(len(sweep.trials) for _, sweep in found):,} trials)", to=err())
+        say(f"wrote {target.path} ({sum(len(state.trials) for _, state in found):,} trials)", to=err())
 
 
-def status_text(book: StoreLedger) -> str:
+def status_text(one: StoredSearch) -> str:
     """A sweep's status; what is recorded as running although its process is gone is not answering."""
-    return "not answering" if book.status == "running" and not book.answers else book.status
+    return "not answering" if one.status == "running" and not one.answers else one.status
 
 
-def write_csv(sweeps: Sequence[Sweep], file: Any) -> None:
+def write_csv(states: Sequence[SearchState], file: Any) -> None:
     """Trials by search in the order of their proposal; an empty cell is a value that there is not."""
-    names = list(dict.fromkeys(name for sweep in sweeps for name in sweep.definition.axes))
-    several = len(sweeps) > 1
+    names = list(dict.fromkeys(name for state in states for name in state.definition.axes))
+    several = len(states) > 1
     writer = csv.writer(file)
     writer.writerow([*["optimizer"] * several, "trial", "status", "value", *names, "runs", "error"])
-    for sweep in sweeps:
-        for trial in sorted(sweep.trials.values(), key=lambda t: t.number):
+    for state in states:
+        for trial in sorted(state.trials.values(), key=lambda t: t.number):
             value = "" if trial.value is None else trial.value
             cells = [trial.number + 1, trial.status, value, *(trial.params.get(name, "") for name in names)]
             cells += [" ".join(map(str, trial.run_ids)), trial.error or ""]
-            writer.writerow([*[sweep.definition.optimizer] * several, *cells])
+            writer.writerow([*[state.definition.optimizer] * several, *cells])
 
 
-def whole_json(found: Sequence[tuple[StoreLedger, Sweep]]) -> Any:
+def whole_json(found: Sequence[tuple[StoredSearch, SearchState]]) -> Any:
     """A sweep of one search with its trials; of several, one such value for each."""
-    bodies = [
-        {**as_json(book, sweep), "trials": [trial_json(t) for t in sweep.trials.values()]} for book, sweep in found
-    ]
+    bodies = [{**as_json(one, state), "trials": [trial_json(t) for t in state.trials.values()]} for one, state in found]
     return bodies[0] if len(bodies) == 1 else bodies
 
 
-def as_json(book: StoreLedger, sweep: Sweep) -> dict[str, Any]:
+def as_json(one: StoredSearch, state: SearchState) -> dict[str, Any]:
     """A sweep as plain JSON values."""
     from vrcli.search.summary import summarise
 
-    summary = summarise(sweep)
+    summary = summarise(state)
     return {
-        "id": book.sweep_id, "search": book.id, "name": book.name, "status": book.status,
-        "created_at": book.created_at.isoformat(),
-        "total": sweep.total, "ended": len(sweep.ended()), "definition": book.definition.plain(),
+        "id": one.sweep_id, "search": one.id, "name": one.name, "status": one.status,
+        "created_at": one.created_at.isoformat(),
+        "total": state.total, "ended": len(state.ended()), "definition": one.definition.plain(),
         "best": trial_json(summary.best) if summary.best else None, "statuses": summary.statuses,
         "diverged_share": summary.diverged_share, "importance": summary.importance,
-        "convergence": list(summary.convergence), "best_of_k": best_of_k_json(sweep),
+        "convergence": list(summary.convergence), "best_of_k": best_of_k_json(state),
     }  # fmt: skip
 
 
-def best_of_k_json(sweep: Sweep) -> dict[str, Any] | None:
+def best_of_k_json(state: SearchState) -> dict[str, Any] | None:
     """What to expect of the best of k trials of this sweep; a value that is not finite becomes its name."""
     from vrcli.results.flat import json_number
     from vrcli.stats.budget import best_of_search
 
-    found = best_of_search((trial.status, trial.value) for trial in sweep.ended())
+    found = best_of_search((trial.status, trial.value) for trial in state.ended())
     if found is None:
         return None
     curves = {"k": found.k, "expected": found.expected, "median": found.median, "all_diverged": found.all_diverged}
@@ -296,9 +293,3 @@ def trial_json(trial: Any) -> dict[str, Any]:
         "value": None if trial.value is None else json_number(trial.value), "error": trial.error,
         "run_ids": list(trial.run_ids),
     }  # fmt: skip
-
-
-def _sweep(book: StoreLedger) -> Sweep:
-    from vrcli.study.tune import Sweep
-
-    return Sweep(book.definition, book, book.total)

@@ -121,8 +121,7 @@ def prepare(
     data, fingerprint = (cache or DataCache()).get(key, load)
     if spec.training.batch_size > len(data.train):
         notice(f"--batch-size {spec.training.batch_size} is above the {len(data.train)} training samples; taking those")
-        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"batch_size": len(data.train)})})
-    spec = spec.model_copy(update={"dataset": data.dataset, "dataset_fingerprint": fingerprint})
+    spec = on_data(spec, data.dataset, fingerprint, len(data.train))
 
     torch.manual_seed(derive(spec.seed, "model"))
     model = task.model(data).to(device)
@@ -138,6 +137,13 @@ def prepare(
     optimizer = registry.build(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
+
+
+def on_data(spec: RunSpec, dataset: str, fingerprint: str, samples: int) -> RunSpec:
+    """The spec of a request on data that are known; no batch is larger than the training set of `samples`."""
+    batch_size = min(spec.training.batch_size, samples)
+    training = spec.training.model_copy(update={"batch_size": batch_size})
+    return spec.model_copy(update={"training": training, "dataset": dataset, "dataset_fingerprint": fingerprint})
 
 
 def planned_steps(training: Training, samples: int) -> tuple[int, int]:

@@ -31,7 +31,7 @@ def collect(device: torch.device, threads: int, *, malloc_tuned: bool) -> dict[s
         "argv": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": _library_versions(),
+        "libraries": library_versions(),
         "vr": __version__,
         "device": device_name(device),
         "cpu": cpu_name(),
@@ -44,7 +44,8 @@ def collect(device: torch.device, threads: int, *, malloc_tuned: bool) -> dict[s
 
 
 @functools.cache
-def _library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers may depend on."""
     found = {}
     for name in _LIBRARIES:
         try:

@@ -16,8 +16,10 @@ from vrcli.db.store import Store
 from vrcli.engine import provenance
 from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
 from vrcli.engine.loop import train
-from vrcli.engine.prepare import DataCache, Prepared, prepare
+from vrcli.engine.prepare import DataCache, Prepared
 from vrcli.errors import VrError
+from vrcli.execute.job import Lineage, of_spec
+from vrcli.execute.known_data import prepare_known
 from vrcli.spec import RunSpec
 from vrcli.tasks.base import Task
 
@@ -56,6 +58,7 @@ def execute(
     task_class: type[Task[Any]],
     store: Store,
     *,
+    lineage: Lineage = Lineage(),  # noqa: B008  # frozen
     watcher: Watcher | None = None,
     data_dir: Path | None = None,
     cache: DataCache | None = None,
@@ -63,7 +66,6 @@ def execute(
     notice: Callable[[str], object] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     reuse: bool = False,
-    **links: Any,
 ) -> RunRecord:
     """Run `spec` and store it.
 
@@ -73,23 +75,21 @@ def execute(
     Args:
         reuse: give back a stored run of the same spec that completed or diverged, instead of running it again: it would
             give the same bits.
-        links: what the run belongs to (`tag`, `group`, ...), as `Store.runs.begin` takes them.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
         RunFailed: training raised an error.
     """
     watcher = watcher or Silent()
-    prepared = prepare(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
+    prepared = prepare_known(spec, task_class, data_dir=data_dir, cache=cache, notice=notice)
     spec = prepared.spec
-    if reuse:
-        earlier: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
-        if earlier:
-            return earlier[0]
+    if reuse and (earlier := of_spec(store, spec)) is not None:
+        return earlier
     origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
     record = store.runs.begin(
-        spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics, **links
-    )
+        spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
+        **lineage.plain(),
+    )  # fmt: skip
     writer = Writer(store, record.id)
     try:
         watcher.begin(record, prepared)

@@ -73,13 +73,17 @@ class Row:
         return self.own_lr or "lr_free" in self.capabilities
 
 
-def lr_space(low: float = 1e-5, high: float = 0.1, origin: str = PAPER_LR) -> Space:
+def lr_space(low: float, high: float, origin: str) -> Space:
     """A search over the learning rate alone, on a log axis."""
     return {"lr": Real(low, high, log=True, origin=origin)}
 
 
+#: What an optimizer searches for which nobody chose a range.
+GENERIC_SPACE: Space = {"lr": Real(1e-5, 0.1, log=True, origin=PAPER_LR, generic=True)}
+
+
 def _torch(name: str, attribute: str, summary: str, **more: Any) -> Row:
-    return Row(name, f"torch.optim:{attribute}", summary, "torch", **{"space": lr_space(), **more})
+    return Row(name, f"torch.optim:{attribute}", summary, "torch", **{"space": GENERIC_SPACE, **more})
 
 
 _VELOCITY_SPACE: Space = {

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vrcli.optim.rows import OWN_RANGE, PAPER_LR, Row, lr_space
+from vrcli.optim.rows import GENERIC_SPACE, OWN_RANGE, Row, lr_space
 
 PACKAGE = "pytorch_optimizer"
 ORIGIN = "pytorch-optimizer"
@@ -223,7 +223,7 @@ def _row(name: str, target: str, summary: str) -> Row:
     if "lr_free" in capabilities:
         space = lr_space(0.1, 10, OWN_RANGE)
     else:
-        space = lr_space(*_OWN_LR[name], OWN_RANGE) if name in _OWN_LR else lr_space(origin=PAPER_LR)
+        space = lr_space(*_OWN_LR[name], OWN_RANGE) if name in _OWN_LR else GENERIC_SPACE
     return Row(
         name,
         target,
@@ -244,7 +244,7 @@ def _row(name: str, target: str, summary: str) -> Row:
 ZOO_ROWS = (
     *(_row(name, f"{PACKAGE}:{cls}", summary) for name, (cls, summary) in _PLAIN.items()),
     *(
-        Row(name, f"{ADAPTERS}:{cls}", summary, ORIGIN, space=lr_space(), capabilities=frozenset({"closure"}))
+        Row(name, f"{ADAPTERS}:{cls}", summary, ORIGIN, space=GENERIC_SPACE, capabilities=frozenset({"closure"}))
         for name, (cls, summary) in _SHARPNESS_AWARE.items()
     ),
 )

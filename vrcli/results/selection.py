@@ -8,9 +8,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vrcli.results.groups import FINISHED
 from vrcli.results.types import Run
+
+if TYPE_CHECKING:
+    from vrcli.db.store import Store
 
 
 class SweptRun(Run, Protocol):
@@ -113,3 +117,30 @@ def _loss(runs: Iterable[SweptRun]) -> float:
     if any(run.status != "completed" for run in runs):
         return math.inf
     return sum(losses) / len(losses)
+
+
+def stopped_early(store: Store, searches: Iterable[int]) -> dict[int, set[int]]:
+    """The trials that were pruned, by search; of searches that have some."""
+    found = {search: {trial.id for trial in store.searches.trials(search, state="pruned")} for search in searches}
+    return {search: trials for search, trials in found.items() if trials}
+
+
+def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searches:
+    """What the database knows of its searches.
+
+    Args:
+        searches: whose trials are counted, None for all.
+    """
+    ended: dict[int, list[datetime]] = defaultdict(list)
+    for search in searches if searches is not None else [search.id for search in store.searches.select()]:
+        for trial in store.searches.trials(search):
+            if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
+                ended[search].append(trial.finished_at)
+    confirmed: set[int] = set()
+    specs: dict[str, datetime] = {}
+    for id, trial_id, status, spec, begun in store.runs.searched():
+        if trial_id is not None:
+            specs.setdefault(spec, begun)
+        elif status in FINISHED:
+            confirmed.add(id)
+    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)

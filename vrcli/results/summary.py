@@ -16,14 +16,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from vrcli.report.tables.notes import notes
-from vrcli.report.tables.render import formats, render
 from vrcli.results.groups import Group, group_runs, pool, shown_settings
 from vrcli.results.types import Cell, Column, Known, Row, Run, Section, Spread, Table, axes_of, shown_columns
 from vrcli.stats.comparison import p_of
 from vrcli.stats.inference import Summary, holm, oriented, summary
-
-__all__ = ["default_columns", "formats", "mark", "render", "selector", "sortable", "summarise"]
 
 #: What rows can be sorted by besides results and settings.
 SORTS: Mapping[str, Callable[[Row], Any]] = {
@@ -86,8 +82,7 @@ def summarise(
         if sort and order != "task":
             ordered = sorted_by(ordered, order, descending=sort.startswith("-"))
         rows += mark(_with_shown(ordered, group_by), wanted, level)
-    table = Table(tuple(wanted), tuple(rows), level, spread=spread, chosen_by=by)
-    return replace(table, notes=tuple(notes(table)))
+    return Table(tuple(wanted), tuple(rows), level, spread=spread, chosen_by=by)
 
 
 def _measured(columns: Sequence[Column], order: str, runs: Sequence[Run], known: Known | None) -> list[Column]:

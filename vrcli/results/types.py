@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class Run(Protocol):
     def provenance(self) -> Mapping[str, Any]: ...
     @property
     def results(self) -> Mapping[str, float]: ...
+
+
+def values_of(runs: Iterable[Run], name: str) -> list[float]:
+    """A result of every run; NaN for a run that diverged, whatever it had reached before."""
+    return [run.results.get(name, math.nan) if run.status == "completed" else math.nan for run in runs]
 
 
 def axes_of(run: Run) -> tuple[str, ...]:
@@ -227,11 +233,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What must be said of a table for it to be believed.
+
+    Args:
+        kind: what it is about, one word: "budget", "pruned", "searched", "partly", "spread", ...
+        warns: it weakens what the table says.
+    """
+
+    kind: str
+    text: str
+    warns: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows by section, the best first, and what must be said below them.
 
     Args:
         columns: the results.
+        noted: names of the columns that the notes are about; None for all.
+        said: notes besides those that follow from the rows.
         spread: what stands beside a mean.
         shown: names of the columns to print, results by their keys; None for those that say something.
         common_preset: a note says the preset of all rows, so that the rows need not.
@@ -241,7 +263,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     level: float = 0.95
-    notes: tuple[str, ...] = ()
+    noted: tuple[str, ...] | None = None
+    said: tuple[Note, ...] = ()
     spread: Spread = "ci"
     shown: tuple[str, ...] | None = None
     common_preset: bool = False

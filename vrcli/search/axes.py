@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError
-from vrcli.tasks.space import Categorical, Dimension, Integer, Real, Space, Value
+from vrcli.tasks.space import Categorical, Integer, Real, Value
+from vrcli.tasks.space import Dimension as Dimension
+from vrcli.tasks.space import Space as Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +112,11 @@ def restore(plain: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str] |
         else:
             space[name] = Real(axis["low"], axis["high"], axis["log"], origin)
     return space
+
+
+def ends(axis: Dimension) -> Sequence[Any]:
+    """The values at the ends of an axis; of a choice all."""
+    return axis.choices if isinstance(axis, Categorical) else (axis.low, axis.high)
 
 
 class Axes:

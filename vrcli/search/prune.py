@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+RULES = ("none", "median", "halving")
 #: Halving keeps the best third at each rung, as in asynchronous successive halving (arXiv 1810.05934).
 REDUCTION = 3
 #: The median rule watches from here on, in shares of the epochs, and once so many trials have been seen.

@@ -1,23 +1,21 @@
-"""Sweeps in the store: finding the one a command means, claiming it, and its trials as the controller wants them."""
+"""Searches in the store: finding the one a command means, claiming it, and its record of trials."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
-from vrcli.db.store import Store, StoreError
+from vrcli.db.store import Store as Store
+from vrcli.db.store import StoreError
 from vrcli.errors import UsageError
-from vrcli.execute.trial import Outcome
-from vrcli.identity import changes
 from vrcli.search.axes import Params
-from vrcli.search.definition import Definition
-from vrcli.study.tune import Trial
+from vrcli.search.definition import Definition, code_changes
+from vrcli.search.trials import Outcome, SearchState, Trial
 
 #: How long workers of a controller that was killed may take to notice and end.
 ORPHAN_S = 30.0
@@ -25,8 +23,8 @@ _HEARTBEAT_S = 60.0
 _LOOK_S = 2.0
 
 
-class StoreLedger:
-    """The trials of one stored search; the controller's `Ledger`.
+class StoredSearch:
+    """One stored search and its record of trials.
 
     Attributes:
         definition: what it searches.
@@ -69,7 +67,7 @@ class StoreLedger:
     def created_at(self) -> datetime:
         return self.record.created_at
 
-    # -- the controller's calls ---------------------------------------------------------------------------------------
+    # -- the record of trials ------------------------------------------------------------------------------------------
 
     def trials(self) -> Sequence[Trial]:
         records = self.store.searches.trials(self.id)
@@ -101,11 +99,12 @@ class StoreLedger:
             error=outcome.error,
         )  # fmt: skip
 
-    def links(self, number: int) -> Mapping[str, Any]:
-        return {"search_id": self.id, "trial_id": self._ids[number]}
+    def trial_id(self, number: int) -> int:
+        return self._ids[number]
 
-    def confirm_links(self, number: int) -> Mapping[str, Any]:
-        return {"search_id": self.id, "group": f"{self.name}-confirm-{number}"}
+    def state(self) -> SearchState:
+        """The search as far as it has come."""
+        return SearchState(self.definition, self, self.total)
 
     def confirmed(self) -> int:
         """How many runs there are of its best settings on fresh seeds."""
@@ -135,17 +134,31 @@ class StoreLedger:
         run_ids = tuple(last[seed].id for seed in self.definition.seeds if seed in last)
         losses: tuple[float, ...] = ()
         if ended and run_ids and self.definition.prune != "none":
-            losses = self._losses(run_ids[0])
+            losses = self._losses(next(run for run in runs if run.id == run_ids[0]))
         state = record.state if ended else "running"
         return Trial(record.number, record.params, state, record.value, record.error, losses, run_ids)
 
-    def _losses(self, run_id: int) -> tuple[float, ...]:
+    def _losses(self, run: RunRecord) -> tuple[float, ...]:
         """The run's objective per epoch."""
-        from vrcli.tasks.registry import load
-
-        name = f"val_{load(self.definition.task).metrics[0].name}"
-        curve = self.store.curves.read([run_id], [name]).get((run_id, name))
+        name = run.objective.removeprefix("best_")
+        curve = self.store.curves.read([run.id], [name]).get((run.id, name))
         return () if curve is None else tuple(curve.values)
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """A stored search of other code.
+
+    Args:
+        ended: how many of its trials have.
+        code: what is other code.
+    """
+
+    sweep_id: int
+    optimizer: str
+    ended: int
+    total: int
+    code: tuple[str, ...]
 
 
 def key_of(definition: Definition) -> str:
@@ -154,24 +167,30 @@ def key_of(definition: Definition) -> str:
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def books(store: Store, *, task: str | None = None, optimizer: str | None = None) -> list[StoreLedger]:
+def select(store: Store, *, task: str | None = None, optimizer: str | None = None) -> list[StoredSearch]:
     """Stored searches, the newest first."""
-    found = [StoreLedger(store, record) for record in store.searches.select(task=task)]
-    return [book for book in found if optimizer in (None, book.definition.optimizer)]
+    found = [StoredSearch(store, record) for record in store.searches.select(task=task)]
+    return [one for one in found if optimizer in (None, one.definition.optimizer)]
 
 
-def books_of(store: Store, ref: str) -> list[StoreLedger]:
+def of_sweep(store: Store, ref: str) -> list[StoredSearch]:
     """The searches of the sweep of this number or name, in the order in which they began."""
     found = store.searches.select(sweep=store.sweeps.get(ref).id)
-    return [StoreLedger(store, record) for record in found[::-1]]
+    return [StoredSearch(store, record) for record in found[::-1]]
 
 
-def count(book: StoreLedger) -> int:
+def count(found: StoredSearch) -> int:
     """How many of its trials have ended."""
-    return sum(trial.status != "running" for trial in book.trials())
+    return sum(trial.status != "running" for trial in found.trials())
 
 
-def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | None:
+def find(store: Store, definition: Definition) -> StoredSearch | None:
+    """The stored search of this definition."""
+    found = store.searches.find(key_of(definition))
+    return None if found is None else StoredSearch(store, found)
+
+
+def match(store: Store, definition: Definition, *, new: bool) -> StoredSearch | None:
     """The stored sweep that a command with this definition goes on with, or None to begin one.
 
     Args:
@@ -181,12 +200,10 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     Raises:
         UsageError: there is such a sweep; what differs is named.
     """
-    found = store.searches.find(key_of(definition))
-    if found is not None:
-        return StoreLedger(store, found)
-    if new:
-        return None
-    for other in books(store, task=definition.task, optimizer=definition.optimizer):
+    found = find(store, definition)
+    if found is not None or new:
+        return found
+    for other in select(store, task=definition.task, optimizer=definition.optimizer):
         alike = (other.definition.preset, other.definition.dataset) == (definition.preset, definition.dataset)
         if not alike or _only_code(other, definition):
             continue
@@ -199,85 +216,74 @@ def match(store: Store, definition: Definition, *, new: bool) -> StoreLedger | N
     return None
 
 
-def superseded(store: Store, definition: Definition) -> str:
-    """What to say where a sweep begins only because a stored one ran other code; empty where that is not so."""
-    if store.searches.find(key_of(definition)) is not None:
-        return ""
-    for other in books(store, task=definition.task, optimizer=definition.optimizer):
+def superseded(store: Store, definition: Definition) -> Superseded | None:
+    """The stored search beside which one begins only because the code is other code; None where that is not so."""
+    if find(store, definition) is not None:
+        return None
+    for other in select(store, task=definition.task, optimizer=definition.optimizer):
         if _only_code(other, definition):
-            code = ", ".join(changes(other.definition.code, definition.code))
-            done = f"{count(other)}/{other.total} trials"
-            return f"sweep {other.sweep_id} ({definition.optimizer}, {done}) is of other code ({code}); another begins"
-    return ""
+            code = tuple(code_changes(other.definition.code, definition.code))
+            return Superseded(other.sweep_id, definition.optimizer, count(other), other.total, code)
+    return None
 
 
-def _only_code(book: StoreLedger, definition: Definition) -> bool:
-    return not replace(book.definition, code=definition.code).differences(definition)
+def _only_code(found: StoredSearch, definition: Definition) -> bool:
+    return not replace(found.definition, code=definition.code).differences(definition)
 
 
-def shared_key_of(definition: Definition) -> str:
-    """What a sweep is known by: equal where its searches differ in nothing but the optimizer and the search's seed.
-
-    Data, seeds, device, kind of search and pruning, and every setting of the task and of the training, searched or
-    fixed. The optimizer's settings, its code and the space are each search's own; the number of trials may grow.
-    """
-    from vrcli.spec import settings_of
-    from vrcli.tasks.registry import load
-
-    settings = settings_of(load(definition.task), definition.optimizer).by_name.values()
-    names = [setting.name for setting in settings if setting.section != "optimizer"]
-    plain = definition.plain()
-    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
-    body = {name: value for name, value in plain.items() if name not in own}
-    body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}
-    body["settings"] = {name: [plain["settings"].get(name), plain["space"].get(name)] for name in names}
-    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def enter(store: Store, definitions: Sequence[Definition], total: int, *, new: bool = False) -> list[StoreLedger]:
+def enter(
+    store: Store,
+    definitions: Sequence[Definition],
+    total: int,
+    *,
+    shared_key: Callable[[Definition], str],
+    new: bool = False,
+) -> list[StoredSearch]:
     """The searches of one command, claimed for this process; those that are new belong to one sweep.
+
+    Args:
+        shared_key: what a sweep is known by; equal where searches share all that those of one sweep do.
 
     Raises:
         UsageError: see `match`.
         StoreError: another process runs one, or it has a larger total.
     """
     found = [match(store, definition, new=new) for definition in definitions]  # one that is refused leaves none begun
-    missing = [definition for definition, book in zip(definitions, found, strict=True) if book is None]
-    sweep_id = _sweep_for(store, missing) if missing else None
-    books = []
-    for definition, book in zip(definitions, found, strict=True):
-        if book is None:
+    missing = [definition for definition, one in zip(definitions, found, strict=True) if one is None]
+    sweep_id = _sweep_for(store, missing, shared_key(missing[0])) if missing else None
+    entered = []
+    for definition, one in zip(definitions, found, strict=True):
+        if one is None:
             settings, key = definition.plain(), key_of(definition)
             record = store.searches.create(settings, key=key, trials=total, sweep_id=sweep_id)
-            books.append(StoreLedger(store, record))
+            entered.append(StoredSearch(store, record))
         else:
-            books.append(claim(store, book, total))
-    return books
+            entered.append(claim(store, one, total))
+    return entered
 
 
-def _sweep_for(store: Store, definitions: Sequence[Definition]) -> int:
+def _sweep_for(store: Store, definitions: Sequence[Definition], shared_key: str) -> int:
     """The newest sweep that shares what these searches share and has none in their place; else a new one."""
-    key = shared_key_of(definitions[0])
     places = {(definition.optimizer, definition.search_seed) for definition in definitions}
-    for sweep in store.sweeps.select(shared_key=key):
+    for sweep in store.sweeps.select(shared_key=shared_key):
         if not places & {(search.optimizer, search.search_seed) for search in store.searches.select(sweep=sweep.id)}:
             return sweep.id
-    return store.sweeps.create(definitions[0].plain(), shared_key=key).id
+    return store.sweeps.create(definitions[0].plain(), shared_key=shared_key).id
 
 
-def claim(store: Store, book: StoreLedger, total: int, *, retry_failed: bool = False) -> StoreLedger:
+def claim(store: Store, found: StoredSearch, total: int, *, retry_failed: bool = False) -> StoredSearch:
     """Take over a stored sweep whose process is gone; its open trials are to be done again.
 
     Args:
         retry_failed: the failed ones too.
     """
-    record = store.searches.resume(book.id, trials=total)
+    record = store.searches.resume(found.id, trials=total)
     end = time.monotonic() + ORPHAN_S
     while True:
-        store.searches.reclaim_trials(book.id, failed=retry_failed)
-        busy = store.searches.trials(book.id, state="running")
+        store.searches.reclaim_trials(found.id, failed=retry_failed)
+        busy = store.searches.trials(found.id, state="running")
         if not busy:
-            return StoreLedger(store, record)
+            return StoredSearch(store, record)
         if time.monotonic() > end:
-            raise StoreError(f"trial {busy[0].number} of sweep {book.name} is still run by process {busy[0].pid}")
+            raise StoreError(f"trial {busy[0].number} of sweep {found.name} is still run by process {busy[0].pid}")
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What a sweep has shown so far: how the best value fell, how trials ended, which setting mattered."""
+"""What a search has shown so far: how the best value fell, how trials ended, which setting mattered."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vrcli.search.axes import Axes
-from vrcli.study.tune import Sweep, Trial
+from vrcli.search.trials import SearchState, Trial
 from vrcli.tasks.space import Integer, Real
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of one sweep.
+    """The figures of one state.
 
     Args:
         convergence: best value after each trial that ended, in the order in which they did; None until one completed.
@@ -29,24 +29,24 @@ class Summary:
     importance: dict[str, float]
 
 
-def summarise(sweep: Sweep) -> Summary:
-    """The figures of a sweep as it is stored."""
-    ended = sweep.ended()
+def summarise(state: SearchState) -> Summary:
+    """The figures of a search as it is stored."""
+    ended = state.ended()
     statuses = dict(sorted(Counter(trial.status for trial in ended).items()))
     share = statuses.get("diverged", 0) / len(ended) if ended else 0.0
-    return Summary(sweep.best(), convergence(ended), statuses, share, sweep.search.importance())
+    return Summary(state.best(), convergence(ended), statuses, share, state.search.importance())
 
 
 #: Share of a real axis at either end that counts as the end.
 EDGE = 0.01
 
 
-def at_edge(sweep: Sweep) -> list[str]:
+def at_edge(state: SearchState) -> list[str]:
     """The settings of the best trial that lie at an end of their axis, as "lr=0.1"."""
-    best = sweep.best()
+    best = state.best()
     if best is None:
         return []
-    axes = Axes(sweep.definition.axes)
+    axes = Axes(state.definition.axes)
     found = []
     for name, axis, share in zip(axes.names, axes.axes, axes.unit(best.params), strict=True):
         value = best.params[name]

@@ -1,23 +1,14 @@
-"""The best settings again, on seeds that the search never saw: the figures that reports quote."""
+"""Chosen settings on seeds that did not choose them: the figures that reports quote, and that a comparison rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
-from vrcli.errors import VrError
-from vrcli.execute.executor import Executor, run_all
-from vrcli.execute.trial import Outcome, TrialJob
-from vrcli.study.tune import Sweep, Trial
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """One run with the best settings on a fresh seed."""
-
-    seed: int
-    outcome: Outcome
+from vrcli.execute.executor import PATIENCE_S, Executor, Interrupted, Message
+from vrcli.execute.job import Job, RunOutcome
+from vrcli.study.events import RunEnded, RunStarted, Tick
+from vrcli.study.tune import edited
 
 
 def fresh_seeds(seeds: Sequence[int], count: int) -> list[int]:
@@ -25,33 +16,49 @@ def fresh_seeds(seeds: Sequence[int], count: int) -> list[int]:
     return [max(seeds) + 1 + i for i in range(count)]
 
 
-def confirm(
-    sweeps: Sequence[Sweep],
-    count: int,
+def run_fresh(
+    jobs: Sequence[Job],
     executor: Executor,
-    links: Callable[[Sweep, Trial], Mapping[str, Any]],
     *,
-    threads: int,
-    ended: Callable[[Sweep, Confirmed], object],
+    earlier: Callable[[Job], RunOutcome | None],
     should_stop: Callable[[], bool],
-) -> None:
-    """Run every sweep's best settings on `count` fresh seeds; runs that are there already are not repeated.
+    what: str,
+) -> Iterator[RunStarted | RunEnded | Tick]:
+    """Run every job, as many at a time as the executor takes; runs that are stored already are not repeated.
 
     Args:
-        links: what a sweep's confirming runs belong to, as `Store.runs.begin` takes it.
+        earlier: the stored run that does instead of a job.
+        what: is going on, for the message of an interruption.
 
     Raises:
-        Interrupted: `should_stop` said so.
+        Interrupted: `should_stop` said so; running jobs had time to end in order.
     """
-    asked = [
-        (sweep, seed, TrialJob(sweep.definition, best.params, [seed], threads, links(sweep, best)))
-        for sweep in sweeps
-        if (best := sweep.best()) is not None
-        for seed in fresh_seeds(sweep.definition.seeds, count)
-    ]
-    for message in run_all([job for *_, job in asked], executor, should_stop=should_stop, what="confirmation"):
-        sweep, seed, _ = asked[message.key]
-        if message.kind in ("refused", "edited"):
-            raise VrError(f"{sweep.definition.optimizer}: {message.body}")
-        outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
-        ended(sweep, Confirmed(seed, outcome))
+    waiting, running, stopped = deque(enumerate(jobs)), 0, False
+    while waiting or running or stopped:
+        while waiting and (running == 0 or executor.free() > 0) and not should_stop():
+            at, job = waiting.popleft()
+            found = earlier(job)
+            if found is not None:
+                yield RunEnded(at, job.optimizer, job.seed, found.run, reused=True)
+                continue
+            executor.submit(at, job)
+            running += 1
+            yield RunStarted(job.optimizer, job.seed)
+        if stopped or should_stop():
+            executor.close(patience_s=PATIENCE_S)
+            raise Interrupted(f"the {what} was interrupted; the same command goes on with it")
+        for message in executor.receive(0.2) if running else ():
+            if message.kind != "note":
+                running -= 1
+                ended = _ended(message, jobs[message.key])
+                stopped = stopped or (ended.run is not None and ended.run.status == "interrupted")
+                yield ended
+        yield Tick()
+
+
+def _ended(message: Message, job: Job) -> RunEnded:
+    if message.kind == "done":
+        outcome: RunOutcome = message.body
+        return RunEnded(message.key, job.optimizer, job.seed, outcome.run, reused=outcome.reused)
+    reason = edited(job.code, message.body) if message.kind == "edited" else str(message.body)
+    return RunEnded(message.key, job.optimizer, job.seed, problem=message.kind, reason=reason)

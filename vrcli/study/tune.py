@@ -1,222 +1,183 @@
-"""The sweep's loop: keep every worker busy, tell the search what came back, and record each step before it is acted on.
+"""The loop of a sweep: keep every worker busy, tell the searches what came back, and record each step before acting.
 
-Whatever moment the process dies in, the ledger says where it was: a trial is written before it runs, and closed when it
-ended. Trials found open are run again with the same settings.
+A trial is one run for each of its seeds, one after the other; what they came to together is the trial's outcome.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vrcli.errors import VrError
 from vrcli.execute.executor import PATIENCE_S, Executor, Interrupted, Message
-from vrcli.execute.trial import Outcome, TrialJob
-from vrcli.search.axes import Params
-from vrcli.search.definition import Definition
-from vrcli.search.prune import limits
-from vrcli.search.search import Exhausted, Search
+from vrcli.execute.job import Job, Lineage, RunOutcome
+from vrcli.search.definition import Definition, code_changes
+from vrcli.search.trials import Outcome, SearchState, Trial
+from vrcli.study.events import Event, SearchEnded, Tick, TrialEnded, TrialEpoch, TrialStarted
+
+Key = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One proposed point and what it came to.
+class StoredRecord(Protocol):
+    """A record of trials that knows the store's numbers."""
 
-    Args:
-        number: counted from 0 in the order of proposals.
-        status: "running", then completed, diverged, pruned or failed.
-        losses: validation loss per epoch, of the first seed.
-    """
+    @property
+    def id(self) -> int: ...
 
-    number: int
-    params: Params
-    status: str = "running"
-    value: float | None = None
-    error: str | None = None
-    losses: tuple[float, ...] = ()
-    run_ids: tuple[int, ...] = ()
+    def trial_id(self, number: int) -> int: ...
 
 
-class Ledger(Protocol):
-    """Where one sweep's trials are recorded."""
+def job_of(
+    definition: Definition, params: Mapping[str, Any], seed: int, threads: int, lineage: Lineage, **more: Any
+) -> Job:
+    """One run with these settings of a search."""
+    return Job(
+        definition.task, definition.optimizer, definition.preset, {**definition.explicit, **params}, seed,
+        definition.device, threads, definition.code, lineage, **more,
+    )  # fmt: skip
 
-    def trials(self) -> Sequence[Trial]:
-        """All trials: those that ended in the order in which they did, then the open ones by number."""
 
-    def add(self, number: int, params: Params) -> None:
-        """Record a proposal, before it runs."""
+def outcome_of(runs: Sequence[RunOutcome]) -> Outcome:
+    """What a trial came to: the mean of its runs, or the end of the first that did not complete."""
+    last = runs[-1]
+    status = "pruned" if last.pruned and last.run.status == "interrupted" else last.run.status
+    values = [math.nan if one.run.best is None else one.run.best for one in runs]
+    value = sum(values) / len(values) if status in ("completed", "pruned") else None
+    error = last.pruned if status == "pruned" else last.run.error
+    return Outcome(status, value, error, runs[0].losses, tuple(one.run.id for one in runs))
 
-    def start(self, number: int) -> None:
-        """Record that a trial begins to run."""
 
-    def release(self, number: int) -> None:
-        """Record that a trial was interrupted, and is to be run again."""
-
-    def close(self, number: int, outcome: Outcome) -> None:
-        """Record how a trial ended."""
-
-    def links(self, number: int) -> Mapping[str, Any]:
-        """What the trial's runs belong to, as `Store.runs.begin` takes it."""
-
-    def confirm_links(self, number: int) -> Mapping[str, Any]:
-        """The same for runs with a trial's settings on fresh seeds."""
+def edited(expected: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The reason where a worker, started later, would run other code than the command began with."""
+    return f"code was edited meanwhile: {', '.join(code_changes(expected, now))}; the same command begins anew with it"
 
 
 @dataclass
-class Sweep:
-    """One search on its way to a number of trials."""
+class _Open:
+    """A trial that runs, and what its runs came to so far."""
 
-    definition: Definition
-    ledger: Ledger
-    total: int
-    trials: dict[int, Trial] = field(default_factory=dict)
-    running: set[int] = field(default_factory=set)
-    exhausted: str = ""
-
-    def __post_init__(self) -> None:
-        d = self.definition
-        self.search = Search(d.axes, d.search, d.search_seed, d.initial)
-        for trial in self.ledger.trials():
-            self.trials[trial.number] = trial
-            if trial.status != "running":
-                self.search.tell(trial.params, told(trial))
-
-    def ended(self) -> list[Trial]:
-        return [trial for trial in self.trials.values() if trial.status != "running"]
-
-    def best(self) -> Trial | None:
-        """The completed trial of the smallest value; the earlier of two equal ones."""
-        completed = [trial for trial in self.trials.values() if trial.status == "completed"]
-        return min(completed, key=lambda trial: (trial.value, trial.number), default=None)
-
-    @property
-    def done(self) -> bool:
-        """Nothing is open, and there is nothing to propose."""
-        return len(self.ended()) == len(self.trials) and (bool(self.exhausted) or len(self.trials) >= self.total)
-
-    def next(self) -> Trial | None:
-        """The trial to run next: one that was left open, else a new proposal; None when there is none."""
-        for trial in self.trials.values():
-            if trial.status == "running" and trial.number not in self.running:
-                return trial
-        if len(self.trials) >= self.total or self.exhausted:
-            return None
-        try:
-            params = self.search.ask([trial.params for trial in self.trials.values() if trial.status == "running"])
-        except Exhausted as error:
-            self.exhausted = str(error)
-            return None
-        trial = Trial(max(self.trials, default=-1) + 1, params)
-        self.ledger.add(trial.number, params)
-        self.trials[trial.number] = trial
-        return trial
-
-    def job(self, trial: Trial, threads: int) -> TrialJob:
-        finished = [t.losses for t in self.ended() if t.status in ("completed", "pruned")]
-        return TrialJob(
-            self.definition, trial.params, self.definition.seeds, threads, self.ledger.links(trial.number),
-            limits(self.definition.prune, finished, self.definition.epochs),
-        )  # fmt: skip
-
-    def end(self, number: int, outcome: Outcome) -> Trial:
-        self.ledger.close(number, outcome)
-        trial = replace(
-            self.trials.pop(number), status=outcome.status, value=outcome.value, error=outcome.error,
-            losses=outcome.losses, run_ids=outcome.run_ids,
-        )  # fmt: skip
-        self.trials[number] = trial
-        self.search.tell(trial.params, told(trial))
-        return trial
+    trial: Trial
+    limits: Mapping[int, float]
+    runs: list[RunOutcome] = field(default_factory=list)
 
 
-def told(trial: Trial) -> float | None:
-    """What the search hears of a trial; of a pruned one its best so far, about as bad as it would have become."""
-    return trial.value if trial.status in ("completed", "pruned") else None
-
-
-class Watcher(Protocol):
-    """Sees a sweep as it happens."""
-
-    def started(self, sweep: Sweep, trial: Trial) -> None: ...
-
-    def noted(self, sweep: Sweep, trial: Trial, note: Mapping[str, Any]) -> None: ...
-
-    def ended(self, sweep: Sweep, trial: Trial) -> None: ...
-
-    def tick(self) -> None: ...
-
-
-def run(
-    sweeps: Sequence[Sweep],
-    executor: Executor,
-    *,
-    threads: int,
-    watcher: Watcher,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Bring every sweep to its total. Free workers go to the first sweep that has something to run.
+class Tuning:
+    """Brings every search to its total. Free workers go to the first search that has something to run.
 
     Args:
         executor: stays open, for what comes after; whoever made it closes it.
-        threads: CPU threads of each trial.
-
-    Raises:
-        Interrupted: `should_stop` said so; the running trials were left open.
-        VrError: the first trial of all was refused (its data are not there, say), so that no other can do better; or
-            code was edited meanwhile, and running trials were left open.
+        threads: CPU threads of each run.
+        earlier: the stored run that does instead of a job.
     """
-    running: dict[tuple[int, int], Trial] = {}
-    edited = ""
 
-    def handle(message: Message) -> None:
-        nonlocal edited
-        at, number = message.key
-        sweep, trial = sweeps[at], running[message.key]
-        if message.kind == "note":
-            watcher.noted(sweep, trial, message.body)
-            return
-        if message.kind == "edited":  # the trial stays with those that run, which are left open
-            edited = message.body
-            return
-        del running[message.key]
-        sweep.running.discard(number)
-        if message.kind == "refused" and not any(s.ended() for s in sweeps):
-            raise VrError(f"{sweep.definition.optimizer}: {message.body}")
-        outcome = message.body if message.kind == "done" else Outcome("failed", error=str(message.body))
-        if outcome.status == "interrupted":
-            sweep.ledger.release(number)
-        else:
-            watcher.ended(sweep, sweep.end(number, outcome))
+    def __init__(
+        self,
+        searches: Sequence[SearchState],
+        executor: Executor,
+        *,
+        threads: int,
+        earlier: Callable[[Job], RunOutcome | None] = lambda job: None,
+    ) -> None:
+        self.searches, self.executor, self.threads, self.earlier = searches, executor, threads, earlier
+        self.open: dict[Key, _Open] = {}
+        self.partly: dict[Key, list[RunOutcome]] = {}
+        self.over: set[int] = set()
+        self.stopping = False
+        self.edited = ""
 
-    while True:
-        if edited or should_stop():
-            for message in executor.close(patience_s=PATIENCE_S):
-                handle(message)
-            for at, number in running:
-                sweeps[at].ledger.release(number)
-            raise (
-                VrError(edited)
-                if edited
-                else Interrupted("the sweep was interrupted; the same command goes on with it")
-            )
-        while executor.free() > 0 and (chosen := _choose(sweeps)) is not None:
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """The sweep as it happens.
+
+        Raises:
+            Interrupted: `should_stop` said so; the running trials were left open.
+            VrError: the first trial of all was refused (its data are not there, say), so that no other can do better;
+                or code was edited meanwhile, and running trials were left open.
+        """
+        while True:
+            if self.edited or should_stop():
+                yield from self._stop()
+            yield from self._start()
+            for at, state in enumerate(self.searches):
+                if state.done and at not in self.over:
+                    self.over.add(at)
+                    yield SearchEnded(at, state.exhausted)
+            if not self.open:
+                return
+            for message in self.executor.receive(0.2):
+                yield from self._handle(message)
+            yield Tick()
+
+    def _start(self) -> Iterator[Event]:
+        while self.executor.free() > 0 and (chosen := self._choose()) is not None:
             at, trial = chosen
-            running[at, trial.number] = trial
-            sweeps[at].running.add(trial.number)
-            sweeps[at].ledger.start(trial.number)
-            executor.submit((at, trial.number), sweeps[at].job(trial, threads))
-            watcher.started(sweeps[at], trial)
-        if not running:
-            return
-        for message in executor.receive(0.2):
-            handle(message)
-        watcher.tick()
+            state, key = self.searches[at], (at, trial.number)
+            self.open[key] = _Open(trial, state.limits(), self.partly.pop(key, []))
+            state.running.add(trial.number)
+            state.record.start(trial.number)
+            yield TrialStarted(at, trial)
+            yield from self._advance(key)
 
+    def _choose(self) -> tuple[int, Trial] | None:
+        for at, state in enumerate(self.searches):
+            trial = state.next()
+            if trial is not None:
+                return at, trial
+        return None
 
-def _choose(sweeps: Sequence[Sweep]) -> tuple[int, Trial] | None:
-    for at, sweep in enumerate(sweeps):
-        trial = sweep.next()
-        if trial is not None:
-            return at, trial
-    return None
+    def _advance(self, key: Key) -> Iterator[Event]:
+        """Submit the next run of a trial; end the trial where there is none left to do."""
+        one, seeds = self.open[key], self.searches[key[0]].definition.seeds
+        while not one.runs or (one.runs[-1].run.status == "completed" and len(one.runs) < len(seeds)):
+            if self.stopping:
+                return
+            job = self._job(key, one, seeds[len(one.runs)])
+            found = self.earlier(job) if one.trial.run_ids else None  # only a trial that was begun before has any
+            if found is None:
+                self.executor.submit(key, job)
+                return
+            one.runs.append(found)
+        yield from self._end(key, outcome_of(one.runs))
+
+    def _job(self, key: Key, one: _Open, seed: int) -> Job:
+        state: Any = self.searches[key[0]]
+        lineage = Lineage(search_id=state.record.id, trial_id=state.record.trial_id(key[1]))
+        limits = {} if one.runs else one.limits  # the first seed's run alone is stopped early
+        return job_of(state.definition, one.trial.params, seed, self.threads, lineage, limits=limits)
+
+    def _handle(self, message: Message) -> Iterator[Event]:
+        at, number = key = message.key
+        one, state = self.open[key], self.searches[at]
+        match message.kind:
+            case "note":
+                yield TrialEpoch(at, number, *message.body)
+            case "edited":  # the trial stays with those that run, which are left open
+                self.edited = edited(state.definition.code, message.body)
+            case "done":
+                one.runs.append(message.body)
+                yield from self._advance(key)
+            case "refused" if not any(state.ended() for state in self.searches):
+                raise VrError(f"{state.definition.optimizer}: {message.body}")
+            case _:
+                yield from self._end(key, Outcome("failed", error=str(message.body)))
+
+    def _end(self, key: Key, outcome: Outcome) -> Iterator[Event]:
+        at, number = key
+        one, state = self.open.pop(key), self.searches[at]
+        state.running.discard(number)
+        if outcome.status == "interrupted":
+            self.partly[key] = one.runs[:-1]
+            state.record.release(number)
+        else:
+            yield TrialEnded(at, state.end(number, outcome))
+
+    def _stop(self) -> Iterator[Event]:
+        self.stopping = True
+        for message in self.executor.close(patience_s=PATIENCE_S):
+            yield from self._handle(message)
+        for at, number in self.open:
+            self.searches[at].record.release(number)
+        if self.edited:
+            raise VrError(self.edited)
+        raise Interrupted("the sweep was interrupted; the same command goes on with it")

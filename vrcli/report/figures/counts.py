@@ -7,21 +7,31 @@ from typing import TypeAlias
 
 from numpy.typing import ArrayLike
 
+from vrcli.report.figures.style import Series
+from vrcli.results.types import Run
 from vrcli.stats.curves import first_lost
 
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
 Curves: TypeAlias = Sequence[Curve]
-#: x and y of each run, by optimizer, by the panel's title.
-Panels: TypeAlias = Mapping[str, Mapping[str, Curves]]
-#: How many runs ended as diverged, by optimizer, by section: also those whose values stayed finite.
-Diverged: TypeAlias = Mapping[str, Mapping[str, int]]
+#: x and y of each run, by line, by the panel's metric.
+Panels: TypeAlias = Mapping[str, Mapping[Series, Curves]]
+#: How many runs ended as diverged, by line, by section: also those whose values stayed finite.
+Diverged: TypeAlias = Mapping[str, Mapping[Series, int]]
 #: What a legend means by it.
 LOST = "lost means diverged"
 
 
-def counted_runs(panels: Panels, diverged: Mapping[str, int]) -> dict[str, str]:
-    """Runs of each optimizer, and how many of them were lost: "5", "5, 1 lost"."""
-    found: dict[str, str] = {}
+def diverged_runs(sections: Mapping[str, Mapping[Series, Sequence[Run]]]) -> dict[str, dict[Series, int]]:
+    """How many of the runs of each line diverged, by section."""
+    return {
+        section: {series: sum(run.status == "diverged" for run in runs) for series, runs in lines.items()}
+        for section, lines in sections.items()
+    }
+
+
+def counted_runs(panels: Panels, diverged: Mapping[Series, int]) -> dict[Series, str]:
+    """Runs of each line, and how many of them were lost: "5", "5, 1 lost"."""
+    found: dict[Series, str] = {}
     for name in dict.fromkeys(name for panel in panels.values() for name in panel):
         mine = [panel[name] for panel in panels.values() if name in panel]
         lost = max(lost_of(curves, diverged.get(name, 0)) for curves in mine)
@@ -34,12 +44,12 @@ def lost_of(curves: Curves, diverged: int) -> int:
     return max(diverged, sum(first_lost(curve) is not None for curve in curves))
 
 
-def legend_labels(counts: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
+def legend_labels(counts: Mapping[str, Mapping[Series, str]]) -> dict[Series, str] | None:
     """Legend entries with the number of runs; None where that differs between sections and must stand there."""
-    found: dict[str, set[str]] = {}
-    for by_name in counts.values():
-        for name, count in by_name.items():
-            found.setdefault(name, set()).add(count)
+    found: dict[Series, set[str]] = {}
+    for by_series in counts.values():
+        for series, count in by_series.items():
+            found.setdefault(series, set()).add(count)
     if any(len(seen) > 1 for seen in found.values()):
         return None
-    return {name: f"{name} (n = {seen.pop()})" for name, seen in found.items()}
+    return {series: f"{series.label} (n = {seen.pop()})" for series, seen in found.items()}

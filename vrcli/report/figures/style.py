@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from vrcli.stats.inference import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, which colour-blind people can tell apart; yellow is left out, it fades in print.
@@ -37,6 +38,8 @@ SHADES_ON_DARK = (0.0, 0.5, -0.35)
 BLACK, WHITE = "#000000", "#ffffff"
 #: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
 OUTCOMES = "viridis"
+#: Colour of trials that diverged: none of the outcome scale's.
+LOST = "#CC0066"
 SUFFIXES = (".png", ".svg", ".pdf")
 #: Width of one panel and of a page of two, in inches, at which 9 pt text is legible in a column.
 PANEL, PAGE = 3.4, 6.9
@@ -123,29 +126,27 @@ def check_suffix(path: Path, flag: str = "") -> None:
         raise UsageError(f"{f'{flag} {path}'.lstrip()}: figures end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
-def style_of(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+class Series(NamedTuple):
+    """What a line is of: its optimizer, and what the legend calls it."""
+
+    optimizer: str
+    label: str
+
+
+def style_of(lines: Iterable[Series]) -> dict[Series, dict[str, Any]]:
     """Colour and dash of each line: an optimizer's are the same in every figure, as far as it is one of `COMMON`.
 
     Of several configurations of one optimizer the first has its style, the others its hue in another shade with
     another dash.
-
-    Args:
-        labels: each begins with the name of its optimizer, or has it after a dot (see `optimizer_in`).
     """
-    names = list(dict.fromkeys(labels))
-    places = places_of(map(optimizer_in, names))
+    series = list(dict.fromkeys(lines))
+    places = places_of(one.optimizer for one in series)
     seen: Counter[str] = Counter()
     found = {}
-    for label in names:
-        optimizer = optimizer_in(label)
-        found[label] = line_style(places[optimizer], seen[optimizer])
-        seen[optimizer] += 1
+    for one in series:
+        found[one] = line_style(places[one.optimizer], seen[one.optimizer])
+        seen[one.optimizer] += 1
     return found
-
-
-def optimizer_in(label: str) -> str:
-    """The optimizer a line is of: of "sgd", "sgd lr=0.1" and "12 clever-name · sgd" it is sgd."""
-    return label.rsplit(" · ", 1)[-1].split(" ", 1)[0]
 
 
 def places_of(optimizers: Iterable[str]) -> dict[str, int]:
@@ -244,6 +245,13 @@ def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None
     return False
 
 
+def log_x_where_it_serves(axes: Axes, values: Sequence[float], room: int) -> None:
+    """A logarithmic x axis where the values span a factor of 20; see `plain_log_ticks`."""
+    if values and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
+        axes.set_xscale("log")
+        plain_log_ticks(axes.xaxis, max(values) / min(values), room)
+
+
 def plain_log_ticks(axis: Axis, span: float, room: int = 7) -> None:
     """Plain numbers at a logarithmic axis: powers of ten, and some of their multiples where there is room.
 
@@ -269,6 +277,11 @@ def tick_text(value: float) -> str:
     return f"{float(mantissa):g}e{int(power)}"
 
 
+def named(setting: str) -> str:
+    """A setting as an axis is called."""
+    return "learning rate" if setting == "lr" else setting
+
+
 def whole_ticks(axes: Axes) -> None:
     """No half steps, epochs or trials on the x axis."""
     from matplotlib.ticker import MaxNLocator
@@ -290,3 +303,26 @@ def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") 
             clip_on=False,
             zorder=5,
         )
+
+
+def norm_of(outcomes: Sequence[float]) -> Normalize | None:
+    """Colours of outcomes: on a logarithmic scale where one bad trial would swallow a linear one."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    finite = [v for v in outcomes if math.isfinite(v)]
+    if not finite:
+        return None
+    low, high = min(finite), max(finite)
+    if low > 0 and high / low >= LOG_FROM:
+        return LogNorm(low, high)
+    return Normalize(low, high) if high > low else Normalize(low - abs(low) / 10, low + abs(low) / 10 + 1e-300)
+
+
+def outcome_bar(figure: Figure, axes: Sequence[Axes], norm: Normalize, label: str) -> None:
+    """The scale of the outcomes' colours, beside the panels that use it."""
+    import matplotlib
+    from matplotlib.colors import LogNorm
+
+    bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, OUTCOMES), ax=axes, label=label, pad=0.02, aspect=30)
+    if isinstance(norm, LogNorm):
+        plain_log_ticks(bar.ax.yaxis, float(norm.vmax or 1.0) / float(norm.vmin or 1.0))

@@ -24,12 +24,13 @@ from vrcli.report.page.tables import (
     summary_grid,
     verdicts,
 )
+from vrcli.report.tables.notes import notes
+from vrcli.report.tables.runs import settings_texts
 from vrcli.report.wording import counted, duration, number
 from vrcli.results.groups import FINISHED
 from vrcli.results.selection import Selection, SweptRun
-from vrcli.results.settings_shown import settings_texts
 from vrcli.results.summary import default_columns, summarise
-from vrcli.results.types import Column, Known, NamedRun, Row, Section, section_of
+from vrcli.results.types import Column, Known, NamedRun, Note, Row, Section, section_of
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
 DRAWN_AT_ONCE = 10
@@ -106,7 +107,7 @@ class SectionView:
     about: str
     glance: Mapping[str, Any] | None
     table: Grid | None
-    notes: Sequence[str]
+    notes: Sequence[Note]
     verdicts: Verdicts | None
     lines: Sequence[Line]
     curves: Mapping[str, Any] | None
@@ -165,7 +166,7 @@ def page_of(source: Source) -> Page:
         if run.id not in work.own_curves:
             work.own_curves[run.id] = _own_curves(run, source.read([run.id], _metrics_of(run)), work)
     warnings = list(source.notes)
-    warnings += list(dict.fromkeys(f"{v.task} ({v.about}): {n}" for v in sections for n in v.notes if n[:1] in "§¶‡"))
+    warnings += list(dict.fromkeys(f"{v.task} ({v.about}): {n.text}" for v in sections for n in v.notes if n.warns))
     return Page(
         source=source,
         facts=_facts(source),
@@ -208,7 +209,7 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
         about=" · ".join(filter(None, [data, preset])),
         glance=at_a_glance(table, by_id, source.known),
         table=summary_grid(table) if table.rows else None,
-        notes=table.notes,
+        notes=notes(table),
         verdicts=verdicts(table, by_id, work.names, source.known),
         lines=_lines(table.rows, best_on_validation(table, by_id, source.known), work),
         curves=lines.block(series, objective) if any(series) else None,

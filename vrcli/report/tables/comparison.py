@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vrcli.report.wording import number, with_half_width
-from vrcli.results.types import Run
+from vrcli.results.types import Run, values_of
 from vrcli.stats.inference import summary, t_interval
-
-
-def values_of(runs: Sequence[Run], name: str) -> list[float]:
-    """A result of every run; NaN for a run that diverged, whatever it had reached before."""
-    return [run.results.get(name, math.nan) if run.status == "completed" else math.nan for run in runs]
 
 
 def cell(values: Sequence[float], *, percent: bool = False, level: float = 0.95) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vrcli.report.tables.notes import notes
 from vrcli.report.wording import duration, number, setting, settings, with_half_width
-from vrcli.results.types import Cell, Column, Row, Section, Spread, Table
+from vrcli.results.types import Cell, Column, Note, Row, Section, Spread, Table
 from vrcli.stats.inference import Summary
 
 #: Columns that are neither results nor settings.
@@ -63,7 +62,7 @@ def every_name(table: Table) -> list[str]:
 
 def show(table: Table, names: Sequence[str]) -> Table:
     """The table with these columns, and the notes on what they show."""
-    return replace(table, shown=tuple(names), notes=tuple(notes(table, names)))
+    return replace(table, shown=tuple(names), noted=tuple(names))
 
 
 def fit(table: Table, terminal: int | None = None) -> tuple[Table, list[str]]:
@@ -81,12 +80,12 @@ def fit(table: Table, terminal: int | None = None) -> tuple[Table, list[str]]:
     columns = {column.name: column for column in printed(table)}
     total = 1 + sum(column.width for column in columns.values())
     names, dropped = list(columns), []
-    said: list[str] = []
+    said: list[Note] = []
     kinds = {(row.section, row.optimizer) for row in table.rows}
     results = [column.key for column in table.columns[2:] if not column.shown]
     presets = {row.preset for row in table.rows}
     if total > width and len(presets) == 1 and presets != {""}:
-        said.append(f"preset of all rows: {presets.pop()}")
+        said.append(Note("preset", f"preset of all rows: {presets.pop()}"))
         names.append("preset")  # shown by the note: the label of the task leaves it out
         shorter = _printed(table, "task", names)
         total -= columns["task"].width - shorter.width
@@ -102,15 +101,18 @@ def fit(table: Table, terminal: int | None = None) -> tuple[Table, list[str]]:
         total -= columns[last].width
     if dropped or said:
         table = show(table, [name for name in names if name != "preset"])
-        table = replace(table, notes=(*table.notes, *said), common_preset="preset" in names)
+        table = replace(table, said=(*table.said, *said), common_preset="preset" in names)
     return table, dropped
 
 
-def _settings_notes(table: Table) -> list[str]:
+def _settings_notes(table: Table) -> list[Note]:
     """The settings of every row, a line for each."""
     label, several = _labeller(table, []), len({row.section for row in table.rows}) > 1
     return [
-        f"settings of {row.optimizer}{f', {label(row)}' if several else ''}: {settings(dict(row.shown))}"
+        Note(
+            "settings",
+            f"settings of {row.optimizer}{f', {label(row)}' if several else ''}: {settings(dict(row.shown))}",
+        )
         for row in table.rows
         if row.shown
     ]

@@ -18,11 +18,21 @@ from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
 from vrcli.report.tables.layout import budget, data_name, same_name_other_data, searched_mark, value
-from vrcli.report.tables.notes import CHOSEN, PARTLY, PRUNED, SEARCHED, UNEQUAL, machine_notes, spread_notes
+from vrcli.report.tables.notes import (
+    CHOSEN,
+    DIVERGED,
+    PARTLY,
+    PRUNED,
+    SEARCHED,
+    UNEQUAL,
+    machine_notes,
+    spread_notes,
+    tied,
+)
 from vrcli.report.tables.render import NUMBERS, Cells, cell_json, finite, lay_out
 from vrcli.report.wording import setting
 from vrcli.results.summary import mark, preference, rank
-from vrcli.results.types import Column, Row, Section, Table
+from vrcli.results.types import Column, Note, Row, Section, Table
 
 #: What rows and columns can be besides settings. A task stands for its data set and preset, too.
 FIELDS = ("task", "dataset", "preset", "optimizer")
@@ -189,17 +199,20 @@ def _sorted_lines(
 
 def _notes(rows: Sequence[Row], table: Table, metrics: Sequence[Column], unequal: bool) -> list[str]:
     words = " and ".join(metric.title or metric.key for metric in metrics)
-    found = [f"{words}; {', '.join(spread_notes(rows, metrics, table.level, table.spread)) or 'means over n seeds'}"]
+    spread = spread_notes(rows, metrics, table.level, table.spread)
+    head = f"{words}; {', '.join(note.text for note in spread) or 'means over n seeds'}"
+    found: list[Note] = []
     cells = [row.cells[metric.key] for row in rows for metric in metrics if not metric.is_cost]
     if any(cell.tied for cell in cells):
-        found.append(f"† not significantly different from the best (Holm, {100 * (1 - table.level):.3g}%)")
+        found.append(tied(table.level))
     found += [PARTLY] if any(0 < cell.summary.diverged < cell.summary.n for cell in cells) else []
-    found += ["NaN: every run diverged"] if any(row.diverged == row.n for row in rows) else []
-    found += _section_notes(rows)
+    found += [DIVERGED] if any(row.diverged == row.n for row in rows) else []
+    sections, later = _section_notes(rows), len(found)
     found += [UNEQUAL] if unequal else []
     found += [PRUNED] if any(row.pruned for row in rows) else []
     found += [SEARCHED] if any(row.searched for row in rows) else []
-    return found + machine_notes(rows, metrics)
+    told = [note.text for note in [*found, *machine_notes(rows, metrics)]]
+    return [head, *told[:later], *sections, *told[later:]]
 
 
 def _section_notes(rows: Sequence[Row]) -> list[str]:

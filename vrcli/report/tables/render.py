@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import tabulate
 
 from vrcli.report.tables.layout import FIELDS, printed
+from vrcli.report.tables.notes import texts
 from vrcli.report.wording import MINUS, settings
 from vrcli.results.types import Cell, Row, Table
 
@@ -48,7 +49,7 @@ def render(table: Table, format: str) -> str:
         return to_json(table)
     if format in ("csv", "tsv"):
         return to_csv(table, "\t" if format == "tsv" else ",")
-    return lay_out(cells(table), table.notes, format)
+    return lay_out(cells(table), texts(table), format)
 
 
 def cells(table: Table) -> Cells:
@@ -109,7 +110,7 @@ def to_json(table: Table) -> str:
                 "metrics": metrics,
             }
         )
-    body = {"level": table.level, "rows": rows, "notes": list(table.notes)}
+    body = {"level": table.level, "rows": rows, "notes": texts(table)}
     return json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False)
 
 

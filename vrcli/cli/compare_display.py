@@ -1,0 +1,66 @@
+"""What a person sees of a comparison while it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from vrcli.cli.console import say
+from vrcli.cli.sweep_display import SweepDisplay
+
+if TYPE_CHECKING:
+    from vrcli.study.events import Event
+
+
+class CompareDisplay(SweepDisplay):
+    """Shows the events of a comparison: those of its sweep, then a line for each run.
+
+    Args:
+        metric: the result that is shown of a run.
+        device: where runs run.
+    """
+
+    def __init__(self, metric: str, device: str, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet, advise=False)
+        self.metric, self.device = metric, device
+        self.total = self.done = 0
+        self.stored: list[Any] = []
+
+    def show(self, event: Event) -> None:
+        from vrcli.study import events as e
+
+        match event:
+            case e.RunsPlanned(total):
+                self.total = total
+            case e.RunEnded():
+                if event.run is not None and event.run.status != "failed":
+                    self.run_ended(event)
+            case _:
+                super().show(event)
+
+    def run_ended(self, event: Any) -> None:
+        self.done += 1
+        run = event.run
+        if event.reused:
+            self.stored.append(run)
+        elif not self.quiet:
+            value = run.results.get(self.metric)
+            shown = run.status if run.status != "completed" or value is None else f"{value:.4f}"
+            words = self.metric.replace("_", " ")
+            at = f"{self.done:>4}/{self.total}  {event.optimizer:12} seed {event.seed:<4}"
+            say(f"{at} run {run.id:<5} {words} {shown}", to=self.console)
+        if self.done == self.total and self.stored and not self.quiet:
+            say(self.stored_line(), to=self.console)
+
+    def stored_line(self) -> str:
+        """How many runs were not made by this command, and with what else they were made."""
+        import torch
+
+        from vrcli.engine.provenance import differences
+
+        device = torch.device(self.device)
+        made = Counter(
+            text for run in self.stored for text in map(" ".join, differences(run.provenance, device).items())
+        )
+        parts = [f"{len(self.stored)} of the {self.total} runs were stored already"]
+        return "; ".join([*parts, *(f"{count} were made with {text}" for text, count in made.items())])

@@ -1,0 +1,197 @@
+"""What a sweep has come to, in words and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vrcli.report.wording import duration, settings
+
+if TYPE_CHECKING:
+    from vrcli.search.definition import Definition
+    from vrcli.search.trials import Trial
+    from vrcli.study.events import FreshRun, Note, SearchResult, SweepPlan, SweepResult
+
+
+def loss(value: float | None) -> str:
+    """A loss in four decimals, in powers of ten where that says nothing."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+
+
+def ended_text(trials: Iterable[Trial]) -> str:
+    """How the trials that did not complete ended ("2 diverged, 1 failed"), or nothing."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        if trial.status != "completed":
+            counts[trial.status] = counts.get(trial.status, 0) + 1
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+
+
+def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[str]:
+    """Expected best value after k trials: comparable where the numbers of trials are not.
+
+    Args:
+        searches: state and value of each trial that ended, by optimizer.
+        objective: what is minimised.
+    """
+    from vrcli.cli.grid import grid
+    from vrcli.report.budget_text import best_of_k_rows
+
+    rows = best_of_k_rows(searches)
+    columns = list(rows[0])
+    title = f"best val {objective} to expect after so many trials (Dodge et al. 2019; the median where trials diverged)"
+    return [title, *grid(columns, rows, right=columns[1:])]
+
+
+def space_lines(definitions: Sequence[Definition]) -> list[str]:
+    """The spaces, one line per axis, with their origin."""
+    from vrcli.cli.grid import grid
+
+    rows = [
+        {"": f"  {d.optimizer if i == 0 else ''}", "searched": name, "range": str(axis), "where from": axis.origin}
+        for d in definitions
+        for i, (name, axis) in enumerate(d.axes.items())
+    ]
+    return grid(["", "searched", "range", "where from"], rows)
+
+
+def header(definition: Definition, trials: int, about: str) -> str:
+    """What is searched, and what it costs."""
+    data = definition.dataset + (f" ({about})" if about else "")
+    several = f" x {len(definition.seeds)} seeds" if len(definition.seeds) > 1 else ""
+    epochs = f"{definition.epochs} epoch{'s' * (definition.epochs != 1)}"
+    pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
+    return (
+        f"{definition.task} · {data} · preset {definition.preset} · objective: best validation loss · "
+        f"budget {trials} trials x {epochs}{several} for each optimizer{pruned}"
+    )
+
+
+def note_text(note: Note) -> str:
+    """A note in words."""
+    facts = note.facts
+    match note.kind:
+        case "superseded":
+            one = facts["search"]
+            done = f"{one.ended}/{one.total} trials"
+            code = ", ".join(one.code)
+            return f"sweep {one.sweep_id} ({one.optimizer}, {done}) is of other code ({code}); another begins"
+        case "code unknown":
+            return (
+                f"sweep {facts['sweep_id']} does not say which code its trials ran; "
+                "those that follow may be of other code"
+            )
+        case "unequal budgets":
+            one = ", ".join(
+                f"{s.definition.optimizer} {len(s.trials)} x {s.definition.epochs}" for s in facts["result"].searches
+            )
+            return f"the optimizers had unequal budgets: {one}"
+        case "database":
+            return str(facts["text"])
+
+
+def plan_line(plan: SweepPlan) -> str:
+    """How long a sweep would take."""
+    return f"about {duration(plan.left_s)} with --jobs {plan.jobs}, from a few timed steps"
+
+
+def plan_json(plan: SweepPlan) -> dict[str, Any]:
+    """A plan as plain JSON values."""
+    searches = [
+        {
+            "optimizer": one.definition.optimizer, "space": {n: str(a) for n, a in one.definition.axes.items()},
+            "origin": dict(one.definition.origins), "trials": plan.trials, "epochs": one.definition.epochs,
+            "seeds": list(one.definition.seeds), "stored": one.stored, "trial_s": one.trial_s,
+        }
+        for one in plan.searches
+    ]  # fmt: skip
+    return {"sweeps": searches, "left_s": plan.left_s, "jobs": plan.jobs}
+
+
+def sweep_json(result: SweepResult) -> dict[str, Any]:
+    """A sweep's outcome as plain JSON values."""
+    return {"sweeps": [search_json(one) for one in result.searches]}
+
+
+def search_json(one: SearchResult) -> dict[str, Any]:
+    """The outcome of one search as plain JSON values."""
+    statuses = [trial.status for trial in one.trials]
+    return {
+        "id": one.sweep_id, "search": one.search_id, "name": one.name, "optimizer": one.definition.optimizer,
+        "trials": len(one.trials), "epochs": one.definition.epochs,
+        "statuses": {status: statuses.count(status) for status in set(statuses)},
+        "best_val_loss": one.best.value if one.best else None, "best_params": one.best.params if one.best else None,
+        "command": command_of(one) or None, "confirmed": fresh_json(one.fresh) if one.fresh else None,
+    }  # fmt: skip
+
+
+def command_of(one: SearchResult) -> str:
+    """What trains with a search's best settings; empty where none completed."""
+    from vrcli.cli.sweep_command import run_command
+
+    return run_command(one.definition, one.best.params) if one.best else ""
+
+
+def outcome_lines(result: SweepResult) -> list[str]:
+    """One line for each optimizer: its best, and the command for it."""
+    lines = []
+    for one in result.searches:
+        best = f"best val loss {one.best.value:.4g}" if one.best else "nothing completed"
+        lines.append(f"{one.definition.optimizer}  {best} of {len(one.trials)} trials  {command_of(one)}".rstrip())
+    return lines
+
+
+def advice(result: SweepResult) -> list[str]:
+    """The winner's command, and that its value is flattered, unless fresh seeds were run."""
+    winners = [one for one in result.searches if one.best is not None]
+    if not winners:
+        return []
+    lines = [f"  {command_of(min(winners, key=_best_value))}"]
+    if any(one.fresh for one in result.searches):
+        return lines
+    if fresh := sum(one.fresh_stored for one in result.searches):
+        return [*lines, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
+    return [*lines, "  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds"]
+
+
+def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
+    """One row per optimizer: what its search found for what it was given."""
+    rows = []
+    for one in sorted(searches, key=_best_value):
+        row = {
+            "optimizer": one.definition.optimizer,
+            "trials": len(one.trials),
+            "best val loss": loss(one.best.value if one.best else None),
+            "not completed": ended_text(one.trials) or "-",
+            "settings": settings(one.best.params) if one.best else "-",
+        }
+        if one.fresh:
+            row["fresh seeds: val loss"] = fresh_json(one.fresh)["text"]
+        rows.append(row)
+    return rows
+
+
+def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
+    """The runs on fresh seeds as plain JSON values, with their summary in words."""
+    from vrcli.stats.inference import summary
+
+    values = [one.value for one in runs if one.status == "completed" and one.value is not None]
+    bad = [f"seed {one.seed} {one.status}" for one in runs if one.status != "completed"]
+    body: dict[str, Any] = {
+        "n": len(runs), "seeds": sorted(one.seed for one in runs), "val_loss": values,
+        "run_ids": [i for one in runs for i in one.run_ids], "not_completed": bad,
+    }  # fmt: skip
+    text = "-"
+    if values:
+        found, several = summary(values), len(values) > 1
+        body |= {"mean": found.mean, "sd": found.sd if several else None}
+        text = f"{found.mean:.4f}" + (f" sd {found.sd:.4f}" if several else "") + f" (n = {len(values)})"
+    body["text"] = ", ".join([text, *bad])
+    return body
+
+
+def _best_value(one: SearchResult) -> float:
+    return math.inf if one.best is None or one.best.value is None else one.best.value

@@ -1,0 +1,120 @@
+"""A request for one run, and what came of it: what goes to a worker and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
+    from vrcli.spec import RunSpec
+    from vrcli.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a run belongs to.
+
+    Args:
+        group: what the runs of one command share.
+        search_id: the search that it is made for, or that found its settings.
+        trial_id: the trial that it is made for.
+    """
+
+    tag: str | None = None
+    group: str | None = None
+    search_id: int | None = None
+    trial_id: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As `Store.runs.begin` takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: everything that `vrcli.spec.resolve` needs, and what the run belongs to. It can be pickled.
+
+    Args:
+        flags: settings by name.
+        threads: CPU threads of this run.
+        code: the identity of the code that is to run, as the command found it; empty where it is not known.
+        limits: by epoch, the best validation loss so far with which the run goes on.
+        reuse: which earlier run does instead: one of the same lineage and seed, or any of the same spec.
+        rehearse: load the data and time a few steps; nothing is stored.
+    """
+
+    task: str
+    optimizer: str
+    preset: str
+    flags: Mapping[str, Any]
+    seed: int
+    device: str
+    threads: int
+    code: Mapping[str, str] = field(default_factory=dict)
+    lineage: Lineage = Lineage()
+    limits: Mapping[int, float] = field(default_factory=dict)
+    reuse: Literal["lineage", "spec"] = "lineage"
+    rehearse: bool = False
+
+    def spec(self, task: type[Task[Any]]) -> RunSpec:
+        """The spec, before its data are known.
+
+        Raises:
+            UsageError: a setting is not accepted.
+        """
+        from vrcli.spec import resolve
+
+        return resolve(
+            task, self.optimizer, preset=self.preset, flags=self.flags, seed=self.seed, device=self.device,
+            threads=self.threads,
+        ).spec  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What came of a job.
+
+    Args:
+        losses: validation loss per epoch.
+        pruned: why it was stopped early, in one line; empty where it was not.
+        reused: the run was there already.
+    """
+
+    run: RunRecord
+    losses: tuple[float, ...] = ()
+    pruned: str = ""
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsed job found.
+
+    Args:
+        run_s: estimate of the run's seconds.
+    """
+
+    dataset: str
+    fingerprint: str
+    about: str
+    run_s: float
+
+
+def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
+    """A run of this lineage and seed that ended, though whoever asked for it may not have heard of it."""
+    found = store.runs.select(search=lineage.search_id, group=lineage.group, status=("completed", "diverged"))
+    run = next((run for run in found if run.trial_id == lineage.trial_id and run.seed == seed), None)
+    if run is None:
+        return None
+    objective = run.objective.removeprefix("best_")
+    curve = store.curves.read([run.id], [objective]).get((run.id, objective))
+    return RunOutcome(run, tuple(curve.values) if curve else (), reused=True)
+
+
+def of_spec(store: Store, spec: RunSpec) -> RunRecord | None:
+    """A run of this spec that ended: running it again would give the same bits."""
+    found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
+    return found[0] if found else None

@@ -1,0 +1,105 @@
+"""Where runs run and where they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vrcli.db.location import Location
+from vrcli.execute.job import Job, RunOutcome, of_lineage, of_spec
+
+if TYPE_CHECKING:
+    from vrcli.db.store import Store
+    from vrcli.execute.executor import Executor
+    from vrcli.execute.known_data import KnownData
+
+
+def threads_each(threads: int | None, jobs: int = 1) -> int:
+    """CPU threads of each run, where so many go on at the same time.
+
+    Args:
+        threads: of all of them together; None for what torch would take.
+    """
+    import torch
+
+    return max(1, (threads or torch.get_num_threads()) // jobs)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What carries out a command's runs.
+
+    Args:
+        jobs: runs at the same time.
+        threads: of all runs together; None for what the machine has.
+        tune: keep freed memory in the workers.
+    """
+
+    database: Location
+    data_dir: Path | None = None
+    jobs: int = 1
+    threads: int | None = None
+    tune: bool = True
+
+    @cached_property
+    def threads_each(self) -> int:
+        """CPU threads of each run."""
+        return threads_each(self.threads, self.jobs)
+
+    def executor(self) -> Executor:
+        """Workers, the first of which begins with the first job."""
+        from vrcli.execute.local import LocalExecutor
+        from vrcli.execute.worker import Worker
+
+        return LocalExecutor(partial(Worker, self.database, self.data_dir, self.tune), self.jobs)
+
+    def store(self, mode: Literal["create", "write"] = "create") -> Store:
+        """The database for writing."""
+        from vrcli.db.store import Store
+
+        return Store.open(self.database, mode=mode)
+
+    @contextmanager
+    def stored(self) -> Iterator[Store | None]:
+        """The database for reading; None where there is none yet."""
+        from vrcli.db.store import EmptyDatabase, Store
+
+        try:
+            store = None
+            if self.database.path is None or self.database.path.exists():
+                store = Store.open(self.database, mode="read")
+        except EmptyDatabase:
+            pass
+        try:
+            yield store
+        finally:
+            if store is not None:
+                store.close()
+
+    def data_of(self, job: Job) -> KnownData | None:
+        """The data of a job, where they are known without loading them."""
+        from vrcli.execute.known_data import known_data
+        from vrcli.tasks.registry import load
+
+        task = load(job.task)
+        return known_data(job.spec(task), task, self.data_dir)
+
+    def earlier(self, store: Store, job: Job) -> RunOutcome | None:
+        """The stored run that does instead of a job, as far as that can be told without loading data."""
+        from vrcli.engine.prepare import on_data
+        from vrcli.execute.known_data import known_data
+        from vrcli.tasks.registry import load
+
+        if job.reuse == "lineage":
+            return of_lineage(store, job.lineage, job.seed)
+        task = load(job.task)
+        spec = job.spec(task)
+        data = known_data(spec, task, self.data_dir)
+        if data is None:
+            return None
+        run = of_spec(store, on_data(spec, data.dataset, data.fingerprint, data.samples))
+        return None if run is None else RunOutcome(run, reused=True)

@@ -1,0 +1,135 @@
+"""A worker: carries out the jobs that its process is sent, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vrcli.db.location import Location
+from vrcli.execute.executor import CodeChanged, Refused
+from vrcli.execute.job import Job, Rehearsal, RunOutcome
+
+if TYPE_CHECKING:
+    from vrcli.db.records import RunRecord
+    from vrcli.spec import RunSpec
+    from vrcli.tasks.base import Task
+
+
+class Worker:
+    """Runs jobs; data and imports stay between them.
+
+    Args:
+        tune: keep freed memory.
+    """
+
+    def __init__(self, database: Location, data_dir: Path | None = None, tune: bool = True) -> None:
+        from vrcli.engine.allocator import keep_freed_memory
+
+        self.tuned = tune and keep_freed_memory()  # before torch allocates anything
+
+        from vrcli.engine.prepare import DataCache
+
+        self.database, self.data_dir = database, data_dir
+        self.cache = DataCache()
+        self.store: Any = None
+
+    def __call__(
+        self, job: Job, note: Callable[[Any], None], should_stop: Callable[[], bool]
+    ) -> RunOutcome | Rehearsal:
+        from vrcli.errors import UsageError
+        from vrcli.tasks.base import TaskError
+        from vrcli.tasks.registry import UnknownTask, load
+
+        try:
+            task = load(job.task)
+            spec = job.spec(task)
+            if job.code and job.code != spec.code:  # edited since the command began, and this process began later
+                raise CodeChanged(spec.code)
+            return self.rehearse(spec, task) if job.rehearse else self.run(job, spec, task, note, should_stop)
+        except (UsageError, TaskError, UnknownTask) as error:
+            raise Refused(str(error)) from error
+
+    def close(self) -> None:
+        """Fold what this worker wrote into the database's file."""
+        if self.store is not None:
+            self.store.close()
+
+    def rehearse(self, spec: RunSpec, task: type[Task[Any]]) -> Rehearsal:
+        """Load the data and time a few steps."""
+        from vrcli.engine.loop import train
+        from vrcli.engine.prepare import planned_steps
+        from vrcli.execute.known_data import prepare_known
+
+        timed: dict[str, float] = {}
+        for steps in (2, 8):  # the first steps of a process are slow
+            short = spec.model_copy(update={"training": spec.training.model_copy(update={"max_steps": steps})})
+            ready = prepare_known(short, task, data_dir=self.data_dir, cache=self.cache)
+            *_, ended = train(ready)
+            timed = dict(getattr(ended, "results", {}))
+            if timed.get("wall_s", math.inf) > 20:
+                break
+        batch = {"batch_size": ready.spec.training.batch_size}
+        per_epoch, steps = planned_steps(spec.training.model_copy(update=batch), len(ready.data.train))
+        epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
+        run_s = steps * timed.get("step_ms", math.nan) / 1000 + steps / per_epoch * epoch_end_s
+        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
+
+    def run(
+        self, job: Job, spec: RunSpec, task: type[Task[Any]], note: Callable[[Any], None],
+        should_stop: Callable[[], bool],
+    ) -> RunOutcome:  # fmt: skip
+        """Run and store; a run that raised is an outcome too."""
+        from vrcli.db.store import Store
+        from vrcli.execute.run import RunFailed, execute
+
+        self.store = self.store or Store.open(self.database, mode="write")
+        watcher = _Watcher(task, note, job.limits, should_stop)
+        try:
+            record = execute(
+                spec, task, self.store, lineage=job.lineage, watcher=watcher, data_dir=self.data_dir, cache=self.cache,
+                malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
+            )  # fmt: skip
+        except RunFailed:
+            if watcher.record is None:
+                raise
+            record = self.store.runs.get(watcher.record.id)
+        return RunOutcome(record, watcher.losses, watcher.pruned, reused=watcher.record is None)
+
+
+class _Watcher:
+    """Passes a run's epochs on, and stops it where it misses a limit."""
+
+    def __init__(
+        self,
+        task: type[Task[Any]],
+        note: Callable[[Any], None],
+        limits: Mapping[int, float],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.metric = f"val_{task.metrics[0].name}"
+        self.note, self.limits, self.stopped = note, limits, should_stop
+        self.losses: tuple[float, ...] = ()
+        self.pruned = ""
+        self.record: RunRecord | None = None
+
+    def should_stop(self) -> bool:
+        return bool(self.pruned) or self.stopped()
+
+    def begin(self, record: RunRecord, prepared: Any) -> None:
+        self.record = record
+
+    def event(self, event: Any) -> None:
+        from vrcli.engine.events import Eval
+
+        if not isinstance(event, Eval):
+            return
+        self.losses = (*self.losses, event.values[self.metric])
+        self.note((event.epoch, event.values[self.metric]))
+        best, limit = min(self.losses), self.limits.get(event.epoch, math.inf)
+        if best > limit:
+            self.pruned = f"stopped after epoch {event.epoch}: {best:.4g} is above {limit:.4g}"
+
+    def end(self, record: RunRecord) -> None:
+        pass

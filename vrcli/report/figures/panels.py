@@ -1,0 +1,210 @@
+"""What figures of curves share: rows of panels, envelopes in them, and long curves as means of stretches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vrcli.report.figures import base
+from vrcli.report.figures.base import AXES
+from vrcli.report.figures.counts import LOST, Curve, Curves, lost_of
+from vrcli.report.figures.style import (
+    PAGE,
+    PANEL,
+    Series,
+    log_where_it_serves,
+    mark_on_top,
+    new_figure,
+    plain_log_ticks,
+    whole_ticks,
+)
+from vrcli.report.wording import quantity
+from vrcli.results.lines import Panels, Reader
+from vrcli.stats.curves import Band, Envelope, binned, envelope, first_lost
+from vrcli.stats.inference import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: The curves that figures show where none are named.
+LOSSES = ("train_loss", "val_loss")
+#: Stretches as whose means a long curve is drawn: more points would be a smear at the width of a panel.
+STRETCHES = 100
+#: Positions on an axis of seconds, on which runs have none in common.
+GRID = 200
+#: How far below the lowest mean a logarithmic axis goes for the sake of a band.
+BELOW = 2.5
+
+
+def read(
+    reader: Reader, notes: list[str], sections: base.Sections, metrics: Sequence[str], x: str
+) -> Panels[Series] | None:
+    """The curves of the lines of each section; None where there are none. What must be said of them joins the notes."""
+    panels = reader.panels(sections, metrics, x)
+    if not panels:
+        notes.append(base.no_curves(x))
+        return None
+    notes += [*base.machines(base.runs_of(sections), x), *base.unseen(panels)]
+    return panels
+
+
+def section_grid(sections: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[list[Axes]]]:
+    """One row of axes per section, as wide as the widest; places without a panel are empty."""
+    width = max((len(panels) for panels in sections.values()), default=1) or 1
+    count = max(1, len(sections))
+    page = PAGE if width > 1 else PANEL + 0.6
+    figure, grid = new_figure(count, width, size=(page, (2.5 if count == 1 else 2.0) * count + 0.4))
+    for line, panels in zip(grid, sections.values(), strict=False):
+        for axes in line[len(panels) :]:
+            axes.set_visible(False)
+    return figure, grid
+
+
+def name_axes(
+    line: Sequence[Axes],
+    section: str,
+    panels: Mapping[str, Any],
+    counts: Mapping[Series, str],
+    x: str,
+    y_label: str | None,
+) -> None:
+    """Titles and axis labels of one row; the numbers of runs where they are not the same in every row."""
+    for axes, metric in zip(line, panels, strict=False):
+        title = quantity(metric)
+        axes.set_xlabel(AXES[x].label)
+        if AXES[x].whole:
+            whole_ticks(axes)
+        # A remark on a second line: beside a low panel one line would be too long.
+        axes.set_ylabel(title.replace(" (", "\n(") if y_label is None else y_label)
+        if y_label is not None:
+            axes.set_title(title)
+    if section and line:
+        told = [f"{series.label} {count.replace(', ', ' (')}{')' * (',' in count)}" for series, count in counts.items()]
+        line[0].set_title(f"{section}\n" if told else section, loc="left", fontweight="bold")
+        if told:
+            note = line[0].annotate(f"n: {', '.join(told)}", (0, 1), (0, 5), xycoords="axes fraction",
+                                    textcoords="offset points", fontsize=7)  # fmt: skip
+            # Out of the layout: a long list must not push the panels apart.
+            note.set_in_layout(False)
+
+
+def listed(panel: Mapping[Series, Mapping[str, Curve]]) -> dict[Series, Curves]:
+    """The curves of one panel without the names of their runs."""
+    return {series: list(runs.values()) for series, runs in panel.items()}
+
+
+def fullest(panels: Iterable[Axes]) -> Axes:
+    """The panel with the most optimizers, whose legend serves for all."""
+    return max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+
+
+def band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> str:
+    share = f"{100 * level:g}%"
+    words = {
+        "sd": "mean ± standard deviation over runs",
+        "ci": f"mean and its {share} interval over runs",
+        "minmax": "mean and range over runs",
+        "quantile": f"median and the middle {share} of runs",
+    }[band]
+    if any(row["low"] <= 0 < row["centre"] for row in rows):
+        words += "; bands may pass zero"
+    if any(row["n"] < row["runs"] for row in rows):
+        words += "; thin where runs have ended"
+    if any(row["lost"] for row in rows):
+        words += "; dots where a run's value stopped being finite"
+    if any(row["diverged"] for row in rows):
+        words += f"; {LOST}"
+    most = max((row["averaged"] for row in rows), default=1)
+    return words + (f"; points average up to {most} steps" if most > 1 else "")
+
+
+def envelope_panel(
+    axes: Axes,
+    metric: str,
+    panel: Mapping[Series, Curves],
+    styles: Mapping[Series, Mapping[str, Any]],
+    labels: Mapping[Series, str] | None,
+    diverged: Mapping[Series, int],
+    band: Band,
+    level: float,
+    log: bool | None,
+    grid_points: int | None,
+    stretches: int | None,
+) -> list[dict[str, Any]]:
+    """Draw the envelopes of one panel and return their numbers."""
+    rows: list[dict[str, Any]] = []
+    drawn: list[Array] = []
+    for series, curves in panel.items():
+        stretched, averaged = in_stretches(curves, stretches)
+        found = envelope(stretched, band=band, level=level, grid=_grid(stretched, grid_points))
+        lost = [x for x in map(first_lost, curves) if x is not None]
+        _draw(axes, series.label if labels is None else labels[series], found, styles[series])
+        mark_on_top(axes, lost, styles[series]["color"])
+        low, high = (np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))
+        drawn += [found.centre, high, low]
+        rows += _rows(quantity(metric), series.label, found, averaged, lost_of(curves, diverged.get(series, 0)))
+    log = log_where_it_serves(axes, [np.where(values > 0, values, np.nan) for values in drawn], log)
+    if log:
+        # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
+        centres = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn[::3]])
+        floor = float(centres.min(initial=np.inf)) / BELOW
+        drawn = [np.where(values < floor, np.nan, values) for values in drawn]
+    limit(axes, drawn, log)
+    if log:
+        low_end, high_end = axes.get_ylim()
+        plain_log_ticks(axes.yaxis, high_end / low_end)
+    return rows
+
+
+def in_stretches(curves: Curves, stretches: int | None) -> tuple[Curves, int]:
+    """Long curves as means of stretches, and how many steps the longest stretch averages."""
+    positions = [np.asarray(x, dtype=np.float64) for x, _ in curves]
+    longest = max((len(x) for x in positions), default=0)
+    if not stretches or longest <= 1.5 * stretches:
+        return curves, 1
+    low, high = min(float(x[0]) for x in positions if len(x)), max(float(x[-1]) for x in positions if len(x))
+    edges = np.linspace(low, high, stretches + 1)
+    return [binned(curve, edges) for curve in curves], math.ceil(longest / stretches)
+
+
+def limit(axes: Axes, drawn: Sequence[Array], log: bool) -> None:
+    """Fit the axis to the lines and to the bands of all runs: the band of two survivors may be wider than the page."""
+    pool = np.concatenate([np.empty(0), *drawn])
+    pool = pool[np.isfinite(pool) & ((pool > 0) | (not log))]
+    if not len(pool) or pool.min() == pool.max():
+        return
+    low, high = float(pool.min()), float(pool.max())
+    if log:
+        margin = (high / low) ** 0.05
+        axes.set_ylim(low / margin, high * margin)
+    else:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+def _grid(curves: Curves, points: int | None) -> Array | None:
+    ends = [float(np.asarray(x)[-1]) for x, _ in curves if len(np.asarray(x))]
+    return np.linspace(0.0, max(ends), points) if points and ends else None
+
+
+def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> None:
+    whole = found.n == found.runs
+    if not whole.any():
+        whole = found.n == found.n.max(initial=0)
+    # The full line keeps one point beyond where all runs are alive, so that the two lines meet.
+    joined = whole | np.append(whole[1:], False) | np.append(False, whole[:-1])
+    axes.plot(found.x, np.where(joined, found.centre, np.nan), label=label, **style)
+    axes.plot(found.x, np.where(whole, np.nan, found.centre), **{**style, "linewidth": 0.6})
+    axes.fill_between(found.x, found.low, found.high, color=style["color"], alpha=0.18, linewidth=0)
+
+
+def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) -> list[dict[str, Any]]:
+    columns = (found.x, found.centre, found.low, found.high, found.n, found.lost)
+    about = {"panel": title, "optimizer": name, "runs": found.runs, "diverged": diverged, "averaged": averaged}
+    return [
+        {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": lost}
+        for x, c, low, high, n, lost in zip(*(column.tolist() for column in columns), strict=True)
+    ]

@@ -1,0 +1,278 @@
+"""What happens in a study, as it happens: facts, which whoever watches puts into words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from vrcli.results.types import Run
+from vrcli.search.definition import Definition
+from vrcli.search.trials import Trial
+from vrcli.stats.budget import ToTarget
+from vrcli.stats.comparison import Comparison
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FreshRun:
+    """A run with chosen settings on a seed that did not choose them.
+
+    Args:
+        status: of the run; "failed" also where its process died.
+        value: its best validation loss.
+    """
+
+    seed: int
+    status: str
+    value: float | None = None
+    run_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What one search has come to.
+
+    Args:
+        trials: those that ended, in the order in which they did.
+        exhausted: why there is nothing left to try, in one line; empty where there is.
+        at_edge: the best settings that lie at an end of what was searched, as "lr=0.1".
+        fresh: the runs on fresh seeds that were asked for.
+        fresh_stored: how many runs of its settings on fresh seeds there are.
+    """
+
+    sweep_id: int
+    search_id: int
+    name: str
+    definition: Definition
+    total: int
+    trials: tuple[Trial, ...]
+    best: Trial | None
+    exhausted: str = ""
+    at_edge: tuple[str, ...] = ()
+    fresh: tuple[FreshRun, ...] = ()
+    fresh_stored: int = 0
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What the searches of one command have come to."""
+
+    searches: tuple[SearchResult, ...]
+
+
+@dataclass(frozen=True)
+class PlannedSearch:
+    """What a search would do.
+
+    Args:
+        stored: how many of its trials have ended.
+        trial_s: estimate of one trial's seconds.
+    """
+
+    definition: Definition
+    stored: int
+    trial_s: float
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep would do.
+
+    Args:
+        trials: of each search, in all.
+        left_s: estimate of the seconds until all have ended.
+    """
+
+    searches: tuple[PlannedSearch, ...]
+    trials: int
+    jobs: int
+    left_s: float
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison has come to.
+
+    Args:
+        metric: the result that the verdict is about.
+        trials: that each optimizer was tuned with; 0 for the preset's settings.
+        seeds: how many fresh ones each optimizer was run on.
+        search_seed: of the searches.
+        groups: the runs of each optimizer, in the order of their seeds.
+        values: the metric by optimizer and seed; NaN for a run that diverged.
+        metrics: what the task measures.
+        reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, s.
+    """
+
+    task: str
+    preset: str
+    metric: str
+    level: float
+    trials: int
+    seeds: int
+    search_seed: int
+    tuned: SweepResult | None
+    groups: Mapping[str, Sequence[Run]]
+    values: Mapping[str, Mapping[int, float]]
+    comparisons: Sequence[Comparison]
+    metrics: Sequence[Any]
+    target: float | None = None
+    reached: Mapping[str, Mapping[str, ToTarget]] = field(default_factory=dict)
+
+
+Result: TypeAlias = SweepResult | SweepPlan | CompareResult
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something done on the user's behalf, or to know.
+
+    Args:
+        kind: what it is about.
+        facts: "database": the `text`; "superseded": the stored `search` (`vrcli.search.record.Superseded`); "code
+            unknown": the `sweep_id`; "unequal budgets": the `result` (a `SweepResult`).
+    """
+
+    kind: Literal["database", "superseded", "code unknown", "unequal budgets"]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PlanMade:
+    """What is searched, before it begins.
+
+    Args:
+        trials: of each search, in all.
+        about: the data, in one phrase.
+        run_s: estimate of one run's seconds, by optimizer; nothing where no run was timed.
+    """
+
+    definitions: tuple[Definition, ...]
+    trials: int
+    about: str
+    run_s: Mapping[str, float]
+    jobs: int
+
+
+@dataclass(frozen=True)
+class SearchBegan:
+    """A stored search is taken up.
+
+    Args:
+        search: its place among those of this command.
+        trials: those that are stored.
+    """
+
+    search: int
+    sweep_id: int
+    search_id: int
+    name: str
+    definition: Definition
+    total: int
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial begins to run."""
+
+    search: int
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class TrialEpoch:
+    """A run of a trial has come to the end of an epoch.
+
+    Args:
+        loss: on the validation split.
+    """
+
+    search: int
+    number: int
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial has ended."""
+
+    search: int
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class SearchEnded:
+    """A search has nothing more to do.
+
+    Args:
+        exhausted: see `SearchResult`.
+    """
+
+    search: int
+    exhausted: str = ""
+
+
+@dataclass(frozen=True)
+class RunsPlanned:
+    """So many runs on fresh seeds follow."""
+
+    total: int
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run on a fresh seed begins."""
+
+    optimizer: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A run on a fresh seed has ended.
+
+    Args:
+        job: its place among the runs of this command.
+        run: None where its process died, or it was refused.
+        reused: the run was stored already.
+        problem: why there is no run, or "edited", with the reason.
+    """
+
+    job: int
+    optimizer: str
+    seed: int
+    run: Any = None
+    reused: bool = False
+    problem: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed while jobs run."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The searches of a comparison have ended."""
+
+    result: SweepResult
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event."""
+
+    result: Result
+
+
+Event: TypeAlias = (
+    Note | PlanMade | SearchBegan | TrialStarted | TrialEpoch | TrialEnded | SearchEnded | RunsPlanned | RunStarted
+    | RunEnded | Tick | Tuned | Finished
+)  # fmt: skip

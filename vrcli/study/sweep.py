@@ -1,0 +1,284 @@
+"""A sweep from its request to its result: define, rehearse, find or begin the stored searches, run them, confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vrcli.errors import UsageError, VrError
+from vrcli.execute.executor import Executor
+from vrcli.execute.job import Job, Lineage, Rehearsal
+from vrcli.execute.lookup import task_of
+from vrcli.execute.place import Place
+from vrcli.search import record
+from vrcli.search.definition import Definition, code_changes
+from vrcli.search.record import StoredSearch
+from vrcli.search.summary import at_edge
+from vrcli.search.trials import SearchState
+from vrcli.study.confirm import fresh_seeds, run_fresh
+from vrcli.study.define import SweepRequest, define, shared_key_of
+from vrcli.study.events import (
+    Event,
+    Finished,
+    FreshRun,
+    Note,
+    PlanMade,
+    PlannedSearch,
+    RunEnded,
+    SearchBegan,
+    SearchResult,
+    SweepPlan,
+    SweepResult,
+)  # fmt: skip
+from vrcli.study.tune import Tuning, job_of
+
+if TYPE_CHECKING:
+    from vrcli.search.record import Store
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Definitions on the data as they are.
+
+    Args:
+        run_s: estimate of one run's seconds, by optimizer; nothing where no run was timed.
+    """
+
+    definitions: tuple[Definition, ...]
+    about: str = ""
+    run_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def plan(request: SweepRequest, place: Place) -> Iterator[Event]:
+    """What `sweep` would do; nothing is written.
+
+    Raises:
+        UsageError: the request cannot be carried out.
+    """
+    with closing(place.executor()) as executor:
+        ready = rehearsed(define(task_of(request.task), request), place, executor)
+    done: dict[str, int] = {}
+    with place.stored() as store:
+        if store is not None:
+            found = {d.optimizer: record.match(store, d, new=request.new) for d in ready.definitions}
+            yield from _superseded(store, ready.definitions)
+            done = {name: record.count(one) for name, one in found.items() if one is not None}
+    yield _plan_made(ready, request.trials, place)
+    searches = tuple(
+        PlannedSearch(d, done.get(d.optimizer, 0), ready.run_s[d.optimizer] * len(d.seeds)) for d in ready.definitions
+    )
+    left_s = sum(max(request.trials - one.stored, 0) * one.trial_s for one in searches) / place.jobs
+    yield Finished(SweepPlan(searches, request.trials, place.jobs, left_s))
+
+
+def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Bring every optimizer's search to its total, and run the best settings on fresh seeds.
+
+    Raises:
+        UsageError: the request cannot be carried out; nothing was written.
+        Interrupted: `should_stop` said so, or somebody stopped the sweep.
+    """
+    with closing(place.executor()) as executor:
+        definitions = define(task_of(request.task), request)
+        ready = _known(definitions, request.trials, place) or rehearsed(definitions, place, executor)
+        # The workers leave before the store does: the last to close the database folds its journal.
+        with place.store() as store, closing(executor):
+            yield from notes_of(store)
+            yield from _superseded(store, ready.definitions)
+            found = record.enter(
+                store, ready.definitions, request.trials, shared_key=shared_key_of, new=request.new
+            )  # fmt: skip
+            yield from _Searches(found, ready, place, executor, request.confirm_seeds).run(request.trials, should_stop)
+
+
+def resume(
+    ref: str,
+    place: Place,
+    *,
+    trials: int = 0,
+    confirm_seeds: int = 0,
+    retry_failed: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Go on with the searches of one stored sweep under the definitions they began with.
+
+    Args:
+        trials: of each search, in all; 0 for what is stored.
+        retry_failed: do the failed trials again.
+
+    Raises:
+        UsageError: the code or the data are other than those it began with.
+    """
+    with place.store("write") as store, closing(place.executor()) as executor:
+        yield from notes_of(store)
+        stored = record.of_sweep(store, ref)
+        about, run_s = "", {}
+        for one in stored:
+            yield from _check_code(one)
+            found = rehearse(one.definition, place, executor)
+            now = one.definition.on(found.dataset, found.fingerprint)
+            if changes := one.definition.differences(now):
+                raise UsageError(f"sweep {one.sweep_id} began on other data: {', '.join(changes)}")
+            about, run_s[one.definition.optimizer] = about or found.about, found.run_s
+        claimed = [record.claim(store, one, trials or one.total, retry_failed=retry_failed) for one in stored]
+        total = trials or max(one.total for one in stored)
+        ready = Ready(tuple(one.definition for one in claimed), about, run_s)
+        yield from _Searches(claimed, ready, place, executor, confirm_seeds).run(total, should_stop)
+
+
+def notes_of(store: Store) -> Iterator[Note]:
+    """What opening the database did on the user's behalf."""
+    for text in store.notices:
+        yield Note("database", {"text": text})
+
+
+# -- before it begins -------------------------------------------------------------------------------------------------
+
+
+def rehearsed(definitions: Sequence[Definition], place: Place, executor: Executor) -> Ready:
+    """The definitions on the data as they are; a short timed run of each says that it can be carried out."""
+    found = [(one, rehearse(one, place, executor)) for one in definitions]
+    return Ready(
+        tuple(one.on(seen.dataset, seen.fingerprint) for one, seen in found),
+        next((seen.about for _, seen in found), ""),
+        {one.optimizer: seen.run_s for one, seen in found},
+    )
+
+
+def rehearse(definition: Definition, place: Place, executor: Executor) -> Rehearsal:
+    """Load a search's data and time a few steps, in a worker."""
+    executor.submit("rehearsal", _first_job(definition, place))
+    while True:
+        for message in executor.receive(0.5):
+            if message.kind in ("refused", "edited"):
+                raise UsageError(_reason(definition, message.kind, message.body))
+            if message.kind in ("failed", "lost"):
+                raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
+            if message.kind == "done":
+                found: Rehearsal = message.body
+                return found
+
+
+def _reason(definition: Definition, kind: str, body: Any) -> str:
+    from vrcli.study.tune import edited
+
+    return edited(definition.code, body) if kind == "edited" else str(body)
+
+
+def _first_job(definition: Definition, place: Place) -> Job:
+    return job_of(definition, {}, definition.seeds[0], place.threads_each, Lineage(), rehearse=True)
+
+
+def _known(definitions: Sequence[Definition], trials: int, place: Place) -> Ready | None:
+    """The definitions on data that are known without loading them, where all their trials are stored; else None."""
+    seen = [place.data_of(_first_job(one, place)) for one in definitions]
+    found = [one.on(data.dataset, data.fingerprint) for one, data in zip(definitions, seen, strict=True) if data]
+    if len(found) < len(definitions):
+        return None
+    with place.stored() as store:
+        done = store is not None and all(_done(store, one, trials) for one in found)
+    return Ready(tuple(found), next((data.about for data in seen if data), "")) if done else None
+
+
+def _done(store: Store, definition: Definition, trials: int) -> bool:
+    stored = record.find(store, definition)
+    return stored is not None and SearchState(stored.definition, stored, trials).done
+
+
+def _superseded(store: Store, definitions: Sequence[Definition]) -> Iterator[Note]:
+    for one in definitions:
+        if (found := record.superseded(store, one)) is not None:
+            yield Note("superseded", {"search": found})
+
+
+def _check_code(stored: StoredSearch) -> Iterator[Note]:
+    """Refuse to go on with a stored search in other code than it began with.
+
+    Raises:
+        UsageError: what is other code now.
+    """
+    from vrcli.spec import resolve
+
+    d = stored.definition
+    now = resolve(task_of(d.task), d.optimizer, preset=d.preset, flags=d.explicit).spec.code
+    if not d.code:
+        yield Note("code unknown", {"sweep_id": stored.sweep_id})
+    elif found := code_changes(d.code, now):
+        raise UsageError(f"sweep {stored.sweep_id} began with other code: {', '.join(found)}; vr sweep begins another")
+
+
+def _plan_made(ready: Ready, trials: int, place: Place) -> PlanMade:
+    return PlanMade(ready.definitions, trials, ready.about, ready.run_s, place.jobs)
+
+
+# -- while it runs ----------------------------------------------------------------------------------------------------
+
+
+class _Searches:
+    """The claimed searches of one command on their way to its result."""
+
+    def __init__(
+        self, stored: Sequence[StoredSearch], ready: Ready, place: Place, executor: Executor, confirm_seeds: int
+    ) -> None:
+        self.stored, self.ready, self.place, self.executor = stored, ready, place, executor
+        self.confirm_seeds = confirm_seeds
+        self.states = [one.state() for one in stored]
+        self.fresh: dict[int, list[FreshRun]] = {}
+
+    def run(self, trials: int, should_stop: Callable[[], bool]) -> Iterator[Event]:
+        """Run the searches to their totals, and the best settings on fresh seeds."""
+        finished = False
+
+        def stop() -> bool:
+            return should_stop() or any(one.told_to_stop() for one in self.stored)
+
+        def earlier(job: Job) -> Any:
+            return self.place.earlier(self.stored[0].store, job)
+
+        try:
+            yield _plan_made(self.ready, trials, self.place)
+            for at, (one, state) in enumerate(zip(self.stored, self.states, strict=True)):
+                known = tuple(state.trials.values())
+                yield SearchBegan(at, one.sweep_id, one.id, one.name, one.definition, one.total, known)
+            threads = self.place.threads_each
+            yield from Tuning(self.states, self.executor, threads=threads, earlier=earlier).run(stop)
+            finished = True
+            yield from self.confirm(earlier, stop)
+        finally:
+            for one in self.stored:
+                one.leave("completed" if finished else "interrupted")
+        yield Finished(SweepResult(tuple(map(self.result, range(len(self.stored))))))
+
+    def confirm(self, earlier: Callable[[Job], Any], stop: Callable[[], bool]) -> Iterator[Event]:
+        """Run every search's best settings on fresh seeds."""
+        jobs: list[Job] = []
+        owners: list[int] = []
+        for at, (one, state) in enumerate(zip(self.stored, self.states, strict=True)):
+            if (best := state.best()) is not None:
+                lineage = Lineage(search_id=one.id, group=f"{one.name}-confirm-{best.number}")
+                seeds = fresh_seeds(one.definition.seeds, self.confirm_seeds)
+                jobs += [job_of(one.definition, best.params, s, self.place.threads_each, lineage) for s in seeds]
+                owners += [at] * len(seeds)
+        for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=stop, what="confirmation"):
+            if isinstance(event, RunEnded):
+                if event.problem in ("refused", "edited"):
+                    raise VrError(f"{event.optimizer}: {event.reason}")
+                self.fresh.setdefault(owners[event.job], []).append(fresh_run(event))
+            yield event
+
+    def result(self, at: int) -> SearchResult:
+        one, state = self.stored[at], self.states[at]
+        return SearchResult(
+            one.sweep_id, one.id, one.name, one.definition, state.total, tuple(state.ended()), state.best(),
+            state.exhausted, tuple(at_edge(state)), tuple(self.fresh.get(at, ())), one.confirmed(),
+        )  # fmt: skip
+
+
+def fresh_run(event: RunEnded) -> FreshRun:
+    """What a run on a fresh seed came to."""
+    if event.run is None:
+        return FreshRun(event.seed, "failed")
+    value = event.run.best if event.run.status == "completed" else None
+    return FreshRun(event.seed, event.run.status, value, (event.run.id,))
