@@ -38,7 +38,7 @@ def tuned(tmp_path: Path) -> None:
                 spec |= {"task_settings": {}, "training": {"epochs": 2}, "optimizer_settings": settings}
                 of_trial = trial.id if seed == 0 else None
                 run = store.runs.begin(
-                    spec, spec_id=f"{optimizer}{seed}", provenance={}, sweep_id=sweep.id, trial_id=of_trial
+                    spec, spec_id=f"{optimizer}{seed}", provenance={}, search_id=sweep.id, trial_id=of_trial
                 )
                 results = {"best_val_loss": 0.1 + seed / 7, "test_loss": 0.11 + seed / 7, "val_accuracy": 0.9}
                 store.runs.finish(run.id, "completed", results={**results, "wall_s": 1.0})

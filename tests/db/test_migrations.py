@@ -303,4 +303,4 @@ def test_postgres_is_filled_as_sqlite_is(postgres_url: str, tmp_path: Path) -> N
         assert _later(target) == _later(source)
     with Store.open(postgres_url) as store:
         assert store.check() == []
-        assert store.searches.create({"task": "cnn", "optimizer": "sgd"}, key="new", trials=1).id == 3
+        assert store.searches.create({"optimizer": "sgd"}, key="new", trials=1, sweep_id=1).id == 3
