@@ -45,7 +45,7 @@ def _runs_in_the_file_alone(path: Path) -> int:
     copy = path.with_name("alone.db")
     copy.write_bytes(alone)
     with Store.open(copy, mode="read") as store:
-        return len(store.runs())
+        return len(store.runs.select())
 
 
 def test_closing_folds_the_journal_though_another_connection_stays(file_store: Store, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_closing_waits_for_nobody_and_the_last_one_folds_the_journal(file_store:
         busy.execute("COMMIT")
     assert not path.with_name("vr.db-wal").exists()
     with Store.open(path, mode="read") as store:
-        assert [(run.tag, len(store.curves(run.id)[run.id, "loss"])) for run in store.runs()] == [("late", 100)] * 2
+        assert [(run.tag, len(store.curves.read(run.id)[run.id, "loss"])) for run in store.runs.select()] == [("late", 100)] * 2
 
 
 def test_closing_makes_no_file_where_the_database_was(file_store: Store, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_recorded(file_store: Sto
 
 
 def test_a_lock_that_is_never_released_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.location._BUSY_S", 0.1)
+    monkeypatch.setattr("vrcli.db.location._BUSY_S", 0.1)
     with Store.open(tmp_path / "vr.db") as store, closing(sqlite3.connect(tmp_path / "vr.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"vr\.db: database is locked"):

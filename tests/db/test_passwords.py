@@ -176,7 +176,7 @@ def test_what_older_versions_recorded_is_not_shown(vr: Callable[..., Any], older
     for part in ("out.db", "out.json", "page.html"):
         assert b"***" in (tmp_path / part).read_bytes(), part
     with Store.open(older, mode="read") as store:
-        assert leaked(tmp_path, *(repr(run) + repr(run.provenance) for run in store.runs())) == []
+        assert leaked(tmp_path, *(repr(run) + repr(run.provenance) for run in store.runs.select())) == []
 
 
 def test_what_older_versions_recorded_is_not_merged(vr: Callable[..., Any], older: Path, tmp_path: Path) -> None:

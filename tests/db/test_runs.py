@@ -174,7 +174,7 @@ def test_a_list_takes_as_many_queries_for_many_runs_as_for_few(begin: Begin, sto
 
 
 def test_many_runs_bring_their_own_results(begin: Begin, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.rows.MOST_PARAMETERS", 3)
+    monkeypatch.setattr("vrcli.db.rows.MOST_PARAMETERS", 3)
     wanted = []
     for seed in range(8):
         run = begin(seed=seed, task="cnn" if seed % 2 else "diffusion")
