@@ -77,7 +77,7 @@ def test_the_searchs_first_points_can_be_set(vr):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--initial", "1", "--seeds", "2")
     assert vr(*words, *QUICK, "--quiet").code == 0
     swept = json.loads(vr("sweeps", "show", "1", "--format", "json").out)
-    assert swept["definition"]["initial"] == 1
+    assert [one["definition"]["initial"] for one in swept] == [1, 1]
     assert vr(*words, *QUICK, "--initial", "0").code == 2
 
 

@@ -65,7 +65,9 @@ def test_closing_waits_for_nobody_and_the_last_one_folds_the_journal(file_store:
         busy.execute("COMMIT")
     assert not path.with_name("vr.db-wal").exists()
     with Store.open(path, mode="read") as store:
-        assert [(run.tag, len(store.curves.read(run.id)[run.id, "loss"])) for run in store.runs.select()] == [("late", 100)] * 2
+        assert [(run.tag, len(store.curves.read(run.id)[run.id, "loss"])) for run in store.runs.select()] == [
+            ("late", 100)
+        ] * 2
 
 
 def test_closing_makes_no_file_where_the_database_was(file_store: Store, tmp_path: Path) -> None:
