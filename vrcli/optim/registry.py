@@ -207,14 +207,10 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """As `validate`, and the constructor accepts the values together (Nesterov needs momentum, say)."""
     from torch import nn
 
-<<<<<<< HEAD
     values = validate(name, settings)
-    construct(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), values, steps=100)
-    return values
-=======
     with _compiler_left_alone():
-        build(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), settings, steps=100)
-    return validate(name, settings)
+        construct(name, nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), values, steps=100)
+    return values
 
 
 @contextmanager
@@ -237,4 +233,3 @@ def _compiler_left_alone() -> Iterator[None]:
 
 
 _DISABLED = "__dynamo_disable"
->>>>>>> study
