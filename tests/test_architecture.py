@@ -82,6 +82,8 @@ CIRCLES_YET = (
     "vrcli.cli.runs_export",
     "vrcli.cli.runs_manage",
 )
+#: All that `vr --help` executes of ours, beside what the modules themselves import at their top.
+STARTING = ("vrcli", "vrcli.cli", "vrcli.cli.app", "vrcli.cli.lazy", "vrcli.db.location", *COMMON)
 #: Slow to import: never at module level where `vr --help` would pay for it.
 HEAVY = (
     *("torch", "torchvision", "skopt", "sqlalchemy", "datasets", "sklearn", "scipy", "matplotlib", "numpy", "pandas"),
