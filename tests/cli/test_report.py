@@ -303,9 +303,9 @@ def test_the_database_that_is_read_is_never_written_over(vr, filled, format: str
 
 
 def test_the_page_names_its_command_without_the_password(vr, filled, monkeypatch) -> None:
-    from vrcli.cli import runs
+    from vrcli.cli import request
 
-    monkeypatch.setattr(runs, "open_existing", lambda _: Store.open("vr.db", mode="read"))
+    monkeypatch.setattr(request, "open_existing", lambda _: Store.open("vr.db", mode="read"))
     done = vr("report", "cnn", "--output", "p.html", "--db", "postgresql://user:SECRET@host/db")
     assert done.code == 0
     page = Path("p.html").read_text(encoding="utf-8")

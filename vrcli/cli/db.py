@@ -11,7 +11,7 @@ from vrcli.cli import db_merge
 from vrcli.cli import request as req
 from vrcli.cli.console import err, say
 from vrcli.cli.lazy import noun
-from vrcli.cli.runs import open_existing
+from vrcli.cli.request import open_existing
 from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.output import Target

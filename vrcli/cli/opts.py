@@ -52,7 +52,7 @@ def check(
     req.check_format(format)
     import torch
 
-    from vrcli.optim.check import check as run_checks
+    from vrcli.bench.check_optimizer import check as run_checks
 
     torch.set_num_threads(1)  # its tensors are small
     settings = dict(text.partition("=")[::2] for text in fix)

@@ -98,7 +98,7 @@ def _draw(figure: Figure, chosen: Filter, output: Output) -> None:
     figure.check()
     from vrcli.cli.console import notice
     from vrcli.cli.report_table import declared
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.results.lines import Reader
 
     notes: list[str] = []

@@ -119,7 +119,7 @@ def make(chosen: Filter, wish: Wish, output: Target | None, database: Location) 
     import sys
 
     from vrcli.cli.console import err, notice, say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.results.selection import all_searches, stopped_early
 
     with open_existing(database) as store:

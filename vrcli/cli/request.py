@@ -80,6 +80,19 @@ def open_store(database: Location, mode: Literal["create", "write"] = "create") 
     return store
 
 
+def open_existing(database: Location, mode: Literal["read", "write"] = "read") -> Store:
+    """A database that is there, for reading or writing.
+
+    Raises:
+        UsageError: it is not; how to make one is said.
+    """
+    from vrcli.db.store import Store
+
+    if database.path is not None and not database.path.exists():
+        raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
+    return Store.open(database, mode="read") if mode == "read" else open_store(database, mode="write")
+
+
 @dataclass(frozen=True)
 class Request:
     """A training request: what came as flags, completed from the configuration file."""

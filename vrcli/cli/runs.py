@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def list_runs(
     from vrcli.results.flat import as_json
 
     wanted = filters.Filter(task, opt, preset, tag, group, sweep, where, since, status)
-    with open_existing(database) as store:
+    with req.open_existing(database) as store:
         found = wanted.select(store, limit=limit + 1)
     more, found = len(found) > limit, found[:limit]
     if format == "json":
@@ -113,7 +113,7 @@ def show(
     target = None if samples is None else Target(samples, "--samples", database, force)
     if target is not None:
         target.check()
-    with open_existing(database) as store:
+    with req.open_existing(database) as store:
         record = store.runs.get(ref)
         runs_export.check_metrics(store, [record], metric)
         if target is not None:
@@ -276,19 +276,6 @@ def write_picture(store: Store, record: RunRecord, target: Target) -> None:
     newest = max(pictures, key=lambda a: a.step or 0)
     with target.part() as part:
         part.write_bytes(store.artifacts.read(record.id, newest.name))
-
-
-def open_existing(database: Location, mode: Literal["read", "write"] = "read") -> Store:
-    """A database that is there, for reading or writing.
-
-    Raises:
-        UsageError: it is not; how to make one is said.
-    """
-    from vrcli.db.store import Store
-
-    if database.path is not None and not database.path.exists():
-        raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
-    return Store.open(database, mode="read") if mode == "read" else req.open_store(database, mode="write")
 
 
 app.command("diff")(runs_diff.diff)

@@ -36,7 +36,7 @@ def diff(
     """
     req.check_format(format)
     from vrcli.cli.console import say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.cli.runs_export import check_metrics
     from vrcli.results.diff import compare
 

@@ -61,7 +61,7 @@ def export(
     mlflow itself keeps infinities as 1.8e308.
     """
     from vrcli.cli.console import err, notice, say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.output import Target
 
     chosen = filters.Filter(task, opt, preset, tag, group, sweep, where, since)

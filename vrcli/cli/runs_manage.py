@@ -34,7 +34,7 @@ def rm(
 ) -> None:
     """Remove runs with their curves, results and files; asks first."""
     from vrcli.cli.console import err, say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
 
     with open_existing(database, mode="write") as store:
         records = chosen(store, refs)
@@ -58,7 +58,7 @@ def tag(
 ) -> None:
     """Change the word that a run is found by (--tag)."""
     from vrcli.cli.console import say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
 
     wanted = None if word is None else word.strip()
     if wanted is not None and not 0 < len(wanted) <= 255:
@@ -105,8 +105,8 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
     """Train a stored run's spec once more; compare its curves with the stored ones."""
     req.check_format(format)
     from vrcli.cli.console import say
+    from vrcli.cli.request import open_existing
     from vrcli.cli.run import exit_code
-    from vrcli.cli.runs import open_existing
     from vrcli.cli.runs_diff import curves_of
     from vrcli.execute.job import Lineage
     from vrcli.results.diff import compare, verdict

@@ -39,7 +39,7 @@ def list_sweeps(
     req.check_format(format)
     from vrcli.cli.console import say
     from vrcli.cli.grid import grid
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.search import record
 
     with open_existing(database) as store:
@@ -82,7 +82,7 @@ def show(
     """Show a sweep: space, best trials, convergence, how much each setting mattered, how many trials diverged."""
     req.check_format(format)
     from vrcli.cli.console import say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.search import record
 
     with open_existing(database) as store:
@@ -211,7 +211,7 @@ def export(
     """Write a sweep's trials as a table, one row each."""
     req.check_format(format, ("csv", "json"))
     from vrcli.cli.console import err, say
-    from vrcli.cli.runs import open_existing
+    from vrcli.cli.request import open_existing
     from vrcli.output import Target
     from vrcli.search import record
 

@@ -7,9 +7,9 @@ import types
 import pytest
 import torch
 
+from vrcli.bench.check_optimizer import CHECKS, CheckResult, check
 from vrcli.errors import UsageError
 from vrcli.optim import registry
-from vrcli.optim.check import CHECKS, CheckResult, check
 
 
 class Sound(torch.optim.SGD):
