@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # One thread each, here and in every process that a test starts: as many tests run side by side as there are cores,
@@ -139,6 +140,7 @@ def stored(tmp_path: Path) -> Callable[..., int]:
         tag: str | None = None,
         provenance: Mapping[str, Any] | None = None,
         results: Mapping[str, float] | None = None,
+        objective: str = "loss",
         **settings: Any,
     ) -> int:
         training = {"epochs": epochs, "batch_size": 32, "max_steps": None}
@@ -156,7 +158,11 @@ def stored(tmp_path: Path) -> Callable[..., int]:
         validation = [loss * (2 - e / epochs) for e in range(1, epochs)] + [end]
         at = list(range(per_epoch, per_epoch * epochs + 1, per_epoch))
         with Store.open(tmp_path / "vr.db") as store:
-            run = store.runs.begin(spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag)
+            said = [SimpleNamespace(name=objective, direction=None, unit="", percent=False)]
+            run = store.runs.begin(
+                spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag,
+                metrics=said if objective != "loss" else (),
+            )  # fmt: skip
             curves = {
                 "train_loss": (steps, [loss * (3 - s / len(steps)) for s in steps]),
                 "lr_effective": (steps, [own["lr"] / s for s in steps]),

@@ -68,7 +68,7 @@ def filled(vr: Callable[..., Any], searched: pd.DataFrame, tmp_path: Path) -> It
     Image.new("RGB", (7, 5), (255, 0, 0)).save(png, "PNG")
     picture = (1, "samples.png", 4, "image/png", len(png.getvalue()), png.getvalue())
     with closing(sqlite3.connect(tmp_path / "vr.db", isolation_level=None)) as busy:
-        busy.execute("UPDATE sweeps SET settings = ? WHERE id = 1", (json.dumps(definition),))
+        busy.execute("UPDATE searches SET settings = ? WHERE id = 1", (json.dumps(definition),))
         columns = "run_id, name, step, media_type, size, data, created_at"
         copied = "?, ?, ?, ?, ?, ?, created_at FROM runs WHERE id = 1"
         busy.execute(f"INSERT INTO artifacts ({columns}) SELECT {copied}", picture)

@@ -180,7 +180,7 @@ from vrcli.db.store import Store
 for _ in range(2):
     with Store.open(sys.argv[1]) as store:
         store.runs.select()
-heavy = {"alembic", "numpy", "torch", "pydantic", "tasks", "vrcli"} & set(sys.modules)
+heavy = {"alembic", "numpy", "torch", "pydantic", "vrcli.tasks"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)"""
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program, tmp_path / "vr.db"], check=True, cwd=root)

@@ -538,7 +538,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path: Path, monkeypa
 
 def test_importing_the_loaders_is_cheap() -> None:
     code = (
-        "import sys, tasks.data; tasks.data.digits();"
+        "import sys; from vrcli.tasks import data; data.digits();"
         "print([m for m in ('torchvision', 'datasets', 'pandas', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
