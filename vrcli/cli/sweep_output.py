@@ -122,7 +122,7 @@ def search_json(one: SearchResult) -> dict[str, Any]:
     return {
         "id": one.sweep_id, "search": one.search_id, "name": one.name, "optimizer": one.definition.optimizer,
         "trials": len(one.trials), "epochs": one.definition.epochs,
-        "statuses": {status: statuses.count(status) for status in set(statuses)},
+        "statuses": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
         "best_val_loss": one.best.value if one.best else None, "best_params": one.best.params if one.best else None,
         "command": command_of(one) or None, "confirmed": fresh_json(one.fresh) if one.fresh else None,
     }  # fmt: skip
