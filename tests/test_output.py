@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, VrError
 from vrcli.output import Folder, Target
 
@@ -109,10 +110,10 @@ def test_no_file_of_the_database_is_written_over(tmp_path: Path, ending: str, ho
         asked.hardlink_to(own)
     where = f"sqlite:///{database}" if how == "url" else str(database)
     with pytest.raises(UsageError, match=r"^--data .* is the database that is read; name another file$"):
-        Target(asked, "--data", where, force=True).check()
+        Target(asked, "--data", Location(where), force=True).check()
 
 
 def test_a_file_beside_the_database_is_fine(tmp_path: Path) -> None:
     (tmp_path / "vr.db").touch()
-    Target(tmp_path / "vr.csv", database=str(tmp_path / "vr.db")).check()
-    Target(tmp_path / "vr.db", database="postgresql://someone@host/vr").check()
+    Target(tmp_path / "vr.csv", database=Location(tmp_path / "vr.db")).check()
+    Target(tmp_path / "vr.db", database=Location("postgresql://someone@host/vr")).check()

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from sqlalchemy import create_engine, text
 
-from vrcli.cli.app import app
+from vrcli.cli.lazy import COMMANDS, load
 from vrcli.db import schema
 from vrcli.db.store import Store
 
@@ -60,16 +59,16 @@ MAY_BE_REFUSED = {"runs retry", "plot target", "plot profile", "plot sensitivity
                   "plot sweep", "db backup"}  # fmt: skip
 
 
-def _commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+def _commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for name, command in getattr(group, "commands", {}).items():
         yield from _commands(command, (*words, name))
-    if words and not hasattr(group, "commands"):
+    if not hasattr(group, "commands"):
         yield " ".join(words), group
 
 
 def test_every_command_with_a_database_is_called_here() -> None:
-    with_database = {name for name, command in _commands(typer.main.get_command(app))
-                     if any("--db" in option.opts for option in command.params)}  # fmt: skip
+    every = [found for name in COMMANDS for found in _commands(load(name), (name,))]
+    with_database = {name for name, command in every if any("--db" in option.opts for option in command.params)}
     assert with_database == set(CALLS)
 
 
