@@ -225,12 +225,12 @@ def test_module_and_script_are_the_same():
 
 
 def test_unexpected_errors_are_one_line_unless_debugged(vr, monkeypatch):
-    from vrcli.tasks import registry
+    from vrcli.cli import tasks
 
     def broken() -> None:
         raise ZeroDivisionError("by chance")
 
-    monkeypatch.setattr(registry, "catalogue", broken)
+    monkeypatch.setattr(tasks, "catalogue", broken)
     done = vr("tasks", "list")
     assert done.code == 1
     assert len(done.err.splitlines()) == 1

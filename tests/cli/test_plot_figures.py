@@ -53,7 +53,8 @@ def dots(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     (folder / "dots.py").write_text(DOTS)
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(folder)])
     monkeypatch.setattr(figures, "NAMES", (*figures.NAMES, "dots"))
-    monkeypatch.delitem(sys.modules, "vrcli.report.figures.dots", raising=False)
+    for name in ("vrcli.report.figures.dots", "vrcli.cli.plot"):  # which makes its commands as it is imported
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def test_a_new_figure_is_a_command_with_its_options(vr: Any, dots: None) -> None:

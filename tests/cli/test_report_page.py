@@ -96,7 +96,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(stored: Calla
     with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="there is no folder"):
         write_page(store, store.runs.select(), Target(tmp_path / "nowhere" / "report.html"))
     with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="is the database that"):
-        write_page(store, store.runs.select(), Target(tmp_path / "vr.db", database=str(tmp_path / "vr.db")))
+        write_page(store, store.runs.select(), Target(tmp_path / "vr.db", database=store.location))
     assert not (tmp_path / "nowhere").exists()
 
 
