@@ -84,7 +84,7 @@ def test_workers_find_what_was_named_and_nothing_else(folder: Path, program: Seq
 
 
 def test_an_installed_package_that_is_named_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vrcli.tasks.importing import in_working_directory
+    from vrcli.importing import in_working_directory
 
     (tmp_path / "stray_beside.py").write_text("")
     monkeypatch.chdir(tmp_path)
@@ -94,7 +94,7 @@ def test_an_installed_package_that_is_named_opens_nothing(tmp_path: Path, monkey
 
 
 def test_libraries_do_not_find_what_a_named_module_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vrcli.tasks.importing import in_working_directory
+    from vrcli.importing import in_working_directory
 
     (tmp_path / "named_here.py").write_text("import beside_it\nclass A: pass\ndef later():\n    import after_it\n")
     for name in ("beside_it", "after_it", "stray_here"):

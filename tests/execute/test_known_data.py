@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vrcli.execute.known_data import known_data, prepare_known
-from vrcli.spec import resolve
+from vrcli.settings import resolve
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def request_of(valley, tmp_path):
 
     def make(name="Filed", **flags):
         task = getattr(filed, name)
-        return resolve(task, "adamw", flags={"dataset": str(file), **flags}).spec, task
+        return resolve(task, "adamw", flags={"dataset": str(file), **flags}).request, task
 
     return make
 
@@ -80,7 +80,7 @@ def test_the_tasks_that_come_with_vr_name_the_files_they_read(name):
     from vrcli.tasks.registry import load
 
     task = load(name)
-    config = resolve(task, "adamw", preset="smoke").spec.task_settings
+    config = resolve(task, "adamw", preset="smoke").request.task_settings
     files = task(task.Config(**config)).files()
     assert files is not None
     assert all(file.is_file() for file in files)
