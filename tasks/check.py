@@ -100,13 +100,13 @@ def _declaration(task: type[Task[Any]], training_fields: Collection[str]) -> str
         assert hasattr(task, attribute), f"the class has no `{attribute}`"
     assert task.metrics, "`metrics` is empty: the first one is what sweeps minimise"
     assert task.metrics[0].direction == "min", "the first metric selects weights and guides sweeps: it must be a loss"
-    assert issubclass(task.Config, TaskConfig), "`Config` must derive from tasks.base.TaskConfig"
+    assert issubclass(task.Config, TaskConfig), "`Config` must derive from vrcli.tasks.base.TaskConfig"
     assert task.presets, "`presets` is empty: at least `quick`, better also `smoke`"
     known = set(task.Config.model_fields) | set(training_fields)
     clash = set(task.Config.model_fields) & set(training_fields)
     assert not clash, f"Config fields {sorted(clash)} belong to the training loop"
     for name, preset in task.presets.items():
-        assert isinstance(preset, Preset), f"preset {name!r} is no tasks.base.Preset"
+        assert isinstance(preset, Preset), f"preset {name!r} is no vrcli.tasks.base.Preset"
         unknown = set(preset.settings) - known
         assert not unknown, f"preset {name!r} sets {sorted(unknown)}, which neither Config nor the training loop has"
         values = [*preset.settings.values(), *(s for o in preset.optimizers.values() for s in o.values())]

@@ -102,7 +102,7 @@ def _import(name: str, target: str, find: Callable[[str], Any] = installed) -> t
     except Exception as error:  # whatever a plugin's import raises must not break the others
         raise UnknownTask(f"task {name!r} is unavailable: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise UnknownTask(f"task {name!r} is unavailable: {target} is not a tasks.base.Task")
+        raise UnknownTask(f"task {name!r} is unavailable: {target} is not a vrcli.tasks.base.Task")
     return found
 
 

@@ -126,6 +126,7 @@ def test_sweeps_and_trials(db: Frames) -> None:
     sweeps = db.sweeps()
     assert sweeps[["task", "optimizer", "trials"]].values.tolist() == [["cnn", "vradam", 2]]
     trials = db.trials(sweeps["id"])
+    assert trials["search_id"].tolist() == [sweeps["search_id"][0]] * 2
     assert trials["number"].tolist() == [0, 1]
     np.testing.assert_array_equal(trials["value"], [0.25, math.nan])
     assert trials["lr"].tolist() == [0.1, 0.2]

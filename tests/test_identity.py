@@ -49,7 +49,7 @@ print(identity.of_class(getattr(importlib.import_module(module), name)))
 def digest(folder: Path, target: str) -> str:
     """A class's identity, in a process of its own."""
     words = [sys.executable, "-B", "-c", DIGEST, str(folder), target]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder).stdout.strip()
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -93,6 +93,14 @@ def test_modules_of_a_package_count_also_of_one_without_init(tmp_path, init):
         write(tmp_path, **{name: files[name] + "Y = 2\n"})
         assert (digest(tmp_path, "lab.opt:A") == first) is (name == "lab__other"), name
         write(tmp_path, **{name: files[name]})
+
+
+def test_a_package_of_the_users_own_may_be_called_like_a_part_of_ours(tmp_path):
+    mine = write(tmp_path, tasks__mine="from tasks import helper\nimport db\nclass A: pass\n", tasks__helper="X = 1\n",
+                 db="Y = 1\n")  # fmt: skip
+    first = digest(mine, "tasks.mine:A")
+    write(mine, tasks__helper="X = 2\n")
+    assert digest(mine, "tasks.mine:A") != first
 
 
 def test_of_installed_packages_only_those_of_the_same_distribution_count(tmp_path):

@@ -35,7 +35,7 @@ from vrcli.engine.revision import REVISION
 if TYPE_CHECKING:
     from vrcli.tasks.base import Task
 
-_OURS = frozenset({"vrcli", "tasks", "db"})
+_OURS = "vrcli"
 
 
 def code_of(task: type[Task[Any]], optimizer: str) -> dict[str, str]:
@@ -147,7 +147,7 @@ def _modules(start: str) -> tuple[dict[str, bytes], set[str]]:
 
 def _belongs(name: str, start: str, homes: frozenset[str]) -> bool:
     top, own = name.partition(".")[0], start.partition(".")[0]
-    if top in _OURS or top in sys.stdlib_module_names:
+    if top == _OURS or top in sys.stdlib_module_names:
         return False
     if top == own:
         return True

@@ -150,19 +150,22 @@ class Frames:
             sweep: number or name of a sweep, or several.
 
         Returns:
-            Columns sweep_id (int64), optimizer, number (int64, counted from 0), state, value (float64, the objective),
-            epochs and attempt (Int64), run_id (Int64, its latest run), started_at and finished_at (datetime64, UTC),
-            error; then what was searched, by name: lr, beta3, ...
+            Columns sweep_id and search_id (int64), optimizer, number (int64, counted from 0), state, value (float64,
+            the objective), epochs and attempt (Int64), run_id (Int64, its latest run), started_at and finished_at
+            (datetime64, UTC), error; then what was searched, by name: lr, beta3, ...
         """
         refs = dict.fromkeys(self.store.sweeps.get(ref).id for ref in _many(sweep))
-        chosen = [one for ref in refs for one in self.store.searches.select(sweep=ref)] or self.store.searches.select()
-        names = ["sweep_id", "optimizer", "number", "state", "value", "epochs", "attempt", "run_id"]
+        chosen = [one for ref in refs for one in self.store.searches.select(sweep=ref)]
+        if sweep is None:
+            chosen = self.store.searches.select()
+        names = ["sweep_id", "search_id", "optimizer", "number", "state", "value", "epochs", "attempt", "run_id"]
         names += ["started_at", "finished_at", "error"]
         made = []
         for record in chosen:
             for trial in self.store.searches.trials(record.id):
                 params = {f"param.{n}" if n in names else n: plain(v) for n, v in trial.params.items()}
-                made.append({**{name: getattr(trial, name) for name in names}, **params})
+                own = {name: getattr(trial, name) for name in names}
+                made.append({**own, **params})
         frame = pd.DataFrame(made, columns=None if made else names)
         frame["value"] = frame["value"].astype("float64")
         return _typed(frame, ("epochs", "attempt", "run_id"))

@@ -49,15 +49,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """The trials of one sweep.
+    """The trials of one search.
 
     Args:
-        sweep: its number, where the optimizer has several; else None.
+        sweep: the number of its sweep, where the optimizer has several searches; else None.
+        seed: of the search, where its sweep has several of the optimizer; else None.
     """
 
     optimizer: str
     sweep: int | None
     trials: Sequence[Trial]
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,14 @@ def sweeps_of(reader: Reader, words: Sequence[str], x: str) -> Sweeps | None:
     objective = reader.objective(chosen)
     metric = objective.key.removeprefix("best_")
     seen = Counter(_optimizer(sweep) for sweep in sweeps)
+    beside = Counter((_optimizer(sweep), sweep.sweep_id) for sweep in sweeps)
     each, left_out = [], 0
     for sweep in sweeps:
         trials, without = trials_of(reader, sweep, runs, metric, x)
         optimizer = _optimizer(sweep)
-        each.append(Search(optimizer, sweep.sweep_id if seen[optimizer] > 1 else None, trials))
+        number = sweep.sweep_id if seen[optimizer] > 1 else None
+        seed = sweep.search_seed if beside[optimizer, sweep.sweep_id] > 1 else None
+        each.append(Search(optimizer, number, trials, seed))
         left_out += without
     return Sweeps(section, objective, each, left_out)
 
@@ -181,10 +186,13 @@ def one_section(sweeps: Iterable[SearchRecord]) -> str:
     Raises:
         UsageError: they are of several tasks, data sets or presets.
     """
-    seen = {f"{s.task} · {s.dataset} · {s.preset}": s.id for s in sweeps}
+    seen = {
+        (s.task, s.dataset, s.dataset_fingerprint, s.preset): f"{s.task} · {s.dataset} · {s.preset}" for s in sweeps
+    }
     if len(seen) > 1:
-        raise UsageError(f"these sweeps are of different tasks, data sets or presets ({', '.join(seen)}); name one")
-    return next(iter(seen))
+        names = ", ".join(seen.values())
+        raise UsageError(f"these sweeps are of different tasks, data sets or presets ({names}); name one")
+    return next(iter(seen.values()))
 
 
 def trials_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from vrcli.errors import VrError
 from vrcli.execute.executor import PATIENCE_S, Executor, Interrupted, Message
@@ -18,15 +18,6 @@ from vrcli.search.trials import Outcome, SearchState, Trial
 from vrcli.study.events import Event, SearchEnded, Tick, TrialEnded, TrialEpoch, TrialStarted
 
 Key = tuple[int, int]
-
-
-class StoredRecord(Protocol):
-    """A record of trials that knows the store's numbers."""
-
-    @property
-    def id(self) -> int: ...
-
-    def trial_id(self, number: int) -> int: ...
 
 
 def job_of(

@@ -81,8 +81,9 @@ FIGURE = Sweep
 
 
 def series_of(search: Search) -> Series:
-    """Each sweep by its optimizer, with its number where an optimizer has several."""
-    number = "" if search.sweep is None else f" (sweep {search.sweep})"
+    """Each search by its optimizer, with what tells it from others of that optimizer."""
+    seed = "" if search.seed is None else f", search seed {search.seed}"
+    number = "" if search.sweep is None else f" (sweep {search.sweep}{seed})"
     return Series(search.optimizer, f"{search.optimizer}{number}")
 
 

@@ -119,6 +119,8 @@ def search_block(searches: Sequence[Search], labels: Mapping[str, str]) -> Searc
     """
     several = {name for name, count in Counter(s.optimizer for s in searches).items() if count > 1}
     names = [labels[s.optimizer] + (f" (sweep {s.sweep_id})" if s.optimizer in several else "") for s in searches]
+    places = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+    names = [name if names.count(name) == 1 else f"{name}, search {at}" for name, at in zip(names, places, strict=True)]
     parameters = list(dict.fromkeys(name for s in searches for t in s.trials for name in t.params))
     outcomes = [t.value for s in searches for t in s.trials if t.counts and t.value is not None]
     ended = {name: [(t.state, t.value) for t in s.ended] for name, s in zip(names, searches, strict=True) if s.ended}
