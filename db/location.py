@@ -25,8 +25,10 @@ _BUSY_S = 60.0  # how long a writer waits for the others; each holds the lock fo
 SQLITE_HEADER = b"SQLite format 3\x00"
 _LOOKS_LIKE = "one looks like postgresql://user@host/name"
 
-#: What begins a URL, also where a slash was forgotten.
-_BEGINS = r"(?:://|\bpostgres[\w+]*:/?(?!/))"
+#: What begins a URL, also where a slash or the colon was forgotten.
+_BEGINS = r"(?:://|\bpostgres[\w+]*(?::/?(?!/)|//))"
+#: A user and a password with no beginning before them.
+_BARE = re.compile(r"(?<!\S)([\w.+-]+):(?!\*\*\*@)\S+@(?=[^@/\s]+/)")
 #: A user's password reaches to the last @: one that was not written as %40 belongs to the password.
 _OF_A_USER = re.compile(rf"({_BEGINS}[^:]*):(?!\*\*\*@).*@", re.DOTALL)
 _SECRET_NAMES = r"(?:pass|pwd|secret|token|credential|scram)"
@@ -42,7 +44,7 @@ def masked(text: str) -> str:
     What is masked stays as it is. A password is taken to reach as far as it may: too much is masked before too little.
     """
     if not re.search(_BEGINS, text):
-        return _OF_LIBPQ.sub(r"\1***", text)
+        return _OF_LIBPQ.sub(r"\1***", _BARE.sub(r"\1:***@", text))
     return "&".join(map(_masked_option, _OF_A_USER.sub(r"\1:***@", text).split("&")))
 
 

@@ -74,26 +74,27 @@ class Searches:
             statement = insert(schema.searches).values(**row, sweep_id=sweep_id).returning(schema.searches.c.id)
             return self._search(connection, connection.scalars(statement).one())
 
-    def resume(self, search_id: int, *, trials: int | None = None) -> SearchRecord:
-        """Go on with a search in this process.
+    def resume(self, *search_ids: int, trials: int | None = None) -> list[SearchRecord]:
+        """Go on with searches in this process: with all of them, or with none where one is refused.
 
         Args:
             trials: a larger budget.
 
         Raises:
-            StoreError: a living process drives it, or the budget would shrink.
+            StoreError: a living process drives one, or the budget would shrink.
         """
         with self._database.writing() as connection:
-            search = self._search(connection, search_id, lock=True)
-            mine = this_process() == {"host": search.host, "pid": search.pid, "process": search.process}
-            if search.status == "running" and not mine and search.answers:
-                raise StoreError(f"sweep {search.name} is being run by process {search.pid} on {search.host}")
-            if trials is not None and trials < search.trials:
-                raise StoreError(f"sweep {search.name} has {search.trials} trials, which cannot become {trials}")
-            self._change_search(
-                connection, search_id, status="running", trials=trials or search.trials, **this_process()
-            )
-            return self._search(connection, search_id)
+            return [self._resume(connection, search_id, trials) for search_id in search_ids]
+
+    def _resume(self, connection: Connection, search_id: int, trials: int | None) -> SearchRecord:
+        search = self._search(connection, search_id, lock=True)
+        mine = this_process() == {"host": search.host, "pid": search.pid, "process": search.process}
+        if search.status == "running" and not mine and search.answers:
+            raise StoreError(f"sweep {search.name} is being run by process {search.pid} on {search.host}")
+        if trials is not None and trials < search.trials:
+            raise StoreError(f"sweep {search.name} has {search.trials} trials, which cannot become {trials}")
+        self._change_search(connection, search_id, status="running", trials=trials or search.trials, **this_process())
+        return self._search(connection, search_id)
 
     def set_status(self, search_id: int, status: str) -> SearchRecord:
         """Say how the search stands; `stopped` asks the process that drives it to stop."""
@@ -215,7 +216,7 @@ class Searches:
         A trial lives as long as the process that started it or the process of its run.
 
         Args:
-            search_id: of this sweep, None of all.
+            search_id: of this search, None of all.
             failed: also those that failed, for when the cause is mended.
 
         Returns:

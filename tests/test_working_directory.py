@@ -110,3 +110,21 @@ def test_libraries_do_not_find_what_a_named_module_finds(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path.parent)
     sys.modules["named_here"].later()  # the folder it came from, wherever the process has gone since
     assert {"beside_it", "after_it"} <= set(sys.modules)
+
+
+def test_a_module_runs_as_it_is_written_and_not_as_it_was(tmp_path: Path) -> None:
+    code = "from vrcli.importing import in_working_directory as named; print(named('own:A').x, named('own:A').y)"
+    stamp = 1_700_000_000
+
+    def imported(x: int) -> str:
+        for name, text in (
+            ("own", f"from own_part import y\nclass A:\n    x = {x}\n    y = y\n"),
+            ("own_part", f"y = {x}"),
+        ):
+            (tmp_path / f"{name}.py").write_text(text)
+            os.utime(tmp_path / f"{name}.py", (stamp, stamp))  # an edit within a second, of the same size
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=env)
+        return done.stdout.strip() or done.stderr
+
+    assert [imported(1), imported(2)] == ["1 1", "2 2"]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 
@@ -43,7 +43,7 @@ def installed(target: str) -> Any:
 def in_working_directory(target: str) -> Any:
     """As `installed`, but also of a file or folder in the working directory."""
     if _FINDER not in sys.meta_path:
-        sys.meta_path.append(_FINDER)
+        sys.meta_path.insert(0, _FINDER)
     _FINDER.asked = _top(target.partition(":")[0])
     try:
         return installed(target)
@@ -51,29 +51,61 @@ def in_working_directory(target: str) -> Any:
         _FINDER.asked = ""
 
 
+#: Modules that are imported as ever, and folders of modules that nobody edits.
+_KEPT = {"vrcli", *sys.stdlib_module_names}
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
 class _OwnFolder(MetaPathFinder):
-    """Finds modules in a folder for modules that came from there, and for nobody else. Stands last in `sys.meta_path`.
+    """Finds modules in a folder for modules that came from there, and for nobody else; asks all other finders first.
 
     Attributes:
         asked: the module that the user named, while it is imported.
+        followed: the modules that the user named, and those that they import, wherever they were found.
         homes: the folder of each module that was found here.
     """
 
     def __init__(self) -> None:
         self.asked = ""
+        self.followed: set[str] = set()
         self.homes: dict[str, str] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if path is not None:  # a part of a package, which knows where its parts are
+        top, importer = _top(fullname), _importer()
+        if top in _KEPT or (top != self.asked and not {top, importer} & self.followed):
             return None
-        home = str(Path.cwd()) if fullname == self.asked else self.homes.get(_importer())
-        found = home and PathFinder.find_spec(fullname, [home])
-        if not home or not found:
-            return None
-        self.homes[fullname] = home
+        found = _elsewhere(fullname, path, target)
+        home = str(Path.cwd()) if top == self.asked else self.homes.get(importer)
+        if found is None and path is None and home:  # a part of a package is found by the package's path
+            found = PathFinder.find_spec(fullname, [home])
+            if found is not None:
+                self.homes[fullname] = home
+        return found and self._from_source(found)
+
+    def _from_source(self, found: ModuleSpec) -> ModuleSpec:
+        """The same module, of its source; an installed package, whose files nobody edits, keeps its bytecode."""
+        if type(found.loader) is SourceFileLoader and not _INSTALLED & {*Path(found.loader.path).parts}:
+            self.followed.add(_top(found.name))
+            found.loader = _FromSource(found.name, found.loader.path)
         return found
+
+
+class _FromSource(SourceFileLoader):
+    """Reads no bytecode and writes none."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def _elsewhere(fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        if finder is not _FINDER and (found := finder.find_spec(fullname, path, target)) is not None:
+            return found
+    return None
 
 
 _FINDER = _OwnFolder()

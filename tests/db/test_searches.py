@@ -97,7 +97,7 @@ def test_trials_are_numbered_up_to_the_budget(store: Store, sweep: SearchRecord)
     assert len(store.searches.trials(other.id, state=("pending", "running"))) == 3
     with pytest.raises(StoreError, match="which cannot become 2"):
         store.searches.resume(sweep.id, trials=2)
-    assert store.searches.resume(sweep.id, trials=4).trials == 4
+    assert [one.trials for one in store.searches.resume(sweep.id, trials=4)] == [4]
     assert store.searches.add_trial(sweep.id, {}).number == 3
     with pytest.raises(StoreError, match="has no search 99"):
         store.searches.add_trial(99, {})
@@ -228,13 +228,19 @@ with Store.open(sys.argv[1]) as store:
     command = [sys.executable, "-c", take_over, url]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"sweep {sweep.name} is being run by process {sweep.pid} on {sweep.host}" in refused.stderr
+    first = store.searches.create({**DEFINITION, "optimizer": "adamw"}, key="k2", trials=3)
+    store.searches.set_status(first.id, "completed")
+    both = take_over.replace(f"resume({sweep.id})", f"resume({first.id}, {sweep.id}, trials=9)")
+    refused = subprocess.run([*command[:2], both, url], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "is being run by" in refused.stderr
+    assert (store.searches.get(first.id).status, store.searches.get(first.id).trials) == ("completed", 3)
     store.searches.set_status(sweep.id, "interrupted")
     subprocess.run(command, cwd=ROOT, check=True)
     assert store.searches.get(sweep.id).pid != sweep.pid
     assert store.searches.get(sweep.id).status == "running"
     store.searches.mark_interrupted()  # the other process has ended without saying so
     assert store.searches.get(sweep.id).status == "interrupted"
-    mine = store.searches.resume(sweep.id)
+    (mine,) = store.searches.resume(sweep.id)
     assert (mine.pid, mine.status) == (sweep.pid, "running")
     store.searches.heartbeat(sweep.id)
     assert store.searches.get(sweep.id).updated_at > mine.updated_at

@@ -124,7 +124,7 @@ class StoredSearch:
         return self.store.searches.get(self.id).status == "stopped"
 
     def leave(self, status: str) -> None:
-        """Say how the sweep stands, unless it was told to stop."""
+        """Say how the search stands, unless it was told to stop."""
         if self.store.searches.get(self.id).status == "running":
             self.record = self.store.searches.set_status(self.id, status)
 
@@ -191,10 +191,10 @@ def find(store: Store, definition: Definition) -> StoredSearch | None:
 
 
 def match(store: Store, definition: Definition, *, new: bool) -> StoredSearch | None:
-    """The stored sweep that a command with this definition goes on with, or None to begin one.
+    """The stored search that a command with this definition goes on with, or None to begin one.
 
     Args:
-        new: begin one although another, unfinished sweep of the same task and optimizer has other settings. One that
+        new: begin one although another, unfinished search of the same task and optimizer has other settings. One that
             differs in its code only never stands in the way: see `superseded`.
 
     Raises:
@@ -249,6 +249,7 @@ def enter(
         StoreError: another process runs one, or it has a larger total.
     """
     found = [match(store, definition, new=new) for definition in definitions]  # one that is refused leaves none begun
+    stored = iter(claim(store, [one for one in found if one is not None], total))
     missing = [definition for definition, one in zip(definitions, found, strict=True) if one is None]
     sweep_id = _sweep_for(store, missing, shared_key(missing[0])) if missing else None
     entered = []
@@ -258,7 +259,7 @@ def enter(
             record = store.searches.create(settings, key=key, trials=total, sweep_id=sweep_id)
             entered.append(StoredSearch(store, record))
         else:
-            entered.append(claim(store, one, total))
+            entered.append(next(stored))
     return entered
 
 
@@ -271,19 +272,38 @@ def _sweep_for(store: Store, definitions: Sequence[Definition], shared_key: str)
     return store.sweeps.create(definitions[0].plain(), shared_key=shared_key).id
 
 
-def claim(store: Store, found: StoredSearch, total: int, *, retry_failed: bool = False) -> StoredSearch:
-    """Take over a stored sweep whose process is gone; its open trials are to be done again.
+def claim(
+    store: Store, found: Sequence[StoredSearch], total: int | None, *, retry_failed: bool = False
+) -> list[StoredSearch]:
+    """Take over stored searches whose process is gone; their open trials are to be done again.
 
     Args:
+        total: a larger number of trials; None leaves each its own.
         retry_failed: the failed ones too.
+
+    Raises:
+        StoreError: a living process drives one or runs a trial of it, or it has a larger total; none is taken over.
     """
-    record = store.searches.resume(found.id, trials=total)
+    records = store.searches.resume(*(one.id for one in found), trials=total)
+    claimed = [StoredSearch(store, record) for record in records]
+    try:
+        for one in claimed:
+            _reclaim(one, retry_failed)
+    except BaseException:
+        for one in claimed:
+            one.leave("interrupted")
+        raise
+    return claimed
+
+
+def _reclaim(found: StoredSearch, retry_failed: bool) -> None:
+    """Make the open trials of a search pending again; one whose worker still ends is waited for."""
     end = time.monotonic() + ORPHAN_S
     while True:
-        store.searches.reclaim_trials(found.id, failed=retry_failed)
-        busy = store.searches.trials(found.id, state="running")
+        found.store.searches.reclaim_trials(found.id, failed=retry_failed)
+        busy = found.store.searches.trials(found.id, state="running")
         if not busy:
-            return StoredSearch(store, record)
+            return
         if time.monotonic() > end:
             raise StoreError(f"trial {busy[0].number} of sweep {found.name} is still run by process {busy[0].pid}")
         time.sleep(0.05)

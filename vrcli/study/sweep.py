@@ -122,7 +122,7 @@ def resume(
             if changes := one.definition.differences(now):
                 raise UsageError(f"sweep {one.sweep_id} began on other data: {', '.join(changes)}")
             about, run_s[one.definition.optimizer] = about or found.about, found.run_s
-        claimed = [record.claim(store, one, trials or one.total, retry_failed=retry_failed) for one in stored]
+        claimed = record.claim(store, stored, trials or None, retry_failed=retry_failed)
         total = trials or max(one.total for one in stored)
         ready = Ready(tuple(one.definition for one in claimed), about, run_s)
         yield from _Searches(claimed, ready, place, executor, confirm_seeds).run(total, should_stop)
