@@ -5,8 +5,9 @@ Source:      arXiv:2505.13196, section 5 (GFlowNet); the authors' released code 
 Note:        Trajectories come from the policy, so one that always stops at once is scored on the start alone, where
              F P_F(stop) = R is easily met: with the paper's settings every optimizer ends there, at a loss near 0. The
              exact solution, whose samples follow R, has loss 0 too, but flows that grow with the number of states.
-             Length, distinct and diversity tell the two apart. A flatter reward and a weightier entropy keep the policy
-             from stopping at once: the quick preset has both.
+             Length, distinct and diversity tell the two apart. The quick preset has a flatter reward and a weightier
+             entropy, which slow this down but do not prevent it: at its best epoch the policy makes about 0.35 moves
+             and draws some 20 patterns in 512 trajectories. Compare optimizers on its loss, not on what it draws.
 Deviations:  - Stopping is an edge with its own probability: F(s) P_F(stop|s) is compared with R(s). The paper's
                F(s_T) = R(s_T) contradicts any stop probability below 1. At the step limit P_F(stop|s) = 1.
              - P_B is a distribution over the states a state can have come from: the cell entered from, or the same cell

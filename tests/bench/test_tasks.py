@@ -52,6 +52,7 @@ def test_settings_reach_both_sides() -> None:
         ("vrcli.tasks.cnn:Cnn", {}, "no plain counterpart"),
         ("cnn", {"preset": "quik"}, "did you mean quick?"),
         ("cnn", {"settings": {"channel": 3}}, "did you mean --channels?"),
+        ("gflownet", {"preset": "released"}, "give a preset other than released"),
     ],
 )
 def test_what_cannot_be_measured(name: str, arguments: dict[str, Any], message: str) -> None:

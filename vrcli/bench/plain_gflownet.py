@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vrcli.tasks.base import Splits
+from vrcli.errors import UsageError
 from vrcli.tasks.gflownet import GFlowNet, GFlowNetConfig
 
 _DELTAS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -151,7 +152,13 @@ def loss_of(config: GFlowNetConfig, model: nn.Module, sampled: Trajectories) -> 
 
 
 def plain(task: GFlowNet, splits: Splits, batch_size: int, seed: int) -> Iterator[float]:
-    """One training step per `next()`, yielding its loss."""
+    """One training step per `next()`, yielding its loss.
+
+    Raises:
+        UsageError: the loss is that of the released code, which is written here in one form only.
+    """
+    if task.config.released_loss:
+        raise UsageError("the plain loop has the paper's loss; for gflownet give a preset other than released")
     torch.manual_seed(seed)
     model = task.model(splits)
     yield from train(task.config, model, torch.optim.AdamW(model.parameters(), lr=1e-3), batch_size)
