@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from vrcli.tasks.base import Splits
 from vrcli.errors import UsageError
+from vrcli.tasks.base import Splits
 from vrcli.tasks.gflownet import GFlowNet, GFlowNetConfig
 
 _DELTAS = ((-1, 0), (1, 0), (0, -1), (0, 1))
