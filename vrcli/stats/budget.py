@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,3 +165,35 @@ def steps_to_target(
         when.append(float(xs[hits[0]]) if len(hits) else None)
         last.append(float(xs[-1]) if len(xs) else 0.0)
     return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in lost))
+
+
+@dataclass(frozen=True)
+class AfterTrials:
+    """What tuning bought: the incumbent of each search after so many trials, measured again on fresh seeds.
+
+    Args:
+        trials: after which the incumbents were taken.
+        searches: K behind every mean.
+        mean: over searches by number of trials; NaN where an incumbent diverged. The same holds for the ends.
+        low: lower end of the t interval over searches.
+        high: upper end.
+        median: over searches with diverged incumbents as worst; NaN where it falls among them.
+        diverged: incumbents that diverged (most of their runs did), by number of trials.
+    """
+
+    trials: tuple[int, ...]
+    searches: int
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    median: tuple[float, ...]
+    diverged: tuple[int, ...]
+
+
+def after_trials(values: Mapping[int, Array], *, direction: Direction = "min", level: float = 0.95) -> AfterTrials:
+    """Performance against tuning budget (Sivaprasad et al. 2020), from replicated searches.
+
+    Args:
+        values: by number of trials (K, m): m fresh runs of each search's incumbent; NaN for a diverged run.
+    """
+    raise NotImplementedError
