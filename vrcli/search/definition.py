@@ -24,6 +24,7 @@ class Definition:
         settings: every setting that is not searched, resolved: what is compared when a search goes on.
         space: the axes, as `axes.describe` writes them.
         origins: where each axis comes from; no part of the comparison.
+        initial: points before the search learns; 0 for as many as suit the number of trials.
         seeds: of each trial's runs; its value is their mean.
         dataset_fingerprint: of the data, once they were loaded.
         code: the identity of the code that all trials run; empty in a search of an earlier version.

@@ -185,8 +185,10 @@ def count(found: StoredSearch) -> int:
 
 
 def find(store: Store, definition: Definition) -> StoredSearch | None:
-    """The stored search of this definition."""
+    """The stored search of this definition; also one with the 8 first points that once were the default."""
     found = store.searches.find(key_of(definition))
+    if found is None and definition.initial == 0:
+        found = store.searches.find(key_of(replace(definition, initial=8)))
     return None if found is None else StoredSearch(store, found)
 
 
@@ -242,7 +244,7 @@ def enter(
     """The searches of one command, claimed for this process; those that are new belong to one sweep.
 
     Args:
-        shared_key: what a sweep is known by; equal where searches share all that those of one sweep do.
+        shared_key: what a sweep is known by, of its first search; equal where searches share all that those of one do.
 
     Raises:
         UsageError: see `match`.
@@ -251,7 +253,7 @@ def enter(
     found = [match(store, definition, new=new) for definition in definitions]  # one that is refused leaves none begun
     stored = iter(claim(store, [one for one in found if one is not None], total))
     missing = [definition for definition, one in zip(definitions, found, strict=True) if one is None]
-    sweep_id = _sweep_for(store, missing, shared_key(missing[0])) if missing else None
+    sweep_id = _sweep_for(store, missing, shared_key(definitions[0])) if missing else None
     entered = []
     for definition, one in zip(definitions, found, strict=True):
         if one is None:

@@ -28,6 +28,11 @@ METHODS = ("gp", "forest", "random", "sobol")
 LISTED = 4096
 
 
+def initial_points(trials: int) -> int:
+    """Points of a Sobol sequence before the surrogate takes over, where nobody says how many: a third, 3 to 8."""
+    return min(8, max(3, trials // 3))
+
+
 class Exhausted(Exception):
     """Every point of a discrete space has been proposed."""
 
@@ -55,22 +60,28 @@ class Search:
         self.initial = initial
         self._points: list[Params] = []
         self._values: list[float] = []
+        self._failed: list[Params] = []
 
     def tell(self, params: Mapping[str, Any], value: float | None) -> None:
-        """Record a finished point. A value that is missing or not finite says that it diverged or failed."""
+        """Record a finished point. A value that is missing or not finite says that it diverged."""
         self._points.append({name: params[name] for name in self.axes.names})
         self._values.append(math.inf if value is None or not math.isfinite(value) else float(value))
+
+    def tell_failed(self, params: Mapping[str, Any]) -> None:
+        """Record a point whose run failed: that says nothing of its settings, but it is not proposed again."""
+        self._failed.append({name: params[name] for name in self.axes.names})
 
     def ask(self, pending: Sequence[Mapping[str, Any]] = ()) -> Params:
         """The next point: never one that was told or is pending.
 
         Args:
-            pending: points proposed but not told yet; the surrogate takes them for average, so that it looks elsewhere.
+            pending: points proposed but not told yet; the surrogate takes them, and failed ones, for average, so that it
+                looks elsewhere.
 
         Raises:
             Exhausted: there is no other point in the space.
         """
-        waiting: list[Params] = [{name: params[name] for name in self.axes.names} for params in pending]
+        waiting = self._failed + [{name: params[name] for name in self.axes.names} for params in pending]
         seen = {key(point) for point in chain(self._points, waiting)}
         if len(seen) >= self.axes.size():
             raise Exhausted(f"all {len(seen)} points of the space have been tried")

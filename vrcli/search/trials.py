@@ -9,7 +9,7 @@ from typing import Protocol
 from vrcli.search.axes import Axes, Params
 from vrcli.search.definition import Definition
 from vrcli.search.prune import limits
-from vrcli.search.search import Exhausted, Search
+from vrcli.search.search import Exhausted, Search, initial_points
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class SearchState:
 
     def __post_init__(self) -> None:
         d = self.definition
-        self.search = Search(d.axes, d.search, d.search_seed, d.initial)
+        self.search = Search(d.axes, d.search, d.search_seed, d.initial or initial_points(self.total))
         for trial in self.record.trials():
             self.trials[trial.number] = trial
             if trial.status != "running":
-                self.search.tell(trial.params, told(trial))
+                self._tell(trial)
 
     def ended(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.status != "running"]
@@ -137,10 +137,11 @@ class SearchState:
             losses=outcome.losses, run_ids=outcome.run_ids,
         )  # fmt: skip
         self.trials[number] = trial
-        self.search.tell(trial.params, told(trial))
+        self._tell(trial)
         return trial
 
-
-def told(trial: Trial) -> float | None:
-    """What the search hears of a trial; of a pruned one its best so far, about as bad as it would have become."""
-    return trial.value if trial.status in ("completed", "pruned") else None
+    def _tell(self, trial: Trial) -> None:
+        if trial.status == "failed":
+            self.search.tell_failed(trial.params)
+        else:  # of a pruned one its best so far, about as bad as it would have become
+            self.search.tell(trial.params, trial.value if trial.status in ("completed", "pruned") else None)

@@ -7,7 +7,11 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
 
 from vrcli.errors import UsageError, VrError, nearest
 from vrcli.execute.job import Job, Lineage
@@ -16,16 +20,22 @@ from vrcli.execute.place import Place
 from vrcli.results.types import Run, values_of
 from vrcli.stats.budget import ToTarget, steps_to_target
 from vrcli.stats.comparison import compare_all
+from vrcli.stats.replicates import Verdict, compare_replicates
+from vrcli.stats.sequential import Boundary, Looks, planned
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, given_settings
-from vrcli.study.events import CompareResult, Event, Finished, Note, RunEnded, RunsPlanned, SweepResult, Tuned
+from vrcli.study.events import Arm, CompareResult, Event, Finished, Note, RunEnded, RunsPlanned, SweepResult, Tuned
+from vrcli.study.replicates import RERANK_SEEDS, replicates, rerank_jobs, reranked
 from vrcli.study.sweep import notes_of, sweep
 
 if TYPE_CHECKING:
+    from vrcli.execute.executor import Executor
     from vrcli.execute.lookup import TaskClass, TaskMetric
     from vrcli.search.record import Store
 
 Settings = dict[str, dict[str, Any]]
+#: Runs by optimizer and replicate.
+Blocks: TypeAlias = dict[str, list[list[Any]]]
 
 
 @dataclass(frozen=True)
@@ -33,17 +43,29 @@ class CompareRequest:
     """What is asked of a comparison.
 
     Args:
-        tuning: the optimizers, what they share, and how they are tuned; its `trials` may be 0, which takes the preset's
-            settings.
-        seeds: how many fresh ones; they count on from those of the search.
-        metric: the result that the verdict is about.
+        tuning: the optimizers, what they share, and how they are tuned. Its `trials` may be 0, which takes the preset's
+            settings; its `searches` are the replicates.
+        seeds: how many fresh ones, for each search where there is one; they count on from those of the search.
+        metric: the result that the verdict is about; "" for the test value of the objective.
+        against: the optimizer that all others are compared with; None for all pairs.
+        primary: the two optimizers whose comparison counts, declared before anything runs.
+        margin: within which two optimizers count as equal.
+        relative: the margin is a share of the mean.
+        looks: how often the result is looked at while searches are added; it stops early where all is decided.
+        boundary: of these looks, "pocock" or "obrien-fleming".
         target: a validation loss to reach.
     """
 
     tuning: SweepRequest
     seeds: int = 5
-    metric: str = "best_val_loss"
+    metric: str = ""
     level: float = 0.95
+    against: str | None = None
+    primary: tuple[str, str] | None = None
+    margin: float | None = None
+    relative: bool = False
+    looks: int = 1
+    boundary: Boundary = "obrien-fleming"
     target: float | None = None
     tag: str | None = None
 
@@ -54,47 +76,210 @@ def compare(
     """The whole protocol.
 
     Raises:
-        UsageError: the request cannot be carried out as it stands, or no trial of an optimizer completed.
+        UsageError: the request cannot be carried out as it stands, or no trial of a search completed.
         VrError: a run failed or its process died: a comparison with holes in it is none.
         Interrupted: `should_stop` said so.
     """
-    tuning = request.tuning
-    task = task_of(tuning.task)
+    task = task_of(request.tuning.task)
+    request = replace(request, metric=request.metric or f"test_{task.metrics[0].name}")
     metric = metric_of(task, request)
-    settings, tuned = given_settings(task, tuning), None
-    code = code_of(task, tuning, settings)
-    if tuning.trials:
-        tuned = yield from _tuned(request, place, settings, should_stop)
-    jobs = jobs_of(request, place, settings, code, tuned)
-    # Opened before the workers, in whom a database that cannot be used would be a failed run; closed after them, it
-    # folds their journal.
-    with place.store() as store, closing(place.executor()) as executor:
-        yield from notes_of(store)
-        yield RunsPlanned(len(jobs))
-        runs: dict[int, Any] = {}
-        events = run_fresh(
-            jobs, executor, earlier=lambda job: place.earlier(store, job), should_stop=should_stop, what="comparison"
-        )
-        for event in events:
+    given = given_settings(task, request.tuning)
+    _check_names(request, list(given))
+    code = code_of(task, request.tuning, given)
+    tuned: SweepResult | None = None
+    looks = planned(request.tuning.searches, request.looks, request.boundary) if request.looks > 1 else None
+    for searches in looks.sizes if looks else (request.tuning.searches,):
+        part = replace(request, tuning=replace(request.tuning, searches=searches))
+        if request.tuning.trials:
+            tuned = yield from _tuned(part, place, should_stop)
+        # Opened before the workers, in whom a database that cannot be used would be a failed run; closed after them,
+        # it folds their journal.
+        with place.store() as store, closing(place.executor()) as executor:
+            yield from notes_of(store)
+            run = _Running(place, store, executor, should_stop)
+            arms = (yield from _reranked(part, tuned, given, run)) if tuned else _as_given(part, given)
+            blocks = yield from _fresh(part, arms, code, run)
+            reached = {} if request.target is None else _reached(store, blocks, task, request.target)
+        found = _counted(request, metric, arms, blocks, looks)
+        if found.replicated is None or all(pair.verdict != Verdict.UNDECIDED for pair in found.replicated.pairs):
+            break
+    yield Finished(replace(found, tuned=tuned, metrics=task.metrics, reached=reached))
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """Where the runs of one comparison run."""
+
+    place: Place
+    store: Store
+    executor: Executor
+    should_stop: Callable[[], bool]
+
+    def run(self, jobs: Sequence[Job], what: Literal["rerank", "fresh"]) -> Generator[Event, None, list[Any]]:
+        """Every job's run, in the order of the jobs.
+
+        Raises:
+            UsageError: one cannot be carried out as it was asked for.
+            VrError: one failed, or its process died.
+        """
+        found: dict[int, Any] = {}
+        yield RunsPlanned(len(jobs), what)
+        earlier = partial(self.place.earlier, self.store)
+        for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=self.should_stop, what="comparison"):
             if isinstance(event, RunEnded):
-                runs[event.job] = _completed(event)
+                found[event.job] = _completed(event)
             yield event
-        groups: dict[str, list[Any]] = {name: [] for name in settings}
-        for at, job in enumerate(jobs):
-            groups[job.optimizer].append(runs[at])
-        reached = {} if request.target is None else _reached(store, groups, task, request.target)
-    values = {
-        name: {int(run.seed or 0): value for run, value in zip(found, values_of(found, request.metric), strict=True)}
-        for name, found in groups.items()
-    }
-    words = request.metric.replace("_", " ")
-    found = compare_all(values, metric=words, direction=metric.direction, level=request.level, bootstrap=True)
-    yield Finished(
-        CompareResult(
-            tuning.task, tuning.preset, request.metric, request.level, tuning.trials, request.seeds,
-            tuning.search_seed, tuned, groups, values, found, task.metrics, request.target, reached,
-        )
+        return [found[at] for at in range(len(jobs))]
+
+
+def _tuned(
+    request: CompareRequest, place: Place, should_stop: Callable[[], bool]
+) -> Generator[Event, None, SweepResult]:
+    """Every search of every optimizer.
+
+    Raises:
+        UsageError: no trial of one of them completed.
+    """
+    found = SweepResult(())
+    for event in sweep(replace(request.tuning, confirm_seeds=0), place, should_stop=should_stop):
+        if isinstance(event, Finished):
+            assert isinstance(event.result, SweepResult)
+            found = event.result
+        else:
+            yield event
+    yield Tuned(found)
+    for one in found.searches:
+        if one.best is None:
+            name = one.definition.optimizer
+            raise UsageError(f"no trial of {name} completed: there are no settings to compare it with")
+    if len({len(one.trials) for one in found.searches}) > 1:
+        yield Note("unequal budgets", {"result": found})
+    return found
+
+
+def _reranked(
+    request: CompareRequest, tuned: SweepResult, given: Settings, running: _Running
+) -> Generator[Event, None, list[Arm]]:
+    """Train the best trials of every search again, and take the one that does best."""
+    threads = running.place.threads_each
+    plan = replicates(request.tuning, request.seeds)
+    owners = [one for one in plan for _ in given]
+    jobs = [
+        rerank_jobs(running.store, found, owner.rerank, threads)
+        for found, owner in zip(tuned.searches, owners, strict=True)
+    ]
+    flat = [job for own in jobs for job in own]
+    runs = iter((yield from running.run(flat, "rerank")) if flat else ())
+    arms = []
+    for found, owner, own in zip(tuned.searches, owners, jobs, strict=True):
+        order = reranked(found, list(islice(runs, len(own))), RERANK_SEEDS)
+        name = found.definition.optimizer
+        flags = {"split_seed": owner.tuning.flags["split_seed"]} if request.tuning.vary_split else {}
+        settings = {**given[name], **flags, **order[0].trial.params}
+        arms.append(Arm(name, owner.number, settings, owner.fresh, found, tuple(order)))
+    return arms
+
+
+def _as_given(request: CompareRequest, given: Settings) -> list[Arm]:
+    """The preset's settings, which no search chose."""
+    seeds = tuple(fresh_seeds(request.tuning.seeds, request.seeds))
+    return [Arm(name, 0, flags, seeds) for name, flags in given.items()]
+
+
+def _fresh(
+    request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapping[str, str]], running: _Running
+) -> Generator[Event, None, Blocks]:
+    """The runs of every arm on its fresh seeds, by optimizer and replicate."""
+    # Seed by seed in each replicate, so that a stop leaves whole pairs.
+    places = sorted(
+        ((at, arm.replicate, seed) for at, arm in enumerate(arms) for seed in arm.seeds),
+        key=lambda place: place[1:],
+    )
+    tuning, group = request.tuning, _group(request, arms, code)
+    jobs = [
+        Job(tuning.task, arm.optimizer, tuning.preset, arm.settings, seed, tuning.device, running.place.threads_each,
+            code[arm.optimizer], Lineage(request.tag, group, arm.search and arm.search.search_id), reuse="spec")
+        for at, _, seed in places for arm in [arms[at]]
+    ]  # fmt: skip
+    found = yield from running.run(jobs, "fresh")
+    runs: dict[int, list[Any]] = {}
+    for (at, _, _), run in zip(places, found, strict=True):
+        runs.setdefault(at, []).append(run)
+    blocks: dict[str, list[list[Any]]] = {}
+    for at, arm in enumerate(arms):
+        blocks.setdefault(arm.optimizer, []).append(runs[at])
+    return blocks
+
+
+def _group(request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapping[str, str]]) -> str:
+    """What the fresh runs of one comparison share."""
+    settings = {arm.optimizer: arm.settings for arm in reversed(arms)}  # of the first replicate
+    facts = [request.tuning.task, request.tuning.preset, settings, code]
+    definition = json.dumps(facts, sort_keys=True, default=str)
+    return f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
+
+
+def _completed(event: RunEnded) -> Run:
+    """The run of an event.
+
+    Raises:
+        UsageError: it cannot be carried out as it was asked for.
+        VrError: it failed, or its process died.
+    """
+    if event.problem == "refused":
+        raise UsageError(event.reason)
+    reason = event.reason
+    if event.run is not None:
+        if event.run.status != "failed":
+            run: Run = event.run
+            return run
+        reason = f"RunFailed: run {event.run.id} failed: {event.run.error}"
+    raise VrError(f"{event.optimizer}, seed {event.seed}: {reason}")
+
+
+# -- what they came to ------------------------------------------------------------------------------------------------
+
+
+def _counted(
+    request: CompareRequest, metric: TaskMetric, arms: Sequence[Arm], blocks: Blocks, looks: Looks | None
+) -> CompareResult:
+    """The values of the metric and what can be claimed of them."""
+    values = {name: np.array([values_of(runs, request.metric) for runs in own]) for name, own in blocks.items()}
+    replicated, pairs = None, []
+    if request.tuning.trials and len(arms) > len(blocks):
+        replicated = compare_replicates(
+            values, metric=request.metric, direction=metric.direction, level=request.level, against=request.against,
+            primary=request.primary, margin=request.margin, relative=request.relative, looks=looks,
+        )  # fmt: skip
+    else:
+        by_seed = {
+            name: {int(run.seed or 0): value for run, value in zip(own[0], values[name][0].tolist(), strict=True)}
+            for name, own in blocks.items()
+        }
+        words = request.metric.replace("_", " ")
+        pairs = compare_all(by_seed, metric=words, direction=metric.direction, level=request.level, bootstrap=True)
+    return CompareResult(
+        request.tuning.task, request.tuning.preset, request.metric, metric.direction, request.level,
+        request.tuning.trials, request.seeds, request.tuning.search_seed, arms, blocks,
+        {name: own.tolist() for name, own in values.items()}, replicated, pairs, target=request.target,
     )  # fmt: skip
+
+
+def _check_names(request: CompareRequest, names: Sequence[str]) -> None:
+    """Refuse a pair that is none.
+
+    Raises:
+        UsageError: an optimizer that does not take part.
+    """
+    for flag, given in (("--against", [request.against]), ("--primary", request.primary or ())):
+        for name in given:
+            if name is not None and name not in names:
+                raise UsageError(f"{flag} {name}: it is none of the optimizers compared, {', '.join(names)}")
+    if request.primary and request.primary[0] == request.primary[1]:
+        raise UsageError(f"--primary {','.join(request.primary)}: give two different optimizers")
 
 
 def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:
@@ -127,73 +312,12 @@ def code_of(task: TaskClass, tuning: SweepRequest, settings: Settings) -> dict[s
     }  # fmt: skip
 
 
-def _tuned(
-    request: CompareRequest, place: Place, settings: Settings, should_stop: Callable[[], bool]
-) -> Generator[Event, None, SweepResult]:
-    """Search each optimizer's settings, and put the best into `settings`."""
-    found = SweepResult(())
-    for event in sweep(replace(request.tuning, confirm_seeds=0), place, should_stop=should_stop):
-        if isinstance(event, Finished):
-            assert isinstance(event.result, SweepResult)
-            found = event.result
-        else:
-            yield event
-    yield Tuned(found)
-    for one in found.searches:
-        if one.best is None:
-            name = one.definition.optimizer
-            raise UsageError(f"no trial of {name} completed: there are no settings to compare it with")
-        settings[one.definition.optimizer] |= one.best.params
-    if len({len(one.trials) for one in found.searches}) > 1:
-        yield Note("unequal budgets", {"result": found})
-    return found
-
-
-def jobs_of(
-    request: CompareRequest,
-    place: Place,
-    settings: Settings,
-    code: Mapping[str, Mapping[str, str]],
-    tuned: SweepResult | None,
-) -> list[Job]:
-    """One job per seed and optimizer, seed by seed, so that a stop leaves whole pairs."""
-    tuning = request.tuning
-    facts = [tuning.task, tuning.preset, settings, code]
-    definition = json.dumps(facts, sort_keys=True, default=str)
-    group = f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
-    searches = {one.definition.optimizer: one.search_id for one in tuned.searches} if tuned else {}
-    return [
-        Job(tuning.task, optimizer, tuning.preset, flags, seed, tuning.device, place.threads_each, code[optimizer],
-            Lineage(request.tag, group, searches.get(optimizer)), reuse="spec")
-        for seed in fresh_seeds(tuning.seeds, request.seeds) for optimizer, flags in settings.items()
-    ]  # fmt: skip
-
-
-def _completed(event: RunEnded) -> Run:
-    """The run of an event.
-
-    Raises:
-        UsageError: it cannot be carried out as it was asked for.
-        VrError: it failed, or its process died.
-    """
-    if event.problem == "refused":
-        raise UsageError(event.reason)
-    reason = event.reason
-    if event.run is not None:
-        if event.run.status != "failed":
-            run: Run = event.run
-            return run
-        reason = f"RunFailed: run {event.run.id} failed: {event.run.error}"
-    raise VrError(f"{event.optimizer}, seed {event.seed}: {reason}")
-
-
-def _reached(
-    store: Store, groups: Mapping[str, Sequence[Any]], task: TaskClass, target: float
-) -> dict[str, dict[str, ToTarget]]:
+def _reached(store: Store, blocks: Blocks, task: TaskClass, target: float) -> dict[str, dict[str, ToTarget]]:
     """Steps, epochs and seconds to the target; a run that never gets there is censored, not averaged."""
     name = f"val_{task.metrics[0].name}"
     found: dict[str, dict[str, ToTarget]] = {}
-    for optimizer, runs in groups.items():
+    for optimizer, own in blocks.items():
+        runs = [run for replicate in own for run in replicate]
         curves = store.curves.read([run.id for run in runs], [name, "wall_s", "epoch"])
         diverged = [run.status == "diverged" for run in runs]
         for x, unit in ((None, "steps"), ("epoch", "epochs"), ("wall_s", "s")):

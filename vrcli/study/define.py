@@ -31,7 +31,10 @@ class SweepRequest:
         fixed: the texts of --fix.
         spaces: the texts of --space.
         device: where it runs; never "auto".
-        trials: of each optimizer, in all.
+        initial: points before the search learns; None for as many as suit the number of trials.
+        trials: of each search, in all.
+        searches: independent ones of each optimizer, see `vrcli.study.replicates`.
+        vary_split: each of them splits the data with a seed of its own.
         new: begin beside an unfinished sweep with other settings.
         confirm_seeds: on how many fresh seeds the best settings are run.
     """
@@ -46,10 +49,12 @@ class SweepRequest:
     seeds: Sequence[int] = (0,)
     device: str = "cpu"
     search: str = "gp"
-    initial: int = 8
+    initial: int | None = None
     search_seed: int = 0
     prune: str = "none"
     trials: int = 40
+    searches: int = 1
+    vary_split: bool = False
     new: bool = False
     confirm_seeds: int = 0
 
@@ -61,7 +66,8 @@ def define(task: TaskClass, request: SweepRequest) -> list[Definition]:
         UsageError: a name that is no setting, a value or an end of an axis that is not accepted, nothing to search.
     """
     by_optimizer = _settings_by_optimizer(task, request)
-    Search({}, request.search, request.search_seed, request.initial)  # refuses what it does not know
+    # Refuses what it does not know.
+    Search({}, request.search, request.search_seed, 1 if request.initial is None else request.initial)
     if request.prune not in RULES:
         raise UsageError(f"--prune must be one of {', '.join(RULES)}, got {request.prune}")
     fixed = dict(map(_fix, _once("--fix", request.fixed)))
@@ -143,7 +149,7 @@ def _define_one(
         explicit={name: values[name] for name, origin in base.origins.items() if origin in (FROM_FILE, "flag")},
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
-        seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial,
+        seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial or 0,
         search_seed=request.search_seed, prune=request.prune, epochs=base.request.training.epochs,
         code=base.request.code,
     )  # fmt: skip

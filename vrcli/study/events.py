@@ -11,6 +11,7 @@ from vrcli.search.definition import Definition
 from vrcli.search.trials import Trial
 from vrcli.stats.budget import ToTarget
 from vrcli.stats.comparison import Comparison
+from vrcli.stats.replicates import Comparison as Replicated
 
 # -- results ----------------------------------------------------------------------------------------------------------
 
@@ -92,16 +93,53 @@ class SweepPlan:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A trial that may be the best of its search.
+
+    Args:
+        values: best validation loss on each seed of the re-ranking; NaN for a run that diverged. Nothing where there
+            was nothing to choose from.
+    """
+
+    trial: Trial
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The settings of one optimizer in one replicate, and the seeds that they run on.
+
+    Args:
+        replicate: from 0.
+        settings: by name.
+        seeds: fresh ones.
+        search: where the settings come from; None for those of the preset.
+        candidates: the trials that were re-ranked, the winner first.
+    """
+
+    optimizer: str
+    replicate: int
+    settings: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    search: SearchResult | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
 class CompareResult:
     """What a comparison has come to.
 
     Args:
         metric: the result that the verdict is about.
-        trials: that each optimizer was tuned with; 0 for the preset's settings.
-        seeds: how many fresh ones each optimizer was run on.
-        search_seed: of the searches.
-        groups: the runs of each optimizer, in the order of their seeds.
-        values: the metric by optimizer and seed; NaN for a run that diverged.
+        trials: of each search; 0 for the preset's settings.
+        seeds: how many fresh ones in each replicate.
+        search_seed: of the first search.
+        arms: replicate by replicate, in each one for every optimizer.
+        runs: by optimizer and replicate, in the order of their seeds.
+        values: the metric of those; NaN for a run that diverged.
+        replicated: what is claimed of optimizers that were searched several times; None where there was one search or
+            none.
+        comparisons: what is claimed of single settings, where that is so.
         metrics: what the task measures.
         reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, s.
     """
@@ -109,17 +147,29 @@ class CompareResult:
     task: str
     preset: str
     metric: str
+    direction: Literal["min", "max"]
     level: float
     trials: int
     seeds: int
     search_seed: int
-    tuned: SweepResult | None
-    groups: Mapping[str, Sequence[Run]]
-    values: Mapping[str, Mapping[int, float]]
+    arms: Sequence[Arm]
+    runs: Mapping[str, Sequence[Sequence[Run]]]
+    values: Mapping[str, Sequence[Sequence[float]]]
+    replicated: Replicated | None
     comparisons: Sequence[Comparison]
-    metrics: Sequence[Any]
+    tuned: SweepResult | None = None
+    metrics: Sequence[Any] = ()
     target: float | None = None
     reached: Mapping[str, Mapping[str, ToTarget]] = field(default_factory=dict)
+
+    @property
+    def searches(self) -> int:
+        """Replicates of each optimizer."""
+        return len(next(iter(self.runs.values())))
+
+    def of(self, optimizer: str) -> list[Run]:
+        """All fresh runs of an optimizer."""
+        return [run for own in self.runs[optimizer] for run in own]
 
 
 Result: TypeAlias = SweepResult | SweepPlan | CompareResult
@@ -220,9 +270,14 @@ class SearchEnded:
 
 @dataclass(frozen=True)
 class RunsPlanned:
-    """So many runs on fresh seeds follow."""
+    """So many runs follow.
+
+    Args:
+        what: the best trials again on seeds that did not find them, or chosen settings on fresh seeds.
+    """
 
     total: int
+    what: Literal["rerank", "fresh"] = "fresh"
 
 
 @dataclass(frozen=True)

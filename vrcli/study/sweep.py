@@ -32,6 +32,7 @@ from vrcli.study.events import (
     SweepPlan,
     SweepResult,
 )  # fmt: skip
+from vrcli.study.replicates import replicates
 from vrcli.study.tune import Tuning, job_of
 
 if TYPE_CHECKING:
@@ -58,16 +59,17 @@ def plan(request: SweepRequest, place: Place) -> Iterator[Event]:
         UsageError: the request cannot be carried out.
     """
     with closing(place.executor()) as executor:
-        ready = rehearsed(define(task_of(request.task), request), place, executor)
-    done: dict[str, int] = {}
+        ready = rehearsed(definitions_of(request), place, executor)
+    done: dict[int, int] = {}
     with place.stored() as store:
         if store is not None:
-            found = {d.optimizer: record.match(store, d, new=request.new) for d in ready.definitions}
+            found = [record.match(store, one, new=request.new) for one in ready.definitions]
             yield from _superseded(store, ready.definitions)
-            done = {name: record.count(one) for name, one in found.items() if one is not None}
+            done = {at: record.count(one) for at, one in enumerate(found) if one is not None}
     yield _plan_made(ready, request.trials, place)
     searches = tuple(
-        PlannedSearch(d, done.get(d.optimizer, 0), ready.run_s[d.optimizer] * len(d.seeds)) for d in ready.definitions
+        PlannedSearch(d, done.get(at, 0), ready.run_s[d.optimizer] * len(d.seeds))
+        for at, d in enumerate(ready.definitions)
     )
     left_s = sum(max(request.trials - one.stored, 0) * one.trial_s for one in searches) / place.jobs
     yield Finished(SweepPlan(searches, request.trials, place.jobs, left_s))
@@ -81,7 +83,7 @@ def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool
         Interrupted: `should_stop` said so, or somebody stopped the sweep.
     """
     with closing(place.executor()) as executor:
-        definitions = define(task_of(request.task), request)
+        definitions = definitions_of(request)
         ready = _known(definitions, request.trials, place) or rehearsed(definitions, place, executor)
         # The workers leave before the store does: the last to close the database folds its journal.
         with place.store() as store, closing(executor):
@@ -137,14 +139,31 @@ def notes_of(store: Store) -> Iterator[Note]:
 # -- before it begins -------------------------------------------------------------------------------------------------
 
 
+def definitions_of(request: SweepRequest) -> list[Definition]:
+    """The searches of a request: replicate by replicate, in each one for every optimizer.
+
+    Raises:
+        UsageError: see `define`.
+    """
+    task = task_of(request.task)
+    return [one for replicate in replicates(request) for one in define(task, replicate.tuning)]
+
+
 def rehearsed(definitions: Sequence[Definition], place: Place, executor: Executor) -> Ready:
-    """The definitions on the data as they are; a short timed run of each says that it can be carried out."""
-    found = [(one, rehearse(one, place, executor)) for one in definitions]
-    return Ready(
-        tuple(one.on(seen.dataset, seen.fingerprint) for one, seen in found),
-        next((seen.about for _, seen in found), ""),
-        {one.optimizer: seen.run_s for one, seen in found},
-    )
+    """The definitions on the data as they are; a short timed run of each kind says that it can be carried out.
+
+    Replicates of a search differ in seeds only, so that one of them speaks for all, but for one that splits the data
+    in another way.
+    """
+    seen: dict[tuple[str, object], Rehearsal] = {}
+    found = []
+    for one in definitions:
+        kind = one.optimizer, one.explicit.get("split_seed")
+        if kind not in seen:
+            seen[kind] = rehearse(one, place, executor)
+        found.append(one.on(seen[kind].dataset, seen[kind].fingerprint))
+    about = next((one.about for one in seen.values()), "")
+    return Ready(tuple(found), about, {optimizer: one.run_s for (optimizer, _), one in seen.items()})
 
 
 def rehearse(definition: Definition, place: Place, executor: Executor) -> Rehearsal:
