@@ -65,6 +65,7 @@ class Runs:
         group: str | None = None,
         search_id: int | None = None,
         trial_id: int | None = None,
+        variant: str | None = None,
         metrics: Sequence[Metric] = (),
     ) -> RunRecord:
         """Record that this process begins a run.
@@ -77,6 +78,7 @@ class Runs:
             group: what the runs of one command share.
             search_id: the search that the run is made for; known where the trial is.
             trial_id: the trial that the run is made for.
+            variant: what stands for the optimizer in lists, where that is not the name in spec.
             metrics: what the task says of its metrics; the first one's best validation value is the objective.
 
         Returns:
@@ -98,6 +100,7 @@ class Runs:
             "spec": as_json("the configuration", spec),
             "provenance": masked_provenance(as_json("the provenance", provenance)),
         }
+        row |= {"optimizer": variant} if variant else {}
         with self._database.writing() as connection:
             if trial_id is not None:
                 search_id = known(self._database, connection, schema.trials.c.search_id, "trial", trial_id)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from vrcli.variants import base_of
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
@@ -21,12 +23,14 @@ class Lineage:
         group: what the runs of one command share.
         search_id: the search that it is made for, or that found its settings.
         trial_id: the trial that it is made for.
+        variant: the name to store the run under, where that is not its optimizer's own.
     """
 
     tag: str | None = None
     group: str | None = None
     search_id: int | None = None
     trial_id: int | None = None
+    variant: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As `Store.runs.begin` takes it."""
@@ -38,6 +42,7 @@ class Job:
     """One run: everything that `vrcli.settings.resolve` needs, and what the run belongs to. It can be pickled.
 
     Args:
+        optimizer: its name, or that of a variant of it, under which the run is stored.
         flags: settings by name.
         threads: CPU threads of this run.
         code: the identity of the code that is to run, as the command found it; empty where it is not known.
@@ -59,6 +64,11 @@ class Job:
     reuse: Literal["lineage", "spec"] = "lineage"
     rehearse: bool = False
 
+    @property
+    def named_lineage(self) -> Lineage:
+        """What the run belongs to, with the name of its variant."""
+        return replace(self.lineage, variant=self.optimizer if "@" in self.optimizer else None)
+
     def request(self, task: type[Task[Any]]) -> Request:
         """What is to be run, before its data are known.
 
@@ -68,7 +78,7 @@ class Job:
         from vrcli.settings import resolve
 
         return resolve(
-            task, self.optimizer, preset=self.preset, flags=self.flags, seed=self.seed, device=self.device,
+            task, base_of(self.optimizer), preset=self.preset, flags=self.flags, seed=self.seed, device=self.device,
             threads=self.threads,
         ).request  # fmt: skip
 

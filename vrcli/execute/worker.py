@@ -88,7 +88,7 @@ class Worker:
         watcher = _Watcher(task, note, job.limits, should_stop)
         try:
             record = execute(
-                request, task, self.store, lineage=job.lineage, watcher=watcher, data_dir=self.data_dir,
+                request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
                 cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
             )  # fmt: skip
         except RunFailed:

@@ -75,8 +75,8 @@ class Search:
         """The next point: never one that was told or is pending.
 
         Args:
-            pending: points proposed but not told yet; the surrogate takes them, and failed ones, for average, so that it
-                looks elsewhere.
+            pending: points proposed but not told yet; the surrogate takes them, as it does failed ones, for average, so
+                that it looks elsewhere.
 
         Raises:
             Exhausted: there is no other point in the space.

@@ -27,6 +27,7 @@ from vrcli.study.define import SweepRequest, given_settings
 from vrcli.study.events import Arm, CompareResult, Event, Finished, Note, RunEnded, RunsPlanned, SweepResult, Tuned
 from vrcli.study.replicates import RERANK_SEEDS, replicates, rerank_jobs, reranked
 from vrcli.study.sweep import notes_of, sweep
+from vrcli.variants import base_of
 
 if TYPE_CHECKING:
     from vrcli.execute.executor import Executor
@@ -201,7 +202,7 @@ def _fresh(
     tuning, group = request.tuning, _group(request, arms, code)
     jobs = [
         Job(tuning.task, arm.optimizer, tuning.preset, arm.settings, seed, tuning.device, running.place.threads_each,
-            code[arm.optimizer], Lineage(request.tag, group, arm.search and arm.search.search_id), reuse="spec")
+            code[arm.optimizer], Lineage(request.tag, group, arm.search.search_id if arm.search else None), reuse="spec")
         for at, _, seed in places for arm in [arms[at]]
     ]  # fmt: skip
     found = yield from running.run(jobs, "fresh")
@@ -307,7 +308,7 @@ def code_of(task: TaskClass, tuning: SweepRequest, settings: Settings) -> dict[s
     from vrcli.settings import resolve
 
     return {
-        name: resolve(task, name, preset=tuning.preset, flags=flags).tried().request.code
+        name: resolve(task, base_of(name), preset=tuning.preset, flags=flags).tried().request.code
         for name, flags in settings.items()
     }  # fmt: skip
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.lookup import space_of, task_of
 from vrcli.search import axes
-from vrcli.search.axes import Dimension, Space
+from vrcli.search.axes import Space
 from vrcli.search.definition import Definition
 from vrcli.search.prune import RULES
 from vrcli.search.search import Search
+from vrcli.variants import Variant, base_of, variant
 
 if TYPE_CHECKING:
     from vrcli.execute.lookup import TaskClass
@@ -65,58 +66,110 @@ def define(task: TaskClass, request: SweepRequest) -> list[Definition]:
     Raises:
         UsageError: a name that is no setting, a value or an end of an axis that is not accepted, nothing to search.
     """
-    by_optimizer = _settings_by_optimizer(task, request)
+    subjects = _subjects(task, request)
     # Refuses what it does not know.
     Search({}, request.search, request.search_seed, 1 if request.initial is None else request.initial)
     if request.prune not in RULES:
         raise UsageError(f"--prune must be one of {', '.join(RULES)}, got {request.prune}")
-    fixed = dict(map(_fix, _once("--fix", request.fixed)))
-    spaces = dict(map(axes.parse_space, _once("--space", request.spaces)))
-    if both := sorted(fixed.keys() & spaces.keys()):
-        raise UsageError(f"{both[0]} is in --fix and in --space; it can be one of them")
-    for flag, names in (("--fix", fixed), ("--space", spaces)):
-        for name in names:
-            if not any(_knows(settings, name) for settings in by_optimizer.values()):
-                raise _unknown(flag, name, by_optimizer)
-    return [_define_one(task, request, settings, fixed, spaces) for settings in by_optimizer.values()]
+    fixed = _own("--fix", request.fixed, subjects)
+    spaces = _own("--space", request.spaces, subjects)
+    return [_define_one(task, request, one, fixed[one.name], spaces[one.name]) for one in subjects]
 
 
 def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str, Any]]:
-    """What the user gave for each optimizer, by name: configuration file, flags and --fix; for runs without a search.
+    """What the user gave for each optimizer, by name: configuration file, flags, --fix and what makes a variant.
+
+    For runs without a search.
 
     Raises:
         UsageError: a name that is no setting of any of them.
     """
-    fixed = dict(map(_fix, _once("--fix", request.fixed)))
-    by_optimizer = _settings_by_optimizer(task, request)
-    for name in fixed:
-        if not any(_knows(settings, name) for settings in by_optimizer.values()):
-            raise _unknown("--fix", name, by_optimizer)
+    subjects = _subjects(task, request)
+    fixed = _own("--fix", request.fixed, subjects)
     return {
-        optimizer: {
-            **{n: v for n, v in request.config.items() if _belongs(settings, n, request.optimizers, task)},
-            **request.flags,
-            **{n: v for n, v in fixed.items() if _knows(settings, n)},
-        }
-        for optimizer, settings in by_optimizer.items()
+        one.name: _config_of(task, request, one) | _given(request, one, dict(map(_fix, fixed[one.name])))
+        for one in subjects
     }
 
 
-def _settings_by_optimizer(task: TaskClass, request: SweepRequest) -> dict[str, Settings]:
+@dataclass(frozen=True)
+class Subject:
+    """One of the optimizers of a request, or a variant of one.
+
+    Args:
+        settings: all that it takes.
+    """
+
+    variant: Variant
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+
+def _subjects(task: TaskClass, request: SweepRequest) -> list[Subject]:
     from vrcli.settings import settings_of
 
-    doubled = [name for i, name in enumerate(request.optimizers) if name in request.optimizers[:i]]
+    variants = [variant(text) for text in request.optimizers]
+    names = [one.name for one in variants]
+    doubled = [name for i, name in enumerate(names) if name in names[:i]]
     if doubled:
-        raise UsageError(f"--opt {doubled[0]} is given twice; each optimizer is taken once")
-    return {name: settings_of(task, name) for name in request.optimizers}
+        raise UsageError(
+            f"--opt {doubled[0]} is given twice; variants of one optimizer have labels, as in {doubled[0]}@a:lr=0.1"
+        )
+    found = [Subject(one, settings_of(task, one.optimizer)) for one in variants]
+    for one in found:
+        for name in one.variant.settings:
+            if not _knows(one.settings, name):
+                raise one.settings.unknown(name)
+    return found
+
+
+def _own(flag: str, texts: Sequence[str], subjects: Sequence[Subject]) -> dict[str, list[str]]:
+    """What --fix or --space says to each optimizer: NAME.SETTING=... to one of them, SETTING=... to all that have it.
+
+    Raises:
+        UsageError: none of them has it, or one is told twice.
+    """
+    found: dict[str, dict[str, str]] = {one.name: {} for one in subjects}
+    general: dict[str, dict[str, str]] = {one.name: {} for one in subjects}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        owner, dot, setting = key.strip().rpartition(".")
+        setting = setting.lstrip("-").replace("-", "_")
+        if dot and owner not in found:
+            raise UsageError(f"{flag} {text}: {owner} is none of the optimizers, {', '.join(found)}")
+        told = [one for one in subjects if (one.name == owner if dot else True) and _knows(one.settings, setting)]
+        if not told:
+            raise _unknown(flag, setting, {one.name: one.settings for one in subjects})
+        for one in told:
+            into = found if dot else general
+            if setting in into[one.name]:
+                raise UsageError(f"{flag} {setting} is given twice")
+            into[one.name][setting] = f"{setting}{equals}{value}"
+    return {name: list((general[name] | own).values()) for name, own in found.items()}
+
+
+def _config_of(task: TaskClass, request: SweepRequest, one: Subject) -> dict[str, Any]:
+    bases = [base_of(text) for text in request.optimizers]
+    return {name: value for name, value in request.config.items() if _belongs(one.settings, name, bases, task)}
+
+
+def _given(request: SweepRequest, one: Subject, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags, --fix and what makes the variant.
+
+    Raises:
+        UsageError: a setting is in two of them.
+    """
+    for name in one.variant.settings:
+        if name in fixed or name in request.flags:
+            raise UsageError(f"{name} is given twice, once for {one.name} and once for all")
+    return {**request.flags, **fixed, **one.variant.settings}
 
 
 def _define_one(
-    task: TaskClass,
-    request: SweepRequest,
-    settings: Settings,
-    fixed: Mapping[str, Any],
-    spaces: Mapping[str, Dimension],
+    task: TaskClass, request: SweepRequest, one: Subject, fix_texts: Sequence[str], space_texts: Sequence[str]
 ) -> Definition:
     from vrcli.settings import FROM_FILE, resolve
 
@@ -126,16 +179,16 @@ def _define_one(
             device=request.device,
         ).tried()  # fmt: skip
 
-    config = {n: value for n, value in request.config.items() if _belongs(settings, n, request.optimizers, task)}
-    given = {**request.flags, **{name: value for name, value in fixed.items() if _knows(settings, name)}}
-    wanted = {name: axis for name, axis in spaces.items() if _knows(settings, name)}
+    settings, config = one.settings, _config_of(task, request, one)
+    fixed, wanted = dict(map(_fix, fix_texts)), dict(map(axes.parse_space, space_texts))
+    if both := sorted(fixed.keys() & wanted.keys()):
+        raise UsageError(f"{both[0]} is in --fix and in --space; it can be one of them")
+    given = _given(request, one, fixed)
     if both := sorted(given.keys() & wanted.keys()):
         raise UsageError(f"--{both[0].replace('_', '-')} is given a value and a --space; it can be one of them")
     space = {n: a for n, a in default_space(task, settings).items() if n not in given and n not in config} | wanted
     if not space:
-        raise UsageError(
-            f"nothing is left to search for {settings.optimizer}; give an axis with --space {axes.NOTATION}"
-        )
+        raise UsageError(f"nothing is left to search for {one.name}; give an axis with --space {axes.NOTATION}")
     base = resolved(given)
     for name, axis in space.items():
         for value in axes.ends(axis):
@@ -145,7 +198,7 @@ def _define_one(
                 raise UsageError(f"--space {name}={axis}: {error}") from None
     values = _by_name(settings, base)
     return Definition(
-        task=request.task, preset=request.preset, optimizer=settings.optimizer,
+        task=request.task, preset=request.preset, optimizer=one.name,
         explicit={name: values[name] for name, origin in base.origins.items() if origin in (FROM_FILE, "flag")},
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
@@ -177,13 +230,6 @@ def _by_name(settings: Settings, resolved: Resolved) -> dict[str, Any]:
         "optimizer": request.optimizer_settings,
     }
     return {name: sections[setting.section][setting.key] for name, setting in settings.by_name.items()}
-
-
-def _once(flag: str, texts: Sequence[str]) -> Sequence[str]:
-    names = [text.partition("=")[0].strip().lstrip("-").replace("-", "_") for text in texts]
-    if doubled := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise UsageError(f"{flag} {doubled[0]} is given twice")
-    return texts
 
 
 def _fix(text: str) -> tuple[str, str]:
@@ -227,7 +273,7 @@ def shared_key_of(definition: Definition) -> str:
     """
     from vrcli.settings import settings_of
 
-    settings = settings_of(task_of(definition.task), definition.optimizer).by_name.values()
+    settings = settings_of(task_of(definition.task), base_of(definition.optimizer)).by_name.values()
     names = [setting.name for setting in settings if setting.section != "optimizer"]
     plain = definition.plain()
     own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")

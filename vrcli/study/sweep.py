@@ -34,6 +34,7 @@ from vrcli.study.events import (
 )  # fmt: skip
 from vrcli.study.replicates import replicates
 from vrcli.study.tune import Tuning, job_of
+from vrcli.variants import base_of
 
 if TYPE_CHECKING:
     from vrcli.search.record import Store
@@ -221,7 +222,7 @@ def _check_code(stored: StoredSearch) -> Iterator[Note]:
     from vrcli.settings import resolve
 
     d = stored.definition
-    now = resolve(task_of(d.task), d.optimizer, preset=d.preset, flags=d.explicit).request.code
+    now = resolve(task_of(d.task), base_of(d.optimizer), preset=d.preset, flags=d.explicit).request.code
     if not d.code:
         yield Note("code unknown", {"sweep_id": stored.sweep_id})
     elif found := code_changes(d.code, now):
