@@ -11,15 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, VrError, nearest
 from vrcli.execute.job import Job, Lineage
-from vrcli.execute.lookup import task_of
+from vrcli.execute.lookup import headline_of, task_of
 from vrcli.execute.place import Place
 from vrcli.results.types import Run, values_of
 from vrcli.stats.budget import ToTarget, steps_to_target
 from vrcli.stats.comparison import compare_all
+from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, given_settings
-from vrcli.study.events import CompareResult, Event, Finished, Note, RunEnded, RunsPlanned, SweepResult, Tuned
-from vrcli.study.sweep import notes_of, sweep
+from vrcli.study.events import (
+    CompareResult,
+    Event,
+    Finished,
+    Note,
+    RunEnded,
+    RunsPlanned,
+    SweepResult,
+    Tuned,
+    notes_of,
+)
+from vrcli.study.sweep import sweep
 
 if TYPE_CHECKING:
     from vrcli.execute.lookup import TaskClass, TaskMetric
@@ -54,10 +65,11 @@ def compare(
     """The whole protocol.
 
     Raises:
-        UsageError: the request cannot be carried out as it stands, or no trial of an optimizer completed.
+        UsageError: the request is no comparison or cannot be carried out, or no trial of an optimizer completed.
         VrError: a run failed or its process died: a comparison with holes in it is none.
         Interrupted: `should_stop` said so.
     """
+    _check(request)
     tuning = request.tuning
     task = task_of(tuning.task)
     metric = metric_of(task, request)
@@ -92,9 +104,30 @@ def compare(
     yield Finished(
         CompareResult(
             tuning.task, tuning.preset, request.metric, request.level, tuning.trials, request.seeds,
-            tuning.search_seed, tuned, groups, values, found, task.metrics, request.target, reached,
+            tuning.search_seed, tuned, groups, values, found, headline_of(task), request.target, reached,
         )
     )  # fmt: skip
+
+
+def _check(request: CompareRequest) -> None:
+    """Refuse what is no comparison.
+
+    Raises:
+        UsageError: names the option.
+    """
+    tuning = request.tuning
+    at_least(("--trials", tuning.trials, 0), ("--seeds", request.seeds, 2))
+    if not 0.5 <= request.level < 1:
+        raise UsageError(f"--level must be in [0.5, 1), got {request.level:g}")
+    if len(tuning.optimizers) < 2:
+        raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
+    if tuning.trials == 0:
+        usual = SweepRequest(tuning.task, tuning.optimizers)
+        for flag, name in (
+            ("--space", "spaces"), ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed")
+        ):  # fmt: skip
+            if getattr(tuning, name) != getattr(usual, name):
+                raise UsageError(f"{flag} is for a search, and --trials 0 makes none; give --trials 20, say")
 
 
 def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:

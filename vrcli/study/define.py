@@ -27,7 +27,7 @@ class SweepRequest:
 
     Args:
         config: settings of the configuration file, by name.
-        flags: settings given as flags, by name.
+        flags: settings of task and training that were given beside it, by name.
         fixed: the texts of --fix.
         spaces: the texts of --space.
         device: where it runs; never "auto".
@@ -96,13 +96,31 @@ def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str
     }
 
 
+def no_shared_setting(settings: Settings, name: str) -> UsageError:
+    """The refusal of a name that is no setting of the task or of the training, which alone all optimizers share."""
+    name = name.replace("-", "_")
+    setting = settings.by_name.get(name)
+    if setting is not None and setting.section == "optimizer":
+        return UsageError(
+            f"{setting.flag} is a setting of {settings.optimizer}: --fix {name}=VALUE fixes it, "
+            f"--space {name}=LOW:HIGH searches it"
+        )
+    return settings.unknown(name)
+
+
 def _settings_by_optimizer(task: TaskClass, request: SweepRequest) -> dict[str, Settings]:
     from vrcli.settings import settings_of
 
     doubled = [name for i, name in enumerate(request.optimizers) if name in request.optimizers[:i]]
     if doubled:
         raise UsageError(f"--opt {doubled[0]} is given twice; each optimizer is taken once")
-    return {name: settings_of(task, name) for name in request.optimizers}
+    found = {name: settings_of(task, name) for name in request.optimizers}
+    first = found[request.optimizers[0]]
+    for name in request.flags:
+        setting = first.by_name.get(name.replace("-", "_"))
+        if setting is None or setting.section == "optimizer":
+            raise no_shared_setting(first, name)
+    return found
 
 
 def _define_one(
