@@ -39,9 +39,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.results": ("vrcli.db", "vrcli.stats", "vrcli.spec"),
     "vrcli.study": ("vrcli.search", "vrcli.execute", "vrcli.results", "vrcli.stats", "vrcli.spec", "vrcli.settings"),
     "vrcli.report": ("vrcli.results", "vrcli.stats"),
+    "vrcli.report.study": ("vrcli.report", "vrcli.results", "vrcli.stats", "vrcli.search", "vrcli.study"),
     "vrcli.bench": tuple(
         f"vrcli.{room}" for room in ("db", "tasks", "stats", "optim", "spec", "settings", "engine", "search", "execute",
                                      "results", "study", "report")
+    ),
+    "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
+    # It trains nothing, queries nothing, prints nothing: words go to a study, and what comes back into an outcome. Of the
+    # command line it has the displays of progress, for a person at a terminal or a notebook.
+    "vrcli.api": (
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.results.frames", "vrcli.db.location",
+        "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display", "vrcli.cli.compare_display",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),
@@ -59,11 +67,12 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
         "vrcli.execute",
         "vrcli.bench",
         "vrcli.cli",
+        "vrcli.api",  # the type of a parameter
         "vrcli.results.export.tensorboard",
     ),
     ("torchvision", "datasets"): ("vrcli.tasks",),
-    ("matplotlib", "tabulate", "jinja2", "plotly"): ("vrcli.report", "vrcli.cli.plot_output", "vrcli.cli.grid"),
-    ("pandas",): ("vrcli.results.frames",),
+    ("matplotlib", "tabulate", "jinja2", "plotly"): ("vrcli.report", "vrcli.cli.plot_output"),
+    ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard"): ("vrcli.results.export", "vrcli.bench"),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),
 }

@@ -1,27 +1,32 @@
-"""vr as a library: `vrcli.load("vr.db")` gives stored runs as pandas frames, `vrcli.optim` has the optimizers."""
+"""vr as a library: the commands as functions, which return tables, frames and verdicts.
+
+    vrcli.run("cnn", opt="vradam", beta3=1.0, seeds=3)
+    vrcli.sweep("cnn", opt=["vradam", "adamw"], trials=20)
+    vrcli.compare("cnn", opt=["vradam", "adamw"], seeds=5)
+    vrcli.load("vr.db").runs()
+
+`vrcli.optim` has the optimizers. Importing this imports nothing slow: that comes with the first call.
+"""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vrcli.version import __version__
 
 if TYPE_CHECKING:
-    from vrcli.results.frames import Frames
+    from vrcli.api import compare, load, plan, run, sweep
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "compare", "load", "plan", "run", "sweep"]
 
+if not TYPE_CHECKING:  # a type checker would believe that there is every name
 
-def load(path: str | os.PathLike[str] = "vr.db") -> Frames:
-    """Open a database of runs for reading: `.runs()`, `.curves()`, `.sweeps()` and `.trials()` are pandas frames.
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'vrcli' has no attribute {name!r}")
+        from vrcli import api
 
-    Args:
-        path: an SQLite file, or an SQLAlchemy URL.
+        return getattr(api, name)
 
-    Raises:
-        db.store.StoreError: there is no such database, or it cannot be read.
-    """
-    from vrcli.results.frames import Frames  # pandas and sqlalchemy are slow to import
-
-    return Frames(path)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -95,7 +95,7 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
 RESERVED = frozenset(
     {"task", "opt", "preset", "seed", "seeds", "device", "threads", "data_dir", "config", "tag", "group", "db"}
     | {"format", "quiet", "debug", "malloc_tuning", "help", "trials", "jobs", "space", "fix", "search", "initial"}
-    | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target"}
+    | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
 )
 
 

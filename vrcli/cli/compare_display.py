@@ -17,12 +17,12 @@ class CompareDisplay(SweepDisplay):
 
     Args:
         metric: the result that is shown of a run.
-        device: where runs run.
+        summary: also what the searches came to.
     """
 
-    def __init__(self, metric: str, device: str, *, quiet: bool) -> None:
-        super().__init__(quiet=quiet, advise=False)
-        self.metric, self.device = metric, device
+    def __init__(self, metric: str, *, quiet: bool, summary: bool = True) -> None:
+        super().__init__(quiet=quiet, advise=False, summary=summary)
+        self.metric = metric
         self.total = self.done = 0
         self.stored: list[Any] = []
 
@@ -58,7 +58,7 @@ class CompareDisplay(SweepDisplay):
 
         from vrcli.engine.provenance import differences
 
-        device = torch.device(self.device)
+        device = torch.device(self.stored[0].spec["device"])
         made = Counter(
             text for run in self.stored for text in map(" ".join, differences(run.provenance, device).items())
         )

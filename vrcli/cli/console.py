@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vrcli.report.wording import duration
+from vrcli.report.study.runs import metric_value as metric_value
+from vrcli.report.study.runs import outcome_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.engine.events import Event
     from vrcli.engine.prepare import Prepared
-    from vrcli.results.types import Column
     from vrcli.tasks.base import Metric
 
 WIDTH = 100
@@ -69,15 +69,6 @@ def settings_line(settings: Mapping[str, Any], origins: Mapping[str, str]) -> st
     return " ".join(f"{name}={short(value)}" for name, value in shown.items() if value is not None)
 
 
-def metric_value(metric: Metric | Column | None, value: float | None) -> str:
-    """A metric for people: four decimals, three digits where those would hide it, or per cent."""
-    if value is None:
-        return "-"
-    if metric is not None and metric.percent:
-        return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
-
-
 class RunDisplay:
     """Watches one run: a header, a line per epoch, and on a terminal a bar with the step, rate and time left."""
 
@@ -85,6 +76,30 @@ class RunDisplay:
         self.origins, self.quiet, self.summary = origins, quiet, summary
         self.console = err()
         self.bar: Any = None
+
+    def __enter__(self) -> RunDisplay:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop_bar()
+
+    def show(self, event: Any) -> None:
+        """Say what an event of a study tells: of runs one after the other."""
+        from vrcli.report.study.sweep import note_text
+        from vrcli.study import events as e
+
+        match event:
+            case e.Note():
+                notice(note_text(event))
+            case e.RunBegan():
+                self.origins = event.origins
+                self.begin(event.run, event.prepared)
+            case e.RunEnded():
+                self.end(event.run)
+            case e.RunsPlanned() | e.Finished():
+                pass
+            case _:
+                self.event(event)
 
     # -- the runner's calls -------------------------------------------------------------------------------------------
 
@@ -120,16 +135,19 @@ class RunDisplay:
         elif isinstance(event, Eval):
             if not self.quiet:
                 say(self.row(event), to=self.bar.console if self.bar else self.console)
-        elif isinstance(event, Ended) and self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        elif isinstance(event, Ended):
+            self._stop_bar()
 
     def end(self, record: RunRecord) -> None:
+        self._stop_bar()
+        if self.summary:
+            for line in outcome_lines(record, self.metrics, hints=not self.quiet):
+                say(line)
+
+    def _stop_bar(self) -> None:
         if self.bar is not None:
             self.bar.stop()
-        if self.summary:
-            for line in outcome(record, self.metrics, hints=not self.quiet):
-                say(line)
+            self.bar = None
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
@@ -184,24 +202,4 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
     """The lines that close a run: what it reached, or how it ended, and what to type next."""
     from vrcli.tasks.base import headline
 
-    r = record.results
-    label = f"run {record.id} · {record.name}"
-    best = ""
-    if record.best is not None:
-        epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
-        best = f"best val {metrics[0].name} {metric_value(None, record.best)}{epoch}"
-    if record.status == "completed":
-        parts = [best]
-        shown = [m for m in headline(metrics) if f"test_{m.name}" in r]
-        parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in shown]
-        if "wall_s" in r:
-            parts.append(duration(r["wall_s"]))
-        if "samples_per_s" in r:
-            parts.append(f"{r['samples_per_s']:,.0f} samples/s")
-        lines = [f"{label}   " + "   ".join(p for p in parts if p)]
-    else:
-        reason = f" ({record.error})" if record.error and record.error != record.status else ""
-        lines = [f"{label}   {record.status}{reason}" + (f"   before: {best}" if best else "")]
-    if hints:
-        lines.append(f"  vr runs show {record.id}      curves and settings")
-    return lines
+    return outcome_lines(record, headline(metrics), hints=hints)

@@ -1,4 +1,4 @@
-"""Plain columns for lists: as wide as their content, numbers to the right."""
+"""Plain columns for lists, which fit a terminal."""
 
 from __future__ import annotations
 
@@ -8,25 +8,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vrcli.report.tables.grid import grid
+
+__all__ = ["INDENT", "fitted", "grid", "terminal_width"]
+
 #: Before what stands below a row.
 INDENT = " " * 6
-
-
-def grid(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, right: Sequence[str] = ()) -> list[str]:
-    """A header and one line per row, without borders.
-
-    Args:
-        columns: keys of the rows, in order; also the headings.
-        right: columns aligned to the right.
-    """
-    from tabulate import tabulate
-
-    body = [["" if row.get(c) is None else str(row[c]) for c in columns] for row in rows]
-    align = ["right" if c in right else "left" for c in columns]
-    text: str = tabulate(
-        body, headers=list(columns), tablefmt="plain", colalign=align if body else None, disable_numparse=True
-    )
-    return text.splitlines()
 
 
 def fitted(

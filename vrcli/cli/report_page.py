@@ -97,7 +97,7 @@ def searches_of(store: Store, runs: Iterable[RunRecord]) -> list[Search]:
 
 def best_command(definition: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """What trains with a search's best settings on a fresh seed; empty for a search of a version with other fields."""
-    from vrcli.cli.sweep_command import run_command
+    from vrcli.report.study.command import run_command
     from vrcli.search.definition import Definition
 
     try:

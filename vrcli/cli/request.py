@@ -1,45 +1,19 @@
-"""What a command that trains was asked for, and how it is resolved."""
+"""Options that commands share, and what they were given."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from vrcli.cli.console import notice
-from vrcli.cli.settings import DEFAULT_OPTIMIZER, load_task
+from vrcli.cli.settings import META
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
-from vrcli.tasks.registry import names
+from vrcli.execute.place import check_threads
 
 if TYPE_CHECKING:
     from vrcli.db.store import Store
-    from vrcli.settings import Resolved
-    from vrcli.tasks.base import Task
-
-
-def check_threads(given: int | None) -> int | None:
-    """Refuse more threads than the machine has cores, and none at all."""
-    most = os.cpu_count() or 1
-    if given is not None and not 1 <= given <= most:
-        raise UsageError(f"--threads must be in 1..{most}, the cores of this machine, got {given}")
-    return given
-
-
-def check_tag(given: str | None) -> str | None:
-    """Refuse a tag that could not be found again, or not be stored.
-
-    Raises:
-        UsageError: it is empty, or longer than 255 letters.
-    """
-    if given is not None and not 0 < len(given.strip()) <= 255:
-        raise UsageError(f"--tag must have 1 to 255 letters, got {len(given.strip())}")
-    return given and given.strip()
-
 
 # Options that several commands share.
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
@@ -61,7 +35,8 @@ QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
 
-_OWN_KEYS = ("task", "opt", "preset", "seed", "seeds", "device", "threads", "tag")
+#: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.
+OF_TERMINAL = ("format", "quiet", "debug", "plan")
 
 
 def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> None:
@@ -93,81 +68,6 @@ def open_existing(database: Location, mode: Literal["read", "write"] = "read") -
     return Store.open(database, mode="read") if mode == "read" else open_store(database, mode="write")
 
 
-@dataclass(frozen=True)
-class Request:
-    """A training request: what came as flags, completed from the configuration file."""
-
-    task: str
-    optimizer: str
-    preset: str
-    seeds: list[int]
-    device: str
-    threads: int | None
-    tag: str | None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    flags: Mapping[str, Any] = field(default_factory=dict)
-
-    def resolve(self) -> tuple[type[Task[Any]], list[Resolved]]:
-        """The task's class and one resolved request per seed."""
-        from vrcli.engine.prepare import pick_device
-        from vrcli.execute.place import threads_each
-        from vrcli.settings import resolve
-
-        task = load_task(self.task)
-        device, threads = pick_device(self.device), threads_each(self.threads)
-        specs = [
-            resolve(task, self.optimizer, preset=self.preset, config=self.config, flags=self.flags, seed=seed,
-                    device=device, threads=threads)
-            for seed in self.seeds
-        ]  # fmt: skip
-        return task, specs
-
-
-def request(
-    task: str | None,
-    *,
-    opt: str | None,
-    preset: str | None,
-    seed: int | None,
-    seeds: int | None,
-    device: str | None,
-    threads: int | None,
-    tag: str | None,
-    config: Path | None,
-    flags: Mapping[str, Any],
-) -> Request:
-    """Complete the flags from the configuration file, then from the defaults.
-
-    Raises:
-        UsageError: no task, or a value that is not accepted.
-    """
-    from vrcli.settings import load_config
-
-    body = load_config(str(config)) if config is not None else {}
-    own = {key: body.pop(key) for key in _OWN_KEYS if key in body}
-
-    def pick(key: str, flag: Any, default: Any, kind: type) -> Any:
-        value = flag if flag is not None else own.get(key, default)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise UsageError(f"--config {config}: {key} must be {kind.__name__}, got {value!r}")
-        return value
-
-    name = pick("task", task, None, str)
-    if name is None:
-        raise UsageError(f"which task? One of {', '.join(names())}")
-    first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)
-    if first < 0:
-        raise UsageError(f"--seed must be >= 0, got {first}")
-    if count < 1:
-        raise UsageError(f"--seeds must be >= 1, got {count}")
-    return Request(
-        task=name,
-        optimizer=pick("opt", opt, DEFAULT_OPTIMIZER, str),
-        preset=pick("preset", preset, "quick", str),
-        seeds=list(range(first, first + count)),
-        device=pick("device", device, "auto", str),
-        threads=check_threads(pick("threads", threads, None, int)),
-        tag=check_tag(pick("tag", tag, None, str)),
-        config=body,
-        flags=flags,
-    )
+def words(ctx: typer.Context) -> dict[str, Any]:
+    """What was given, as `vrcli.api` takes it: the command's own options by name, and the settings."""
+    return {**{name: value for name, value in ctx.params.items() if name not in OF_TERMINAL}, **ctx.meta[META]}

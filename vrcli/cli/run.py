@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vrcli import api
 from vrcli.cli import request as req
-from vrcli.cli.console import RunDisplay, notice
-from vrcli.cli.lazy import uncollected, verb
-from vrcli.cli.settings import META, Choice, SettingsCommand
+from vrcli.cli.console import RunDisplay
+from vrcli.cli.lazy import verb
+from vrcli.cli.settings import Choice, SettingsCommand
 from vrcli.db.location import Location
-from vrcli.engine.allocator import keep_freed_memory
 from vrcli.errors import UsageError
-from vrcli.results.flat import as_json
 
 if TYPE_CHECKING:
-    from vrcli.cli.request import Request
     from vrcli.db.records import RunRecord
 
 
@@ -48,7 +46,7 @@ def run(
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
     tag: str | None = req.TAG,
-    database: Location = req.DB,
+    db: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,
@@ -59,51 +57,17 @@ def run(
     `vr run cnn --opt sgd --help` lists the settings of that task and that optimizer.
     """
     req.check_format(format)
-    asked = req.request(
-        task, opt=opt, preset=preset, seed=seed, seeds=seeds, device=device, threads=threads, tag=tag, config=config,
-        flags=ctx.meta[META],
-    )  # fmt: skip
-    records = train_all(
-        asked, database, data_dir, quiet=quiet or format == "json", tune=malloc_tuning, text=format == "text"
-    )
+    with RunDisplay({}, quiet=quiet or format == "json", summary=format == "text") as display:
+        found = api.run(**req.words(ctx), watch=display.show)
     if format == "json":
-        bodies = [as_json(record) for record in records]
-        print(json.dumps(bodies[0] if len(asked.seeds) == 1 else bodies))
-    raise typer.Exit(exit_code(records))
+        print(json.dumps(found.as_json()))
+    raise typer.Exit(exit_code(found.runs))
 
 
 app = verb(run, RunCommand)
 
 
-def train_all(
-    asked: Request, database: Location, data_dir: Path | None, *, quiet: bool, tune: bool, text: bool
-) -> list[RunRecord]:
-    """One stored run per seed, in order; stops early when interrupted."""
-
-    tuned = tune and keep_freed_memory()  # before torch allocates anything
-
-    with uncollected():
-        from vrcli.engine.prepare import DataCache
-        from vrcli.execute.job import Lineage
-        from vrcli.execute.run import execute, stop_requests
-
-    task, specs = asked.resolve()
-    group = f"{asked.task}-{asked.optimizer}-{secrets.token_hex(3)}" if len(specs) > 1 else None
-    cache, records = DataCache(), []
-    with stop_requests() as should_stop, req.open_store(database) as store:
-        for resolved in specs:
-            display = RunDisplay(resolved.origins, quiet=quiet, summary=text)
-            record = execute(
-                resolved.request, task, store, watcher=display, data_dir=data_dir, cache=cache, malloc_tuned=tuned,
-                notice=notice, should_stop=should_stop, lineage=Lineage(asked.tag, group),
-            )  # fmt: skip
-            records.append(record)
-            if record.status == "interrupted":
-                break
-    return records
-
-
-def exit_code(records: list[RunRecord]) -> int:
+def exit_code(records: Sequence[RunRecord]) -> int:
     """0 when every run completed, 130 after an interruption, 1 otherwise."""
     statuses = {record.status for record in records}
     if "interrupted" in statuses:

@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from vrcli.cli.lazy import ParserError, uncollected
 from vrcli.errors import UsageError, VrError
+from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
     from vrcli.settings import Setting, Settings
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
 META = "vr.settings"
-DEFAULT_OPTIMIZER = "vradam"
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vrcli import api
 from vrcli.cli import request as req
 from vrcli.cli.lazy import verb
-from vrcli.cli.settings import META, Choice, SettingsCommand
+from vrcli.cli.settings import Choice, SettingsCommand, load_task
 from vrcli.db.location import Location
-from vrcli.errors import UsageError
+from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
     from vrcli.execute.place import Place
-    from vrcli.study.define import SweepRequest
+    from vrcli.outcomes import PlanOutcome
     from vrcli.study.events import SweepResult
 
 
@@ -28,29 +28,20 @@ class SweepCommand(SettingsCommand):
     with_optimizer = False
 
     def _dynamic(self, choice: Choice) -> list[Any]:
-        from vrcli.cli.settings import DEFAULT_OPTIMIZER, load_task
         from vrcli.settings import settings_of
+        from vrcli.study.define import no_shared_setting
 
         params = super()._dynamic(choice)
         optimizer = choice.optimizers[0] if choice.optimizers else DEFAULT_OPTIMIZER
-        settings = settings_of(load_task(choice.task or ""), optimizer)
-
-        def unknown(name: str) -> UsageError:
-            name = name.replace("-", "_")
-            setting = settings.by_name.get(name)
-            if setting is not None and setting.section == "optimizer":
-                return UsageError(
-                    f"{setting.flag} is a setting of {optimizer}: --fix {name}=VALUE fixes it, --space {name}=LOW:HIGH "
-                    f"searches it"
-                )
-            return settings.unknown(name)
-
-        self._unknown = unknown
+        self._unknown = partial(no_shared_setting, settings_of(load_task(choice.task or ""), optimizer))
         return params
 
 
 TRIALS = typer.Option(40, "--trials", help="trials of each optimizer in all; a larger number extends a sweep")
-INITIAL = typer.Option(8, "--initial", help="points of a Sobol sequence before the search learns")
+INITIAL = typer.Option(
+    None, "--initial", show_default=False,
+    help="points of a Sobol sequence before the search learns [default: a third of the trials, 3 to 8]",
+)  # fmt: skip
 SEARCH = typer.Option("gp", "--search", help="gp, forest, random or sobol")
 SEARCH_SEED = typer.Option(0, "--search-seed", help="seed of the search")
 JOBS = typer.Option(
@@ -68,13 +59,14 @@ def sweep(
     task: str | None = req.TASK,
     opt: list[str] = typer.Option([], "--opt", help="optimizer; repeat for several [default: vradam]"),
     trials: int = TRIALS,
+    searches: int = typer.Option(1, "--searches", help="independent searches of each optimizer"),
     preset: str | None = req.PRESET,
     space: list[str] = typer.Option(
         [], "--space", help="axis: lr=log:1e-5:1e-1, lr_cutoff=int:5:30, normgrad=true,false"
     ),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizer kept at a value: weight_decay=1e-5"),
     search: str = SEARCH,
-    initial: int = INITIAL,
+    initial: int | None = INITIAL,
     search_seed: int = SEARCH_SEED,
     prune: str = typer.Option("none", "--prune", help="stop hopeless trials early: median or halving"),
     seed: int | None = req.SEED,
@@ -89,7 +81,7 @@ def sweep(
     threads: int | None = req.THREADS,
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
-    database: Location = req.DB,
+    db: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,
@@ -100,29 +92,25 @@ def sweep(
     The same command again goes on where it was interrupted; a larger --trials extends it.
     """
     req.check_format(format)
-    for flag, value, least in (("--trials", trials, 1), ("--jobs", jobs, 1), ("--confirm-seeds", confirm_seeds, 0)):
-        if value < least:
-            raise UsageError(f"{flag} must be >= {least}, got {value}")
-    asked = req.request(
-        task, opt=opt[0] if opt else None, preset=preset, seed=seed, seeds=seeds, device=device, threads=threads,
-        tag=None, config=config, flags=ctx.meta[META],
-    )  # fmt: skip
     from vrcli.cli.sweep_display import SweepDisplay
-    from vrcli.cli.sweep_output import plan_json, plan_line
-    from vrcli.cli.watching import watch
-    from vrcli.study import sweep as study
 
-    request = sweep_request(asked, opt, fix, space, search, initial, search_seed, prune, trials)
-    request = replace(request, new=new, confirm_seeds=confirm_seeds)
-    place = place_of(database, data_dir, jobs, asked.threads, malloc_tuning)
-    display = SweepDisplay(quiet=quiet or format == "json", plan=plan)
-    if plan:
-        planned = watch(lambda _: study.plan(request, place), display)
-        if format == "json" or quiet:
-            print(json.dumps(plan_json(planned)) if format == "json" else plan_line(planned))
-        raise typer.Exit(0)
-    found = watch(lambda stop: study.sweep(request, place, should_stop=stop), display)
-    raise typer.Exit(print_outcome(found, format, quiet))
+    with SweepDisplay(quiet=quiet or format == "json", plan=plan) as display:
+        if plan:
+            planned = api.plan(**req.words(ctx), watch=display.show)
+            print_plan(planned, format, quiet)
+            return
+        found = api.sweep(**req.words(ctx), watch=display.show)
+    raise typer.Exit(print_outcome(found.result, format, quiet))
+
+
+def print_plan(planned: PlanOutcome, format: str, quiet: bool) -> None:
+    """What stdout gets of a plan beside the display."""
+    from vrcli.report.study.sweep import plan_line
+
+    if format == "json":
+        print(json.dumps(planned.as_json()))
+    elif quiet:
+        print(plan_line(planned.result))
 
 
 def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
@@ -131,7 +119,7 @@ def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
     Returns:
         The exit code: 0 when every search found settings, 1 when no trial of one completed.
     """
-    from vrcli.cli.sweep_output import outcome_lines, sweep_json
+    from vrcli.report.study.sweep import outcome_lines, sweep_json
 
     if format == "json":
         print(json.dumps(sweep_json(found)))
@@ -148,18 +136,3 @@ def place_of(database: Location, data_dir: Path | None, jobs: int, threads: int 
 
 
 app = verb(sweep, SweepCommand)
-
-
-def sweep_request(
-    asked: req.Request, opt: Sequence[str], fix: Sequence[str], space: Sequence[str], search: str, initial: int,
-    search_seed: int, prune: str, trials: int,
-) -> SweepRequest:  # fmt: skip
-    """The request in the sweep's terms."""
-    from vrcli.engine.prepare import pick_device
-    from vrcli.study.define import SweepRequest
-
-    return SweepRequest(
-        task=asked.task, optimizers=list(opt) or [asked.optimizer], preset=asked.preset, config=asked.config,
-        flags=asked.flags, fixed=fix, spaces=space, seeds=asked.seeds, device=pick_device(asked.device),
-        search=search, initial=initial, search_seed=search_seed, prune=prune, trials=trials,
-    )  # fmt: skip

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
-from vrcli.cli.sweep_output import advice, end_rows, ended_text, header, loss, note_text, plan_line, space_lines
+from vrcli.report.study.blocks import lines
+from vrcli.report.study.sweep import ended_text, header, loss, note_text, plan_line, space_lines, sweep_blocks
 from vrcli.report.wording import duration, settings
 
 if TYPE_CHECKING:
@@ -67,10 +68,11 @@ class SweepDisplay:
     Args:
         plan: nothing is run: what is planned goes to stdout.
         advise: end with what to do next.
+        summary: the outcome goes to stdout; else nothing does.
     """
 
-    def __init__(self, *, quiet: bool, plan: bool = False, advise: bool = True) -> None:
-        self.quiet, self.plan, self.advise = quiet, plan, advise
+    def __init__(self, *, quiet: bool, plan: bool = False, advise: bool = True, summary: bool = True) -> None:
+        self.quiet, self.plan, self.advise, self.summary = quiet, plan, advise, summary
         self.console = err()
         self.searches: dict[int, _Shown] = {}
         self.run_s: Mapping[str, float] = {}
@@ -122,7 +124,7 @@ class SweepDisplay:
                 self.live.update(self.render())
             case e.Finished(e.SweepResult() as result) | e.Tuned(result):
                 self.outcome(result)
-            case e.Finished(e.SweepPlan() as plan) if not self.quiet:
+            case e.Finished(e.SweepPlan() as plan) if self.summary and not self.quiet:
                 for planned in plan.searches:
                     done = f"{planned.stored} of {plan.trials} trials stored"
                     say(f"{planned.definition.optimizer}: {done}, about {duration(planned.trial_s)} each")
@@ -160,25 +162,19 @@ class SweepDisplay:
         )
 
     def outcome(self, result: SweepResult) -> None:
-        from vrcli.cli.grid import grid
-
         self.stop_live()
         if self.quiet:
             return
         for one in result.searches:
             if one.exhausted:
                 notice(f"{one.definition.optimizer}: {one.exhausted}")
-        rows = end_rows(result.searches)
-        for line in grid(list(rows[0]), rows, right=["trials", "best val loss"]):
-            say(line)
-        for one in result.searches:
             if one.at_edge:
                 notice(
                     f"{one.definition.optimizer}: best {', '.join(one.at_edge)} at the end of what was searched; "
                     "better settings may lie beyond it (--space)"
                 )
-        if self.advise:
-            for line in advice(result):
+        if self.summary:
+            for line in lines(sweep_blocks(result, advise=self.advise)):
                 say(line)
 
     # -- on a terminal ------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def list_sweeps(
 
 def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
-    from vrcli.cli.sweep_output import ended_text, loss
+    from vrcli.report.study.sweep import ended_text, loss
     from vrcli.report.tables.runs import ago
     from vrcli.report.wording import settings
 
@@ -97,9 +97,9 @@ def show(
 
 def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     """Everything `vr sweeps show` prints."""
-    from vrcli.cli import sweep_output as display
     from vrcli.cli.grid import grid
-    from vrcli.cli.sweep_command import run_command
+    from vrcli.report.study import sweep as display
+    from vrcli.report.study.command import run_command
     from vrcli.report.text_plot import plot
     from vrcli.report.wording import settings
     from vrcli.search.summary import summarise

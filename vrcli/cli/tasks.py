@@ -13,9 +13,9 @@ from vrcli.cli.console import err, say, short
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.cli.scaffold import write_task
-from vrcli.cli.settings import DEFAULT_OPTIMIZER
 from vrcli.settings import preset_settings, resolve, settings_of
 from vrcli.spec import Training
+from vrcli.study.asked import DEFAULT_OPTIMIZER
 from vrcli.tasks.registry import catalogue, load
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -25,13 +25,7 @@ def watch(study: Callable[[Callable[[], bool]], Iterator[Event]], display: Displ
     Returns:
         The result.
     """
-    from vrcli.execute.run import stop_requests
-    from vrcli.study.events import Finished
+    from vrcli.study.follow import follow
 
-    result = None
-    with stop_requests() as should_stop, closing(study(should_stop)) as events, display:  # type: ignore[type-var]
-        for event in events:
-            display.show(event)
-            if isinstance(event, Finished):
-                result = event.result
-    return result
+    with display:
+        return follow(study, display.show)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vrcli.db.location import Location
+from vrcli.errors import UsageError
 from vrcli.execute.job import Job, RunOutcome, of_lineage, of_spec
 
 if TYPE_CHECKING:
     from vrcli.db.store import Store
+    from vrcli.engine.prepare import DataCache
     from vrcli.execute.executor import Executor
     from vrcli.execute.known_data import KnownData
 
@@ -29,6 +32,14 @@ def threads_each(threads: int | None, jobs: int = 1) -> int:
     return max(1, (threads or torch.get_num_threads()) // jobs)
 
 
+def check_threads(given: int | None) -> int | None:
+    """Refuse more threads than the machine has cores, and none at all."""
+    most = os.cpu_count() or 1
+    if given is not None and not 1 <= given <= most:
+        raise UsageError(f"--threads must be in 1..{most}, the cores of this machine, got {given}")
+    return given
+
+
 @dataclass(frozen=True)
 class Place:
     """What carries out a command's runs.
@@ -36,7 +47,10 @@ class Place:
     Args:
         jobs: runs at the same time.
         threads: of all runs together; None for what the machine has.
-        tune: keep freed memory in the workers.
+        tune: keep freed memory where runs run.
+
+    Raises:
+        UsageError: no jobs, no threads, or more than the machine has.
     """
 
     database: Location
@@ -44,6 +58,24 @@ class Place:
     jobs: int = 1
     threads: int | None = None
     tune: bool = True
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"--jobs must be >= 1, got {self.jobs}")
+        check_threads(self.threads)
+
+    def keep_memory(self) -> bool:
+        """Keep freed memory in this process, where that is asked for and can be. Before the first tensor."""
+        from vrcli.engine.allocator import keep_freed_memory
+
+        return self.tune and keep_freed_memory()
+
+    @cached_property
+    def cache(self) -> DataCache:
+        """The data of the last run in this process."""
+        from vrcli.engine.prepare import DataCache
+
+        return DataCache()
 
     @cached_property
     def threads_each(self) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
+
+import torch
 
 from vrcli.db.records import RunRecord
 from vrcli.db.store import Store
@@ -53,6 +56,26 @@ class Silent:
         pass
 
 
+@dataclass(frozen=True)
+class Began:
+    """The row of a run is written, and training begins."""
+
+    record: RunRecord
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last of `training`: the run's closed row.
+
+    Args:
+        reused: it was there already.
+    """
+
+    record: RunRecord
+    reused: bool = False
+
+
 def execute(
     request: Request,
     task_class: type[Task[Any]],
@@ -67,10 +90,50 @@ def execute(
     should_stop: Callable[[], bool] = lambda: False,
     reuse: bool = False,
 ) -> RunRecord:
-    """Run what is requested and store it.
+    """Run what is requested and store it, as `training` does, while a watcher looks on.
+
+    Raises:
+        UsageError, TaskError: the request cannot be carried out; nothing was recorded.
+        RunFailed: training or the watcher raised an error.
+    """
+    watcher = watcher or Silent()
+    events = training(
+        request, task_class, store, lineage=lineage, data_dir=data_dir, cache=cache, malloc_tuned=malloc_tuned,
+        notice=notice, should_stop=should_stop, reuse=reuse,
+    )  # fmt: skip
+    event = next(events)
+    while not isinstance(event, Done):
+        try:
+            if isinstance(event, Began):
+                watcher.begin(event.record, event.prepared)
+            else:
+                watcher.event(event)
+        except BaseException as error:
+            event = events.throw(error)
+        else:
+            event = next(events)
+    if not event.reused:
+        watcher.end(event.record)
+    return event.record
+
+
+def training(
+    request: Request,
+    task_class: type[Task[Any]],
+    store: Store,
+    *,
+    lineage: Lineage = Lineage(),  # noqa: B008  # frozen
+    data_dir: Path | None = None,
+    cache: DataCache | None = None,
+    malloc_tuned: bool = False,
+    notice: Callable[[str], object] = lambda text: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    reuse: bool = False,
+) -> Generator[Began | Event | Done, None, None]:
+    """One run as it happens: `Began`, the engine's events, `Done`.
 
     The row is written once data, model and optimizer exist, so a request that cannot be carried out leaves none. From
-    then on every ending, also an error or Ctrl-C, closes the row.
+    then on every ending, also an error, Ctrl-C or that nobody asks for the next event, closes the row.
 
     Args:
         reuse: give back a stored run of the same spec that completed or diverged, instead of running it again: it would
@@ -80,41 +143,51 @@ def execute(
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
         RunFailed: training raised an error.
     """
-    watcher = watcher or Silent()
-    prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
-    spec = prepared.spec
-    if reuse and (earlier := of_spec(store, spec)) is not None:
-        return earlier
-    origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
-    record = store.runs.begin(
-        spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
-        **lineage.plain(),
-    )  # fmt: skip
-    writer = Writer(store, record.id)
+    with _torch_as_it_was():
+        prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
+        spec = prepared.spec
+        if reuse and (earlier := of_spec(store, spec)) is not None:
+            yield Done(earlier, reused=True)
+            return
+        origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
+        record = store.runs.begin(
+            spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
+            **lineage.plain(),
+        )  # fmt: skip
+        writer = Writer(store, record.id)
+
+        def close(status: str, error: str | None = None) -> RunRecord:
+            writer.flush()
+            return store.runs.finish(record.id, status, results=_best_so_far(store, record.id, prepared), error=error)
+
+        try:
+            yield Began(record, prepared)
+            for event in train(prepared, should_stop=should_stop):
+                record = writer.write(event) or record
+                yield event
+        except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
+            record = close("interrupted") if record.status == "running" else record
+        except (SystemExit, GeneratorExit):  # rich ends the process so when the reader of a pipe goes away
+            if record.status == "running":
+                close("interrupted")
+            raise
+        except Exception as error:
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            if record.status == "running":
+                close("failed", line)
+            raise RunFailed(f"run {record.id} failed: {line}") from error
+    yield Done(record)
+
+
+@contextmanager
+def _torch_as_it_was() -> Iterator[None]:
+    """Give the process back its number of threads and its random numbers: a run sets its own."""
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
     try:
-        watcher.begin(record, prepared)
-        for event in train(prepared, should_stop=should_stop):
-            ended = writer.write(event)
-            if ended is not None:
-                record = ended
-            watcher.event(event)
-    except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
-        if record.status == "running":
-            writer.flush()
-            record = store.runs.finish(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
-    except SystemExit:  # rich ends the process so when the reader of a pipe goes away
-        if record.status == "running":
-            writer.flush()
-            store.runs.finish(record.id, "interrupted", results=_best_so_far(store, record.id, prepared))
-        raise
-    except Exception as error:
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        if record.status == "running":
-            writer.flush()
-            store.runs.finish(record.id, "failed", results=_best_so_far(store, record.id, prepared), error=line)
-        raise RunFailed(f"run {record.id} failed: {line}") from error
-    watcher.end(record)
-    return record
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
 
 
 def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, float]:

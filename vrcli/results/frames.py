@@ -19,6 +19,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import pandas as pd
 
+from vrcli.db.location import Location
 from vrcli.db.records import Curve, RunRecord
 from vrcli.db.store import Store
 from vrcli.errors import UsageError, nearest, no_curve
@@ -37,13 +38,13 @@ class Frames:
     """A database opened for reading, as pandas frames. Close it, or use it in a `with` block.
 
     Args:
-        path: an SQLite file, or an SQLAlchemy URL.
+        path: an SQLite file, an SQLAlchemy URL, or a `Location`.
 
     Raises:
         StoreError: there is no such database, or it cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str] = "vr.db") -> None:
+    def __init__(self, path: str | os.PathLike[str] | Location = "vr.db") -> None:
         self.store = Store.open(path, mode="read")
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,18 +16,30 @@ import numpy as np
 
 from vrcli.errors import UsageError, VrError, nearest
 from vrcli.execute.job import Job, Lineage
-from vrcli.execute.lookup import task_of
+from vrcli.execute.lookup import headline_of, task_of
 from vrcli.execute.place import Place
 from vrcli.results.types import Run, values_of
 from vrcli.stats.budget import ToTarget, steps_to_target
 from vrcli.stats.comparison import compare_all
 from vrcli.stats.replicates import Verdict, compare_replicates
 from vrcli.stats.sequential import Boundary, Looks, planned
+from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, given_settings
-from vrcli.study.events import Arm, CompareResult, Event, Finished, Note, RunEnded, RunsPlanned, SweepResult, Tuned
+from vrcli.study.events import (
+    Arm,
+    CompareResult,
+    Event,
+    Finished,
+    Note,
+    RunEnded,
+    RunsPlanned,
+    SweepResult,
+    Tuned,
+    notes_of,
+)
 from vrcli.study.replicates import RERANK_SEEDS, replicates, rerank_jobs, reranked
-from vrcli.study.sweep import notes_of, sweep
+from vrcli.study.sweep import sweep
 from vrcli.variants import base_of
 
 if TYPE_CHECKING:
@@ -71,16 +84,47 @@ class CompareRequest:
     tag: str | None = None
 
 
+def pair_of(given: str | Sequence[str] | None) -> tuple[str, str] | None:
+    """The two optimizers of "a,b".
+
+    Raises:
+        UsageError: they are not two.
+    """
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    if len(names) != 2 or not all(names):
+        raise UsageError(f"--primary takes two optimizers, as in --primary vradam,adamw; got {','.join(names)}")
+    return names[0], names[1]
+
+
+def margin_of(given: float | str | None) -> tuple[float | None, bool]:
+    """A margin, and whether it is a share of the mean: 0.005, or "2%".
+
+    Raises:
+        UsageError: it is no number.
+    """
+    if given is None:
+        return None, False
+    text = str(given).strip()
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"--margin must be a number or a percentage, as in 0.005 or 2%; got {given}") from None
+    return (value / 100, True) if text.endswith("%") else (value, False)
+
+
 def compare(
     request: CompareRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Event]:
     """The whole protocol.
 
     Raises:
-        UsageError: the request cannot be carried out as it stands, or no trial of a search completed.
+        UsageError: the request is no comparison or cannot be carried out, or no trial of a search completed.
         VrError: a run failed or its process died: a comparison with holes in it is none.
         Interrupted: `should_stop` said so.
     """
+    _check(request)
     task = task_of(request.tuning.task)
     request = replace(request, metric=request.metric or f"test_{task.metrics[0].name}")
     metric = metric_of(task, request)
@@ -104,7 +148,7 @@ def compare(
         found = _counted(request, metric, arms, blocks, looks)
         if found.replicated is None or all(pair.verdict != Verdict.UNDECIDED for pair in found.replicated.pairs):
             break
-    yield Finished(replace(found, tuned=tuned, metrics=task.metrics, reached=reached))
+    yield Finished(replace(found, tuned=tuned, metrics=headline_of(task), reached=reached))
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -202,7 +246,8 @@ def _fresh(
     tuning, group = request.tuning, _group(request, arms, code)
     jobs = [
         Job(tuning.task, arm.optimizer, tuning.preset, arm.settings, seed, tuning.device, running.place.threads_each,
-            code[arm.optimizer], Lineage(request.tag, group, arm.search.search_id if arm.search else None), reuse="spec")
+            code[arm.optimizer],
+            Lineage(request.tag, group, arm.search.search_id if arm.search else None), reuse="spec")
         for at, _, seed in places for arm in [arms[at]]
     ]  # fmt: skip
     found = yield from running.run(jobs, "fresh")
@@ -281,6 +326,50 @@ def _check_names(request: CompareRequest, names: Sequence[str]) -> None:
                 raise UsageError(f"{flag} {name}: it is none of the optimizers compared, {', '.join(names)}")
     if request.primary and request.primary[0] == request.primary[1]:
         raise UsageError(f"--primary {','.join(request.primary)}: give two different optimizers")
+
+
+def _check(request: CompareRequest) -> None:
+    """Refuse what is no comparison.
+
+    Raises:
+        UsageError: names the option.
+    """
+    tuning = request.tuning
+    at_least(
+        ("--trials", tuning.trials, 0), ("--searches", tuning.searches, 1), ("--seeds", request.seeds, 1),
+        ("--looks", request.looks, 1),
+    )  # fmt: skip
+    if not 0.5 <= request.level < 1:
+        raise UsageError(f"--level must be in [0.5, 1), got {request.level:g}")
+    for flag, value in (("--target", request.target), ("--margin", request.margin)):
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{flag} must be a finite number, got {value:g}")
+    if request.margin is not None and request.margin <= 0:
+        raise UsageError(f"--margin must be > 0, got {request.margin:g}")
+    if len(tuning.optimizers) < 2:
+        raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
+    if tuning.trials == 0:
+        _check_untuned(request)
+    elif request.looks > 1 and tuning.searches < request.looks + 1:
+        raise UsageError(f"--looks {request.looks} needs --searches {request.looks + 1} or more, got {tuning.searches}")
+
+
+def _check_untuned(request: CompareRequest) -> None:
+    """Refuse what is for searches, where nothing is searched."""
+    at_least(("--seeds", request.seeds, 2))
+    tuning, usual = request.tuning, SweepRequest(request.tuning.task, request.tuning.optimizers)
+    for flag, name in (
+        ("--space", "spaces"), ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed"),
+        ("--searches", "searches"), ("--vary-split", "vary_split"),
+    ):  # fmt: skip
+        if getattr(tuning, name) != getattr(usual, name):
+            raise UsageError(f"{flag} is for a search, and --trials 0 makes none; give --trials 20, say")
+    for flag, given in (
+        ("--looks", request.looks > 1), ("--margin", request.margin is not None), ("--against", request.against),
+        ("--primary", request.primary),
+    ):  # fmt: skip
+        if given:
+            raise UsageError(f"{flag} is for several searches, and --trials 0 makes none; give --trials 8, say")
 
 
 def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:

@@ -28,7 +28,7 @@ class SweepRequest:
 
     Args:
         config: settings of the configuration file, by name.
-        flags: settings given as flags, by name.
+        flags: settings of task and training that were given beside it, by name.
         fixed: the texts of --fix.
         spaces: the texts of --space.
         device: where it runs; never "auto".
@@ -92,6 +92,18 @@ def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str
     }
 
 
+def no_shared_setting(settings: Settings, name: str) -> UsageError:
+    """The refusal of a name that is no setting of the task or of the training, which alone all optimizers share."""
+    name = name.replace("-", "_")
+    setting = settings.by_name.get(name)
+    if setting is not None and setting.section == "optimizer":
+        return UsageError(
+            f"{setting.flag} is a setting of {settings.optimizer}: --fix {name}=VALUE fixes it, "
+            f"--space {name}=LOW:HIGH searches it"
+        )
+    return settings.unknown(name)
+
+
 @dataclass(frozen=True)
 class Subject:
     """One of the optimizers of a request, or a variant of one.
@@ -123,6 +135,11 @@ def _subjects(task: TaskClass, request: SweepRequest) -> list[Subject]:
         for name in one.variant.settings:
             if not _knows(one.settings, name):
                 raise one.settings.unknown(name)
+    first = found[0].settings
+    for name in request.flags:
+        setting = first.by_name.get(name.replace("-", "_"))
+        if setting is None or setting.section == "optimizer":
+            raise no_shared_setting(first, name)
     return found
 
 

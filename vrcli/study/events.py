@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vrcli.results.types import Run
-from vrcli.search.definition import Definition
-from vrcli.search.trials import Trial
-from vrcli.stats.budget import ToTarget
-from vrcli.stats.comparison import Comparison
-from vrcli.stats.replicates import Comparison as Replicated
+if TYPE_CHECKING:  # a run alone needs no scipy
+    from vrcli.results.types import Run
+    from vrcli.search.definition import Definition
+    from vrcli.search.record import Store
+    from vrcli.search.trials import Trial
+    from vrcli.stats.budget import ToTarget
+    from vrcli.stats.comparison import Comparison
+    from vrcli.stats.replicates import Comparison as Replicated
 
 # -- results ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What the runs of one command have come to.
+
+    Args:
+        seeds: those that were asked for; fewer have run where somebody interrupted.
+        runs: in the order of their seeds.
+        metrics: those of the task that tables show, the objective first.
+    """
+
+    seeds: Sequence[int]
+    runs: Sequence[Any]
+    metrics: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -84,12 +101,14 @@ class SweepPlan:
     Args:
         trials: of each search, in all.
         left_s: estimate of the seconds until all have ended.
+        about: the data, in one phrase.
     """
 
     searches: tuple[PlannedSearch, ...]
     trials: int
     jobs: int
     left_s: float
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +159,7 @@ class CompareResult:
         replicated: what is claimed of optimizers that were searched several times; None where there was one search or
             none.
         comparisons: what is claimed of single settings, where that is so.
-        metrics: what the task measures.
+        metrics: those of the task that tables show, the objective first.
         reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, s.
     """
 
@@ -172,7 +191,7 @@ class CompareResult:
         return [run for own in self.runs[optimizer] for run in own]
 
 
-Result: TypeAlias = SweepResult | SweepPlan | CompareResult
+Result: TypeAlias = TrainResult | SweepResult | SweepPlan | CompareResult
 
 # -- events -----------------------------------------------------------------------------------------------------------
 
@@ -183,11 +202,12 @@ class Note:
 
     Args:
         kind: what it is about.
-        facts: "database": the `text`; "superseded": the stored `search` (`vrcli.search.record.Superseded`); "code
-            unknown": the `sweep_id`; "unequal budgets": the `result` (a `SweepResult`).
+        facts: "database" and "data": the `text`; "superseded": the stored `search`
+            (`vrcli.search.record.Superseded`); "code unknown": the `sweep_id`; "unequal budgets": the `result` (a
+            `SweepResult`).
     """
 
-    kind: Literal["database", "superseded", "code unknown", "unequal budgets"]
+    kind: Literal["database", "data", "superseded", "code unknown", "unequal budgets"]
     facts: Mapping[str, Any]
 
 
@@ -281,6 +301,21 @@ class RunsPlanned:
 
 
 @dataclass(frozen=True)
+class RunBegan:
+    """A run of this process begins; what its engine tells (`vrcli.engine.events`) follows as it is.
+
+    Args:
+        run: its row in the database.
+        prepared: its spec, task, data and model (`vrcli.engine.prepare.Prepared`).
+        origins: where each setting's value comes from.
+    """
+
+    run: Any
+    prepared: Any
+    origins: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run on a fresh seed begins."""
 
@@ -290,7 +325,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run on a fresh seed has ended.
+    """A run has ended: one on a fresh seed, or one that was asked for by itself.
 
     Args:
         job: its place among the runs of this command.
@@ -328,6 +363,12 @@ class Finished:
 
 
 Event: TypeAlias = (
-    Note | PlanMade | SearchBegan | TrialStarted | TrialEpoch | TrialEnded | SearchEnded | RunsPlanned | RunStarted
-    | RunEnded | Tick | Tuned | Finished
+    Note | PlanMade | SearchBegan | TrialStarted | TrialEpoch | TrialEnded | SearchEnded | RunsPlanned | RunBegan
+    | RunStarted | RunEnded | Tick | Tuned | Finished
 )  # fmt: skip
+
+
+def notes_of(store: Store) -> Iterator[Note]:
+    """What opening the database did on the user's behalf."""
+    for text in store.notices:
+        yield Note("database", {"text": text})

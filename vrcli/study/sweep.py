@@ -17,6 +17,7 @@ from vrcli.search.definition import Definition, code_changes
 from vrcli.search.record import StoredSearch
 from vrcli.search.summary import at_edge
 from vrcli.search.trials import SearchState
+from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, define, shared_key_of
 from vrcli.study.events import (
@@ -31,6 +32,7 @@ from vrcli.study.events import (
     SearchResult,
     SweepPlan,
     SweepResult,
+    notes_of,
 )  # fmt: skip
 from vrcli.study.replicates import replicates
 from vrcli.study.tune import Tuning, job_of
@@ -59,6 +61,7 @@ def plan(request: SweepRequest, place: Place) -> Iterator[Event]:
     Raises:
         UsageError: the request cannot be carried out.
     """
+    _check(request)
     with closing(place.executor()) as executor:
         ready = rehearsed(definitions_of(request), place, executor)
     done: dict[int, int] = {}
@@ -73,7 +76,7 @@ def plan(request: SweepRequest, place: Place) -> Iterator[Event]:
         for at, d in enumerate(ready.definitions)
     )
     left_s = sum(max(request.trials - one.stored, 0) * one.trial_s for one in searches) / place.jobs
-    yield Finished(SweepPlan(searches, request.trials, place.jobs, left_s))
+    yield Finished(SweepPlan(searches, request.trials, place.jobs, left_s, ready.about))
 
 
 def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -83,6 +86,7 @@ def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool
         UsageError: the request cannot be carried out; nothing was written.
         Interrupted: `should_stop` said so, or somebody stopped the sweep.
     """
+    _check(request)
     with closing(place.executor()) as executor:
         definitions = definitions_of(request)
         ready = _known(definitions, request.trials, place) or rehearsed(definitions, place, executor)
@@ -131,10 +135,8 @@ def resume(
         yield from _Searches(claimed, ready, place, executor, confirm_seeds).run(total, should_stop)
 
 
-def notes_of(store: Store) -> Iterator[Note]:
-    """What opening the database did on the user's behalf."""
-    for text in store.notices:
-        yield Note("database", {"text": text})
+def _check(request: SweepRequest) -> None:
+    at_least(("--trials", request.trials, 1), ("--confirm-seeds", request.confirm_seeds, 0))
 
 
 # -- before it begins -------------------------------------------------------------------------------------------------

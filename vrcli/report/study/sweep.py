@@ -1,4 +1,4 @@
-"""What a sweep has come to, in words and as JSON."""
+"""What a sweep plans and has come to, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vrcli.report.budget_text import best_of_k_rows
+from vrcli.report.study.blocks import Block, Rows, lines
+from vrcli.report.study.command import run_command
 from vrcli.report.wording import duration, settings
 
 if TYPE_CHECKING:
@@ -31,31 +34,36 @@ def ended_text(trials: Iterable[Trial]) -> str:
 
 
 def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[str]:
+    """`best_of_k` as text."""
+    return lines(best_of_k(searches, objective))
+
+
+def best_of_k(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[Block]:
     """Expected best value after k trials: comparable where the numbers of trials are not.
 
     Args:
         searches: state and value of each trial that ended, by optimizer.
         objective: what is minimised.
     """
-    from vrcli.cli.grid import grid
-    from vrcli.report.budget_text import best_of_k_rows
-
     rows = best_of_k_rows(searches)
     columns = list(rows[0])
     title = f"best val {objective} to expect after so many trials (Dodge et al. 2019; the median where trials diverged)"
-    return [title, *grid(columns, rows, right=columns[1:])]
+    return [title, Rows(columns, rows, columns[1:])]
 
 
 def space_lines(definitions: Sequence[Definition]) -> list[str]:
-    """The spaces, one line per axis, with their origin."""
-    from vrcli.cli.grid import grid
+    """`space_rows` as text."""
+    return lines([space_rows(definitions)])
 
+
+def space_rows(definitions: Sequence[Definition]) -> Rows:
+    """The spaces, one line per axis, with their origin."""
     rows = [
         {"": f"  {d.optimizer if i == 0 else ''}", "searched": name, "range": str(axis), "where from": axis.origin}
         for d in definitions
         for i, (name, axis) in enumerate(d.axes.items())
     ]
-    return grid(["", "searched", "range", "where from"], rows)
+    return Rows(["", "searched", "range", "where from"], rows)
 
 
 def header(definition: Definition, trials: int, about: str) -> str:
@@ -89,7 +97,7 @@ def note_text(note: Note) -> str:
                 f"{s.definition.optimizer} {len(s.trials)} x {s.definition.epochs}" for s in facts["result"].searches
             )
             return f"the optimizers had unequal budgets: {one}"
-        case "database":
+        case "database" | "data":
             return str(facts["text"])
 
 
@@ -111,6 +119,27 @@ def plan_json(plan: SweepPlan) -> dict[str, Any]:
     return {"sweeps": searches, "left_s": plan.left_s, "jobs": plan.jobs}
 
 
+def plan_blocks(plan: SweepPlan) -> list[Block]:
+    """What a sweep would do, for people."""
+    definitions = [one.definition for one in plan.searches]
+    found: list[Block] = [header(definitions[0], plan.trials, plan.about), space_rows(definitions), ""]
+    for one in plan.searches:
+        done = f"{one.stored} of {plan.trials} trials stored"
+        found.append(f"{one.definition.optimizer}: {done}, about {duration(one.trial_s)} each")
+    return [*found, plan_line(plan)]
+
+
+def sweep_blocks(result: SweepResult, *, advise: bool = True) -> list[Block]:
+    """The whole outcome for people.
+
+    Args:
+        advise: end with what to do next.
+    """
+    rows = end_rows(result.searches)
+    table = Rows(list(rows[0]), rows, ["trials", "best val loss"])
+    return [table, *(advice(result) if advise else [])]
+
+
 def sweep_json(result: SweepResult) -> dict[str, Any]:
     """A sweep's outcome as plain JSON values."""
     return {"sweeps": [search_json(one) for one in result.searches]}
@@ -130,18 +159,16 @@ def search_json(one: SearchResult) -> dict[str, Any]:
 
 def command_of(one: SearchResult) -> str:
     """What trains with a search's best settings; empty where none completed."""
-    from vrcli.cli.sweep_command import run_command
-
     return run_command(one.definition, one.best.params) if one.best else ""
 
 
 def outcome_lines(result: SweepResult) -> list[str]:
     """One line for each optimizer: its best, and the command for it."""
-    lines = []
+    found = []
     for one in result.searches:
         best = f"best val loss {one.best.value:.4g}" if one.best else "nothing completed"
-        lines.append(f"{one.definition.optimizer}  {best} of {len(one.trials)} trials  {command_of(one)}".rstrip())
-    return lines
+        found.append(f"{one.definition.optimizer}  {best} of {len(one.trials)} trials  {command_of(one)}".rstrip())
+    return found
 
 
 def advice(result: SweepResult) -> list[str]:
@@ -149,12 +176,12 @@ def advice(result: SweepResult) -> list[str]:
     winners = [one for one in result.searches if one.best is not None]
     if not winners:
         return []
-    lines = [f"  {command_of(min(winners, key=_best_value))}"]
+    found = [f"  {command_of(min(winners, key=_best_value))}"]
     if any(one.fresh for one in result.searches):
-        return lines
+        return found
     if fresh := sum(one.fresh_stored for one in result.searches):
-        return [*lines, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
-    return [*lines, "  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds"]
+        return [*found, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
+    return [*found, "  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds"]
 
 
 def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:

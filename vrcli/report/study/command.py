@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vrcli.study.confirm import fresh_seeds
+
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
 
 
 def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
     """The `vr run` that trains with a trial's settings, on a seed that did not choose them."""
-    from vrcli.study.confirm import fresh_seeds
-
     words = ["vr", "run", definition.task, "--opt", definition.optimizer]
     if definition.preset != "quick":
         words += ["--preset", definition.preset]

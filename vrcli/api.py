@@ -1,0 +1,405 @@
+"""The Python API: the words, defaults, checks and database of the commands, which call these functions themselves.
+
+    import vrcli
+
+    found = vrcli.compare("cnn", opt=["vradam", "adamw"], seeds=3)
+    found                # the table and the verdicts, as HTML in a notebook
+    found.frame()        # a row per run, as a pandas frame
+
+Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are no parameters are
+settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the commands
+print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. The first Ctrl-C ends in order: what is
+recorded stays, and the same call goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from vrcli.db.location import Location
+
+if TYPE_CHECKING:
+    import torch
+
+    from vrcli.execute.place import Place
+    from vrcli.outcomes import CompareOutcome, PlanOutcome, RunsOutcome, SweepOutcome
+    from vrcli.results.frames import Frames
+    from vrcli.study.asked import Asked
+    from vrcli.study.define import SweepRequest
+    from vrcli.study.events import Event
+    from vrcli.tasks.base import Task
+
+__all__ = ["compare", "load", "plan", "run", "sweep"]
+
+TaskLike: TypeAlias = "str | type[Task[Any]]"
+OptimizerLike: TypeAlias = "str | type[torch.optim.Optimizer]"
+Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
+#: Settings by name, or the texts that the command line takes: {"lr": 0.01} or ["lr=0.01"].
+Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
+Database: TypeAlias = "str | os.PathLike[str] | Location"
+Watch: TypeAlias = Callable[[Any], object]
+
+
+def run(
+    task: TaskLike | None = None,
+    *,
+    opt: OptimizerLike | None = None,
+    preset: str | None = None,
+    seed: int | None = None,
+    seeds: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    config: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    tag: str | None = None,
+    db: Database | None = None,
+    malloc_tuning: bool = True,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> RunsOutcome:
+    """Train a task with an optimizer; configuration and loss curves go to the database. This is `vr run`.
+
+    Args:
+        task: its name, or a class made from `vrcli.tasks.base.Task`.
+        opt: an optimizer's name or class; vradam by default.
+        preset: named configuration of the task; quick by default.
+        seed: of weights, data order and noise; 0 by default.
+        seeds: train with this many, which count on from `seed`; 1 by default.
+        device: auto, cpu, cuda or mps; auto by default.
+        threads: CPU threads; as torch chooses by default.
+        config: a TOML file with settings; what is given here comes before it.
+        data_dir: folder of data sets; the user's cache by default.
+        tag: a word to find the runs by.
+        db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        malloc_tuning: this process keeps freed memory from now on (glibc), which makes steps faster.
+        watch: gets every event of `vrcli.study.events` and `vrcli.engine.events`; by default a terminal or a notebook
+            shows progress.
+        settings: of the task, the training and the optimizer: `beta3=1.0`, `epochs=3`.
+
+    Raises:
+        UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out; nothing was recorded.
+        RunFailed: training raised an error; the run is stored as failed.
+    """
+    from vrcli.outcomes import RunsOutcome
+    from vrcli.study.asked import complete
+    from vrcli.study.train import TrainRequest, train
+
+    asked = complete(
+        task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
+        seeds=seeds, tag=tag,
+    )  # fmt: skip
+    place = _place(db, data_dir, 1, asked.threads, malloc_tuning)
+    request = TrainRequest(
+        asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag
+    )
+    return RunsOutcome(
+        place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, _run_display)
+    )
+
+
+def sweep(
+    task: TaskLike | None = None,
+    *,
+    opt: Optimizers = (),
+    trials: int = 40,
+    searches: int = 1,
+    preset: str | None = None,
+    space: Texts = (),
+    fix: Texts = (),
+    search: str = "gp",
+    initial: int | None = None,
+    search_seed: int = 0,
+    prune: str = "none",
+    seed: int | None = None,
+    seeds: int | None = None,
+    confirm_seeds: int = 0,
+    jobs: int = 1,
+    new: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    config: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    db: Database | None = None,
+    malloc_tuning: bool = True,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> SweepOutcome:
+    """Search an optimizer's settings for the best validation loss; every optimizer gets the same budget. This is
+    `vr sweep`.
+
+    The same call again goes on where it was interrupted; a larger `trials` extends it.
+
+    Args:
+        task: its name, or a class made from `vrcli.tasks.base.Task`.
+        opt: an optimizer's name or class, or several; vradam by default.
+        trials: of each search in all.
+        searches: independent ones of each optimizer.
+        preset: named configuration of the task; quick by default.
+        space: axes: `{"lr": "log:1e-5:1e-1", "lr_cutoff": "int:5:30", "normgrad": "true,false"}`.
+        fix: settings of the optimizers kept at a value: `{"weight_decay": 1e-5}`.
+        search: gp, forest, random or sobol.
+        initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
+        search_seed: seed of the search.
+        prune: stop hopeless trials early: median or halving.
+        seed: of weights, data order and noise; 0 by default.
+        seeds: runs of each trial, averaged; 1 by default.
+        confirm_seeds: run the best settings on this many fresh seeds.
+        jobs: trials that run at the same time; the threads are divided among them.
+        new: begin another sweep beside an unfinished one with other settings.
+        device: auto, cpu, cuda or mps; auto by default.
+        threads: CPU threads of all runs together; as torch chooses by default.
+        config: a TOML file with settings; what is given here comes before it.
+        data_dir: folder of data sets; the user's cache by default.
+        db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
+        watch: gets every event of `vrcli.study.events`; by default a terminal or a notebook shows progress.
+        settings: of the task and the training: `epochs=3`.
+
+    Raises:
+        UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out; nothing was recorded.
+        Interrupted: Ctrl-C, or somebody stopped the sweep.
+    """
+    from vrcli.outcomes import SweepOutcome
+    from vrcli.study import sweep as study
+
+    request, place = _sweep_request(
+        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, search=search, initial=initial,
+        search_seed=search_seed, prune=prune, seed=seed, seeds=seeds, confirm_seeds=confirm_seeds, jobs=jobs, new=new,
+        device=device, threads=threads, config=config, data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
+        settings=settings,
+    )  # fmt: skip
+    found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, _sweep_display)
+    return SweepOutcome(place.database, found)
+
+
+def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: Any) -> PlanOutcome:
+    """What `sweep` would do with the same words: spaces, budget, what is stored, an estimate of the time. This is
+    `vr sweep --plan`; nothing is recorded.
+
+    Args:
+        task: its name, or a class made from `vrcli.tasks.base.Task`.
+        watch: gets every event of `vrcli.study.events`.
+        words: whatever `sweep` takes.
+
+    Raises:
+        UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out.
+    """
+    from vrcli.outcomes import PlanOutcome
+    from vrcli.study import sweep as study
+
+    usual = {name: value for name, value in (sweep.__kwdefaults__ or {}).items() if name != "watch"}
+    settings = {name: words.pop(name) for name in list(words) if name not in usual}
+    request, place = _sweep_request(task, **{**usual, **words}, settings=settings)
+    return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, _sweep_display))
+
+
+def compare(
+    task: TaskLike | None = None,
+    *,
+    opt: Optimizers = (),
+    trials: int = 0,
+    searches: int | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    preset: str | None = None,
+    space: Texts = (),
+    fix: Texts = (),
+    search: str = "gp",
+    initial: int | None = None,
+    search_seed: int = 0,
+    vary_split: bool = False,
+    metric: str | None = None,
+    against: str | None = None,
+    primary: str | Sequence[str] | None = None,
+    margin: float | str | None = None,
+    looks: int = 1,
+    level: float = 0.95,
+    target: float | None = None,
+    power: bool = False,
+    jobs: int = 1,
+    device: str | None = None,
+    threads: int | None = None,
+    config: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    tag: str | None = None,
+    db: Database | None = None,
+    malloc_tuning: bool = True,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> CompareOutcome:
+    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed. This is
+    `vr compare`.
+
+    The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
+    was interrupted, and runs nothing twice.
+
+    Args:
+        task: its name, or a class made from `vrcli.tasks.base.Task`.
+        opt: names or classes of two or more optimizers.
+        trials: of each search that tunes an optimizer; 0 takes the preset's settings.
+        searches: independent ones of each optimizer; 5 by default. The verdict holds for the optimizers when there are
+            several, for the settings found when there is one.
+        seeds: fresh ones, the same for all optimizers; 3 for each search by default, 5 where nothing is searched.
+        seed: of the first runs, 0 by default; another one repeats the whole protocol on seeds of its own.
+        preset: named configuration of the task; quick by default.
+        space: axes of the search: `{"lr": "log:1e-5:1e-1"}`.
+        fix: settings of the optimizers kept at a value: `{"weight_decay": 1e-5}`.
+        search: gp, forest, random or sobol.
+        initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
+        search_seed: seed of the first search.
+        vary_split: every search, with its runs, splits the data into training and validation in another way.
+        metric: the result to compare; by default the test value of the objective at the best validation epoch.
+        against: compare all optimizers with this one, instead of every pair.
+        primary: the pair that counts, declared before anything runs: "vradam,adamw".
+        margin: optimizers within it count as equal: 0.005, or "2%" of the mean.
+        looks: how often to look at the result while searches are added; it stops early where all is decided.
+        level: of the intervals; 1 - level is the verdict's error rate.
+        target: also steps and seconds to this validation loss.
+        power: also what more seeds could show.
+        jobs: runs at the same time; the threads are divided among them.
+        device: auto, cpu, cuda or mps; auto by default.
+        threads: CPU threads of all runs together; as torch chooses by default.
+        config: a TOML file with settings; what is given here comes before it.
+        data_dir: folder of data sets; the user's cache by default.
+        tag: a word to find the runs by.
+        db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
+        watch: gets every event of `vrcli.study.events`; by default a terminal or a notebook shows progress.
+        settings: of the task and the training: `epochs=3`.
+
+    Raises:
+        UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out; nothing was recorded.
+        VrError: a run failed: a comparison with holes in it is none.
+        Interrupted: Ctrl-C.
+    """
+    from vrcli.outcomes import CompareOutcome
+    from vrcli.study import compare as study
+    from vrcli.study.asked import complete
+
+    asked = complete(
+        task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
+        tag=tag,
+    )  # fmt: skip
+    tuning = _tuning(
+        asked, opt, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + asked.seeds[0],
+        trials=trials, searches=searches or (5 if trials else 1), vary_split=vary_split,
+    )  # fmt: skip
+    request = study.CompareRequest(
+        tuning, seeds or (3 if trials else 5), metric or "", level, against, study.pair_of(primary),
+        *study.margin_of(margin), looks, target=target, tag=asked.tag,
+    )  # fmt: skip
+    place = _place(db, data_dir, jobs, asked.threads, malloc_tuning)
+    found = _follow(
+        lambda stop: study.compare(request, place, should_stop=stop), watch, lambda: _compare_display(metric or "")
+    )
+    return CompareOutcome(place.database, found, power)
+
+
+def load(db: Database | None = None) -> Frames:
+    """Open a database of runs for reading: `.runs()`, `.curves()`, `.sweeps()` and `.trials()` are pandas frames.
+
+    Args:
+        db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+
+    Raises:
+        StoreError: there is no such database, or it cannot be read.
+    """
+    from vrcli.results.frames import Frames
+
+    return Frames(_location(db))
+
+
+# -- words to requests ------------------------------------------------------------------------------------------------
+
+
+def _location(db: Database | None) -> Location:
+    return Location.of(db if db is not None else os.environ.get("VR_DB") or "vr.db")
+
+
+def _place(
+    db: Database | None, data_dir: str | os.PathLike[str] | None, jobs: int, threads: int | None, tune: bool
+) -> Place:
+    from vrcli.execute.place import Place
+
+    return Place(_location(db), None if data_dir is None else Path(data_dir), jobs, threads, tune)
+
+
+def _sweep_request(
+    task: TaskLike | None, *, opt: Optimizers, preset: str | None, device: str | None, threads: int | None,
+    config: str | os.PathLike[str] | None, seed: int | None, seeds: int | None, settings: Mapping[str, Any],
+    jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool, **words: Any,
+) -> tuple[SweepRequest, Place]:  # fmt: skip
+    """What a sweep is asked, and where it runs."""
+    from vrcli.study.asked import complete
+
+    asked = complete(
+        task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
+        seeds=seeds,
+    )  # fmt: skip
+    return _tuning(asked, opt, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
+
+
+def _tuning(asked: Asked, opt: Optimizers, *, space: Texts, fix: Texts, **words: Any) -> SweepRequest:
+    from vrcli.study.define import SweepRequest
+
+    return SweepRequest(
+        asked.task, asked.optimizers, asked.preset, asked.config, asked.flags, _texts(fix), _texts(space), asked.seeds,
+        asked.device, **words,
+    )  # fmt: skip
+
+
+def _listed(opt: Any) -> list[Any]:
+    """One optimizer or several as a list."""
+    if opt is None:
+        return []
+    return [opt] if isinstance(opt, str | type) else list(opt)
+
+
+def _texts(given: Texts) -> tuple[str, ...]:
+    """Settings by name as the command line takes them; its own texts as they are."""
+    if isinstance(given, Mapping):
+        return tuple(f"{name}={_text(value)}" for name, value in given.items())
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def _follow(
+    study: Callable[[Callable[[], bool]], Iterator[Event]],
+    watch: Watch | None,
+    display: Callable[[], AbstractContextManager[Any]],
+) -> Any:
+    """Carry out a study; without a watcher a person sees the progress, on stderr, where there is one."""
+    from vrcli.study.follow import follow
+
+    seen = watch is None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    with display() if seen else nullcontext() as shown:
+        return follow(study, watch or (shown.show if shown else lambda event: None))
+
+
+def _run_display() -> AbstractContextManager[Any]:
+    from vrcli.cli.console import RunDisplay
+
+    return RunDisplay({}, quiet=False, summary=False)
+
+
+def _sweep_display() -> AbstractContextManager[Any]:
+    from vrcli.cli.sweep_display import SweepDisplay
+
+    return SweepDisplay(quiet=False, summary=False)
+
+
+def _compare_display(metric: str) -> AbstractContextManager[Any]:
+    from vrcli.cli.compare_display import CompareDisplay
+
+    return CompareDisplay(metric, quiet=False, summary=False)

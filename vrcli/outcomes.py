@@ -1,0 +1,235 @@
+"""What `vrcli.run`, `sweep`, `plan` and `compare` give back: printed as the commands print it, HTML in a notebook,
+pandas frames, and the facts behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from vrcli.db.location import Location
+from vrcli.report.study.blocks import Block, lines, to_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vrcli.db.records import RunRecord
+    from vrcli.results.frames import Frames, Names
+    from vrcli.stats.comparison import Comparison
+    from vrcli.stats.replicates import Pair
+    from vrcli.study.events import CompareResult, SearchResult, SweepPlan, SweepResult, TrainResult
+
+__all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome"]
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome:
+    """What all of them can do.
+
+    Args:
+        database: where the runs are stored.
+    """
+
+    database: Location
+
+    def blocks(self) -> Sequence[Block]:
+        """What is shown: lines and tables."""
+        raise NotImplementedError
+
+    def as_json(self) -> Any:
+        """What the command prints with `--format json`, as plain values."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self.blocks()))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return to_html(self.blocks())
+
+    def _read(self, frame: Callable[[Frames], pd.DataFrame]) -> pd.DataFrame:
+        from vrcli.results.frames import Frames
+
+        with Frames(self.database) as stored:
+            return frame(stored)
+
+
+@dataclass(frozen=True, repr=False)
+class RunsOutcome(Outcome):
+    """Runs of one configuration, one per seed."""
+
+    result: TrainResult
+
+    @property
+    def runs(self) -> tuple[RunRecord, ...]:
+        """The stored runs, in the order of their seeds: `.status`, `.results`, `.spec`, ..."""
+        return tuple(self.result.runs)
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.runs import run_rows
+
+        return [run_rows(self.runs, self.result.metrics)]
+
+    def __str__(self) -> str:
+        from vrcli.report.study.runs import outcome_lines
+
+        return "\n".join(
+            line for run in self.runs for line in outcome_lines(run, self.result.metrics, hints=False)
+        )  # fmt: skip
+
+    def as_json(self) -> Any:
+        from vrcli.results.flat import as_json
+
+        bodies = [as_json(run) for run in self.runs]
+        return bodies[0] if len(self.result.seeds) == 1 else bodies
+
+    def frame(self) -> pd.DataFrame:
+        """One row per run: the columns of `vrcli.load(...).runs()`."""
+        return _runs_frame(self.runs)
+
+    def curves(self, metrics: Names = None) -> pd.DataFrame:
+        """The runs' curves: one row per run, metric and step, as `vrcli.load(...).curves()`."""
+        return self._read(lambda stored: stored.curves([run.id for run in self.runs], metrics))
+
+
+@dataclass(frozen=True, repr=False)
+class SweepOutcome(Outcome):
+    """Searches of one or several optimizers under one budget."""
+
+    result: SweepResult
+
+    @property
+    def searches(self) -> tuple[SearchResult, ...]:
+        """One per optimizer: `.best`, `.trials`, `.definition`, `.fresh`, ..."""
+        return self.result.searches
+
+    @property
+    def best(self) -> Mapping[str, Mapping[str, Any]]:
+        """The best settings of each optimizer that has any."""
+        return {one.definition.optimizer: one.best.params for one in self.searches if one.best is not None}
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.sweep import sweep_blocks
+
+        return sweep_blocks(self.result)
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.sweep import sweep_json
+
+        return sweep_json(self.result)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per optimizer: trials, best validation loss and, by name, the settings that gave it."""
+        import pandas as pd
+
+        rows = [
+            {
+                "optimizer": one.definition.optimizer, "sweep_id": one.sweep_id, "search_id": one.search_id,
+                "trials": len(one.trials), "epochs": one.definition.epochs,
+                "best_val_loss": one.best.value if one.best else None, **(one.best.params if one.best else {}),
+            }
+            for one in self.searches
+        ]  # fmt: skip
+        return pd.DataFrame(rows).astype({"best_val_loss": "float64"})
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: the columns of `vrcli.load(...).trials()`."""
+        found = self._read(lambda stored: stored.trials({one.sweep_id for one in self.searches}))
+        return found[found["search_id"].isin([one.search_id for one in self.searches])].reset_index(drop=True)
+
+    def curves(self, metrics: Names = None) -> pd.DataFrame:
+        """The curves of all trials' runs, as `vrcli.load(...).curves()`."""
+        ids = [run for one in self.searches for trial in one.trials for run in trial.run_ids]
+        return self._read(lambda stored: stored.curves(ids, metrics))
+
+
+@dataclass(frozen=True, repr=False)
+class PlanOutcome(Outcome):
+    """What a sweep would do; nothing was run."""
+
+    result: SweepPlan
+
+    @property
+    def left_s(self) -> float:
+        """Estimate of the seconds until all trials have ended."""
+        return self.result.left_s
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.sweep import plan_blocks
+
+        return plan_blocks(self.result)
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.sweep import plan_json
+
+        return plan_json(self.result)
+
+
+@dataclass(frozen=True, repr=False)
+class CompareOutcome(Outcome):
+    """A comparison of optimizers, and what can be claimed.
+
+    Args:
+        power: what more seeds could show is shown, too.
+    """
+
+    result: CompareResult
+    power: bool = False
+
+    @property
+    def comparisons(self) -> tuple[Comparison | Pair, ...]:
+        """One per pair of optimizers: `.better` (None where nothing can be claimed), `.difference`, `.p_holm`, ..."""
+        replicated = self.result.replicated
+        return tuple(self.result.comparisons) if replicated is None else replicated.pairs
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """One sentence per pair."""
+        from vrcli.report.study.compare import verdicts
+
+        return tuple(verdicts(self.result))
+
+    @property
+    def tuned(self) -> SweepOutcome | None:
+        """The searches behind the settings; None where the preset's were taken."""
+        return None if self.result.tuned is None else SweepOutcome(self.database, self.result.tuned)
+
+    @property
+    def runs(self) -> Mapping[str, tuple[RunRecord, ...]]:
+        """The runs on fresh seeds by optimizer, in the order of their seeds."""
+        found: dict[str, tuple[Any, ...]] = {name: tuple(self.result.of(name)) for name in self.result.runs}
+        return found
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.compare import compare_blocks
+
+        return compare_blocks(self.result, power=self.power)
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.compare import compare_json
+
+        return compare_json(self.result)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per run on a fresh seed: the columns of `vrcli.load(...).runs()`."""
+        return _runs_frame([run for runs in self.runs.values() for run in runs])
+
+    def pairs(self) -> pd.DataFrame:
+        """One row per pair of optimizers: every number of its comparison, and `better`."""
+        import pandas as pd
+
+        return pd.DataFrame([{**asdict(one), "better": one.better} for one in self.comparisons])
+
+    def curves(self, metrics: Names = None) -> pd.DataFrame:
+        """The curves of the runs on fresh seeds, as `vrcli.load(...).curves()`."""
+        return self._read(
+            lambda stored: stored.curves([run.id for runs in self.runs.values() for run in runs], metrics)
+        )
+
+
+def _runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
+    from vrcli.results.frames import runs_frame
+
+    return runs_frame(list(runs))

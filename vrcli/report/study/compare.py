@@ -1,0 +1,193 @@
+"""What a comparison has come to, in words and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from vrcli.report.study.blocks import Block, Rows
+from vrcli.report.study.replicated import replicated_blocks
+from vrcli.report.study.replicated import verdicts as replicated_verdicts
+from vrcli.report.study.sweep import best_of_k, search_json
+from vrcli.report.tables.comparison import comparison_rows
+from vrcli.report.verdicts import detail, line, verdict
+from vrcli.report.wording import counted, number, settings
+from vrcli.stats.inference import t_quantile
+from vrcli.stats.luck import tipping_point
+
+if TYPE_CHECKING:
+    from vrcli.stats.comparison import Comparison
+    from vrcli.stats.replicates import Comparison as Replicated
+    from vrcli.study.events import Arm, CompareResult
+
+
+def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]:
+    """The whole outcome for people.
+
+    Args:
+        power: also what more seeds could show.
+    """
+    found: list[Block] = [_head(result), _budget(result), ""]
+    if result.replicated is not None:
+        found += replicated_blocks(result, result.replicated)
+    else:
+        found += _of_settings(result, power)
+    if result.target is not None:
+        found += ["", *_target_lines(result)]
+    return found
+
+
+def verdicts(result: CompareResult) -> list[str]:
+    """One sentence per pair of optimizers, or of their settings where there was one search or none."""
+    if result.replicated is not None:
+        return replicated_verdicts(result, result.replicated)
+    return [_of_these_settings(result, one) for one in result.comparisons]
+
+
+def _head(result: CompareResult) -> str:
+    first = result.of(next(iter(result.runs)))[0]
+    metric = result.metric.replace("_", " ")
+    if result.metric.startswith("test_"):
+        metric += " at the best validation epoch"
+    elif result.metric.startswith("best_"):
+        metric += " (the minimum over epochs)"
+    return " · ".join([first.task, first.dataset or "", str(first.preset), metric])
+
+
+def _budget(result: CompareResult) -> str:
+    """What each optimizer was given."""
+    first = result.of(next(iter(result.runs)))[0]
+    epochs = counted(first.spec["training"]["epochs"], "epoch")
+    if not result.trials:
+        return f"the preset's settings, {epochs}, {counted(result.seeds, 'fresh seed')}, the same for all"
+    reranking = max(sum(len(one.values) for one in arm.candidates) for arm in result.arms)
+    again = (
+        f", {counted(reranking, 'run')} to rank its best {len(result.arms[0].candidates)} again" if reranking else ""
+    )
+    searches = "1 search" if result.searches == 1 else f"{result.searches} searches"
+    return (
+        f"budget of each: {searches} x {counted(result.trials, 'trial')} x {epochs}{again}, then "
+        f"{counted(result.seeds, 'fresh seed')} per search{_searched(result)}"
+    )
+
+
+def _searched(result: CompareResult) -> str:
+    """How many settings each optimizer searched, where they are not as many."""
+    counts = {arm.optimizer: len(arm.search.definition.space) for arm in result.arms if arm.search}
+    if len(set(counts.values())) < 2:
+        return ""
+    return "; searched: " + ", ".join(f"{name} {counted(count, 'setting')}" for name, count in counts.items())
+
+
+def _of_settings(result: CompareResult, power: bool) -> list[Block]:
+    """Single settings compared: the preset's, or those of one search."""
+    objective = result.metrics[0]
+    columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
+    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
+    groups = {name: result.of(name) for name in result.runs}
+    searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
+    budgets = {name: len(searches[name]) if searches else 1 for name in groups}
+    found: list[Block] = [*verdicts(result), ""]
+    found += [Rows.of(comparison_rows(groups, columns, budgets, level=result.level))]
+    found += [f"± is a {100 * result.level:g}% interval of the mean"]
+    for one in result.comparisons:
+        found += ["", line(one), *(f"  {text}" for text in [detail(one)] if text)]
+    if power:
+        found += ["", *_power_lines(result)]
+    if searches:
+        ended = {name: [(trial.status, trial.value) for trial in trials] for name, trials in searches.items()}
+        found += ["", *best_of_k(ended, objective.name)]
+    return found
+
+
+def _of_these_settings(result: CompareResult, one: Comparison) -> str:
+    """The verdict; of one search each it is about the settings, and says how little it says of the optimizers."""
+    if not result.trials:
+        return verdict(one)
+    names = {arm.optimizer: settings(arm.candidates[0].trial.params) for arm in result.arms}
+    text = f"with these settings ({one.a}: {names[one.a]}; {one.b}: {names[one.b]}) {verdict(one)}"
+    if not one.significant or not math.isfinite(one.difference):
+        return text
+    tip = tipping_point(one.difference, one.half_width / t_quantile(one.n - 1, one.level), one.n - 1, one.level)
+    return (
+        f"{text}; it holds for the optimizers only if another search would move the tuned value by less than "
+        f"{number(tip, 2)} (sd): --searches 5 tells"
+    )
+
+
+def _power_lines(result: CompareResult) -> list[str]:
+    lines = ["what more seeds could show (power 0.8, given the spread seen)"]
+    for one in result.comparisons:
+        seen = "no number of seeds" if one.seeds_needed is None else f"{one.seeds_needed} seeds"
+        lines.append(
+            f"  {one.a}, {one.b}: {one.n} seeds show a difference of {number(one.detectable, 2)}; "
+            f"the one seen would take {seen}"
+        )
+    return lines
+
+
+def _target_lines(result: CompareResult) -> list[str]:
+    lines = [f"to val {result.metrics[0].name.replace('_', ' ')} {result.target:g}"]
+    for optimizer, by_unit in result.reached.items():
+        texts = [f"{found.median:.4g} {unit}" for unit, found in by_unit.items() if found.median is not None]
+        median = f"median {'  '.join(texts)}   " if texts else ""
+        last = by_unit["s"]
+        lines.append(f"  {optimizer:12} {median}reached by {last.reached} of {last.n}")
+    return lines
+
+
+def compare_json(result: CompareResult) -> dict[str, Any]:
+    """The outcome as plain JSON values."""
+    sentences = verdicts(result)
+    pairs = [
+        {**_plain(asdict(one)), "verdict": text, "better": one.better}
+        for one, text in zip(result.comparisons, sentences if result.comparisons else (), strict=True)
+    ]
+    return {
+        "task": result.task, "preset": result.preset, "metric": result.metric, "level": result.level,
+        "trials": result.trials, "searches": result.searches, "seeds": result.seeds,
+        "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
+        "verdicts": sentences, "comparisons": pairs,
+        "replicated": None if result.replicated is None else _replicated_json(result.replicated),
+        "optimizers": {
+            name: {
+                "values": _plain({run.seed: value for own, found in zip(runs, result.values[name], strict=True)
+                                  for run, value in zip(own, found, strict=True)}),
+                "runs": [run.id for own in runs for run in own],
+                "statuses": [run.status for own in runs for run in own],
+                "replicates": [_arm_json(arm) for arm in result.arms if arm.optimizer == name],
+            }
+            for name, runs in result.runs.items()
+        },
+    }  # fmt: skip
+
+
+def _replicated_json(found: Replicated) -> dict[str, Any]:
+    body = _plain(asdict(found))
+    for plain, pair in zip(body["pairs"], found.pairs, strict=True):
+        plain["better"] = pair.better
+    return body
+
+
+def _arm_json(arm: Arm) -> dict[str, Any]:
+    return {
+        "settings": dict(arm.settings), "seeds": list(arm.seeds),
+        "search_id": arm.search.search_id if arm.search else None,
+        "reranked": [{"trial": one.trial.number + 1, **_plain({"values": one.values})} for one in arm.candidates],
+    }  # fmt: skip
+
+
+def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The same for JSON, which has no NaN and no infinities: those become their names."""
+    from vrcli.results.flat import json_number
+
+    def one(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _plain(value)
+        if isinstance(value, tuple | list):
+            return [one(v) for v in value]
+        return json_number(value) if isinstance(value, float) else value
+
+    return {str(key): one(value) for key, value in values.items()}
