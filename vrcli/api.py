@@ -168,8 +168,8 @@ def sweep(
     from vrcli.study import sweep as study
 
     request, place = _sweep_request(
-        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, search=search, initial=initial,
-        search_seed=search_seed, prune=prune, seed=seed, seeds=seeds, confirm_seeds=confirm_seeds, jobs=jobs, new=new,
+        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, search=search,
+        initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds, confirm_seeds=confirm_seeds, jobs=jobs, new=new,
         device=device, threads=threads, config=config, data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
         settings=settings,
     )  # fmt: skip
@@ -295,7 +295,7 @@ def compare(
     )  # fmt: skip
     place = _place(db, data_dir, jobs, asked.threads, malloc_tuning)
     found = _follow(
-        lambda stop: study.compare(request, place, should_stop=stop), watch, lambda: _compare_display(metric or "")
+        lambda stop: study.compare(request, place, should_stop=stop), watch, lambda: _compare_display(metric)
     )
     return CompareOutcome(place.database, found, power)
 
@@ -399,7 +399,7 @@ def _sweep_display() -> AbstractContextManager[Any]:
     return SweepDisplay(quiet=False, summary=False)
 
 
-def _compare_display(metric: str) -> AbstractContextManager[Any]:
+def _compare_display(metric: str | None) -> AbstractContextManager[Any]:
     from vrcli.cli.compare_display import CompareDisplay
 
     return CompareDisplay(metric, quiet=False, summary=False)

@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from vrcli.study.events import Event
 
 
+_WHAT = {"rerank": "on new seeds to rank the best trials of each search again", "fresh": "on fresh seeds"}
+
+
 class CompareDisplay(SweepDisplay):
     """Shows the events of a comparison: those of its sweep, then a line for each run.
 
     Args:
-        metric: the result that is shown of a run.
+        metric: the result that is shown of a run; None for the test value of its objective.
         summary: also what the searches came to.
     """
 
-    def __init__(self, metric: str, *, quiet: bool, summary: bool = True) -> None:
+    def __init__(self, metric: str | None, *, quiet: bool, summary: bool = True) -> None:
         super().__init__(quiet=quiet, advise=False, summary=summary)
         self.metric = metric
         self.total = self.done = 0
@@ -30,8 +33,10 @@ class CompareDisplay(SweepDisplay):
         from vrcli.study import events as e
 
         match event:
-            case e.RunsPlanned(total):
-                self.total = total
+            case e.RunsPlanned(total, what):
+                self.total, self.done, self.stored = total, 0, []
+                if not self.quiet:
+                    say(f"{total} runs {_WHAT[what]}", to=self.console)
             case e.RunEnded():
                 if event.run is not None and event.run.status != "failed":
                     self.run_ended(event)
@@ -44,9 +49,10 @@ class CompareDisplay(SweepDisplay):
         if event.reused:
             self.stored.append(run)
         elif not self.quiet:
-            value = run.results.get(self.metric)
+            metric = self.metric or run.objective.replace("best_val_", "test_", 1)
+            value = run.results.get(metric)
             shown = run.status if run.status != "completed" or value is None else f"{value:.4f}"
-            words = self.metric.replace("_", " ")
+            words = metric.replace("_", " ")
             at = f"{self.done:>4}/{self.total}  {event.optimizer:12} seed {event.seed:<4}"
             say(f"{at} run {run.id:<5} {words} {shown}", to=self.console)
         if self.done == self.total and self.stored and not self.quiet:

@@ -24,11 +24,11 @@ def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
     blocks: list[Block] = [*verdicts(result, found), "", _optimizers(result, found)]
     if any(one.diverged_share for one in found.optimizers):
         blocks.append(
-            "a search in which most runs diverged counts as diverged; the others stand with the median of theirs"
+            "a search in which most runs diverged counts as diverged; of the others the median counts"
         )
     level = f"{100 * found.level:g}%"
     blocks += [
-        f"± is a {level} interval over {result.searches} independent searches, {counted(result.seeds, 'fresh seed')} each",
+        f"± is a {level} interval over {result.searches} searches, {counted(result.seeds, 'fresh seed')} each",
         "", _pairs(found), "", *_next(result, found),
     ]  # fmt: skip
     return blocks
@@ -48,7 +48,7 @@ def _sentence(result: CompareResult, found: Comparison, pair: Pair) -> str:
         case Verdict.BETTER | Verdict.WORSE:
             winner, loser = (pair.a, pair.b) if pair.verdict == Verdict.BETTER else (pair.b, pair.a)
             if math.isnan(pair.difference):
-                return f"{winner} is better than {loser} in {words} by rank {how} ({p}; {_diverged(pair)}){_luck(found, pair)}"
+                return f"{winner} is better than {loser} in {words} by rank {how} ({p}; {_diverged(pair)})"
             size = f"{number(abs(pair.difference), 2)} ± {number(pair.half_width, 2)}"
             return f"{winner} is better than {loser} by {size} in {words} {how} ({p}){_luck(found, pair)}"
         case Verdict.EQUAL:
@@ -56,15 +56,15 @@ def _sentence(result: CompareResult, found: Comparison, pair: Pair) -> str:
             return f"{text} {how} ({p_value(pair.p_equal_holm)}{_tests(pair)})"
         case Verdict.MORE:
             return (
-                f"undecided between {pair.a} and {pair.b}: runs diverged ({_diverged(pair)}), so that ranks decide, and "
-                f"{result.searches} searches cannot show anything by rank{_in_tests(pair)}; it takes --searches {pair.needs}"
+                f"undecided between {pair.a} and {pair.b}: runs diverged ({_diverged(pair)}), so that ranks decide; "
+                f"{result.searches} searches cannot show anything by rank{_in_tests(pair)}, --searches {pair.needs} can"
             )
     if math.isnan(pair.difference):
         return f"undecided between {pair.a} and {pair.b} in {words} {how} ({pair.test}, {p}; {_diverged(pair)})"
-    low, high = map(signed, pair.interval)
+    seen = f"{signed(pair.difference)} [{signed(pair.interval[0])}, {signed(pair.interval[1])}]"
     return (
-        f"undecided between {pair.a} and {pair.b}: {pair.a} {MINUS} {pair.b} is {signed(pair.difference)} [{low}, {high}] in "
-        f"{words} {how} ({p}); this many searches would show {number(pair.detectable, 2)} with power 0.8"
+        f"undecided between {pair.a} and {pair.b}: {pair.a} {MINUS} {pair.b} is {seen} in {words} {how} ({p}); "
+        f"so many searches would show {number(pair.detectable, 2)} with power 0.8"
     )
 
 
@@ -176,9 +176,8 @@ def _next(result: CompareResult, found: Comparison) -> list[str]:
     needed = [pair.needed for pair in found.pairs if pair.verdict == Verdict.UNDECIDED and pair.needed]
     needed += [pair.needs for pair in found.pairs if pair.verdict == Verdict.MORE and pair.needs]
     if needed and max(needed) <= 50:
-        lines.append(
-            f"to test it, run {max(needed)} new searches on new seeds: --searches {max(needed)} --seed {_new_seed(result)}"
-        )
+        options = f"--searches {max(needed)} --seed {_new_seed(result)}"
+        lines.append(f"to test it, run {max(needed)} new searches on new seeds: {options}")
     seeds = [one.luck.best_seeds(result.trials) for one in found.optimizers if math.isfinite(one.luck.share)]
     finite = [value for value in seeds if math.isfinite(value)]
     if finite:
