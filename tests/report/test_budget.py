@@ -1,4 +1,4 @@
-"""Best of k against draws, times to target against the Kaplan-Meier definition."""
+"""Best of k against draws, times to target against counting."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def test_first_crossing_and_its_absence() -> None:
     assert rising.when == (2.0,)
 
 
-def test_misses_are_censored_not_averaged() -> None:
-    # Kaplan-Meier: S(2) = 4/5; the run that ends at 3 leaves; S(4) = 4/5 x 2/3 = 8/15; S(6) = 8/15 x 1/2 < 1/2
+def test_the_median_is_over_all_runs() -> None:
     found = steps_to_target([curve(2), curve(None, 3), curve(4), curve(6), curve(None, 9)], 0.5)
-    assert found.median == 6.0
+    assert found.median == 6.0  # the third of five
     assert str(found) == "6 (median, reached by 3 of 5)"
+    assert [part.tolist() for part in found.distribution()] == [[2, 4, 6], pytest.approx([0.2, 0.4, 0.6])]
 
 
 def test_less_than_half_reached_has_no_median() -> None:
@@ -103,9 +103,13 @@ def test_less_than_half_reached_has_no_median() -> None:
     assert found.median is None
     assert str(found) == "reached by 1 of 3"
     assert steps_to_target([], 0.5).median is None
+    # Two slow runs end their budget of seconds before the fast one gets there: they did not get there, either.
+    assert steps_to_target([curve(9), curve(None, 5), curve(None, 6)], 0.5).median is None
 
 
 def test_a_diverged_run_never_gets_there() -> None:
-    runs = [curve(5), curve(None, 2), curve(None, 2)]
-    assert steps_to_target(runs, 0.5).median == 5.0  # two that stopped early say nothing about step 5
-    assert steps_to_target(runs, 0.5, diverged=[False, True, True]).median is None
+    touched = [curve(5), curve(2), curve(3)]
+    assert steps_to_target(touched, 0.5).median == 3.0
+    found = steps_to_target(touched, 0.5, diverged=[False, True, True])
+    assert found.when == (5.0, None, None)
+    assert (found.reached, found.median) == (1, None)

@@ -29,10 +29,11 @@ def test_power_equals_simulation(n: int, paired: bool) -> None:
     x = effect + rng.standard_normal((40_000, n))
     if paired:
         t, df = x.mean(1) / (x.std(1, ddof=1) / math.sqrt(n)), n - 1
-    else:
+    else:  # Welch
         y = rng.standard_normal((40_000, n))
-        t = (x.mean(1) - y.mean(1)) / np.sqrt((x.var(1, ddof=1) + y.var(1, ddof=1)) / n)
-        df = 2 * n - 2
+        vx, vy = x.var(1, ddof=1), y.var(1, ddof=1)
+        t = (x.mean(1) - y.mean(1)) / np.sqrt((vx + vy) / n)
+        df = (n - 1) * (vx + vy) ** 2 / (vx**2 + vy**2)
     simulated = float((np.abs(t) > special.stdtrit(df, 0.975)).mean())
     assert power.power_of(effect, n, paired=paired) == pytest.approx(simulated, abs=0.01)
 
@@ -43,6 +44,29 @@ def test_detectable_difference_is_found_with_the_stated_power(n: int, paired: bo
     found = power.detectable_difference(2.0, n, paired=paired)
     assert power.power_of(found / 2.0, n, paired=paired) == pytest.approx(0.8, abs=1e-6)
     assert power.seeds_needed(found * (1 + 1e-6), 2.0, paired=paired) == n
+
+
+@pytest.mark.parametrize("tests", [1, 6])
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_what_the_spread_seen_lets_detect_is_detected_so_often(n: int, paired: bool, tests: int) -> None:
+    """The sd comes from one experiment, the runs that should show the difference from another: 0.8 over both."""
+    count, level, rng = 40_000, 1 - 0.05 / tests, np.random.default_rng(n)
+    sd_df = n - 1 if paired else 2 * n - 2
+    seen = np.sqrt(rng.chisquare(sd_df, count) / sd_df)
+    true = seen * power.detectable_difference(1.0, n, paired=paired, level=level, sd_df=sd_df)
+    x, df = true[:, None] + rng.standard_normal((count, n)), n - 1
+    error = x.var(1, ddof=1) / n
+    if not paired:
+        y = rng.standard_normal((count, n))
+        vx, vy = error, y.var(1, ddof=1) / n
+        x, error, df = x - y.mean(1, keepdims=True), vx + vy, (n - 1) * (vx + vy) ** 2 / (vx**2 + vy**2)
+    found = np.abs(x.mean(1)) > special.stdtrit(df, 0.5 + level / 2) * np.sqrt(error)
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+    known = power.detectable_difference(1.0, n, paired=paired, level=level)
+    assert known < true.mean() / seen.mean()  # taken for known, the same sd promises more than it keeps
+    needed = power.seeds_needed(float(true[0] / seen[0]) * (1 + 1e-6), 1.0, paired=paired, level=level, sd_df=sd_df)
+    assert needed == n
 
 
 def test_power_rises_with_the_effect_to_one() -> None:

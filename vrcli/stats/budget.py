@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vrcli.stats.inference import Array, Direction, oriented
+from vrcli.stats.decide import centres
+from vrcli.stats.inference import Array, Direction, oriented, summary
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class ToTarget:
 
     Args:
         when: for the runs that got there, in the runs' order; None for the others.
-        last: where each run's curve ends: a run that did not get there is only known to need longer.
-        diverged: whether the run diverged, and so will never get there.
+        last: where each run's curve ends.
+        diverged: whether the run diverged: whatever it touched before, it did not get there.
     """
 
     when: tuple[float | None, ...]
@@ -113,25 +114,19 @@ class ToTarget:
         return sum(w is not None for w in self.when)
 
     def distribution(self) -> tuple[Array, Array]:
-        """Where the share of runs that got there rises, and to what: one minus the Kaplan-Meier estimate."""
-        hits = [w for w in self.when if w is not None]
-        if not hits:
-            return np.empty(0), np.empty(0)
-        from scipy import stats
+        """Where the share of runs that got there rises, and to what.
 
-        # A diverged run is at risk past every other time; its own place beyond them does not matter.
-        never = max(*hits, *self.last) + 1
-        rows = zip(self.when, self.last, self.diverged, strict=True)
-        misses = [never if lost else end for w, end, lost in rows if w is None]
-        found = stats.ecdf(stats.CensoredData(uncensored=hits, right=misses)).sf
-        events = np.isin(found.quantiles, hits)
-        return found.quantiles[events], 1 - found.probabilities[events]
+        A run that ended or diverged before it got there counts as one that did not: the end of a budget is what the
+        optimizer was given, so it does not hide a success that chance kept from sight.
+        """
+        at, counts = np.unique([w for w in self.when if w is not None], return_counts=True)
+        return at.astype(np.float64), np.cumsum(counts) / max(1, self.n)
 
     @property
     def median(self) -> float | None:
         """Where half the runs got there; None when they have not."""
         x, share = self.distribution()
-        at = np.flatnonzero(share >= 0.5 - 1e-12)
+        at = np.flatnonzero(share >= 0.5)
         return float(x[at[0]]) if len(at) else None
 
     def __str__(self) -> str:
@@ -148,8 +143,7 @@ def steps_to_target(
 ) -> ToTarget:
     """Steps (or epochs, or seconds) until each run's curve first reaches the target.
 
-    Misses are censored where their curve ends, never counted as the maximum. A diverged run will never get there, so
-    it stays at risk for ever: leaving it out would credit the optimizer for the runs it lost.
+    A diverged run does not get there, even if its curve touched the target before: its result is lost.
 
     Args:
         curves: x and y of each run, x increasing.
@@ -158,11 +152,11 @@ def steps_to_target(
     lost = list(diverged) if diverged is not None else [False] * len(curves)
     when: list[float | None] = []
     last: list[float] = []
-    for x, y in curves:
+    for (x, y), gone in zip(curves, lost, strict=True):
         xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         with np.errstate(invalid="ignore"):
             hits = np.flatnonzero(ys <= target if direction == "min" else ys >= target)
-        when.append(float(xs[hits[0]]) if len(hits) else None)
+        when.append(float(xs[hits[0]]) if len(hits) and not gone else None)
         last.append(float(xs[-1]) if len(xs) else 0.0)
     return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in lost))
 
@@ -196,4 +190,23 @@ def after_trials(values: Mapping[int, Array], *, direction: Direction = "min", l
     Args:
         values: by number of trials (K, m): m fresh runs of each search's incumbent; NaN for a diverged run.
     """
-    raise NotImplementedError
+    sign = 1.0 if direction == "min" else -1.0
+    found = []
+    for trials in sorted(values):
+        table = oriented(values[trials], direction)
+        y = sign * centres(table, "median" if np.isinf(table).any() else "mean")
+        found.append(summary(y.tolist(), direction=direction, level=level))
+    whole = [one.diverged == 0 for one in found]
+
+    def kept(numbers: Iterable[float]) -> tuple[float, ...]:
+        return tuple(number if good else math.nan for number, good in zip(numbers, whole, strict=True))
+
+    return AfterTrials(
+        trials=tuple(sorted(values)),
+        searches=found[0].n if found else 0,
+        mean=kept(one.mean for one in found),
+        low=kept(one.low for one in found),
+        high=kept(one.high for one in found),
+        median=tuple(one.median for one in found),
+        diverged=tuple(one.diverged for one in found),
+    )

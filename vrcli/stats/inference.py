@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from vrcli.stats import exact
+
 Array: TypeAlias = NDArray[np.float64]
 Direction: TypeAlias = Literal["min", "max"]
 
@@ -156,6 +158,8 @@ class TResult:
     low: float
     high: float
     p: float
+    error: float = math.nan
+    df: float = math.nan
 
 
 def paired_t(differences: Sequence[float] | Array, level: float = 0.95) -> TResult:
@@ -186,7 +190,7 @@ def _t_result(difference: float, error: float, df: float, level: float) -> TResu
     t = abs(difference) / error if error else math.inf
     p = 2 * float(special.stdtr(df, -t)) if difference else 1.0
     half = t_quantile(df, level) * error
-    return TResult(difference, difference - half, difference + half, p)
+    return TResult(difference, difference - half, difference + half, p, error, df)
 
 
 def sign_flip(differences: Sequence[float] | Array) -> float:
@@ -207,30 +211,19 @@ def signed_rank(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float
 
     A pair that diverged on one side has the largest rank; a pair that diverged on both sides is a tie.
     """
-    d, ranks = _signed_ranks(a, b)
-    if len(d) < 2:
-        return math.nan
-    # ways[s] = number of sets of pairs whose doubled ranks sum to s, over the pairs seen so far
-    ways = np.zeros(int(ranks.sum()) + 1)
-    ways[0] = 1
-    for rank in ranks:
-        ways[rank:] += ways[: len(ways) - rank].copy()
-    return _two_sided(ways, int(ranks[d > 0].sum()))
+    ranks = _signed_ranks(a, b)
+    return float(exact.flip_signs(ranks[None])[0]) if len(ranks) > 1 else math.nan
 
 
 def signed_rank_share(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
     """Share of the signed ranks that speak for `a`: above a half exactly when `signed_rank` leans towards `a`."""
-    d, ranks = _signed_ranks(a, b)
-    total = int(ranks.sum())
-    return int(ranks[d < 0].sum()) / total if total else 0.5
+    ranks = _signed_ranks(a, b)
+    total = int(np.abs(ranks).sum())
+    return int(-ranks[ranks < 0].sum()) / total if total else 0.5
 
 
-def _signed_ranks(a: Sequence[float] | Array, b: Sequence[float] | Array) -> tuple[Array, NDArray[np.int64]]:
-    """Paired differences, and twice the rank of each by size; a tie has rank 0 but keeps its place."""
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        d = np.where(x == y, 0.0, x - y)
-    return d, np.where(d == 0, 0, _doubled_ranks(np.abs(d)))
+def _signed_ranks(a: Sequence[float] | Array, b: Sequence[float] | Array) -> NDArray[np.int64]:
+    return exact.signed_ranks(exact.differences(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)))
 
 
 def rank_sum(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
@@ -238,26 +231,15 @@ def rank_sum(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if not len(x) or not len(y):
         return math.nan
-    ranks = _doubled_ranks(np.concatenate([x, y]))
+    ranks = exact.doubled_ranks(np.concatenate([x, y]))
     # ways[k, s] = number of sets of k values whose doubled ranks sum to s, over the values seen so far
     ways = np.zeros((len(x) + 1, int(ranks.sum()) + 1))
     ways[0, 0] = 1
     for rank in ranks:
         ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank].copy()
-    return _two_sided(ways[-1], int(ranks[: len(x)].sum()))
-
-
-def _doubled_ranks(values: Array) -> NDArray[np.int64]:
-    """Twice the rank of each value, from 2; ties share the mean of their ranks, which doubling makes whole."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    doubled: NDArray[np.int64] = (2 * np.cumsum(counts) - counts + 1)[inverse]
-    return doubled
-
-
-def _two_sided(ways: Array, observed: int) -> float:
-    """Twice the smaller tail of a distribution over 0, 1, 2, ..., given as counts."""
-    tail = min(ways[: observed + 1].sum(), ways[observed:].sum())
-    return float(min(1.0, 2 * tail / ways.sum()))
+    counts, observed = ways[-1], int(ranks[: len(x)].sum())
+    tail = min(counts[: observed + 1].sum(), counts[observed:].sum())
+    return float(min(1.0, 2 * tail / counts.sum()))
 
 
 def permutation(a: Sequence[float] | Array, b: Sequence[float] | Array) -> float:
@@ -284,12 +266,7 @@ def _permute(data: tuple[Array, ...], kind: str, statistic: Any, arrangements: i
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the given order; a NaN (no test possible) stays NaN and is not counted."""
-    adjusted = [math.nan] * len(p_values)
-    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    running = 0.0
-    for rank, (p, index) in enumerate(order):
-        running = max(running, min(1.0, p * (len(order) - rank)))
-        adjusted[index] = running
+    adjusted: list[float] = exact.holm_rows(np.asarray(p_values, dtype=np.float64)).tolist()
     return adjusted
 
 

@@ -9,13 +9,20 @@ exact signed-rank test of d decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from typing import Literal
 
-from vrcli.stats.inference import Array, Direction
-from vrcli.stats.luck import Luck
+import numpy as np
+
+from vrcli.stats.decide import Decisions, Plan, centres, decide, replicates_needed
+from vrcli.stats.exact import flip_signs
+from vrcli.stats.inference import Array, Direction, holm, oriented, summary, t_quantile
+from vrcli.stats.luck import Luck, luck_of
+from vrcli.stats.power import detectable_difference, power_of, seeds_needed
 from vrcli.stats.sequential import Looks
 
 
@@ -89,7 +96,8 @@ class Pair:
         p: two-sided, of `test` at this number of replicates.
         p_looks: the same with the other looks accounted for; equals p where there is one look.
         p_holm: p_looks adjusted for the tests made; the verdict rests on it.
-        tests: tests that p is adjusted for: the worst level is (1 - level) / tests.
+        tests: tests that p is adjusted for.
+        strictest: p that decides even where Holm is strictest, at the last look: (1 - level) / tests with one look.
         wins: replicates in which a is better.
         losses: replicates in which b is better.
         sd: standard deviation of d; NaN where ranks decide.
@@ -120,6 +128,7 @@ class Pair:
     p_looks: float
     p_holm: float
     tests: int
+    strictest: float
     wins: int
     losses: int
     sd: float
@@ -153,12 +162,18 @@ class Pair:
         return self.p_equal_holm <= 1 - self.level
 
     def power(self, difference: float, searches: int | None = None) -> float:
-        """Probability that so many searches (default: as many as here) show a true difference, in so many tests."""
-        raise NotImplementedError
+        """Probability that so many searches (default: as many as here) show a true difference, in so many tests.
+
+        NaN where ranks decide.
+        """
+        if not self.sd > 0:
+            return math.nan
+        n = searches or self.searches
+        return power_of(difference / self.sd, n, paired=True, level=1 - self.strictest, sd_df=self.searches - 1)
 
     def searches_needed(self, difference: float) -> int | None:
-        """Searches that show a true difference with probability 0.8, in so many tests."""
-        raise NotImplementedError
+        """Searches that show a true difference with probability 0.8, in so many tests; None where no number does."""
+        return seeds_needed(difference, self.sd, paired=True, level=1 - self.strictest, sd_df=self.searches - 1)
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,158 @@ def compare_replicates(
             alike, and reaches the level from four replicates on.
 
     Raises:
-        ValueError: fewer than two optimizers, arrays of different shapes, an unknown name, or a K that is no look.
+        ValueError: fewer than two optimizers, arrays of different shapes, an unknown name, a margin that is not
+            positive, or a K that is no look.
     """
-    raise NotImplementedError
+    names = list(values)
+    sign = 1.0 if direction == "min" else -1.0
+    tables = np.stack([oriented(np.asarray(values[name]), direction) for name in names]) if _alike(values) else None
+    if tables is None or (looks and tables.shape[1] not in looks.sizes):
+        shapes = {name: np.shape(table) for name, table in values.items()}
+        at = f", with a K of {looks.sizes}" if looks else ""
+        raise ValueError(f"needs two optimizers or more with values (K, m) of one shape{at}; got {shapes}")
+    if margin is not None and not margin > 0:
+        raise ValueError(f"a margin must be positive, got {margin}")
+    plan = Plan(
+        pairs=[(names.index(a), names.index(b)) for a, b in pairs_of(names, against, primary)],
+        alpha=1 - level,
+        primary=primary is not None,
+        margin=math.nan if margin is None else margin,
+        relative=relative,
+        looks=looks,
+        unpaired_ranks=unpaired_ranks,
+    )
+    found = decide(tables[None], plan)
+    lost = np.isinf(tables).sum(axis=2)  # (optimizers, K)
+    p_diverged = [float(flip_signs((lost[a] - lost[b])[None])[0]) for a, b in plan.pairs]
+    shares = zip(p_diverged, holm(p_diverged), strict=True)
+    pairs = [
+        _pair(index, names, plan, found, sign, lost / tables.shape[2], share) for index, share in enumerate(shares)
+    ]
+    return Comparison(
+        metric=metric,
+        direction=direction,
+        level=level,
+        optimizers=tuple(_replicated(name, table, sign, level) for name, table in zip(names, tables, strict=True)),
+        pairs=tuple(pairs),
+        against=against,
+        primary=primary,
+        looks=looks,
+        look=looks.sizes.index(tables.shape[1]) + 1 if looks else 1,
+    )
+
+
+def _alike(values: Mapping[str, Array]) -> bool:
+    shapes = {np.shape(table) for table in values.values()}
+    return len(values) > 1 and len(shapes) == 1 and all(len(shape) == 2 and min(shape) > 0 for shape in shapes)
+
+
+def pairs_of(
+    names: Sequence[str], against: str | None = None, primary: tuple[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """The pairs that a comparison tests, the primary one first.
+
+    Raises:
+        ValueError: an unknown name, or a pair of one optimizer.
+    """
+    for name in [*([against] if against else []), *(primary or ())]:
+        if name not in names:
+            raise ValueError(f"{name} is not compared; the optimizers are {', '.join(names)}")
+    if primary and primary[0] == primary[1]:
+        raise ValueError(f"a pair needs two optimizers, got {primary[0]} twice")
+    found = [(name, against) for name in names if name != against] if against else list(combinations(names, 2))
+    if primary is None:
+        return found
+    return [primary, *(pair for pair in found if set(pair) != set(primary))]
+
+
+def _replicated(name: str, table: Array, sign: float, level: float) -> Replicated:
+    """Summarise one optimizer from its oriented values (K, m)."""
+    lost = np.isinf(table)
+    centre: Literal["mean", "median"] = "median" if lost.any() else "mean"
+    y = centres(table, centre)
+    told = summary((sign * y).tolist(), direction="min" if sign > 0 else "max", level=level)
+    whole = told.diverged == 0
+    return Replicated(
+        name=name,
+        y=tuple(float(sign * value) if math.isfinite(value) else math.nan for value in y),
+        centre=centre,
+        mean=told.mean if whole else math.nan,
+        low=told.low if whole else math.nan,
+        high=told.high if whole else math.nan,
+        median=told.median,
+        seeds=table.shape[1],
+        diverged=tuple(lost.sum(axis=1).tolist()),
+        luck=luck_of(sign * table, level),
+    )
+
+
+def _pair(
+    index: int,
+    names: Sequence[str],
+    plan: Plan,
+    found: Decisions,
+    sign: float,
+    lost: Array,
+    p_diverged: tuple[float, float],
+) -> Pair:
+    """One pair of a comparison, in the metric's own sign.
+
+    Args:
+        lost: share of the runs that diverged (optimizers, K).
+        p_diverged: of the test of these shares, and adjusted.
+    """
+    tests, at = found.tests, (0, index)
+    a, b = plan.pairs[index]
+    d, count, alpha = tests.d[at], plan.tests[index], plan.alpha
+    searches, ranked = len(d), bool(tests.ranked[at])
+    mean, error = sign * float(tests.mean[at]), float(tests.error[at])
+    sd = error * math.sqrt(searches)
+    # The p below which this look decides, alone and where Holm is strictest; and below which the last one does.
+    look = plan.looks.sizes.index(searches) if plan.looks else 0
+    alone, worst = (plan.looks.nominal(p) if plan.looks else (p,) for p in (alpha, alpha / count))
+    strictest, planned = worst[-1], plan.looks.sizes[-1] if plan.looks else searches
+    needs = replicates_needed(alpha / count) if ranked and not tests.unpaired[at] else None
+    return Pair(
+        a=names[a],
+        b=names[b],
+        secondary=plan.primary and index > 0,
+        test="rank sum, exact" if tests.unpaired[at] else "signed rank, exact" if ranked else "paired t",
+        d=tuple((sign * d).tolist()),
+        difference=mean,
+        interval=_interval(mean, error, searches, 1 - alone[look]),
+        simultaneous=_interval(mean, error, searches, 1 - worst[look]),
+        level=1 - alpha,
+        p=float(tests.p[at]),
+        p_looks=float(found.p_looks[at]),
+        p_holm=float(found.p_adjusted[at]),
+        tests=count,
+        strictest=strictest,
+        wins=int((d < 0).sum()),
+        losses=int((d > 0).sum()),
+        sd=sd,
+        detectable=detectable_difference(sd, planned, paired=True, level=1 - strictest, sd_df=searches - 1),
+        needed=seeds_needed(mean, sd, paired=True, level=1 - strictest, sd_df=searches - 1),
+        needs=needs,
+        margin=float(tests.margin[at]),
+        p_equal=float(found.p_equal[at]),
+        p_equal_holm=float(found.p_equal_adjusted[at]),
+        diverged=(float(lost[a].mean()), float(lost[b].mean())),
+        p_diverged=p_diverged[0],
+        p_diverged_holm=p_diverged[1],
+        verdict=_verdict(found, at, alpha, needs or 2),
+    )
+
+
+def _interval(mean: float, error: float, searches: int, level: float) -> tuple[float, float]:
+    half = t_quantile(searches - 1, level) * error
+    return mean - half, mean + half
+
+
+def _verdict(found: Decisions, at: tuple[int, int], alpha: float, needs: int) -> Verdict:
+    """A difference comes before equality: a pair can be different and equal within the margin, see `Pair.equal`."""
+    if found.p_adjusted[at] <= alpha:
+        return Verdict.BETTER if found.tests.lean[at] < 0 else Verdict.WORSE
+    if found.p_equal_adjusted[at] <= alpha:
+        return Verdict.EQUAL
+    return Verdict.MORE if found.tests.d.shape[-1] < needs else Verdict.UNDECIDED
