@@ -169,9 +169,9 @@ def sweep(
 
     request, place = _sweep_request(
         task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, search=search,
-        initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds, confirm_seeds=confirm_seeds, jobs=jobs, new=new,
-        device=device, threads=threads, config=config, data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
-        settings=settings,
+        initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds, confirm_seeds=confirm_seeds,
+        jobs=jobs, new=new, device=device, threads=threads, config=config, data_dir=data_dir, db=db,
+        malloc_tuning=malloc_tuning, settings=settings,
     )  # fmt: skip
     found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, _sweep_display)
     return SweepOutcome(place.database, found)
@@ -286,7 +286,7 @@ def compare(
         tag=tag,
     )  # fmt: skip
     tuning = _tuning(
-        asked, opt, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + asked.seeds[0],
+        asked, opt, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + (asked.seeds[0] if trials else 0),
         trials=trials, searches=searches or (5 if trials else 1), vary_split=vary_split,
     )  # fmt: skip
     request = study.CompareRequest(

@@ -17,7 +17,7 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     done = vr(*words, "--target", "0.68", "--power")
     assert done.code == 0, done.err
     assert "adamw − sgd: −" in done.out
-    assert "→ " in done.out
+    assert "the preset's settings, 15 epochs, 3 fresh seeds, the same for all" in done.out
     assert "± is a 95% interval of the mean" in done.out
     assert "to val loss 0.68" in done.out
     assert "what more seeds could show" in done.out
@@ -36,7 +36,7 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     elsewhere = f"6 of the 6 runs were stored already; 3 were made with torch 0.1, this is {torch.__version__}\n"
     assert elsewhere in vr(*words).err
     quiet = vr(*words, "--quiet")
-    assert quiet.out == next(line for line in table if line.startswith("→ "))[2:] + "\n"
+    assert quiet.out == next(line for line in table if "paired over 3 seeds" in line) + "\n"
     body = json.loads(vr(*words, "--format", "json").out)
     runs = body["optimizers"]
     assert [len(r["values"]) for r in runs.values()] == [3, 3]
@@ -75,7 +75,7 @@ def test_one_at_a_time_a_comparison_makes_the_runs_that_vr_run_makes(vr):
 
 def test_the_searchs_first_points_can_be_set(vr):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--initial", "1", "--seeds", "2")
-    assert vr(*words, *QUICK, "--quiet").code == 0
+    assert vr(*words, *QUICK, "--quiet", "--searches", "1").code == 0
     swept = json.loads(vr("sweeps", "show", "1", "--format", "json").out)
     assert [one["definition"]["initial"] for one in swept] == [1, 1]
     assert vr(*words, *QUICK, "--initial", "0").code == 2
@@ -87,15 +87,40 @@ def test_equal_optimizers_are_no_different(vr):
     assert "no difference between adam and adamw can be claimed" in done.out
 
 
-def test_tuning_first_gives_every_optimizer_the_same_budget(vr):
-    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "3", "--search", "random")
-    body = json.loads(vr(*words, "--seeds", "2", *QUICK, "--format", "json").out)
-    assert {one["optimizer"]: one["trials"] for one in body["sweeps"]} == {"adamw": 3, "sgd": 3}
-    for one in body["sweeps"]:
-        run = body["optimizers"][one["optimizer"]]["runs"][0]
-        spec = json.loads(vr("runs", "show", str(run), "--format", "json").out)["spec"]
-        assert spec["optimizer_settings"]["lr"] == pytest.approx(one["best_params"]["lr"])
-        assert spec["seed"] == 1  # never seen by the search
+def test_every_optimizer_is_searched_as_often_and_only_winners_on_fresh_seeds_count(vr, tmp_path):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "3", "--search", "random", *QUICK)
+    words = (*words, "--searches", "2", "--seeds", "2")
+    body = json.loads(vr(*words, "--format", "json").out)
+    assert [(one["optimizer"], one["trials"]) for one in body["sweeps"]] == [("adamw", 3), ("sgd", 3)] * 2
+    assert len({one["sweep_id"] for one in body["sweeps"]}) == 1  # one sweep holds them all
+    for name, one in body["optimizers"].items():
+        assert [replicate["seeds"] for replicate in one["replicates"]] == [[1, 2], [101, 102]]
+        assert list(one["values"]) == ["1", "2", "101", "102"]
+        for k, replicate in enumerate(one["replicates"]):
+            means = [sum(trial["values"]) / 3 for trial in replicate["reranked"]]
+            assert means == sorted(means)
+            assert {len(trial["values"]) for trial in replicate["reranked"]} == {3}
+            trials = json.loads(vr("sweeps", "show", "1", "--format", "json").out)
+            (search,) = [s for s in trials if s["id"] == replicate["search_id"]]
+            winner = next(t for t in search["trials"] if t["number"] == replicate["reranked"][0]["trial"])
+            for run in one["runs"][2 * k : 2 * k + 2]:
+                spec = json.loads(vr("runs", "show", str(run), "--format", "json").out)["spec"]
+                assert spec["optimizer"] == name
+                assert spec["optimizer_settings"]["lr"] == pytest.approx(winner["params"]["lr"])
+    pair = body["replicated"]["pairs"][0]
+    y = {name: [sum(list(one["values"].values())[i : i + 2]) / 2 for i in (0, 2)] for name, one in body["optimizers"].items()}
+    assert pair["d"] == pytest.approx([a - b for a, b in zip(y["adamw"], y["sgd"], strict=True)])
+    with sqlite3.connect(tmp_path / "vr.db") as connection:
+        runs = connection.execute("SELECT seed, trial_id IS NULL FROM runs").fetchall()
+    assert len(runs) == 4 * (3 + 9 + 2)
+    assert {seed for seed, fresh in runs if fresh} == {1, 2, 101, 102}
+    assert {seed for seed, fresh in runs if not fresh} == {0, 97, 98, 99, 100, 197, 198, 199}
+    more = (*words[:-4], "--searches", "3", "--seeds", "2", "--format", "json")
+    first = {name: one["runs"] for name, one in body["optimizers"].items()}
+    for name, one in json.loads(vr(*more).out)["optimizers"].items():  # more searches change no earlier run
+        assert one["runs"][:4] == first[name]
+    quiet = vr(*words, "--quiet").out
+    assert "over 2 independent searches of 3 trials each, 2 fresh seeds per search" in quiet
 
 
 def test_seeds_of_the_configuration_file_are_the_searchs_and_never_confirm(vr, tmp_path):
@@ -126,6 +151,22 @@ REFUSED = {
     "metric": (["--opt", "adamw", "--opt", "sgd", "--metric", "test_los"], "did you mean test_loss?"),
     "level": (["--opt", "adamw", "--opt", "sgd", "--level", "1"], "--level must be in [0.5, 1), got 1"),
     "setting": (["--opt", "adamw", "--opt", "sgd", "--fix", "momentm=0.9"], "did you mean momentum?"),
+    "target": (["--opt", "adamw", "--opt", "sgd", "--target", "nan"], "--target must be a finite number, got nan"),
+    "margin": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--margin", "x"], "--margin must be a number or"),
+    "margin, 0": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--margin", "0"], "--margin must be > 0, got 0"),
+    "against": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--against", "adm"], "--against adm: it is none of"),
+    "primary": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--primary", "adamw"], "--primary takes two"),
+    "primary, twice": (
+        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--primary", "sgd,sgd"], "give two different optimizers"
+    ),
+    "looks": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--looks", "2"], "--looks 2 needs"),
+    "searches": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "0"], "--searches must be >= 1"),
+    "seeds": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--seeds", "97"], "--seeds must be at most 96"),
+    "variant": (["--opt", "adamw", "--opt", "adamw@:lr=1"], "write a variant as NAME@LABEL:SETTING=VALUE"),
+    "variant's setting": (["--opt", "adamw", "--opt", "adamw@a:lrr=1"], "did you mean --lr?"),
+    "space of none": (
+        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--space", "adm.lr=0.1:1"], "adm is none of the optimizers"
+    ),
     "value": (["--opt", "adamw", "--opt", "sgd", "--fix", "lr=-1"], "--lr must be > 0, got -1"),
 }
 
@@ -140,15 +181,38 @@ def test_bad_input_is_one_line_exit_2_and_no_database(vr, tmp_path, case):
     assert not (tmp_path / "vr.db").exists()
 
 
-@pytest.mark.parametrize("words", [("--space", "lr=0.1:1"), ("--search", "random"), ("--initial", "3")])
+@pytest.mark.parametrize("words", [("--space", "lr=0.1:1"), ("--search", "random"), ("--initial", "3"), ("--searches", "2"), ("--looks", "2")])
 def test_how_to_search_is_refused_where_nothing_is_searched(vr, words):
     done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *QUICK, *words)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"vr: {words[0]} is for a search")
 
 
-def test_a_comparison_after_a_search_says_where_the_settings_are_from(vr):
-    words = ("--trials", "2", "--seeds", "2", "--search", "random", *QUICK)
+def test_one_search_is_about_the_settings(vr):
+    words = ("--trials", "2", "--searches", "1", "--seeds", "2", "--search", "random", *QUICK)
     done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *words)
-    assert "the settings come from one search each (--search-seed 0)" in done.out
-    assert "--confirm-seeds" not in done.out
+    assert "with these settings (adamw: lr=" in done.out
+    assert "budget of each: 1 search x 2 trials x " in done.out
+
+
+def test_another_seed_repeats_the_protocol_on_seeds_of_its_own(vr):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--seeds", "1")
+    words = (*words, "--search", "random", *QUICK, "--format", "json")
+    first, second = json.loads(vr(*words).out), json.loads(vr(*words, "--seed", "1000").out)
+    seeds = [[r["seeds"] for r in body["optimizers"]["sgd"]["replicates"]] for body in (first, second)]
+    assert seeds == [[[1], [101]], [[1001], [1101]]]
+    settings = [[r["settings"]["lr"] for r in body["optimizers"]["sgd"]["replicates"]] for body in (first, second)]
+    assert not {*settings[0]} & {*settings[1]}
+
+
+def test_variants_of_one_optimizer_stand_side_by_side(vr):
+    words = ("compare", SPIRALS, "--opt", "vradam", "--opt", "vradam@adam:beta3=0", "--seeds", "2", *QUICK)
+    body = json.loads(vr(*words, "--format", "json").out)
+    runs = body["optimizers"]["vradam@adam"]["runs"]
+    spec = json.loads(vr("runs", "show", str(runs[0]), "--format", "json").out)["spec"]
+    assert (spec["optimizer"], spec["optimizer_settings"]["beta3"]) == ("vradam", 0)
+    report = json.loads(vr("report", "--format", "json").out)
+    assert {row["optimizer"] for row in report["rows"]} == {"vradam", "vradam@adam"}
+    assert [r["optimizer"] for r in json.loads(vr("runs", "list", "--opt", "vradam@adam", "--format", "json").out)] == [
+        "vradam@adam"
+    ] * 2

@@ -76,7 +76,7 @@ def compare(
     req.check_format(format)
     from vrcli.cli.compare_display import CompareDisplay
 
-    with CompareDisplay(metric, quiet=quiet or format == "json") as display:
+    with CompareDisplay(metric, quiet=quiet or format == "json", summary=False) as display:
         found = api.compare(**req.words(ctx), watch=display.show)
     if format == "json":
         print(json.dumps(found.as_json()))

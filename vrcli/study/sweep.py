@@ -269,8 +269,8 @@ class _Searches:
             finished = True
             yield from self.confirm(earlier, stop)
         finally:
-            for one in self.stored:
-                one.leave("completed" if finished else "interrupted")
+            for one, state in zip(self.stored, self.states, strict=True):
+                one.leave("completed" if finished or state.done else "interrupted")
         yield Finished(SweepResult(tuple(map(self.result, range(len(self.stored))))))
 
     def confirm(self, earlier: Callable[[Job], Any], stop: Callable[[], bool]) -> Iterator[Event]:

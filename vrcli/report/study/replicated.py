@@ -23,9 +23,7 @@ def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
     """The verdicts, a row per optimizer, a row per pair, and what to do next."""
     blocks: list[Block] = [*verdicts(result, found), "", _optimizers(result, found)]
     if any(one.diverged_share for one in found.optimizers):
-        blocks.append(
-            "a search in which most runs diverged counts as diverged; of the others the median counts"
-        )
+        blocks.append("a search in which most runs diverged counts as diverged; of the others the median counts")
     level = f"{100 * found.level:g}%"
     blocks += [
         f"± is a {level} interval over {result.searches} searches, {counted(result.seeds, 'fresh seed')} each",

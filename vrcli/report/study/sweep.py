@@ -57,7 +57,8 @@ def space_lines(definitions: Sequence[Definition]) -> list[str]:
 
 
 def space_rows(definitions: Sequence[Definition]) -> Rows:
-    """The spaces, one line per axis, with their origin."""
+    """The spaces, one line per axis, with their origin; several searches of one optimizer have the same."""
+    definitions = list({one.optimizer: one for one in reversed(definitions)}.values())[::-1]
     rows = [
         {"": f"  {d.optimizer if i == 0 else ''}", "searched": name, "range": str(axis), "where from": axis.origin}
         for d in definitions
