@@ -257,7 +257,7 @@ def ranks_over_tasks(costs: Mapping[str, Mapping[str, float]], level: float = 0.
     tasks = sorted({task for by_task in costs.values() for task in by_task})
     if len(tasks) < ENOUGH_TASKS or len(names) < 2:
         return None
-    table = oriented([[costs[name].get(task, math.nan) for name in names] for task in tasks])
+    table = oriented(np.array([[costs[name].get(task, math.nan) for name in names] for task in tasks]))
     ranks = doubled_ranks(table) / 2  # (tasks, optimizers)
     rng = np.random.default_rng(0)
     drawn = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, *ranks.shape)), axis=2).mean(axis=1)

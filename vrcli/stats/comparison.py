@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from vrcli.stats import inference as statistics
+from vrcli.stats.exact import holm_rows
 from vrcli.stats.inference import Array, Direction
 from vrcli.stats.luck import tipping_point
 from vrcli.stats.power import detectable_difference, seeds_needed
@@ -259,10 +260,5 @@ def differ_from_best(p_values: Sequence[float]) -> list[float]:
     Simulated, the chance that any row is wrongly said to differ stays below 5% with 4 and 10 equal rows, with Holm over
     k - 1 tests it is 7% and 12%.
     """
-    adjusted = [math.nan] * len(p_values)
-    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    running = 0.0
-    for rank, (p, index) in enumerate(order):
-        running = max(running, min(1.0, p * math.comb(len(order) + 1 - rank, 2)))
-        adjusted[index] = running
+    adjusted: list[float] = holm_rows(np.asarray(p_values, dtype=np.float64), of_best=True).tolist()
     return adjusted

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def holm_rows(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's adjusted p-values of each row (..., tests); NaN (no test possible) stays NaN and is not counted."""
+def holm_rows(p: NDArray[np.float64], *, of_best: bool = False) -> NDArray[np.float64]:
+    """Adjusted p-values of each row (..., tests), step by step as Holm does; NaN (no test) stays and is not counted.
+
+    Args:
+        of_best: each test compares one of several with the best one seen, see `comparison.differ_from_best`.
+    """
     order = np.argsort(p, axis=-1)  # NaN last
-    counted = (~np.isnan(p)).sum(axis=-1, keepdims=True)
-    steps = np.take_along_axis(p, order, -1) * np.maximum(counted - np.arange(p.shape[-1]), 1)
+    left = np.maximum((~np.isnan(p)).sum(axis=-1, keepdims=True) - np.arange(p.shape[-1]), 1)
+    steps = np.take_along_axis(p, order, -1) * (left * (left + 1) // 2 if of_best else left)
     adjusted = np.empty_like(p)
     np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0), -1)
     return adjusted
