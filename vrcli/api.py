@@ -285,12 +285,13 @@ def compare(
         task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
         tag=tag,
     )  # fmt: skip
+    usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
     tuning = _tuning(
-        asked, opt, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + (asked.seeds[0] if trials else 0),
-        trials=trials, searches=searches or (5 if trials else 1), vary_split=vary_split,
+        asked, opt, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + shift,
+        trials=trials, searches=usual_searches if searches is None else searches, vary_split=vary_split,
     )  # fmt: skip
     request = study.CompareRequest(
-        tuning, seeds or (3 if trials else 5), metric or "", level, against, study.pair_of(primary),
+        tuning, usual_seeds if seeds is None else seeds, metric or "", level, against, study.pair_of(primary),
         *study.margin_of(margin), looks, target=target, tag=asked.tag,
     )  # fmt: skip
     place = _place(db, data_dir, jobs, asked.threads, malloc_tuning)

@@ -108,7 +108,10 @@ def test_every_optimizer_is_searched_as_often_and_only_winners_on_fresh_seeds_co
                 assert spec["optimizer"] == name
                 assert spec["optimizer_settings"]["lr"] == pytest.approx(winner["params"]["lr"])
     pair = body["replicated"]["pairs"][0]
-    y = {name: [sum(list(one["values"].values())[i : i + 2]) / 2 for i in (0, 2)] for name, one in body["optimizers"].items()}
+    y = {
+        name: [sum(list(one["values"].values())[i : i + 2]) / 2 for i in (0, 2)]
+        for name, one in body["optimizers"].items()
+    }
     assert pair["d"] == pytest.approx([a - b for a, b in zip(y["adamw"], y["sgd"], strict=True)])
     with sqlite3.connect(tmp_path / "vr.db") as connection:
         runs = connection.execute("SELECT seed, trial_id IS NULL FROM runs").fetchall()
@@ -154,18 +157,26 @@ REFUSED = {
     "target": (["--opt", "adamw", "--opt", "sgd", "--target", "nan"], "--target must be a finite number, got nan"),
     "margin": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--margin", "x"], "--margin must be a number or"),
     "margin, 0": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--margin", "0"], "--margin must be > 0, got 0"),
-    "against": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--against", "adm"], "--against adm: it is none of"),
+    "against": (
+        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--against", "adm"],
+        "--against adm: it is none of",
+    ),
     "primary": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--primary", "adamw"], "--primary takes two"),
     "primary, twice": (
-        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--primary", "sgd,sgd"], "give two different optimizers"
+        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--primary", "sgd,sgd"],
+        "give two different optimizers",
     ),
-    "looks": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--looks", "2"], "--looks 2 needs"),
+    "looks": (
+        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--looks", "2"],
+        "--looks 2 needs",
+    ),
     "searches": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "0"], "--searches must be >= 1"),
     "seeds": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--seeds", "97"], "--seeds must be at most 96"),
     "variant": (["--opt", "adamw", "--opt", "adamw@:lr=1"], "write a variant as NAME@LABEL:SETTING=VALUE"),
     "variant's setting": (["--opt", "adamw", "--opt", "adamw@a:lrr=1"], "did you mean --lr?"),
     "space of none": (
-        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--space", "adm.lr=0.1:1"], "adm is none of the optimizers"
+        ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--space", "adm.lr=0.1:1"],
+        "adm is none of the optimizers",
     ),
     "value": (["--opt", "adamw", "--opt", "sgd", "--fix", "lr=-1"], "--lr must be > 0, got -1"),
 }
@@ -181,7 +192,10 @@ def test_bad_input_is_one_line_exit_2_and_no_database(vr, tmp_path, case):
     assert not (tmp_path / "vr.db").exists()
 
 
-@pytest.mark.parametrize("words", [("--space", "lr=0.1:1"), ("--search", "random"), ("--initial", "3"), ("--searches", "2"), ("--looks", "2")])
+@pytest.mark.parametrize(
+    "words",
+    [("--space", "lr=0.1:1"), ("--search", "random"), ("--initial", "3"), ("--searches", "2"), ("--looks", "2")],
+)
 def test_how_to_search_is_refused_where_nothing_is_searched(vr, words):
     done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *QUICK, *words)
     assert (done.code, done.out) == (2, "")

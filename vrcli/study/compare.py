@@ -298,7 +298,7 @@ def _counted(
     if request.tuning.trials and len(arms) > len(blocks):
         replicated = compare_replicates(
             values, metric=request.metric, direction=metric.direction, level=request.level, against=request.against,
-            primary=request.primary, margin=request.margin, relative=request.relative, looks=looks,
+            primary=request.primary, margin=request.margin, relative=request.relative, looks=looks, unpaired_ranks=True,
         )  # fmt: skip
     else:
         by_seed = {
