@@ -63,6 +63,8 @@ def test_a_commands_options_are_its_functions_parameters_with_the_same_defaults(
     from vrcli.cli.lazy import load
 
     command = {param.name: param for param in load(name).params if param.name != "help"}
+    command["db"] = command.pop("database")
+    assert command["db"].opts == ["--db"]
     parameters = dict(inspect.signature(FUNCTIONS[name]).parameters)
     assert parameters.pop("settings").kind is inspect.Parameter.VAR_KEYWORD
     assert parameters.pop("watch").default is None  # the terminal's displays watch the commands
