@@ -45,8 +45,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                                      "results", "study", "report")
     ),
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
-    # It trains nothing, queries nothing, prints nothing: words go to a study, and what comes back into an outcome. Of the
-    # command line it has the displays of progress, for a person at a terminal or a notebook.
+    # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
+    # a person at a terminal or a notebook.
     "vrcli.api": (
         "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.results.frames", "vrcli.db.location",
         "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display", "vrcli.cli.compare_display",

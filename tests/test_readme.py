@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,17 @@ def test_the_notebook_example_runs(stored, tmp_path: Path, monkeypatch: pytest.M
     shown = names["shown"]
     assert shown["count"].tolist() == [3] * 4
     assert shown["mean"].iloc[-1] == pytest.approx(0.2)
+
+
+def test_the_functions_example_runs(inline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(python_example("vrcli.compare("), names)  # the README's own text
+    printed = capsys.readouterr().out
+    assert "3 fresh seeds paired" in printed
+    assert names["found"].verdicts[0] in printed
+    assert names["run"].runs[0].settings["beta3"] == 1.0
+    assert names["found"].pairs()["a"].tolist() == ["vradam"]
 
 
 def test_the_pictures_are_there_and_small():

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -90,8 +90,8 @@ def run(
     from vrcli.study.train import TrainRequest, train
 
     asked = complete(
-        task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
-        seeds=seeds, tag=tag,
+        task, [] if opt is None else [opt], preset=preset, device=device, threads=threads, config=config,
+        flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
     place = _place(db, data_dir, 1, asked.threads, malloc_tuning)
     request = TrainRequest(
@@ -287,7 +287,7 @@ def compare(
     )  # fmt: skip
     usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
     tuning = _tuning(
-        asked, opt, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + shift,
+        asked, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + shift,
         trials=trials, searches=usual_searches if searches is None else searches, vary_split=vary_split,
     )  # fmt: skip
     request = study.CompareRequest(
@@ -342,10 +342,10 @@ def _sweep_request(
         task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
         seeds=seeds,
     )  # fmt: skip
-    return _tuning(asked, opt, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
+    return _tuning(asked, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
 
 
-def _tuning(asked: Asked, opt: Optimizers, *, space: Texts, fix: Texts, **words: Any) -> SweepRequest:
+def _tuning(asked: Asked, *, space: Texts, fix: Texts, **words: Any) -> SweepRequest:
     from vrcli.study.define import SweepRequest
 
     return SweepRequest(
@@ -356,9 +356,7 @@ def _tuning(asked: Asked, opt: Optimizers, *, space: Texts, fix: Texts, **words:
 
 def _listed(opt: Any) -> list[Any]:
     """One optimizer or several as a list."""
-    if opt is None:
-        return []
-    return [opt] if isinstance(opt, str | type) else list(opt)
+    return list(opt) if isinstance(opt, Iterable) and not isinstance(opt, str | type) else [opt]
 
 
 def _texts(given: Texts) -> tuple[str, ...]:

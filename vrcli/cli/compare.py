@@ -62,7 +62,7 @@ def compare(
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
     tag: str | None = req.TAG,
-    db: Location = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,

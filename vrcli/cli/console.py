@@ -85,11 +85,12 @@ class RunDisplay:
 
     def show(self, event: Any) -> None:
         """Say what an event of a study tells: of runs one after the other."""
-        from vrcli.report.study.sweep import note_text
         from vrcli.study import events as e
 
         match event:
             case e.Note():
+                from vrcli.report.study.sweep import note_text
+
                 notice(note_text(event))
             case e.RunBegan():
                 self.origins = event.origins

@@ -70,4 +70,5 @@ def open_existing(database: Location, mode: Literal["read", "write"] = "read") -
 
 def words(ctx: typer.Context) -> dict[str, Any]:
     """What was given, as `vrcli.api` takes it: the command's own options by name, and the settings."""
-    return {**{name: value for name, value in ctx.params.items() if name not in OF_TERMINAL}, **ctx.meta[META]}
+    given = {name: value for name, value in ctx.params.items() if name not in OF_TERMINAL}
+    return {"db": given.pop("database"), **given, **ctx.meta[META]}

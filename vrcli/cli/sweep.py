@@ -81,7 +81,7 @@ def sweep(
     threads: int | None = req.THREADS,
     config: Path | None = req.CONFIG,
     data_dir: Path | None = req.DATA_DIR,
-    db: Location = req.DB,
+    database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     malloc_tuning: bool = req.MALLOC,
