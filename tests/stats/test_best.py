@@ -17,7 +17,7 @@ from vrcli.stats.comparison import differ_from_best
 from vrcli.stats.decide import _t_tests
 from vrcli.stats.exact import holm_rows
 
-COUNT = 8000
+COUNT = 5000
 SIZES = (3, 5, 10, 4, 8, 3, 5, 10, 6, 7)
 
 

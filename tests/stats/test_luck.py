@@ -15,7 +15,7 @@ from simulated import draw
 from vrcli.stats.comparison import compare, compare_all
 from vrcli.stats.inference import t_quantile, welch
 from vrcli.stats.luck import luck_of, next_layout, tipping_point
-from vrcli.stats.power import power_of
+from vrcli.stats.power import detectable_difference, power_of
 
 
 @pytest.mark.parametrize("tau", [0.4, 2.0])
@@ -82,11 +82,14 @@ def test_at_the_tipping_point_the_interval_reaches_zero() -> None:
 
 
 def test_a_comparison_of_settings_knows_its_tipping_point() -> None:
-    """It is above 0 exactly where the verdict is, after Holm, too."""
+    """It is above 0 exactly where the verdict is, after Holm, too; and what is detectable counts the tests."""
     rng = np.random.default_rng(1)
     for shift in np.linspace(0, 3, 40):
         groups = {name: dict(enumerate(rng.standard_normal(6) + shift * place)) for place, name in enumerate("abc")}
         for found in compare_all(groups):
             assert (found.tipping > 0) == found.significant
+    assert found.detectable == pytest.approx(
+        detectable_difference(1.0, 6, paired=True, level=1 - 0.05 / 3, sd_df=5) * found.difference / found.effect_size
+    )
     lost = compare("a", [1.0, math.nan, 2.0], "b", [1.0, 2.0, 3.0], paired=False)
     assert math.isnan(lost.tipping)

@@ -148,21 +148,19 @@ def test_larger_is_better_and_diverged_is_worst() -> None:
     assert math.isnan(found.optimizers[0].median)
 
 
-@pytest.mark.parametrize(("names", "needs"), [("ab", 6), ("abcd", 8)])
-def test_too_few_replicates_for_ranks_say_how_many_it_takes(names: str, needs: int) -> None:
-    for searches in (5, needs - 1, needs):
+@pytest.mark.parametrize("unpaired", [False, True])
+@pytest.mark.parametrize("names", ["ab", "abcd"])
+def test_too_few_replicates_for_ranks_say_how_many_it_takes(names: str, unpaired: bool) -> None:
+    needs = {("ab", False): 6, ("abcd", False): 8, ("ab", True): 4, ("abcd", True): 5}[names, unpaired]
+    for searches in (3, needs - 1, needs):
         tables = values(names, step=100, searches=searches)
         for table in tables.values():
             table[0, 0] = math.nan
-        found = compare_replicates(tables, metric="x")
+        found = compare_replicates(tables, metric="x", unpaired_ranks=unpaired)
         assert {p.needs for p in found.pairs} == {needs}
+        assert {p.test for p in found.pairs} == {"rank sum, exact" if unpaired else "signed rank, exact"}
         told = Verdict.BETTER if searches == needs else Verdict.MORE
         assert {p.verdict for p in found.pairs} == {told}
-    tables = values(names, step=100)
-    tables["a"][0, 0] = math.nan
-    unpaired = compare_replicates(tables, metric="x", unpaired_ranks=True).pairs[0]
-    assert (unpaired.test, unpaired.verdict) == ("rank sum, exact", Verdict.BETTER)
-    assert unpaired.needs is None
 
 
 def test_one_search_is_no_replication() -> None:

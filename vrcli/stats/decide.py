@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -45,8 +46,8 @@ class Plan:
     @property
     def tests(self) -> list[int]:
         """For each pair, by how many tests Holm divides alpha where it is strictest."""
-        count = len(self.pairs)
-        return [1] + [count - 1] * (count - 1) if self.primary else [count] * count
+        every = len(self.pairs)
+        return [1] + [every - 1] * (every - 1) if self.primary else [every] * every
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def pair_tests(values: Array, plan: Plan) -> PairTests:
     p[ranked] = flip_signs(ranks) if searches > 1 else np.nan
     lean = np.array(mean)
     lean[ranked] = ranks.sum(axis=-1)
-    too_few = np.array([replicates_needed(plan.alpha / count) > searches for count in plan.tests])
+    too_few = np.array([replicates_needed(plan.alpha / tests) > searches for tests in plan.tests])
     unpaired = ranked & (too_few & plan.unpaired_ranks)
     for at in zip(*np.nonzero(unpaired), strict=True):
         p[at], lean[at] = rank_sum(a[at], b[at]), superiority(b[at], a[at]) - 0.5
@@ -165,9 +166,12 @@ def centres(values: Array, centre: Literal["mean", "median"]) -> Array:
     return np.where(np.isinf(high), low, (low + high) / 2)
 
 
-def replicates_needed(alpha: float) -> int:
-    """Replicates from which the exact signed-rank test can reach a level: its smallest p is 2^(1 - K)."""
-    return math.ceil(1 - math.log2(alpha))
+def replicates_needed(alpha: float, *, paired: bool = True) -> int:
+    """Replicates from which the exact signed-rank test (or the unpaired rank-sum test) can reach a level.
+
+    Its smallest p, two of all arrangements, is 2^(1 - K), or 2 / C(2K, K).
+    """
+    return next(k for k in count(2) if 2 / (2**k if paired else math.comb(2 * k, k)) <= alpha)
 
 
 def _t_tests(d: Array) -> tuple[Array, Array, Array]:

@@ -232,7 +232,7 @@ def compare_replicates(
         looks: the planned looks, of which this is the one whose number of searches is K.
         unpaired_ranks: where ranks decide and the signed ranks of K replicates cannot reach the level, take the exact
             rank-sum test instead: it gives up the pairing, which makes it stricter where shared seeds make the two
-            alike, and reaches the level from four replicates on.
+            alike, and reaches the level from four replicates on (six pairs: five).
 
     Raises:
         ValueError: fewer than two optimizers, arrays of different shapes, an unknown name, a margin that is not
@@ -346,7 +346,7 @@ def _pair(
     look = plan.looks.sizes.index(searches) if plan.looks else 0
     alone, worst = (plan.looks.nominal(p) if plan.looks else (p,) for p in (alpha, alpha / count))
     strictest, planned = worst[-1], plan.looks.sizes[-1] if plan.looks else searches
-    needs = replicates_needed(alpha / count) if ranked and not tests.unpaired[at] else None
+    needs = replicates_needed(alpha / count, paired=not tests.unpaired[at]) if ranked else None
     return Pair(
         a=names[a],
         b=names[b],
