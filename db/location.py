@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from contextlib import closing
 from functools import cached_property
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _BUSY_S = 60.0  # how long a writer waits for the others; each holds the lock for milliseconds
 SQLITE_HEADER = b"SQLite format 3\x00"
+#: Files that were looked at, by device and number; as many as one process may have databases open.
+_OPEN: dict[tuple[int, int], RawIOBase] = {}
+_MOST_OPEN = 100
 _LOOKS_LIKE = "one looks like postgresql://user@host/name"
 
 #: What begins a URL, also where a slash or the colon was forgotten.
@@ -172,8 +176,7 @@ class Location:
         if not self.path.is_file():
             raise StoreError(f"{self} is not a file")
         try:
-            with self.path.open("rb") as file:
-                header = file.read(len(SQLITE_HEADER))
+            header = header_of(self.path)
         except OSError as error:
             raise StoreError(f"{self} cannot be read: {error.strerror}") from None
         if header and header != SQLITE_HEADER:
@@ -241,6 +244,27 @@ class Location:
             raise StoreError(f"SQLAlchemy has no driver {url.drivername}; use postgresql+psycopg://") from None
         except ImportError as error:
             raise StoreError(f"{error.name} is not installed: pip install 'vrcli[postgres]'") from None
+
+
+def header_of(path: Path) -> bytes:
+    """What a file that may be an SQLite database begins with.
+
+    The file stays open: to close it would drop every lock that SQLite holds on it for this process (so POSIX has it),
+    and the next process to leave the database would take itself for the last and remove the journal that this one still
+    writes to.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    info = path.stat()
+    key = info.st_dev, info.st_ino
+    if key not in _OPEN:
+        _OPEN[key] = path.open("rb", buffering=0)
+        if len(_OPEN) > _MOST_OPEN:
+            _OPEN.pop(next(iter(_OPEN))).close()
+    file = _OPEN[key] = _OPEN.pop(key)  # the newest is last
+    file.seek(0)
+    return file.read(len(SQLITE_HEADER)) or b""
 
 
 def one_line(error: BaseException) -> str:

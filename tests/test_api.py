@@ -262,7 +262,7 @@ def test_a_comparison_is_the_commands_and_runs_nothing_twice(vr: Callable[..., A
     one = found.pairs().iloc[0]
     assert (one["a"], one["b"], one["better"]) == ("adamw", "sgd", found.comparisons[0].better)
     assert one["verdict"] == found.verdicts[0]
-    frame = found.frame().groupby("optimizer")["best_val_loss"].mean()
+    frame = found.frame().groupby("optimizer")["test_loss"].mean()
     assert frame["adamw"] - frame["sgd"] == pytest.approx(one["difference"])
     assert found.tuned is None
     assert found.curves("val_loss")["run"].nunique() == 6
@@ -274,10 +274,16 @@ def test_a_comparison_is_the_commands_and_runs_nothing_twice(vr: Callable[..., A
 
 @pytest.mark.usefixtures("inline")
 def test_a_tuned_comparison_has_its_searches() -> None:
-    found = vrcli.compare(SPIRALS, opt=["adamw", "sgd"], trials=2, seeds=2, search="random", **QUICK)
+    found = vrcli.compare(SPIRALS, opt=["adamw", "sgd"], trials=2, searches=2, seeds=2, search="random", **QUICK)
     assert found.tuned is not None
-    assert found.tuned.best["adamw"]["lr"] == found.runs["adamw"][0].settings["lr"]
-    assert "the settings come from one search each" in str(found)
+    assert len(found.tuned.searches) == 4
+    lrs = {run.settings["lr"] for run in found.runs["adamw"]}
+    assert found.tuned.best["adamw"]["lr"] in {
+        trial.params["lr"] for one in found.tuned.searches for trial in one.trials
+    }
+    assert len(lrs) == 2
+    assert "over 2 independent searches of 2 trials each, 2 fresh seeds per search" in str(found)
+    assert list(found.pairs()["verdict"]) == list(found.verdicts)
 
 
 def test_every_refusal_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

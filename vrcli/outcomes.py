@@ -102,13 +102,18 @@ class SweepOutcome(Outcome):
 
     @property
     def searches(self) -> tuple[SearchResult, ...]:
-        """One per optimizer: `.best`, `.trials`, `.definition`, `.fresh`, ..."""
+        """One or several per optimizer: `.best`, `.trials`, `.definition`, `.fresh`, ..."""
         return self.result.searches
 
     @property
     def best(self) -> Mapping[str, Mapping[str, Any]]:
-        """The best settings of each optimizer that has any."""
-        return {one.definition.optimizer: one.best.params for one in self.searches if one.best is not None}
+        """The best settings of each optimizer that has any; of its several searches, those of the smallest value."""
+        found: dict[str, Any] = {}
+        for one in self.searches:
+            name, best = one.definition.optimizer, one.best
+            if best is not None and (name not in found or (best.value or 0.0) < found[name].value):
+                found[name] = best
+        return {name: best.params for name, best in found.items()}
 
     def blocks(self) -> Sequence[Block]:
         from vrcli.report.study.sweep import sweep_blocks
@@ -121,7 +126,7 @@ class SweepOutcome(Outcome):
         return sweep_json(self.result)
 
     def frame(self) -> pd.DataFrame:
-        """One row per optimizer: trials, best validation loss and, by name, the settings that gave it."""
+        """One row per search: optimizer, trials, best validation loss and, by name, the settings that gave it."""
         import pandas as pd
 
         rows = [
@@ -217,10 +222,13 @@ class CompareOutcome(Outcome):
         return _runs_frame([run for runs in self.runs.values() for run in runs])
 
     def pairs(self) -> pd.DataFrame:
-        """One row per pair of optimizers: every number of its comparison, and `better`."""
+        """One row per pair of optimizers: every number of its comparison, `better`, and the verdict in words."""
         import pandas as pd
 
-        return pd.DataFrame([{**asdict(one), "better": one.better} for one in self.comparisons])
+        return pd.DataFrame([
+            {**asdict(one), "better": one.better, "verdict": verdict}
+            for one, verdict in zip(self.comparisons, self.verdicts, strict=True)
+        ])  # fmt: skip
 
     def curves(self, metrics: Names = None) -> pd.DataFrame:
         """The curves of the runs on fresh seeds, as `vrcli.load(...).curves()`."""

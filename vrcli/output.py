@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vrcli.db.location import SQLITE_HEADER, Location
+from vrcli.db.location import SQLITE_HEADER, Location, header_of
 from vrcli.errors import UsageError, VrError
 
 #: What SQLite keeps beside a database while it is open. One that is left over would be taken for a new file's.
@@ -181,8 +181,8 @@ def _journal_of(path: Path) -> Path | None:
     for ending in JOURNALS:
         owner = path.with_name(path.name.removesuffix(ending) or path.name)
         if owner != path and owner.is_file():
-            with suppress(OSError), owner.open("rb") as file:
-                if file.read(len(SQLITE_HEADER)) == SQLITE_HEADER:
+            with suppress(OSError):
+                if header_of(owner) == SQLITE_HEADER:
                     return owner
     return None
 

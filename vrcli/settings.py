@@ -94,7 +94,25 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
 #: Names that `vr` itself uses beside the settings.
 RESERVED = frozenset(
     {"task", "opt", "preset", "seed", "seeds", "device", "threads", "data_dir", "config", "tag", "group", "db"}
-    | {"format", "quiet", "debug", "malloc_tuning", "help", "trials", "jobs", "space", "fix", "search", "initial"}
+    | {
+        "format",
+        "quiet",
+        "debug",
+        "malloc_tuning",
+        "help",
+        "trials",
+        "jobs",
+        "space",
+        "fix",
+        "search",
+        "initial",
+        "searches",
+        "vary_split",
+        "against",
+        "primary",
+        "margin",
+        "looks",
+    }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
 )
 

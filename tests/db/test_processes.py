@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import pytest
 from sqlalchemy import update
 
 from vrcli.db import liveness, schema
+from vrcli.db.location import Location
 from vrcli.db.records import RunRecord
 from vrcli.db.store import Store, StoreError
+from vrcli.errors import UsageError
+from vrcli.output import Target
 
 Begin = Callable[..., RunRecord]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -243,3 +247,19 @@ def test_writers_that_bring_the_same_new_metrics_in_another_order(url: str) -> N
     with Store.open(url, mode="read") as store:
         assert store.info()["metrics"] == 12
         assert all(run.results == dict.fromkeys(names, 1.0) for run in store.runs.select())
+
+
+def test_looking_at_a_file_lets_go_of_nobodys_lock(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / "a.db"
+    with Store.open(path) as store:
+        store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": 0}, spec_id="s", provenance={})
+        Location(path).check_file("read")  # as whoever opens it a second time in this process does
+        with suppress(UsageError):
+            Target(path.with_name("a.db-wal")).check()
+        assert start(_WRITER, path, 1, 1).wait() == 0  # leaves as if it were the last
+        for seed in range(2, 6):
+            store.runs.begin({"task": "cnn", "optimizer": "sgd", "seed": seed}, spec_id="s", provenance={})
+        code = "import sys; from vrcli.db.store import Store; print(len(Store.open(sys.argv[1]).runs.select()))"
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "6", done.stderr
+        assert len(store.runs.select()) == 6

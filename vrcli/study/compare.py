@@ -350,7 +350,9 @@ def _check(request: CompareRequest) -> None:
         raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
     if tuning.trials == 0:
         _check_untuned(request)
-    elif request.looks > 1 and tuning.searches < request.looks + 1:
+        return
+    replicates(tuning, request.seeds)
+    if request.looks > 1 and tuning.searches < request.looks + 1:
         raise UsageError(f"--looks {request.looks} needs --searches {request.looks + 1} or more, got {tuning.searches}")
 
 

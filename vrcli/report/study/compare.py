@@ -173,9 +173,9 @@ def _replicated_json(found: Replicated) -> dict[str, Any]:
 
 def _arm_json(arm: Arm) -> dict[str, Any]:
     return {
-        "settings": dict(arm.settings), "seeds": list(arm.seeds),
+        "settings": dict(arm.candidates[0].trial.params) if arm.candidates else {}, "seeds": list(arm.seeds),
         "search_id": arm.search.search_id if arm.search else None,
-        "reranked": [{"trial": one.trial.number + 1, **_plain({"values": one.values})} for one in arm.candidates],
+        "reranked": [{"trial": one.trial.number, **_plain({"values": one.values})} for one in arm.candidates],
     }  # fmt: skip
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
     """The verdicts, a row per optimizer, a row per pair, and what to do next."""
-    blocks: list[Block] = [*verdicts(result, found), "", _optimizers(result, found)]
+    claims_first = sorted(found.pairs, key=lambda pair: pair.verdict in (Verdict.UNDECIDED, Verdict.MORE))
+    blocks: list[Block] = [_sentence(result, found, pair) for pair in claims_first]
+    blocks += ["", _optimizers(result, found)]
     if any(one.diverged_share for one in found.optimizers):
         blocks.append("a search in which most runs diverged counts as diverged; of the others the median counts")
     level = f"{100 * found.level:g}%"
@@ -33,9 +35,8 @@ def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
 
 
 def verdicts(result: CompareResult, found: Comparison) -> list[str]:
-    """One sentence per pair, those that claim something first."""
-    decided = sorted(found.pairs, key=lambda pair: pair.verdict in (Verdict.UNDECIDED, Verdict.MORE))
-    return [_sentence(result, found, pair) for pair in decided]
+    """One sentence per pair."""
+    return [_sentence(result, found, pair) for pair in found.pairs]
 
 
 def _sentence(result: CompareResult, found: Comparison, pair: Pair) -> str:
