@@ -70,8 +70,6 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
 NOT_YET: frozenset[tuple[str, str]] = frozenset(
     {
         ("vrcli.execute.job", "vrcli.settings"),
-        ("vrcli.results.filter", "vrcli.optim.registry"),
-        ("vrcli.results.filter", "vrcli.tasks.registry"),
     }
 )
 #: All that `vr --help` executes of ours, beside what the modules themselves import at their top.

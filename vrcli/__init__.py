@@ -24,4 +24,13 @@ def load(path: str | os.PathLike[str] = "vr.db") -> Frames:
     """
     from vrcli.results.frames import Frames  # pandas and sqlalchemy are slow to import
 
-    return Frames(path)
+    return Frames(path, registered)
+
+
+def registered(what: str) -> list[str]:
+    """Names of all "tasks" or "optimizers" that can be run here."""
+    if what == "tasks":
+        from vrcli.tasks.registry import names
+    else:
+        from vrcli.optim.registry import names
+    return list(names())

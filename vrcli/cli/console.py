@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vrcli.report.wording import duration
+from vrcli.report.wording import duration, value
+from vrcli.report.wording import settings as wording_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.engine.events import Event
     from vrcli.engine.prepare import Prepared
-    from vrcli.results.types import Column
     from vrcli.tasks.base import Metric
 
 WIDTH = 100
@@ -52,30 +52,10 @@ def notice(text: str) -> None:
     say(f"note: {text}", to=err(), style="yellow")
 
 
-def short(value: Any) -> str:
-    """A setting's value in few characters."""
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple | list):
-        return ",".join(short(v) for v in value)
-    return str(value)
-
-
 def settings_line(settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     """The optimizer's settings that say something: lr, and what the preset or the user set."""
     shown = {n: v for n, v in settings.items() if n == "lr" or origins.get(n, "default") != "default"}
-    return " ".join(f"{name}={short(value)}" for name, value in shown.items() if value is not None)
-
-
-def metric_value(metric: Metric | Column | None, value: float | None) -> str:
-    """A metric for people: four decimals, three digits where those would hide it, or per cent."""
-    if value is None:
-        return "-"
-    if metric is not None and metric.percent:
-        return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+    return wording_settings({name: found for name, found in shown.items() if found is not None})
 
 
 class RunDisplay:
@@ -163,9 +143,9 @@ class RunDisplay:
     def row(self, event: Any) -> str:
         values = event.values
         epoch = f"{event.epoch}/{self.spec.training.epochs}"
-        cells = "".join(f"{metric_value(m, values[f'val_{m.name}']):>{self.width}}" for m in self.metrics)
+        cells = "".join(f"{value(values[f'val_{m.name}'], percent=m.percent):>{self.width}}" for m in self.metrics)
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
-        train = metric_value(None, values["epoch_train_loss"])
+        train = value(values["epoch_train_loss"])
         return f"{epoch:>9}{train:>13}{cells}{lr:>11}{self.rate:>12,.0f}"
 
     def _start_bar(self) -> None:
@@ -189,11 +169,11 @@ def outcome(record: RunRecord, metrics: Sequence[Metric], *, hints: bool) -> lis
     best = ""
     if record.best is not None:
         epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
-        best = f"best val {metrics[0].name} {metric_value(None, record.best)}{epoch}"
+        best = f"best val {metrics[0].name} {value(record.best)}{epoch}"
     if record.status == "completed":
         parts = [best]
         shown = [m for m in headline(metrics) if f"test_{m.name}" in r]
-        parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in shown]
+        parts += [f"test {m.name} {value(r[f'test_{m.name}'], percent=m.percent)}" for m in shown]
         if "wall_s" in r:
             parts.append(duration(r["wall_s"]))
         if "samples_per_s" in r:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
-from vrcli.cli.sweep_output import advice, end_rows, ended_text, header, loss, note_text, plan_line, space_lines
+from vrcli.cli.sweep_output import advice, end_rows, ended_text, header, note_text, plan_line, space_lines
 from vrcli.report.wording import duration, settings
+from vrcli.report.wording import value as loss
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition

@@ -6,19 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vrcli.report.wording import duration, settings
+from vrcli.report.wording import duration, settings, value
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
     from vrcli.study.events import FreshRun, Note, SearchResult, SweepPlan, SweepResult
-
-
-def loss(value: float | None) -> str:
-    """A loss in four decimals, in powers of ten where that says nothing."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
 
 
 def ended_text(trials: Iterable[Trial]) -> str:
@@ -130,7 +123,7 @@ def search_json(one: SearchResult) -> dict[str, Any]:
 
 def command_of(one: SearchResult) -> str:
     """What trains with a search's best settings; empty where none completed."""
-    from vrcli.cli.sweep_command import run_command
+    from vrcli.cli.repeat import run_command
 
     return run_command(one.definition, one.best.params) if one.best else ""
 
@@ -164,7 +157,7 @@ def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
         row = {
             "optimizer": one.definition.optimizer,
             "trials": len(one.trials),
-            "best val loss": loss(one.best.value if one.best else None),
+            "best val loss": value(one.best.value if one.best else None),
             "not completed": ended_text(one.trials) or "-",
             "settings": settings(one.best.params) if one.best else "-",
         }

@@ -13,7 +13,7 @@ The database is only read, also while runs are being written to it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -38,13 +38,16 @@ class Frames:
 
     Args:
         path: an SQLite file, or an SQLAlchemy URL.
+        registered: see `Filter`.
 
     Raises:
         StoreError: there is no such database, or it cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str] = "vr.db") -> None:
-        self.store = Store.open(path, mode="read")
+    def __init__(
+        self, path: str | os.PathLike[str] = "vr.db", registered: Callable[[str], Iterable[str]] = lambda what: ()
+    ) -> None:
+        self.store, self._registered = Store.open(path, mode="read"), registered
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +105,7 @@ class Frames:
             sweeps=[str(ref) for ref in _many(sweep)],
             where=_many(where),
             since=since,
+            registered=self._registered,
         )
         return runs_frame(self._records(chosen, _many(status)))
 

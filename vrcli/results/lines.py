@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -12,9 +12,10 @@ import numpy as np
 from vrcli.errors import UsageError, nearest, no_curve
 from vrcli.results.filter import Filter
 from vrcli.results.groups import FINISHED, differing
-from vrcli.results.selection import all_searches, quotable, stopped_early
+from vrcli.results.known import known_of
+from vrcli.results.reading import Reading
 from vrcli.results.summary import grouped, summarise
-from vrcli.results.types import POSITIONS, Column, Known, Run, Section, section_of
+from vrcli.results.types import POSITIONS, Column, Run, Section, section_of
 from vrcli.stats.curves import rescaled
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ class Chosen:
     Args:
         unfinished: runs that have not ended.
         searched: runs of trials of sweeps.
-        flattered: some lines are a sweep's best trial, for want of fresh seeds.
+        on_search_seed: some lines are a sweep's best trial, for want of fresh seeds.
         dropped: configurations of optimizers that have a better one.
     """
 
     sections: Mapping[str, Sequence[Line]]
     unfinished: int = 0
     searched: int = 0
-    flattered: bool = False
+    on_search_seed: bool = False
     dropped: int = 0
 
 
@@ -73,13 +74,10 @@ class Reader:
 
     Args:
         asked: which runs.
-        declared: what tasks, by name, say of their metrics; asked only where a name does not tell, for loading a task
-            costs a second.
     """
 
     store: Store
     asked: Filter
-    declared: Callable[[Iterable[str]], Known]
 
     def runs(self) -> list[RunRecord]:
         """The runs asked for, the newest first."""
@@ -111,8 +109,7 @@ class Reader:
 
     def of_result(self, key: str, runs: Iterable[Run]) -> Column:
         """A result with its direction."""
-        column = Column.of(key)
-        return column if column.direction else Column.of(key, self.declared(run.task for run in runs))
+        return Column.of(key, known_of(self.store, (run.task for run in runs)))
 
     def objective(self, runs: Sequence[Run]) -> Column:
         """The result by which runs are chosen: their best validation objective."""
@@ -124,10 +121,8 @@ class Reader:
         Raises:
             UsageError: too many sections or configurations for one figure.
         """
-        done = finished(runs)
-        searched = {run.search_id for run in done if run.search_id is not None}
-        chosen, stopped = quotable(done, all_searches(self.store, searched)), stopped_early(self.store, searched)
-        pruned = {run.id for run in done if run.search_id in stopped}
+        reading = Reading.of(self.store, runs)
+        done, chosen, pruned = reading.finished, reading.quoted(), reading.pruned
         by_id = {run.id: run for run in done}
         sections: dict[str, Sequence[Line]] = {}
         dropped = 0
@@ -147,7 +142,7 @@ class Reader:
                 Line(row.optimizer, [by_id[i] for i in row.run_ids], settings)
                 for row, settings in zip(rows, own, strict=True)
             ]
-        return Chosen(sections, len(runs) - len(done), chosen.searched, bool(chosen.flattered), dropped)
+        return Chosen(sections, len(runs) - len(done), chosen.searched, bool(chosen.on_search_seed), dropped)
 
     def metrics(self, runs: Sequence[Run], asked: Sequence[str], defaults: Sequence[str]) -> list[str]:
         """The curves to draw: those asked for, by name or by quantity (accuracy), else the defaults that exist.

@@ -99,6 +99,13 @@ class NamedRun(Run, Protocol):
     def error(self) -> str | None: ...
 
 
+class ListedRun(NamedRun, Protocol):
+    """A run whose process may have ended without a word."""
+
+    @property
+    def answers(self) -> bool: ...
+
+
 #: Results that tell what a run cost, and how they are titled; everything else tells how good it is.
 COSTS = {
     "wall_s": "s/run",

@@ -148,7 +148,7 @@ def _left_out(chosen: Chosen) -> list[str]:
     notes = unfinished(chosen.unfinished)
     if chosen.searched:
         notes.append(f"{counted(chosen.searched, 'run')} of sweeps' trials: not drawn (vr plot sweep draws them)")
-    if chosen.flattered:
+    if chosen.on_search_seed:
         notes.append("some lines show the best trial of a sweep on the search's own seed; --confirm-seeds gives more")
     if chosen.dropped:
         notes.append("of an optimizer with several settings the best stand here; --all draws each")

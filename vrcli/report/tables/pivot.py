@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
+from vrcli.output import finite
 from vrcli.report.tables.layout import budget, data_name, same_name_other_data, searched_mark, value
 from vrcli.report.tables.notes import (
     CHOSEN,
@@ -29,7 +30,7 @@ from vrcli.report.tables.notes import (
     spread_notes,
     tied,
 )
-from vrcli.report.tables.render import NUMBERS, Cells, cell_json, finite, lay_out
+from vrcli.report.tables.render import NUMBERS, Cells, cell_json, lay_out
 from vrcli.report.wording import setting
 from vrcli.results.summary import mark, preference, rank
 from vrcli.results.types import Column, Note, Row, Section, Table

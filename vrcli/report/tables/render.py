@@ -1,4 +1,4 @@
-"""A table in any format: what `tabulate` knows under its usual names, and csv, tsv and json with the raw numbers."""
+"""A table in any format: laid out by `tabulate`, or as csv, tsv and json with the raw numbers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ import csv
 import html
 import io
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import tabulate
 
+from vrcli.errors import UsageError, nearest
+from vrcli.output import finite
 from vrcli.report.tables.layout import FIELDS, printed
 from vrcli.report.tables.notes import texts
 from vrcli.report.wording import MINUS, settings
 from vrcli.results.types import Cell, Row, Table
 
-#: Formats under the names that people look for: GitHub's pipe table, and lines for a terminal.
-ALIASES = {"markdown": "pipe", "md": "pipe", "text": "simple"}
-OWN = ("csv", "tsv", "json")
-LATEX = ("latex", "latex_booktabs", "latex_longtable", "latex_raw")
-HTML = ("html", "unsafehtml")
+#: Formats of raw numbers.
+DATA = ("csv", "tsv", "json")
+#: Formats whose lines are read as they are, so that they may be fitted to a terminal.
+LAID_OUT = ("text", "plain", "grid", "markdown", "github", "pipe", "rst")
+#: Formats by the ending of the file, where none is named.
+ENDINGS = {
+    ".html": "html", ".htm": "html", ".md": "markdown", ".tex": "latex_booktabs", ".csv": "csv", ".tsv": "tsv",
+    ".json": "json", ".txt": "text", ".rst": "rst",
+}  # fmt: skip
+#: How the names of the formats begin that a file of such an ending may hold; other endings are text of any kind.
+KINDS: dict[str | None, tuple[str, ...]] = {
+    "html": ("html", "unsafehtml"), "latex_booktabs": ("latex",), "csv": ("csv",), "tsv": ("tsv",), "json": ("json",),
+}  # fmt: skip
 
 #: Headings with their alignment, and the rows as (text, bold) cells.
 Cells: TypeAlias = tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]
@@ -33,7 +43,24 @@ Cells: TypeAlias = tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]
 
 def formats() -> list[str]:
     """Every accepted format name."""
-    return sorted({"markdown", "text", *OWN, *tabulate.tabulate_formats})
+    return sorted({*DATA, *STYLES})
+
+
+def format_of(name: str | None, output: Path | None = None) -> str:
+    """The format that was asked for, or that the file's ending means; markdown where nothing says one.
+
+    Raises:
+        UsageError: there is no such format, or the file has the ending of another.
+    """
+    if name is not None and name not in formats():
+        raise UsageError(f"--format {name} is not known{nearest(name, formats()) or '; ' + ', '.join(formats())}")
+    ending = output.suffix.lower() if output is not None else ""
+    usual = ENDINGS.get(ending)
+    if name is None and ending and usual is None:
+        raise UsageError(f"--output {output}: tables end in {', '.join(ENDINGS)}; another ending needs a --format")
+    if name is not None and usual in KINDS and not name.startswith(KINDS[usual]):
+        raise UsageError(f"--output {output} would hold {name}; leave out --format, or name another ending")
+    return name or usual or "markdown"
 
 
 def render(table: Table, format: str) -> str:
@@ -60,24 +87,22 @@ def cells(table: Table) -> Cells:
 
 
 def lay_out(found: Cells, notes: Sequence[str], format: str) -> str:
-    """Cells and footnotes in one of tabulate's formats.
+    """Cells and footnotes in one of the formats that are laid out.
 
     Raises:
         ValueError: an unknown format.
     """
-    name = ALIASES.get(format, format)
-    if name not in tabulate.tabulate_formats:
+    if format not in STYLES:
         raise ValueError(f"unknown table format {format!r}")
-    markup = MARKUPS.get(name, PLAIN)
+    style, markup = STYLES[format]
     columns, lines = found
     body = [[_cell(text, bold, markup) for text, bold in line] for line in lines]
     headers = [markup.escape(_clean(title)) for title, _ in columns]
-    style = "unsafehtml" if name == "html" else name
     align = [side for _, side in columns]
     with _tight():
         # tabulate ignores alignments given without a row to align
         text = tabulate.tabulate(body, headers, tablefmt=style, disable_numparse=True, colalign=align if body else None)
-    head = f"% needs \\usepackage{{{PACKAGES[name]}}}\n" if name in PACKAGES else ""
+    head = f"% needs \\usepackage{{{PACKAGES[format]}}}\n" if format in PACKAGES else ""
     return head + markup.finish(text, [markup.escape(_clean(note)) for note in notes])
 
 
@@ -161,11 +186,6 @@ def _csv_fields(row: Row, name: str) -> list[object]:
     if name == "settings":
         return [settings(dict(row.shown))]
     return [getattr(row, name) if name in (*IDENTITY, *BUDGET) else row.settings.get(name)]
-
-
-def finite(value: float) -> float | None:
-    """The number for a file; nothing where there is none."""
-    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -258,22 +278,24 @@ def _latex_letter(letter: str) -> str:
     return f"{{[}}U+{ord(letter):04X}{{]}}"
 
 
-WIKI = {"|": "&#124;", "<": "&lt;", "[": "&#91;", "!": "&#33;"}
 _latex_escape = _replacing(tabulate.LATEX_ESCAPE_RULES)
 PLAIN = Markup(None, str, _lines)
 MARKDOWN = Markup(("**", "**"), _markdown, _paragraphs)
-MARKUPS: dict[str, Markup] = {
-    "pipe": MARKDOWN,
-    "github": MARKDOWN,
-    **dict.fromkeys(HTML, Markup(("<b>", "</b>"), html.escape, _html)),
-    **dict.fromkeys(LATEX, Markup((BOLD_ON, BOLD_OFF), str, _latex)),
-    "latex_raw": Markup((BOLD_ON, BOLD_OFF), _latex_escape, _latex),
-    "rst": Markup(("**", "**"), _replacing({c: f"\\{c}" for c in "\\*`|_"}), _paragraphs),
-    "mediawiki": Markup(("'''", "'''"), _replacing(WIKI), _paragraphs),
-    "moinmoin": Markup(("'''", "'''"), _replacing({"|": "&#124;"}), _paragraphs),
-    "jira": Markup(("*", "*"), _replacing({c: f"\\{c}" for c in "|*{["}), _paragraphs),
-    "textile": Markup(("*", "*"), _replacing({"|": "&#124;", "<": "&lt;", "*": "&#42;"}), _paragraphs),
-    "youtrack": Markup(("*", "*"), _replacing({"|": "\\|", "*": "\\*"}), _paragraphs),
-    "asciidoc": Markup(("*", "*"), _replacing({"|": "\\|", "*": "\\*"}), _paragraphs),
-    "orgtbl": Markup(("*", "*"), _replacing({"|": "\\vert{}"}), _paragraphs),
+LATEX = Markup((BOLD_ON, BOLD_OFF), str, _latex)
+HTML = Markup(("<b>", "</b>"), html.escape, _html)
+#: By format: tabulate's name for it, and its markup.
+STYLES: dict[str, tuple[str, Markup]] = {
+    "text": ("simple", PLAIN),
+    "plain": ("plain", PLAIN),
+    "grid": ("grid", PLAIN),
+    "markdown": ("pipe", MARKDOWN),
+    "pipe": ("pipe", MARKDOWN),
+    "github": ("github", MARKDOWN),
+    "rst": ("rst", Markup(("**", "**"), _replacing({c: f"\\{c}" for c in "\\*`|_"}), _paragraphs)),
+    "html": ("unsafehtml", HTML),
+    "unsafehtml": ("unsafehtml", HTML),
+    "latex": ("latex", LATEX),
+    "latex_booktabs": ("latex_booktabs", LATEX),
+    "latex_longtable": ("latex_longtable", LATEX),
+    "latex_raw": ("latex_raw", Markup((BOLD_ON, BOLD_OFF), _latex_escape, _latex)),
 }
