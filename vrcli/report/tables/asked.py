@@ -9,7 +9,8 @@ from typing import cast
 
 from vrcli.errors import UsageError, nearest
 from vrcli.report.tables import pivot as pivoting
-from vrcli.report.tables.layout import FIELDS, WIDTH, every_name, fit, show
+from vrcli.report.tables.columns import COLUMNS
+from vrcli.report.tables.layout import WIDTH, every_name, fit, show
 from vrcli.report.tables.notes import stopped_early, texts
 from vrcli.report.tables.options import ALL, EMPTY, TableOptions
 from vrcli.report.tables.render import DATA, LAID_OUT, render
@@ -133,7 +134,7 @@ class _Request:
         options = self.options
         results, settings = self._vocabulary()
         columns = [name for name in options.columns if name != ALL]
-        _known("--columns", columns, {*FIELDS, *results, *settings, ALL}, "column")
+        _known("--columns", columns, {*COLUMNS, *results, *settings, ALL}, "column")
         _known("--group-by", options.group_by, settings, "setting")
         if options.sort:
             _known("--sort", [options.sorted_by], {*SORTS, *results, *settings}, "column")

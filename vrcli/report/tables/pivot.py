@@ -18,7 +18,8 @@ from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
 from vrcli.output import finite
-from vrcli.report.tables.layout import budget, data_name, same_name_other_data, searched_mark, value
+from vrcli.report.tables.columns import budget, data_name, same_name_other_data, searched_mark
+from vrcli.report.tables.layout import value
 from vrcli.report.tables.notes import (
     CHOSEN,
     DIVERGED,

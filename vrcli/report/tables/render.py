@@ -18,9 +18,10 @@ import tabulate
 
 from vrcli.errors import UsageError, nearest
 from vrcli.output import finite
-from vrcli.report.tables.layout import FIELDS, printed
+from vrcli.report.tables.columns import COLUMNS, raw
+from vrcli.report.tables.layout import printed
 from vrcli.report.tables.notes import texts
-from vrcli.report.wording import MINUS, settings
+from vrcli.report.wording import MINUS
 from vrcli.results.types import Cell, Row, Table
 
 #: Formats of raw numbers.
@@ -154,7 +155,6 @@ def cell_json(cell: Cell) -> dict[str, Any]:
 
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
 BUDGET = ("n", "diverged", "trials", "searched", "pruned", "epochs", "max_steps")
-BUDGETS = ("trials", "epochs", "max_steps")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 
@@ -163,29 +163,28 @@ def to_csv(table: Table, delimiter: str = ",") -> str:
 
     Where columns were asked for, those and no others; a budget is its trials, epochs and steps.
     """
-    results = {column.key for column in table.columns}
-    named = [name for name in table.shown or () if name not in FIELDS and name not in results]
-    names = [*IDENTITY, "settings", *named, *BUDGET, *(column.key for column in table.columns)]
-    if table.shown is not None:
-        names = [own for name in table.shown for own in (BUDGETS if name == "budget" else (name,))]
+    names = [*IDENTITY, "settings", *BUDGET, *(column.key for column in table.columns)]
+    lines = [
+        {head: field for name in (names if table.shown is None else table.shown)
+         for head, field in _csv_fields(row, name, asked=table.shown is not None).items()}
+        for row in table.rows
+    ]  # fmt: skip
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-    heads = [[f"{name}_{key}" for key in (*NUMBERS, "n")] if name in results else [name] for name in names]
-    writer.writerow([head for own in heads for head in own])
-    for row in table.rows:
-        fields = [field for name in names for field in _csv_fields(row, name)]
-        writer.writerow([_clean(field) if isinstance(field, str) else field for field in fields])
+    writer.writerow(lines[0] if lines else names)
+    for line in lines:
+        writer.writerow([_clean(field) if isinstance(field, str) else field for field in line.values()])
     return out.getvalue()
 
 
-def _csv_fields(row: Row, name: str) -> list[object]:
-    """What stands under one column: several numbers of a result, one value of anything else."""
+def _csv_fields(row: Row, name: str, *, asked: bool) -> Mapping[str, object]:
+    """What stands under one column: several numbers of a result, one value of most of anything else."""
     if name in row.cells:
         found = row.cells[name].summary
-        return [*(finite(getattr(found, key)) for key in NUMBERS), found.n]
-    if name == "settings":
-        return [settings(dict(row.shown))]
-    return [getattr(row, name) if name in (*IDENTITY, *BUDGET) else row.settings.get(name)]
+        return {**{f"{name}_{key}": finite(getattr(found, key)) for key in NUMBERS}, f"{name}_n": found.n}
+    if name in COLUMNS:
+        return raw(row, name)
+    return {name: row.settings.get(name) if asked else getattr(row, name)}
 
 
 @dataclass(frozen=True)
