@@ -17,6 +17,7 @@ from vrcli.cli.lazy import uncollected, verb
 from vrcli.cli.options import Bundle, unpacked
 from vrcli.db.location import Location, masked
 from vrcli.output import Target
+from vrcli.report.tables.columns import COLUMNS as FIELDS
 from vrcli.report.tables.options import EMPTY, TableOptions
 from vrcli.report.wording import command, counted
 from vrcli.results.reading import Reading, read, usual_results
@@ -33,8 +34,8 @@ MANY = 100
 METRIC = typer.Option([], "--metric", metavar="RESULT", help="results to show, the first orders rows")
 COLUMNS = typer.Option(
     [], "--columns", metavar="NAMES", show_default=False,
-    help="what to print, separated by commas: task, dataset, preset, optimizer, settings, n, diverged, budget, a "
-    "result or a setting; or all. With --pivot: what the columns are (task)",
+    help=f"what to print, separated by commas: {', '.join(FIELDS)}, a result or a setting; or all. "
+    "With --pivot: what the columns are (task)",
 )  # fmt: skip
 PIVOT = typer.Option(
     [], "--pivot", metavar="RESULT",

@@ -123,6 +123,7 @@ def to_json(table: Table) -> str:
     for row in table.rows:
         metrics = {column.key: cell_json(row.cells[column.key]) for column in table.columns}
         identity = {key: getattr(row, key) for key in IDENTITY}
+        declared = {key: value for name in COLUMNS for key, value in raw(row, name).items()}
         rows.append(
             {
                 **identity,
@@ -133,6 +134,7 @@ def to_json(table: Table) -> str:
                 "pooled_over": dict(row.varying),
                 "hardware": list(row.hardware),
                 **{key: getattr(row, key) for key in BUDGET},
+                **{key: value for key, value in declared.items() if key not in (*IDENTITY, *BUDGET, "settings")},
                 "metrics": metrics,
             }
         )
