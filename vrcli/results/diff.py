@@ -172,9 +172,9 @@ def _largest(steps: Any, x: Any, y: Any) -> tuple[float, int | None]:
     both = np.isfinite(x) & np.isfinite(y)
     if not both.any():
         return math.nan, None
-    apart = np.abs(x[both] - y[both])
-    index = int(apart.argmax())
-    return float(apart[index]), int(steps[both][index])
+    distance = np.abs(x[both] - y[both])
+    index = int(distance.argmax())
+    return float(distance[index]), int(steps[both][index])
 
 
 def _at(step: int | None, steps: Any, values: Any) -> float | None:

@@ -27,7 +27,7 @@ from vrcli.results.flat import plain, rows
 
 Names: TypeAlias = str | Iterable[str] | None
 #: A frame of `runs`, numbers or names of runs, or one of them.
-Chosen: TypeAlias = "pd.DataFrame | int | str | Iterable[int | str] | None"
+RunRefs: TypeAlias = "pd.DataFrame | int | str | Iterable[int | str] | None"
 
 _WHOLE = ("id", "seed", "sweep_id", "trial_id")
 _TIMES = ("created_at", "updated_at", "started_at", "finished_at")
@@ -109,7 +109,7 @@ class Frames:
         )
         return runs_frame(self._records(chosen, _many(status)))
 
-    def curves(self, runs: Chosen = None, metrics: Names = None) -> pd.DataFrame:
+    def curves(self, runs: RunRefs = None, metrics: Names = None) -> pd.DataFrame:
         """Curves in long format: one row per run, metric and step.
 
         Args:
@@ -125,7 +125,7 @@ class Frames:
             StoreError: there is no such run.
             UsageError: none of the runs has a curve of that name.
         """
-        records = self._chosen(runs)
+        records = self._referenced(runs)
         wanted = _many(metrics)
         found = self.store.curves.read([record.id for record in records], wanted or None)
         if records:
@@ -183,7 +183,7 @@ class Frames:
                 raise UsageError(f"status {status!r} is none{hint}")
         return [record for record in chosen.select(self.store) if not statuses or record.status in statuses]
 
-    def _chosen(self, runs: Chosen) -> list[RunRecord]:
+    def _referenced(self, runs: RunRefs) -> list[RunRecord]:
         if runs is None:
             return self.store.runs.select(results=())
         refs = runs["id"].tolist() if isinstance(runs, pd.DataFrame) else _many(runs)

@@ -51,7 +51,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Configurations:
     """The lines of each section, and how much is in none.
 
     Args:
@@ -115,7 +115,7 @@ class Reader:
         """The result by which runs are chosen: their best validation objective."""
         return self.of_result(min((run.objective for run in runs), default="best_val_loss"), runs)
 
-    def configurations(self, runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Chosen:
+    def configurations(self, runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Configurations:
         """Runs pooled over seeds: each optimizer's best settings as `vr report --best` has them, or all settings.
 
         Raises:
@@ -142,7 +142,7 @@ class Reader:
                 Line(row.optimizer, [by_id[i] for i in row.run_ids], settings)
                 for row, settings in zip(rows, own, strict=True)
             ]
-        return Chosen(sections, len(runs) - len(done), chosen.searched, bool(chosen.on_search_seed), dropped)
+        return Configurations(sections, len(runs) - len(done), chosen.searched, bool(chosen.on_search_seed), dropped)
 
     def metrics(self, runs: Sequence[Run], asked: Sequence[str], defaults: Sequence[str]) -> list[str]:
         """The curves to draw: those asked for, by name or by quantity (accuracy), else the defaults that exist.
@@ -199,8 +199,8 @@ class Reader:
                     continue
                 if metric.startswith(ALL_HAVE):
                     for line, runs in lines.items():
-                        lost = [str(run.id) for run in runs if run.status == "diverged"]
-                        panel[line] |= {id: ((), ()) for id in lost if id not in panel[line]}
+                        n_diverged = [str(run.id) for run in runs if run.status == "diverged"]
+                        panel[line] |= {id: ((), ()) for id in n_diverged if id not in panel[line]}
                 in_section[metric] = {line: own for line, own in panel.items() if own}
             if in_section:
                 found[section] = in_section

@@ -104,9 +104,11 @@ def grouped(
     runs: Sequence[Run], trials: Mapping[int, int], pruned: Collection[int], group_by: Sequence[str]
 ) -> list[Group]:
     """The groups behind the rows."""
-    groups = group_runs(
-        runs, apart=lambda run: (getattr(run, "trial_id", None) is not None, trials.get(run.id, 1), run.id in pruned)
-    )
+
+    def kind(run: Run) -> tuple[object, ...]:
+        return getattr(run, "trial_id", None) is not None, trials.get(run.id, 1), run.id in pruned
+
+    groups = group_runs(runs, separate_by=kind)
     if not group_by:
         return groups
 

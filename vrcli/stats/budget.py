@@ -65,14 +65,14 @@ def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Di
     # P(best of k > i-th best) = (1 - i/n)^k: the median is the first value at which it falls to a half.
     ranks = np.arange(1, n + 1) / n
     median = [ordered[int(np.argmax((1 - ranks) ** k <= 0.5))] for k in ks]
-    lost = int(np.isinf(ordered).sum())
+    n_diverged = int(np.isinf(ordered).sum())
     return BestOfK(
         k=ks.astype(np.float64),
         expected=np.array([expected_best(values, int(k), direction=direction) for k in ks]),
         median=sign * np.array(median),
-        all_diverged=np.asarray((lost / n) ** ks, dtype=np.float64),
+        all_diverged=np.asarray((n_diverged / n) ** ks, dtype=np.float64),
         n=n,
-        diverged=lost,
+        diverged=n_diverged,
     )
 
 
@@ -122,7 +122,7 @@ class ToTarget:
         # A diverged run is at risk past every other time; its own place beyond them does not matter.
         never = max(*hits, *self.last) + 1
         rows = zip(self.when, self.last, self.diverged, strict=True)
-        misses = [never if lost else end for w, end, lost in rows if w is None]
+        misses = [never if n_diverged else end for w, end, n_diverged in rows if w is None]
         found = stats.ecdf(stats.CensoredData(uncensored=hits, right=misses)).sf
         events = np.isin(found.quantiles, hits)
         return found.quantiles[events], 1 - found.probabilities[events]
@@ -155,7 +155,7 @@ def steps_to_target(
         curves: x and y of each run, x increasing.
         diverged: which of the runs diverged.
     """
-    lost = list(diverged) if diverged is not None else [False] * len(curves)
+    n_diverged = list(diverged) if diverged is not None else [False] * len(curves)
     when: list[float | None] = []
     last: list[float] = []
     for x, y in curves:
@@ -164,4 +164,4 @@ def steps_to_target(
             hits = np.flatnonzero(ys <= target if direction == "min" else ys >= target)
         when.append(float(xs[hits[0]]) if len(hits) else None)
         last.append(float(xs[-1]) if len(xs) else 0.0)
-    return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in lost))
+    return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in n_diverged))

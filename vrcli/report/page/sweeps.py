@@ -85,8 +85,8 @@ def search_block(searches: Sequence[Search], labels: Mapping[str, str]) -> Searc
 def _row(search: Search, label: str) -> SearchRow:
     best, ended = search.best, search.ended
     states = Counter(t.state for t in search.trials)
-    lost = states["diverged"]
-    share = f"{lost}/{len(ended)} ({100 * lost / len(ended):.0f} %)" if ended else "-"
+    n_diverged = states["diverged"]
+    share = f"{n_diverged}/{len(ended)} ({100 * n_diverged / len(ended):.0f} %)" if ended else "-"
     others = [f"{count} {state}" for state, count in states.items() if state not in ("completed", "diverged")]
     return SearchRow(
         search=search,

@@ -75,8 +75,8 @@ def row_labels(rows: Sequence[Row], names: Mapping[str, str]) -> list[str]:
     counts = Counter(optimizers)
     own = differing([row.settings for row in rows], optimizers, ignore=("epochs",))
     return [
-        names[row.optimizer] + (f" {shortened(settings(apart), 60)}" if counts[row.optimizer] > 1 and apart else "")
-        for row, apart in zip(rows, own, strict=True)
+        names[row.optimizer] + (f" {shortened(settings(unlike), 60)}" if counts[row.optimizer] > 1 and unlike else "")
+        for row, unlike in zip(rows, own, strict=True)
     ]
 
 
