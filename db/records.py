@@ -15,10 +15,10 @@ from vrcli.db import liveness
 from vrcli.db.configuration import flat_settings
 
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
-FINISHED = RUN_STATUSES[1:]
+ENDED_RUNS = RUN_STATUSES[1:]
 SEARCH_STATUSES = ("running", "completed", "interrupted", "stopped")
 TRIAL_STATES = ("pending", "running", "completed", "diverged", "failed", "pruned", "interrupted")
-ENDED = TRIAL_STATES[2:]
+ENDED_TRIALS = TRIAL_STATES[2:]
 
 
 def split_value(value: float) -> tuple[float | None, str | None]:

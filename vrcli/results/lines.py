@@ -15,7 +15,7 @@ from vrcli.results.groups import FINISHED, differing
 from vrcli.results.known import known_of
 from vrcli.results.reading import Reading
 from vrcli.results.summary import grouped, summarise
-from vrcli.results.types import POSITIONS, Column, Run, Section, section_of
+from vrcli.results.types import POSITIONS, Column, Run, Section, data_name, outcome, same_name_other_data, section_of
 from vrcli.stats.curves import rescaled
 
 if TYPE_CHECKING:
@@ -224,13 +224,10 @@ def finished(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def section_titles(runs: Iterable[Run]) -> dict[Section, str]:
-    """A heading for each task, data set and preset; with the data's fingerprint where only that differs."""
-    keys: dict[Section, str] = {}
-    for run in runs:
-        words = [run.task, run.dataset or "", run.preset or ""]
-        keys[section_of(run)] = " · ".join(word for word in words if word)
-    titles = list(keys.values())
-    return {key: f"{title} · {key[2][:8]}" if titles.count(title) > 1 else title for key, title in keys.items()}
+    """A heading for each task, data set and preset."""
+    sections = dict.fromkeys(section_of(run) for run in runs)
+    ambiguous = same_name_other_data(sections)
+    return {one: " · ".join(filter(None, [one[0], data_name(one, ambiguous), one[3]])) for one in sections}
 
 
 def by_section(runs: Sequence[RunRecord], most: int = MOST_SECTIONS) -> dict[str, list[RunRecord]]:
@@ -281,9 +278,8 @@ def several_machines(runs: Iterable[RunRecord]) -> bool:
 
 
 def outcomes(runs: Iterable[Run], key: str) -> dict[int, float]:
-    """A result as a cost by run id: NaN where the run diverged; runs that completed without it are left out."""
-    found = {run.id: run.results.get(key) if run.status == "completed" else float("nan") for run in runs}
-    return {id: value for id, value in found.items() if value is not None}
+    """A result as a cost by run id; runs that completed without it are left out."""
+    return {run.id: value for run in runs if (value := outcome(run, key)) is not None}
 
 
 def differing_besides(lines: Iterable[Sequence[Run]], setting: str) -> list[str]:

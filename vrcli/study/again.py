@@ -11,6 +11,7 @@ from vrcli.errors import UsageError
 from vrcli.execute import again as execute_again
 from vrcli.execute.job import Lineage
 from vrcli.results.diff import RunDifference, compare
+from vrcli.results.groups import FINISHED
 from vrcli.results.single import curves_of
 from vrcli.search.definition import code_changes
 
@@ -93,7 +94,7 @@ def _check_status(record: StoredRun, retry: bool) -> None:
     """Refuse a run that goes on, and to retry one that has come to its end."""
     if record.status == "running":
         raise UsageError(f"run {record.id} is still running (pid {record.pid} on {record.host})")
-    if retry and record.status in ("completed", "diverged"):
+    if retry and record.status in FINISHED:
         raise UsageError(f"run {record.id} {record.status}; vr runs rerun {record.id} trains it again")
 
 

@@ -31,7 +31,7 @@ from vrcli.results.reading import Reading
 from vrcli.results.selection import Selection, SweptRun
 from vrcli.results.summary import default_columns, summarise
 from vrcli.results.trials import Search
-from vrcli.results.types import Column, Known, NamedRun, Note, Row, Section, section_of
+from vrcli.results.types import Column, Known, NamedRun, Note, Row, Section, data_name, same_name_other_data, section_of
 from vrcli.version import __version__
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
@@ -201,9 +201,8 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
     series = [_row_curves(row.run_ids, by_id, len(table.rows), work) for row in table.rows]
     searches = [s for s in source.searches if s.section == section]
     found = search_block(searches, work.names) if searches else None
-    task, dataset, fingerprint, preset = section
-    same_name = {s for s in _sections(source) if s[:2] == (task, dataset)}
-    data = f"{dataset} #{fingerprint[:6]}" if len({s[2] for s in same_name}) > 1 else dataset
+    task, _, _, preset = section
+    data = data_name(section, same_name_other_data(_sections(source)))
     objective = by_id[table.rows[0].run_ids[0]].objective.removeprefix("best_") if table.rows else "val_loss"
     return SectionView(
         anchor=f"section-{place}",

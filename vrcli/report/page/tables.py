@@ -12,7 +12,7 @@ from vrcli.report.tables import render
 from vrcli.report.wording import MINUS, counted, number, p_value, settings, signed, with_half_width
 from vrcli.results.groups import differing
 from vrcli.results.summary import mark, preference, selector
-from vrcli.results.types import Cell, Column, Known, Row, Run, Table
+from vrcli.results.types import Cell, Column, Known, Row, Run, Table, outcome
 from vrcli.stats.comparison import Comparison, compare_all
 from vrcli.stats.inference import summary
 
@@ -173,13 +173,8 @@ def best_on_validation(table: Table, runs: Mapping[int, Run], known: Known | Non
 
 def _measured(row: Row, runs: Mapping[int, Run], column: Column) -> dict[int, float]:
     """A result of a row's runs by seed: NaN where one diverged, nothing where one completed without it."""
-    found = {}
-    for seed, run in zip(row.seeds, (runs[i] for i in row.run_ids), strict=True):
-        if run.status == "diverged":
-            found[int(seed or 0)] = math.nan
-        elif column.key in run.results:
-            found[int(seed or 0)] = run.results[column.key]
-    return found
+    values = ((seed, outcome(runs[id], column.key)) for seed, id in zip(row.seeds, row.run_ids, strict=True))
+    return {int(seed or 0): value for seed, value in values if value is not None}
 
 
 def _comparison_grid(found: Sequence[Comparison], level: float) -> Grid:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from vrcli.report.wording import settings
-from vrcli.results.types import Row, Section, Table
+from vrcli.results.types import Row, Section, Table, data_name, same_name_other_data
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,6 @@ def in_order(results: Sequence[str], wanted: Callable[[Field], bool] = lambda co
     names = [name for name, column in COLUMNS.items() if wanted(column)]
     text = [name for name in names if not COLUMNS[name].numeric]
     return [*text, *results, *(name for name in names if COLUMNS[name].numeric)]
-
-
-def data_name(section: Section, ambiguous: set[tuple[str, str]]) -> str:
-    """A data set's name, with the beginning of its fingerprint where another of that name is about."""
-    task, dataset, fingerprint, _ = section
-    return f"{dataset}#{fingerprint[:6]}" if (task, dataset) in ambiguous else dataset
-
-
-def same_name_other_data(sections: Sequence[Section]) -> set[tuple[str, str]]:
-    """Tasks and names of data sets that stand for more than one content."""
-    seen: dict[tuple[str, str], set[str]] = {}
-    for task, dataset, fingerprint, _ in sections:
-        seen.setdefault((task, dataset), set()).add(fingerprint)
-    return {name for name, prints in seen.items() if len(prints) > 1}
 
 
 def budget(row: Row) -> str:

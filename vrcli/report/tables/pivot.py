@@ -18,7 +18,7 @@ from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
 from vrcli.output import finite
-from vrcli.report.tables.columns import budget, data_name, same_name_other_data, searched_mark
+from vrcli.report.tables.columns import budget, searched_mark
 from vrcli.report.tables.layout import value
 from vrcli.report.tables.notes import (
     CHOSEN,
@@ -34,7 +34,7 @@ from vrcli.report.tables.notes import (
 from vrcli.report.tables.render import NUMBERS, Cells, cell_json, lay_out
 from vrcli.report.wording import setting
 from vrcli.results.summary import mark, preference, rank
-from vrcli.results.types import Column, Note, Row, Section, Table
+from vrcli.results.types import Column, Note, Row, Section, Table, data_name, same_name_other_data
 
 #: What rows and columns can be besides settings. A task stands for its data set and preset, too.
 FIELDS = ("task", "dataset", "preset", "optimizer")
