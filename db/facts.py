@@ -1,10 +1,10 @@
-"""What tasks say of their results: whether less or more is better, in which unit, and whether in percent."""
+"""What tasks say of their results: whether less or more is better, in which unit, and how they are shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Protocol
+from typing import Literal, Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -23,11 +23,13 @@ class Metric(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def direction(self) -> str | None: ...
+    def direction(self) -> Literal["min", "max"] | None: ...
     @property
     def unit(self) -> str: ...
     @property
     def percent(self) -> bool: ...
+    @property
+    def shown(self) -> bool: ...
 
 
 def objective(metrics: Sequence[Metric]) -> str:
@@ -47,7 +49,7 @@ def read(connection: Connection, task: str | None = None) -> dict[tuple[str, str
 def write(connection: Connection, task: str, metrics: Sequence[Metric]) -> None:
     """Keep what a task says of its metrics, in place of what it said before."""
     said = [
-        MetricFact(task, f"{prefix}_{metric.name}", metric.direction, metric.unit, metric.percent)
+        MetricFact(task, f"{prefix}_{metric.name}", metric.direction, metric.unit, metric.percent, metric.shown)
         for metric in metrics
         for prefix in PREFIXES
     ]

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from vrcli.db import liveness
 from vrcli.db.configuration import flat_settings
 
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
-FINISHED = RUN_STATUSES[1:]
+ENDED_RUNS = RUN_STATUSES[1:]
 SEARCH_STATUSES = ("running", "completed", "interrupted", "stopped")
 TRIAL_STATES = ("pending", "running", "completed", "diverged", "failed", "pruned", "interrupted")
-ENDED = TRIAL_STATES[2:]
+ENDED_TRIALS = TRIAL_STATES[2:]
 
 
 def split_value(value: float) -> tuple[float | None, str | None]:
@@ -169,13 +169,15 @@ class MetricFact:
         metric: name of the result ("test_accuracy").
         direction: "min" or "max"; None where neither is better.
         percent: shown times 100.
+        shown: stands in every table of its task.
     """
 
     task: str
     metric: str
-    direction: str | None
+    direction: Literal["min", "max"] | None
     unit: str
     percent: bool
+    shown: bool = False
 
 
 @dataclass(frozen=True)

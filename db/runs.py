@@ -17,7 +17,7 @@ from vrcli.db.connection import Database, among, fetch
 from vrcli.db.errors import StoreError
 from vrcli.db.facts import Metric
 from vrcli.db.location import masked_provenance
-from vrcli.db.records import FINISHED, MetricFact, RunRecord
+from vrcli.db.records import ENDED_RUNS, MetricFact, RunRecord
 from vrcli.db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
@@ -125,8 +125,8 @@ class Runs:
             results: the run's figures by name.
             error: why it failed or diverged, in one line.
         """
-        if status not in FINISHED:
-            raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(FINISHED)}")
+        if status not in ENDED_RUNS:
+            raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(ENDED_RUNS)}")
         with self._database.writing() as connection:
             now = datetime.now(UTC)
             touch(self._database, connection, run_id, status=status, heartbeat_at=now, finished_at=now, error=error)

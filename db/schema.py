@@ -28,10 +28,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 
-SCHEMA = "0003"  # the newest revision in db/migrations/versions
+SCHEMA = "0004"  # the newest revision in db/migrations/versions
 VERSION_TABLE = "vr_schema"  # private, so that other users of the same database keep their own alembic_version
 
 metadata = MetaData(
@@ -138,6 +139,7 @@ metric_facts = Table(
     Column("unit", String(64), nullable=False),
     Column("percent", Boolean, nullable=False),
     CheckConstraint("direction IN ('min', 'max')", name="direction"),
+    Column("shown", Boolean, nullable=False, server_default=false()),
 )
 
 results = Table(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from vrcli.db import liveness, schema
 from vrcli.db.connection import Database
 from vrcli.db.errors import StoreError
-from vrcli.db.records import ENDED, SEARCH_STATUSES, SearchRecord, TrialRecord, join_value, split_value
+from vrcli.db.records import ENDED_TRIALS, SEARCH_STATUSES, SearchRecord, TrialRecord, join_value, split_value
 from vrcli.db.rows import as_json, insert_sweep, known, many, this_process
 from vrcli.db.runs import Runs
 
@@ -188,8 +188,8 @@ class Searches:
             epochs: how many it was trained.
             error: why it did not complete, in one line.
         """
-        if state not in ENDED:
-            raise StoreError(f"{state!r} is no way for a trial to end; those are {', '.join(ENDED)}")
+        if state not in ENDED_TRIALS:
+            raise StoreError(f"{state!r} is no way for a trial to end; those are {', '.join(ENDED_TRIALS)}")
         number, kind = (None, None) if value is None else split_value(float(value))
         ended = {"state": state, "value": number, "kind": kind, "epochs": epochs, "error": error}
         with self._database.writing() as connection:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.importing import entry_points, in_working_directory, installed
@@ -15,12 +17,8 @@ if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for tha
 
 ENTRY_POINT_GROUP = "vrcli.tasks"
 
-_BUILT_IN = {
-    "cnn": "vrcli.tasks.cnn:Cnn",
-    "transformer": "vrcli.tasks.transformer:Transformer",
-    "gflownet": "vrcli.tasks.gflownet:GFlowNet",
-    "diffusion": "vrcli.tasks.diffusion:Diffusion",
-}
+#: How a file of this package defines a task: its class, and the name in it.
+_DEFINED = re.compile(r'^class (\w+)\(Task\[.*?^    name = "(\w+)"', re.S | re.M)
 
 
 class UnknownTask(Exception):
@@ -48,13 +46,21 @@ class Listing:
 
 
 @cache
+def own() -> Mapping[str, str]:
+    """Target by name of the tasks in this package; their files are read, not imported."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    found = [(path, _DEFINED.search(path.read_text(encoding="utf-8"))) for path in files]
+    return {match[2]: f"{__package__}.{path.stem}:{match[1]}" for path, match in found if match}
+
+
+@cache
 def targets() -> Mapping[str, tuple[str, str]]:
     """(target, origin) by task name; imports no task.
 
     Raises:
         ValueError: an installed package registers a name that is taken.
     """
-    found = {name: (target, "vr") for name, target in _BUILT_IN.items()}
+    found = {name: (target, "vr") for name, target in own().items()}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         origin = entry.dist.name if entry.dist else "entry point"
         if entry.name in found and found[entry.name] != (entry.value, origin):
@@ -86,12 +92,12 @@ def load(name: str) -> type[Task[Any]]:
 
 def is_built_in(task: type[Task[Any]]) -> bool:
     """Whether the class is one of vr's own tasks."""
-    return f"{task.__module__}:{task.__qualname__}" in _BUILT_IN.values()
+    return f"{task.__module__}:{task.__qualname__}" in own().values()
 
 
 def built_in(module: str) -> dict[str, type[Task[Any]]]:
     """vr's own tasks in a module, by name."""
-    return {name: load(name) for name, target in _BUILT_IN.items() if target.partition(":")[0] == module}
+    return {name: load(name) for name, target in own().items() if target.partition(":")[0] == module}
 
 
 def _import(name: str, target: str, find: Callable[[str], Any] = installed) -> type[Task[Any]]:

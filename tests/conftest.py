@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +141,7 @@ def stored(tmp_path: Path) -> Callable[..., int]:
         provenance: Mapping[str, Any] | None = None,
         results: Mapping[str, float] | None = None,
         objective: str = "loss",
+        larger: Sequence[str] = (),
         **settings: Any,
     ) -> int:
         training = {"epochs": epochs, "batch_size": 32, "max_steps": None}
@@ -158,7 +159,12 @@ def stored(tmp_path: Path) -> Callable[..., int]:
         validation = [loss * (2 - e / epochs) for e in range(1, epochs)] + [end]
         at = list(range(per_epoch, per_epoch * epochs + 1, per_epoch))
         with Store.open(tmp_path / "vr.db") as store:
-            said = [SimpleNamespace(name=objective, direction=None, unit="", percent=False)]
+            said = [
+                SimpleNamespace(
+                    name=name, direction="max" if name in larger else None, unit="", percent=False, shown=False
+                )
+                for name in dict.fromkeys([objective, *larger])
+            ]
             run = store.runs.begin(
                 spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag,
                 metrics=said if objective != "loss" else (),

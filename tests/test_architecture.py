@@ -48,8 +48,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
     # a person at a terminal or a notebook.
     "vrcli.api": (
-        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.results.frames", "vrcli.db.location",
-        "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display", "vrcli.cli.compare_display",
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.results.frames",
+        "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display", "vrcli.cli.compare_display",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),
@@ -80,8 +80,6 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
 NOT_YET: frozenset[tuple[str, str]] = frozenset(
     {
         ("vrcli.execute.job", "vrcli.settings"),
-        ("vrcli.results.filter", "vrcli.optim.registry"),
-        ("vrcli.results.filter", "vrcli.tasks.registry"),
     }
 )
 #: All that `vr --help` executes of ours, beside what the modules themselves import at their top.

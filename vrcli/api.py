@@ -310,9 +310,10 @@ def load(db: Database | None = None) -> Frames:
     Raises:
         StoreError: there is no such database, or it cannot be read.
     """
+    from vrcli.execute.lookup import registered
     from vrcli.results.frames import Frames
 
-    return Frames(_location(db))
+    return Frames(_location(db), registered)
 
 
 # -- words to requests ------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ missing (another machine, another user), --force is asked for once.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -159,6 +160,19 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def json_number(value: float) -> float | str:
+    """A number that was recorded, for JSON, which lacks some: those are words ("nan", "inf", "-inf")."""
+    return value if math.isfinite(value) else str(value)
+
+
+def finite(value: float) -> float | None:
+    """A number that was computed, for a file: nothing where there is none, such as the spread of one run."""
+    return value if math.isfinite(value) else None
 
 
 # -- databases --------------------------------------------------------------------------------------------------------

@@ -308,3 +308,30 @@ def load_config(path: str) -> dict[str, Any]:
         else:
             flat[name] = value
     return {name.replace("-", "_"): value for name, value in flat.items()}
+
+
+def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, who: str) -> Request:
+    """What a stored spec asks for, as this version of vr reads it.
+
+    Args:
+        who: whose spec it is, in words.
+
+    Raises:
+        UsageError: this version does not accept a setting.
+    """
+    body = dict(spec)
+    for name in ("versions", "dataset", "dataset_fingerprint"):  # versions: of an earlier version, instead of the code
+        body.pop(name, None)
+    optimizer = str(body["optimizer"])
+    try:
+        body |= {"optimizer_settings": registry.settings_model(optimizer)(**body["optimizer_settings"]).model_dump()}
+        body |= {"task_settings": task.Config(**body["task_settings"]).model_dump(mode="json")}
+        return Request(**{**body, "code": code_of(task, optimizer), "device": device})
+    except ValidationError as error:
+        raise UsageError(f"{who} cannot be trained by this version: {explain(error, {})}") from None
+
+
+def differing_settings(request: Request) -> list[str]:
+    """The optimizer's settings that are not its defaults."""
+    usual = registry.settings_model(request.optimizer)().model_dump()
+    return [name for name, value in request.optimizer_settings.items() if value != usual[name]]

@@ -11,10 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vrcli.cli import filters
-from vrcli.cli.filters import Filter, selecting
+from vrcli.cli.filters import Filter, Listed
+from vrcli.cli.options import unpacked
 from vrcli.db.store import Store
 from vrcli.errors import UsageError
+from vrcli.results import filter
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_command_gets_the_options_as_one_filter() -> None:
         got.update(before=before, chosen=chosen, after=after)
 
     app = typer.Typer()
-    app.command()(selecting(command))
+    app.command()(unpacked(command))
     call = CliRunner().invoke
     words = ["--opt", "a", "2", "cnn", "--opt", "b", "--preset", "p", "--tag", "t", "--group", "g", "--sweep", "3"]
     done = call(app, [*words, "--where", "lr>1", "--since", "7d", "--after", "y"])
@@ -100,5 +101,6 @@ def test_a_command_gets_the_options_as_one_filter() -> None:
     assert places == sorted(places)
 
 
-def test_every_field_of_a_filter_but_the_status_is_an_option() -> None:
-    assert [*filters.OPTIONS, "status"] == [field.name for field in dataclasses.fields(Filter)]
+def test_every_field_of_a_filter_is_an_option() -> None:
+    names = [field.name for field in dataclasses.fields(filter.Filter)]
+    assert [*[one.name for one in Listed.parameters()], "registered"] == names

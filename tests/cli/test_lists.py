@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vrcli.cli.report_table import declared
-from vrcli.results.types import Declared
+from vrcli.report.wording import number
 from vrcli.tasks import registry
-from vrcli.tasks.base import Metric
 
 ROOT = Path(__file__).parents[2]
 SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
@@ -63,7 +61,6 @@ def test_runs_show_refuses_what_is_not_there(spirals, vr):
 
 
 def test_tasks_list_and_a_task_that_fails_to_import_breaks_nothing(vr, monkeypatch):
-    from vrcli.tasks import registry
 
     broken = {**registry.targets(), "broken": ("nowhere.at.all:Task", "some-plugin")}
     monkeypatch.setattr(registry, "targets", lambda: broken)
@@ -137,24 +134,6 @@ def test_report_in_every_kind_of_format(spirals, vr, format):
         assert word in done.out
 
 
-def test_what_tasks_declare_decides_which_way_a_metric_is_better(monkeypatch):
-    known = declared(["gflownet", "cnn", "gone:Gone", "gflownet"])
-    assert known["val_reward"] == known["test_reward_max"] == Declared("max")
-    assert known["best_val_loss"] == known["val_loss_se"] == Declared("min")
-    assert known["final_val_accuracy"] == Declared("max", percent=True)
-    assert [name for name in known if name.startswith("val_") and known[name].shown] == [
-        "val_diversity", "val_length", "val_distinct"
-    ]  # fmt: skip
-
-    class Other:
-        metrics = (Metric("loss", "min"), Metric("reward", "min"))
-
-    real = registry.load
-    monkeypatch.setattr(registry, "load", lambda name: Other if name == "other" else real(name))
-    assert declared(["gflownet", "other"])["val_reward"] == Declared(None)
-    assert declared(["other"])["val_reward"] == Declared("min")
-
-
 def test_every_table_shows_what_tells_a_degenerate_policy(vr):
     small = ["gflownet", "--preset", "smoke", "--opt", "adamw"]
     run = vr("run", *small, "--epochs", "1")
@@ -165,7 +144,7 @@ def test_every_table_shows_what_tells_a_degenerate_policy(vr):
     for where, text in tables.items():
         for name in ("length", "distinct", "diversity"):
             assert name in text, (where, name)
-    assert f"val length {values['val_length']:.4f}".split()[-1] in tables["list"]
+    assert number(values["val_length"]) in tables["list"]
     cnn = vr("run", SPIRALS, "--preset", "smoke", "--opt", "adamw", "--db", "other.db")
     assert cnn.code == 0
     assert "length" not in vr("report", "--db", "other.db").out + vr("runs", "list", "--db", "other.db").out

@@ -25,7 +25,7 @@ from vrcli.db.store import Store
 sys.path.insert(0, str(Path(__file__).parent))
 from commands import Place, places
 
-from vrcli.cli.runs_export import FORMATS
+from vrcli.results.export import FORMATS
 
 #: By command, or its last words, the ending of what it writes; another command's file may end as it likes.
 ENDINGS = {"--output": {"plot": ".png", "report": ".md"}, "--data": {"plot": ".csv"}}

@@ -70,7 +70,7 @@ def test_plain_runs_with_several_learning_rates_show_sensitivity(
 
 def test_text_of_settings_and_parallel(vr: Any, searched: pd.DataFrame) -> None:
     text = vr("plot", "sweep", "--kind", "settings").out
-    row = next(line.split() for line in text.splitlines() if line.split()[:3] == ["adamw", "nesterov", "T"])
+    row = next(line.split() for line in text.splitlines() if line.split()[:3] == ["adamw", "nesterov", "True"])
     assert row[3:5] == ["2", "0"]
     best = vr("plot", "sweep", "--kind", "parallel", "--opt", "adamw").out.splitlines()[3].split()
     assert best[:2] == ["4", "0.1000"]

@@ -156,7 +156,15 @@ def test_the_best_by_a_result_of_the_tasks_own(vr, stored) -> None:
     """What the task declares decides whether less or more is better."""
     for lr, distinct in ((0.1, 9.0), (0.2, 2.0)):
         results = {"best_val_distinct": distinct, "val_reward": distinct, "test_reward": 1.0}
-        stored("adamw", task="gflownet", lr=lr, loss=distinct, results=results, objective="distinct")
+        stored(
+            "adamw",
+            task="gflownet",
+            lr=lr,
+            loss=distinct,
+            results=results,
+            objective="distinct",
+            larger=["distinct", "reward"],
+        )
     for name, by in (("val_reward", "val reward"), ("test_reward", "best val distinct")):
         for words in (["--best", "--metric", name], ["--pivot", name]):
             shown = json.loads(vr("report", *words, "--format", "json").out)

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from vrcli.cli.report_page import source_of, write_page
+from vrcli.cli.report import page_source
 from vrcli.db.store import Store
-from vrcli.errors import UsageError
-from vrcli.output import Target
+from vrcli.report.page.data import page_of
+from vrcli.report.page.render import render_page
+from vrcli.results.reading import Reading
 
 
 def written(path: Path, **options: Any) -> str:
     """The page of every run in vr.db beside it."""
     with Store.open(path / "vr.db", mode="read") as store:
-        write_page(store, store.runs.select(), Target(path / "report.html"), **options)
-    return (path / "report.html").read_text(encoding="utf-8")
+        return render_page(page_of(page_source(store, Reading.of(store, store.runs.select()), **options)))
 
 
 def embedded(html: str, id: str) -> Any:
@@ -31,7 +31,7 @@ def test_every_run_stands_on_the_page_with_its_command_and_curves(stored: Callab
     ids = [stored("adamw", seed=seed, loss=0.1 + 0.01 * seed) for seed in range(3)]
     ids += [stored("sgd", seed=seed, loss=0.3 + 0.01 * seed) for seed in range(3)]
     ids.append(stored("sgd", seed=3, status="diverged", lr=9.0))
-    html = written(tmp_path, command="vr report --format html --output report.html")
+    html = written(tmp_path, words="vr report --format html --output report.html")
     details = embedded(html, "details")
     assert sorted(map(int, details)) == sorted(ids)
     assert all(run["command"].startswith("vr run cnn --opt ") for run in details.values())
@@ -61,9 +61,9 @@ def test_tasks_and_data_are_never_merged(stored: Callable[..., int], tmp_path: P
 
 def test_asked_results_are_the_columns(stored: Callable[..., int], tmp_path: Path):
     stored("adamw")
-    results = re.search(
-        r'<section id="section-0".*?</table>', written(tmp_path, metrics=["wall_s", "test_loss"]), re.S
-    )[0]
+    results = re.search(r'<section id="section-0".*?</table>', written(tmp_path, metric=["wall_s", "test_loss"]), re.S)[
+        0
+    ]
     heads = re.findall(r'class="sort">(.*?)<', results)
     assert heads[2:4] == ["s/run", "test loss"]
 
@@ -80,7 +80,7 @@ def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path)
             store.runs.finish(run.id, state, results={"best_val_loss": value} if state == "completed" else {})
             store.searches.finish_trial(trial.id, state, value=value)
     with Store.open(tmp_path / "vr.db", mode="read") as store:
-        source = source_of(store, store.runs.select(), metrics=(), command="")
+        source = page_source(store, Reading.of(store, store.runs.select()))
     (search,) = source.searches
     assert [(t.number, t.params, t.state) for t in search.trials] == [
         (1, {"lr": 0.1}, "completed"), (2, {"lr": 0.01}, "completed"), (3, {"lr": 9.0}, "diverged"),
@@ -91,12 +91,14 @@ def test_sweeps_come_with_the_trials_of_the_optimizers_asked_for(tmp_path: Path)
     assert embedded(html, "section-0-sweeps")["searches"][0]["best"] == [0.5, 0.2, 0.2]
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(stored: Callable[..., int], tmp_path: Path):
+def test_a_place_that_cannot_be_written_is_refused(vr: Callable[..., Any], stored: Callable[..., int], tmp_path: Path):
     stored("adamw")
-    with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="there is no folder"):
-        write_page(store, store.runs.select(), Target(tmp_path / "nowhere" / "report.html"))
-    with Store.open(tmp_path / "vr.db", mode="read") as store, pytest.raises(UsageError, match="is the database that"):
-        write_page(store, store.runs.select(), Target(tmp_path / "vr.db", database=store.location))
+    done = vr("report", "--output", "nowhere/report.html")
+    assert (done.code, done.out) == (2, "")
+    assert "there is no folder" in done.err
+    done = vr("report", "--format", "html", "--output", "vr.db")
+    assert done.code == 2
+    assert "is the database that" in done.err
     assert not (tmp_path / "nowhere").exists()
 
 

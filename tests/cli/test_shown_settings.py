@@ -22,7 +22,7 @@ CHOSEN = {
     "vradam": {"lr": 0.0117, "beta3": 1.2686, "weight_decay": 0.01, "normgrad": False, "lr_cutoff": 21},
 }
 ABOUT = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "ab"}
-VRADAM = "lr=0.0117 beta3=1.2686 normgrad=F lr_cutoff=21"
+VRADAM = "lr=0.0117 beta3=1.2686 normgrad=False lr_cutoff=21"
 
 
 @pytest.fixture

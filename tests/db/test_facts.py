@@ -17,6 +17,7 @@ class Metric:
     direction: str | None = "min"
     unit: str = ""
     percent: bool = False
+    shown: bool = False
 
 
 SPEC = {"task": "cnn", "optimizer": "sgd"}

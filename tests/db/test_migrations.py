@@ -244,7 +244,7 @@ def _later(database: Any) -> dict[str, list[tuple[Any, ...]]]:
         "searches": "SELECT id, uuid, sweep_id, optimizer, search_seed, definition_key, status, trials FROM searches",
         "trials": "SELECT id, uuid, search_id, number, params, state, value, epochs, attempt FROM trials",
         "runs": "SELECT id, uuid, sweep_id, search_id, trial_id, objective, configuration FROM runs",
-        "facts": "SELECT task, metric, direction, unit, CAST(percent AS INTEGER) FROM metric_facts",
+        "facts": "SELECT task, metric, direction, unit, CAST(percent AS INTEGER) FROM metric_facts WHERE NOT shown",
         "values": "SELECT id, best_value, best_val_loss FROM v_runs",
         "of_trials": "SELECT id, sweep, optimizer, run_id, objective, configuration, best_value FROM v_trials",
     }
@@ -279,7 +279,8 @@ def test_a_sweep_of_before_becomes_a_sweep_with_one_search(tmp_path: Path) -> No
         facts = store.runs.metric_facts()
         assert facts["cnn", "val_accuracy"].percent
         assert {facts["transformer", f"test_{name}"].direction for name in ("loss", "perplexity")} == {"min"}
-        assert ("gflownet", "test_loss_se") not in facts  # its name says nothing
+        assert {name for (task, name), fact in facts.items() if task == "gflownet" and fact.shown} >= {"val_diversity"}
+        assert facts["gflownet", "test_loss_se"].direction == "min"  # which its name does not say
         assert store.check() == []
     with Store.open(path) as store:  # goes on counting where it was
         assert store.sweeps.create({"task": "cnn"}).id == 3

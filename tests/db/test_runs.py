@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event
 
-from vrcli.db.records import FINISHED, RunRecord
+from vrcli.db.records import ENDED_RUNS, RunRecord
 from vrcli.db.store import Store, StoreError
 
 Begin = Callable[..., RunRecord]
@@ -52,7 +52,7 @@ def test_a_taken_name_is_not_given_again(begin: Begin, store: Store, monkeypatch
     assert len(store.runs.select()) == 2
 
 
-@pytest.mark.parametrize("status", FINISHED)
+@pytest.mark.parametrize("status", ENDED_RUNS)
 def test_a_finished_run_keeps_its_results_and_cannot_change(begin: Begin, store: Store, status: str) -> None:
     run = begin()
     results = {"best_val_loss": 0.25, "test_loss": math.inf, "final_val_loss": -math.inf, "steps": 40}

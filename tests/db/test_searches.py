@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text, update
 
 from vrcli.db import schema
-from vrcli.db.records import ENDED, SearchRecord
+from vrcli.db.records import ENDED_TRIALS, SearchRecord
 from vrcli.db.store import Store, StoreError
 
 DEFINITION = {
@@ -105,7 +105,7 @@ def test_trials_are_numbered_up_to_the_budget(store: Store, sweep: SearchRecord)
         store.searches.add_trial(sweep.id, {"lr": math.nan})
 
 
-@pytest.mark.parametrize("state", ENDED)
+@pytest.mark.parametrize("state", ENDED_TRIALS)
 @pytest.mark.parametrize("value", [0.25, math.nan, math.inf, -math.inf, None])
 def test_a_trial_goes_from_pending_to_its_end(
     store: Store, sweep: SearchRecord, state: str, value: float | None

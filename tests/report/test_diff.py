@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrcli.results.diff import compare, compare_curves, flatten, verdict
+from vrcli.report.difference import verdict
+from vrcli.results.diff import compare, compare_curves, flatten
 
 
 @dataclass(frozen=True)

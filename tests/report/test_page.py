@@ -19,9 +19,9 @@ import pytest
 from vrcli.report.page.data import Source, page_of
 from vrcli.report.page.json import embeddable
 from vrcli.report.page.render import render_page
-from vrcli.report.page.sweeps import Search, Trial
 from vrcli.report.page.tables import labels
 from vrcli.results.selection import Selection
+from vrcli.results.trials import Search, Trial
 
 HOSTILE = """<img src=x onerror="window.hit=1"><script>window.hit=1</script>'&amp;%{x}</script> -->"""
 LONG = "long-" * 1000

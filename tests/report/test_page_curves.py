@@ -23,7 +23,7 @@ def test_numbers_that_do_not_exist_are_null_in_charts_and_named_elsewhere():
     assert numbers([1.0, math.nan, math.inf, -math.inf, 0.123456789, 1e-9, 123456.0]) == [
         1, None, None, None, 0.12346, 1e-9, 123456,
     ]  # fmt: skip
-    assert json.loads(embeddable([math.nan, math.inf, -math.inf])) == ["NaN", "inf", "-inf"]
+    assert json.loads(embeddable([math.nan, math.inf, -math.inf])) == ["nan", "inf", "-inf"]
 
 
 def test_thinned_curves_keep_every_extreme_and_say_how_many_points_there_were():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from vrcli.report.page.sweeps import Search, Trial, search_block
+from vrcli.report.page.sweeps import search_block
+from vrcli.results.trials import Search, Trial
 
 
 def test_sweeps_show_the_best_so_far_and_never_draw_what_was_lost():
@@ -17,12 +18,12 @@ def test_sweeps_show_the_best_so_far_and_never_draw_what_was_lost():
     plotted = found.data["searches"][0]
     assert plotted["v"] == [3, None, 2.5, 1]
     assert plotted["best"] == [3, 3, 2.5, 1]
-    assert plotted["params"][1] == {"lr": 0.1, "on": "F"}
+    assert plotted["params"][1] == {"lr": 0.1, "on": "False"}
     assert [(p["name"], p["category"], p["log"]) for p in found.data["parameters"]] == [
         ("lr", False, True),
         ("on", True, False),
     ]
     row = found.rows[0]
-    assert (row.best, row.found, row.command) == ("1.000", "lr=0.001 on=T", "vr run again")
+    assert (row.best, row.found, row.command) == ("1.000", "lr=0.001 on=True", "vr run again")
     assert row.diverged == "1/4 (25 %)"
     assert row.counts == "4/10 (1 pruned, 1 running)"

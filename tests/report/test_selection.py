@@ -68,9 +68,9 @@ def test_the_best_of_an_optimizer_is_a_fresh_row_before_a_lucky_trial(swept) -> 
 def test_of_a_sweep_are_quoted_the_fresh_runs_or_its_best_trial(swept) -> None:
     trials, fresh, ended = swept
     both = quotable([*trials, *fresh], ended)
-    assert (list(both.runs), both.searched, both.flattered) == (fresh, 4, 0)
+    assert (list(both.runs), both.searched, both.on_search_seed) == (fresh, 4, 0)
     alone = quotable(trials, ended)
-    assert (list(alone.runs), alone.searched, alone.flattered) == ([trials[2]], 3, 1)
+    assert (list(alone.runs), alone.searched, alone.on_search_seed) == ([trials[2]], 3, 1)
     assert alone.trials == {trials[2].id: 4}
 
 

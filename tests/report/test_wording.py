@@ -82,7 +82,7 @@ def test_duration(seconds: float, text: str) -> None:
 
 def test_settings_are_short() -> None:
     assert wording.settings({"lr": 0.0030, "normgrad": True, "betas": [0.9, 0.999], "clip": None}) == (
-        "lr=0.003 normgrad=T betas=0.9,0.999 clip=-"
+        "lr=0.003 normgrad=True betas=0.9,0.999 clip=-"
     )
 
 

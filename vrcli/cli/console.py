@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vrcli.report.study.runs import metric_value as metric_value
 from vrcli.report.study.runs import outcome_lines
+from vrcli.report.wording import settings as wording_settings
+from vrcli.report.wording import value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,21 +53,10 @@ def notice(text: str) -> None:
     say(f"note: {text}", to=err(), style="yellow")
 
 
-def short(value: Any) -> str:
-    """A setting's value in few characters."""
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple | list):
-        return ",".join(short(v) for v in value)
-    return str(value)
-
-
 def settings_line(settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     """The optimizer's settings that say something: lr, and what the preset or the user set."""
     shown = {n: v for n, v in settings.items() if n == "lr" or origins.get(n, "default") != "default"}
-    return " ".join(f"{name}={short(value)}" for name, value in shown.items() if value is not None)
+    return wording_settings({name: found for name, found in shown.items() if found is not None})
 
 
 class RunDisplay:
@@ -182,9 +172,9 @@ class RunDisplay:
     def row(self, event: Any) -> str:
         values = event.values
         epoch = f"{event.epoch}/{self.spec.training.epochs}"
-        cells = "".join(f"{metric_value(m, values[f'val_{m.name}']):>{self.width}}" for m in self.metrics)
+        cells = "".join(f"{value(values[f'val_{m.name}'], percent=m.percent):>{self.width}}" for m in self.metrics)
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
-        train = metric_value(None, values["epoch_train_loss"])
+        train = value(values["epoch_train_loss"])
         return f"{epoch:>9}{train:>13}{cells}{lr:>11}{self.rate:>12,.0f}"
 
     def _start_bar(self) -> None:

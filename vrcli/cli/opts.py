@@ -9,11 +9,12 @@ from typing import Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import say, short
+from vrcli.cli.console import say
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError, nearest
 from vrcli.optim.registry import catalogue, find, settings_model
+from vrcli.report.wording import setting
 
 app = noun("List, show and check optimizers.")
 
@@ -83,7 +84,11 @@ def show(
     row = find(name)
     fields = settings_model(name).model_fields
     rows = [
-        {"setting": n, "default": short(f.get_default(call_default_factory=True)), "meaning": f.description or ""}
+        {
+            "setting": n,
+            "default": setting(f.get_default(call_default_factory=True)),
+            "meaning": f.description or "",
+        }
         for n, f in fields.items()
     ]
     space = {n: str(d) for n, d in row.space.items()}

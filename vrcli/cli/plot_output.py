@@ -7,15 +7,20 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from vrcli.cli import request as req
+from vrcli.cli.console import err, notice, say
+from vrcli.cli.options import Bundle
+from vrcli.db.location import Location
 from vrcli.errors import UsageError, VrError
 from vrcli.output import Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vrcli.db.location import Location
     from vrcli.report.figures.base import Drawn
     from vrcli.report.figures.style import Plot
     from vrcli.report.figures.text import Page
@@ -24,23 +29,20 @@ if TYPE_CHECKING:
 NARROW, WIDE = 80, 100
 
 
+FIGURE = typer.Option(None, "--output", "-o", metavar="FILE", help="write FILE.png, .svg or .pdf", show_default=False)
+DATA = typer.Option(None, "--data", metavar="FILE", help="write the numbers behind it as FILE.csv", show_default=False)
+SHOW = typer.Option(False, "--show", help="open it in a window or the system's viewer")
+
+
 @dataclass(frozen=True)
-class Output:
-    """What was asked for.
+class Output(Bundle):
+    """Where the figure goes, and the database that it is made from."""
 
-    Args:
-        figure: a file whose ending names the format.
-        data: a csv file of the numbers behind the figure.
-        show: in a window.
-        force: replace files that vr did not write.
-        database: the one that is read, as --db has it.
-    """
-
-    figure: Path | None
-    data: Path | None
-    show: bool
-    force: bool
-    database: Location
+    database: Annotated[Location, req.DB]
+    figure: Annotated[Path | None, FIGURE] = None
+    data: Annotated[Path | None, DATA] = None
+    show: Annotated[bool, SHOW] = False
+    force: Annotated[bool, req.FORCE] = False
 
     def check(self) -> None:
         """Refuse what cannot be written, before any work.
@@ -64,8 +66,6 @@ class Output:
 
     def deliver(self, drawn: Drawn) -> None:
         """Write and show the figure as asked, or print it as text where nothing was asked."""
-        from vrcli.cli.console import err, say
-
         plot = drawn.plot
         if self.figure is not None:
             with self.target(self.figure, "--output").part() as part:
@@ -95,10 +95,6 @@ def show(plot: Plot) -> None:
     if has_display() and in_window(plot.figure):
         return
     import tempfile
-
-    import typer
-
-    from vrcli.cli.console import notice
 
     with tempfile.NamedTemporaryFile(prefix="vr-", suffix=".png", delete=False) as file:
         path = Path(file.name)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
 from vrcli.report.study.blocks import lines
-from vrcli.report.study.sweep import ended_text, header, loss, note_text, plan_line, space_lines, sweep_blocks
+from vrcli.report.study.sweep import ended_text, header, note_text, plan_line, space_lines, sweep_blocks
 from vrcli.report.wording import duration, settings
+from vrcli.report.wording import value as loss
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition

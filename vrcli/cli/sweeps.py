@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -12,13 +11,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.console import err, say
+from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
+from vrcli.output import Target
+from vrcli.report import wording
+from vrcli.report.study import sweep as display
+from vrcli.report.tables.runs import ago
+from vrcli.search import record
+from vrcli.search.plain import search_json, sweep_json, write_csv
+from vrcli.search.summary import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vrcli.search.record import StoredSearch
     from vrcli.search.trials import SearchState
 
@@ -37,16 +43,11 @@ def list_sweeps(
 ) -> None:
     """List stored sweeps, newest first."""
     req.check_format(format)
-    from vrcli.cli.console import say
-    from vrcli.cli.grid import grid
-    from vrcli.cli.request import open_existing
-    from vrcli.search import record
-
-    with open_existing(database) as store:
+    with req.open_existing(database) as store:
         stored = record.select(store, task=task, optimizer=opt)
         found = [(one, one.state()) for one in stored]
     if format == "json":
-        print(json.dumps([as_json(one, state) for one, state in found]))
+        print(json.dumps([search_json(one, state) for one, state in found]))
         return
     if not found:
         say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
@@ -58,16 +59,13 @@ def list_sweeps(
 
 def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
-    from vrcli.report.study.sweep import ended_text, loss
-    from vrcli.report.tables.runs import ago
-    from vrcli.report.wording import settings
-
     d, best = one.definition, state.best()
     return {
         "id": one.sweep_id, "when": ago(one.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
-        "optimizer": d.optimizer, "status": status_text(one), "trials": f"{len(state.ended())}/{state.total}",
-        "best val": loss(best.value if best else None), "not completed": ended_text(state.ended()) or "-",
-        "settings": settings(best.params) if best else "-",
+        "optimizer": d.optimizer, "status": wording.status(one), "trials": f"{len(state.ended())}/{state.total}",
+        "best val": wording.value(best.value if best else None),
+        "not completed": display.ended_text(state.ended()) or "-",
+        "settings": wording.settings(best.params) if best else "-",
     }  # fmt: skip
 
 
@@ -81,14 +79,10 @@ def show(
 ) -> None:
     """Show a sweep: space, best trials, convergence, how much each setting mattered, how many trials diverged."""
     req.check_format(format)
-    from vrcli.cli.console import say
-    from vrcli.cli.request import open_existing
-    from vrcli.search import record
-
-    with open_existing(database) as store:
+    with req.open_existing(database) as store:
         found = [(one, one.state()) for one in record.of_sweep(store, ref)]
     if format == "json":
-        print(json.dumps(whole_json(found)))
+        print(json.dumps(sweep_json(found)))
         return
     for place, (one, state) in enumerate(found):
         for line in [""] * (place > 0) + show_lines(one, state, top):
@@ -97,28 +91,25 @@ def show(
 
 def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     """Everything `vr sweeps show` prints."""
-    from vrcli.cli.grid import grid
-    from vrcli.report.study import sweep as display
+
     from vrcli.report.study.command import run_command
-    from vrcli.report.text_plot import plot
-    from vrcli.report.wording import settings
-    from vrcli.search.summary import summarise
+    from vrcli.report.text_plot import plot  # scipy is slow to import
 
     d, summary = one.definition, summarise(state)
     done = f"{len(state.ended())}/{state.total} trials"
-    lines = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, status_text(one), done])]
+    lines = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, wording.status(one), done])]
     lines += [display.header(d, state.total, ""), *display.space_lines([d])]
     lines.append(
         f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
     )
     if d.explicit:
-        lines.append(f"fixed {settings(d.explicit)}")
+        lines.append(f"fixed {wording.settings(d.explicit)}")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
     lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
     completed = sorted((t for t in state.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
     if completed:
         rows = [
-            {"trial": t.number + 1, "val loss": display.loss(t.value), "settings": settings(t.params),
+            {"trial": t.number + 1, "val loss": wording.value(t.value), "settings": wording.settings(t.params),
              "runs": ",".join(map(str, t.run_ids))}
             for t in completed[:top]
         ]  # fmt: skip
@@ -184,9 +175,6 @@ def resume(
 @app.command("stop")
 def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
-    from vrcli.cli.console import say
-    from vrcli.search import record
-
     with req.open_store(database, mode="write") as store:
         stored = record.of_sweep(store, ref)
         running = [one for one in stored if one.status == "running"]
@@ -210,19 +198,14 @@ def export(
 ) -> None:
     """Write a sweep's trials as a table, one row each."""
     req.check_format(format, ("csv", "json"))
-    from vrcli.cli.console import err, say
-    from vrcli.cli.request import open_existing
-    from vrcli.output import Target
-    from vrcli.search import record
-
     target = None if output is None else Target(output, database=database, force=force)
     if target is not None:
         target.check()
-    with open_existing(database) as store:
+    with req.open_existing(database) as store:
         found = [(one, one.state()) for one in record.of_sweep(store, ref)]
     text = io.StringIO(newline="")
     if format == "json":
-        json.dump(whole_json(found), text)
+        json.dump(sweep_json(found), text)
         text.write("\n")
     else:
         write_csv([state for _, state in found], text)
@@ -231,66 +214,3 @@ def export(
     else:
         target.write_text(text.getvalue())
         say(f"wrote {target.path} ({sum(len(state.trials) for _, state in found):,} trials)", to=err())
-
-
-def status_text(one: StoredSearch) -> str:
-    """A sweep's status; what is recorded as running although its process is gone is not answering."""
-    return "not answering" if one.status == "running" and not one.answers else one.status
-
-
-def write_csv(states: Sequence[SearchState], file: Any) -> None:
-    """Trials by search in the order of their proposal; an empty cell is a value that there is not."""
-    names = list(dict.fromkeys(name for state in states for name in state.definition.axes))
-    several = len(states) > 1
-    writer = csv.writer(file)
-    writer.writerow([*["optimizer"] * several, "trial", "status", "value", *names, "runs", "error"])
-    for state in states:
-        for trial in sorted(state.trials.values(), key=lambda t: t.number):
-            value = "" if trial.value is None else trial.value
-            cells = [trial.number + 1, trial.status, value, *(trial.params.get(name, "") for name in names)]
-            cells += [" ".join(map(str, trial.run_ids)), trial.error or ""]
-            writer.writerow([*[state.definition.optimizer] * several, *cells])
-
-
-def whole_json(found: Sequence[tuple[StoredSearch, SearchState]]) -> Any:
-    """A sweep of one search with its trials; of several, one such value for each."""
-    bodies = [{**as_json(one, state), "trials": [trial_json(t) for t in state.trials.values()]} for one, state in found]
-    return bodies[0] if len(bodies) == 1 else bodies
-
-
-def as_json(one: StoredSearch, state: SearchState) -> dict[str, Any]:
-    """A sweep as plain JSON values."""
-    from vrcli.search.summary import summarise
-
-    summary = summarise(state)
-    return {
-        "id": one.sweep_id, "search": one.id, "name": one.name, "status": one.status,
-        "created_at": one.created_at.isoformat(),
-        "total": state.total, "ended": len(state.ended()), "definition": one.definition.plain(),
-        "best": trial_json(summary.best) if summary.best else None, "statuses": summary.statuses,
-        "diverged_share": summary.diverged_share, "importance": summary.importance,
-        "convergence": list(summary.convergence), "best_of_k": best_of_k_json(state),
-    }  # fmt: skip
-
-
-def best_of_k_json(state: SearchState) -> dict[str, Any] | None:
-    """What to expect of the best of k trials of this sweep; a value that is not finite becomes its name."""
-    from vrcli.results.flat import json_number
-    from vrcli.stats.budget import best_of_search
-
-    found = best_of_search((trial.status, trial.value) for trial in state.ended())
-    if found is None:
-        return None
-    curves = {"k": found.k, "expected": found.expected, "median": found.median, "all_diverged": found.all_diverged}
-    return {name: [json_number(value) for value in values.tolist()] for name, values in curves.items()}
-
-
-def trial_json(trial: Any) -> dict[str, Any]:
-    """A trial as plain JSON values; a value that is not finite becomes its name."""
-    from vrcli.results.flat import json_number
-
-    return {
-        "number": trial.number, "status": trial.status, "params": trial.params,
-        "value": None if trial.value is None else json_number(trial.value), "error": trial.error,
-        "run_ids": list(trial.run_ids),
-    }  # fmt: skip

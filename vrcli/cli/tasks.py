@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, say, short
+from vrcli.cli.console import err, say
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.cli.scaffold import write_task
+from vrcli.report.wording import setting as text
 from vrcli.settings import preset_settings, resolve, settings_of
 from vrcli.spec import Training
 from vrcli.study.asked import DEFAULT_OPTIMIZER
@@ -81,7 +82,7 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
     settings = settings_of(task, base)
     config = {**resolved.request.task_settings, **resolved.request.training.model_dump()}
     rows = [
-        {"setting": n, "value": short(config[n]), "where from": resolved.origins[n]}
+        {"setting": n, "value": text(config[n]), "where from": resolved.origins[n]}
         for n, s in settings.by_name.items() if s.section != "optimizer"
     ]  # fmt: skip
     named = [optimizer] if optimizer else [name for name in task.presets[preset].optimizers if name != "*"]
@@ -92,7 +93,7 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
         for key, setting in own.by_name.items():
             if setting.section == "optimizer" and (optimizer or key in sourced):
                 origin = str(sourced[key]) if key in sourced else "default"
-                rows.append({"setting": f"{name}.{key}", "value": short(hyper[setting.key]), "where from": origin})
+                rows.append({"setting": f"{name}.{key}", "value": text(hyper[setting.key]), "where from": origin})
     return rows
 
 

@@ -37,6 +37,15 @@ def space_of(optimizer: str) -> Space:
     return registry.find(optimizer).space
 
 
+def registered(what: str) -> list[str]:
+    """Names of all "tasks" or "optimizers" that can be run here."""
+    if what == "tasks":
+        return task_names()
+    from vrcli.optim.registry import names
+
+    return list(names())
+
+
 def task_names() -> list[str]:
     """Every registered task."""
     from vrcli.tasks.registry import names

@@ -17,6 +17,22 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from vrcli.optim.base import OwnOptimizer
+from vrcli.optim.rows import OWN_RANGE, Row, lr_space
+from vrcli.tasks.space import Real
+
+ROW = Row(
+    "flowadam",
+    "vrcli.optim.flowadam:FlowAdam",
+    "Adam that follows the gradient flow for a while where it stalls or the curvature jumps",
+    "vr",
+    {
+        **lr_space(1e-4, 0.1, OWN_RANGE),
+        "gamma": Real(0.0, 1.0, origin=OWN_RANGE),
+        "switch_sensitivity": Real(0.1, 0.95, origin=OWN_RANGE),
+        "curvature_sensitivity": Real(0.1, 5.0, origin=OWN_RANGE),
+    },
+    capabilities=frozenset({"closure"}),
+)
 
 #: Steps before the flow may take over: the running averages need some history.
 WARMUP = 10

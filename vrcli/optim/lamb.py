@@ -17,6 +17,15 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from vrcli.optim.base import OwnOptimizer
+from vrcli.optim.rows import OWN_RANGE, Row, lr_space
+
+ROW = Row(
+    "lamb",
+    "vrcli.optim.lamb:Lamb",
+    "Adam whose step on each tensor is as long as lr times the tensor's norm",
+    "vr",
+    lr_space(1e-4, 0.1, OWN_RANGE),
+)
 
 #: Parameters, gradients, first moments, second moments and step counts of the tensors that take part, in one order.
 Rows: TypeAlias = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]

@@ -18,6 +18,17 @@ from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from vrcli.optim.base import OwnOptimizer
+from vrcli.optim.rows import OWN_RANGE, Row
+from vrcli.tasks.space import Real
+
+ROW = Row(
+    "muon",
+    "vrcli.optim.muon:Muon",
+    "orthogonalised momentum for hidden matrices and filters, AdamW for everything else",
+    "vr",
+    {"lr": Real(1e-4, 0.1, log=True, origin=OWN_RANGE)},
+    groups="vrcli.optim.muon:split_parameters",
+)
 
 #: The quintic's coefficients (a, b, c): steepest at zero, singular values end in about 0.7..1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -1,4 +1,4 @@
-"""The registry's data: one row per optimizer that comes with torch or with this package. Imports no torch.
+"""The registry's data: one row per optimizer that comes with torch or stands in this package. Imports no torch.
 
 Source:      torch.optim's documentation for the capabilities; arXiv 2505.13196, Tables 6 to 12, for the search spaces
              (learning rates log-uniform in 1e-5..0.1 for every baseline; VRAdam's four settings).
@@ -6,8 +6,10 @@ Source:      torch.optim's documentation for the capabilities; arXiv 2505.13196,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vrcli.tasks.space import Categorical, Integer, Real, Space
@@ -86,56 +88,12 @@ def _torch(name: str, attribute: str, summary: str, **more: Any) -> Row:
     return Row(name, f"torch.optim:{attribute}", summary, "torch", **{"space": GENERIC_SPACE, **more})
 
 
-_VELOCITY_SPACE: Space = {
+#: What the optimizers that look at the velocity search beside their lr.
+VELOCITY_SPACE: Space = {
     "beta3": Real(0.1, 1.5, origin="Table 6 of the paper"),
     "normgrad": Categorical((True, False), origin="Table 6 of the paper"),
     "lr_cutoff": Integer(3, 30, origin="Table 6 of the paper"),
 }
-
-VR_ROWS = (
-    Row(
-        "vradam",
-        "vrcli.optim.vradam:VRAdam",
-        "AdamW whose learning rate falls with the squared norm of the velocity",
-        "vr",
-        {"lr": Real(1e-4, 0.1, log=True, origin="Table 6 of the paper"), **_VELOCITY_SPACE},
-    ),
-    Row(
-        "vrmomentum",
-        "vrcli.optim.vrmomentum:VRMomentum",
-        "momentum whose learning rate falls with the squared norm of the velocity",
-        "vr",
-        {"lr": Real(1e-4, 1.0, log=True, origin=OWN_RANGE), **_VELOCITY_SPACE},
-    ),
-    Row(
-        "flowadam",
-        "vrcli.optim.flowadam:FlowAdam",
-        "Adam that follows the gradient flow for a while where it stalls or the curvature jumps",
-        "vr",
-        {
-            **lr_space(1e-4, 0.1, OWN_RANGE),
-            "gamma": Real(0.0, 1.0, origin=OWN_RANGE),
-            "switch_sensitivity": Real(0.1, 0.95, origin=OWN_RANGE),
-            "curvature_sensitivity": Real(0.1, 5.0, origin=OWN_RANGE),
-        },
-        capabilities=frozenset({"closure"}),
-    ),
-    Row(
-        "muon",
-        "vrcli.optim.muon:Muon",
-        "orthogonalised momentum for hidden matrices and filters, AdamW for everything else",
-        "vr",
-        {"lr": Real(1e-4, 0.1, log=True, origin=OWN_RANGE)},
-        groups="vrcli.optim.muon:split_parameters",
-    ),
-    Row(
-        "lamb",
-        "vrcli.optim.lamb:Lamb",
-        "Adam whose step on each tensor is as long as lr times the tensor's norm",
-        "vr",
-        lr_space(1e-4, 0.1, OWN_RANGE),
-    ),
-)
 
 TORCH_ROWS = (
     _torch("adam", "Adam", "adaptive moments, weight decay as an L2 penalty"),
@@ -173,3 +131,14 @@ TORCH_ROWS = (
         refusal="takes only sparse gradients, and no task here produces them",
     ),
 )
+
+
+def _own_rows() -> tuple[Row, ...]:
+    """The rows that stand in the files of this package: `ROW = Row(...)`, of which nothing else is executed."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+    rows = [re.search(r"^ROW = (Row\(.*?^\))$", text, re.S | re.M) for text in texts]
+    return tuple(eval(row[1], globals()) for row in rows if row)
+
+
+#: This package's own optimizers. Their files import torch, which listing them must not wait for.
+VR_ROWS = _own_rows()

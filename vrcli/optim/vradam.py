@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from vrcli.optim.fused import fused_adamw
+from vrcli.optim.rows import VELOCITY_SPACE, Row
 from vrcli.optim.velocity import (
     Batch,
     Regularised,
@@ -25,6 +26,15 @@ from vrcli.optim.velocity import (
     wide,
 )
 from vrcli.optim.velocity_optimizer import Path, VelocityOptimizer
+from vrcli.tasks.space import Real
+
+ROW = Row(
+    "vradam",
+    "vrcli.optim.vradam:VRAdam",
+    "AdamW whose learning rate falls with the squared norm of the velocity",
+    "vr",
+    {"lr": Real(1e-4, 0.1, log=True, origin="Table 6 of the paper"), **VELOCITY_SPACE},
+)
 
 
 class VRAdam(VelocityOptimizer):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from vrcli.optim.fused import fused_sgd
+from vrcli.optim.rows import OWN_RANGE, VELOCITY_SPACE, Row
 from vrcli.optim.velocity import (
     Batch,
     Regularised,
@@ -24,6 +25,15 @@ from vrcli.optim.velocity import (
     single_tensor_power_sums,
 )
 from vrcli.optim.velocity_optimizer import Path, VelocityOptimizer
+from vrcli.tasks.space import Real
+
+ROW = Row(
+    "vrmomentum",
+    "vrcli.optim.vrmomentum:VRMomentum",
+    "momentum whose learning rate falls with the squared norm of the velocity",
+    "vr",
+    {"lr": Real(1e-4, 1.0, log=True, origin=OWN_RANGE), **VELOCITY_SPACE},
+)
 
 
 class VRMomentum(VelocityOptimizer):

@@ -27,7 +27,7 @@ class Glyphs:
 
     marks: str
     spread: str
-    lost: str
+    nonfinite: str
     wall: str
     tick: str
     floor: str
@@ -157,8 +157,8 @@ def _columns(x: Array, y: Array, left: float, right: float, count: int) -> Colum
     at = np.rint((x - left) * scale).astype(np.int64)
     finite = np.isfinite(y)
     mean, low, high = (np.full(count, np.nan) for _ in range(3))
-    lost = np.zeros(count, dtype=bool)
-    lost[at[~finite]] = True
+    nonfinite = np.zeros(count, dtype=bool)
+    nonfinite[at[~finite]] = True
     here, values = at[finite], y[finite]
     sums, counts = np.zeros(count), np.zeros(count)
     largest = float(np.abs(values).max(initial=1.0))  # scaled, so that sums of large values stay finite
@@ -171,11 +171,11 @@ def _columns(x: Array, y: Array, left: float, right: float, count: int) -> Colum
     np.maximum.at(high, here, values)
     filled = np.flatnonzero(some)
     for first, second in pairwise(filled):
-        if second > first + 1 and not lost[first : second + 1].any():
+        if second > first + 1 and not nonfinite[first : second + 1].any():
             between = np.arange(first + 1, second)
             share = (between - first) / (second - first)
             mean[between] = mean[first] * (1 - share) + mean[second] * share
-    return mean, low, high, lost
+    return mean, low, high, nonfinite
 
 
 def _draw_spread(grid: list[list[str]], columns: Columns, axis: _Axis, glyphs: Glyphs) -> None:
@@ -187,11 +187,11 @@ def _draw_spread(grid: list[list[str]], columns: Columns, axis: _Axis, glyphs: G
 
 
 def _draw_line(grid: list[list[str]], columns: Columns, axis: _Axis, mark: str, glyphs: Glyphs) -> None:
-    mean, _, _, lost = columns
+    mean, _, _, nonfinite = columns
     for column in np.flatnonzero(np.isfinite(mean)):
         grid[axis.row(mean[column])][column] = mark
-    for column in np.flatnonzero(lost):
-        grid[0][column] = glyphs.lost
+    for column in np.flatnonzero(nonfinite):
+        grid[0][column] = glyphs.nonfinite
 
 
 def _legend(columns: Mapping[str, Columns], glyphs: Glyphs, axis: _Axis) -> str:
@@ -199,7 +199,7 @@ def _legend(columns: Mapping[str, Columns], glyphs: Glyphs, axis: _Axis) -> str:
     if any(bool((found[2] > found[1]).any()) for found in columns.values()):
         names.append(f"{glyphs.spread} range")
     if any(bool(found[3].any()) for found in columns.values()):
-        names.append(f"{glyphs.lost} not finite")
+        names.append(f"{glyphs.nonfinite} not finite")
     return "   ".join(names) + ("   (log scale)" if axis.log else "")
 
 

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 MINUS = "\u2212"
 
@@ -39,6 +40,13 @@ def number(value: float, digits: int = 4) -> str:
         return f"{value:.{digits - 1}e}".replace("-", MINUS, 1 if value < 0 else 0)
     whole = math.floor(math.log10(abs(value)))
     return f"{value:.{max(0, digits - 1 - whole)}f}".replace("-", MINUS)
+
+
+def value(found: float | None, *, percent: bool = False) -> str:
+    """A result on its own: in significant digits, or in per cent; a dash where there is none."""
+    if found is None:
+        return "-"
+    return f"{100 * found:.1f} %" if percent and math.isfinite(found) else number(found)
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -81,9 +89,7 @@ def p_value(p: float) -> str:
 
 
 def setting(value: object) -> str:
-    """A setting's value, short: true as T, false as F, floats without trailing zeros."""
-    if isinstance(value, bool):
-        return "T" if value else "F"
+    """A setting's value, short: floats without trailing zeros, lists as they are typed, a dash where there is none."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
@@ -104,6 +110,23 @@ def quantity(name: str) -> str:
         if name.startswith(prefix):
             return f"{side} {name.removeprefix(prefix).replace('_', ' ')}{note}"
     return name.replace("_", " ")
+
+
+class Answering(Protocol):
+    """What is run by a process."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def answers(self) -> bool: ...
+
+
+NOT_ANSWERING = "not answering"
+
+
+def status(one: Answering) -> str:
+    """How a run or search stands; what is recorded as running although its process is gone is not answering."""
+    return NOT_ANSWERING if one.status == "running" and not one.answers else one.status
 
 
 def counted(count: int, word: str, verb: str = "") -> str:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vrcli.results.types import TIMINGS, Run
+from vrcli.output import json_number
+from vrcli.results.types import TIMINGS, NamedRun, Run
 
 _SAME = ("task", "dataset", "dataset_fingerprint", "preset", "optimizer", "seed", "status", "error")
 
@@ -171,9 +172,9 @@ def _largest(steps: Any, x: Any, y: Any) -> tuple[float, int | None]:
     both = np.isfinite(x) & np.isfinite(y)
     if not both.any():
         return math.nan, None
-    apart = np.abs(x[both] - y[both])
-    index = int(apart.argmax())
-    return float(apart[index]), int(steps[both][index])
+    distance = np.abs(x[both] - y[both])
+    index = int(distance.argmax())
+    return float(distance[index]), int(steps[both][index])
 
 
 def _at(step: int | None, steps: Any, values: Any) -> float | None:
@@ -189,58 +190,25 @@ def _same(a: Any, b: Any) -> bool:
     return isinstance(a, bool) is isinstance(b, bool) and bool(a == b)
 
 
-def verdict(found: RunDifference, a: str, b: str) -> str:
-    """In one sentence whether two runs computed the same.
+def difference_json(a: NamedRun, b: NamedRun, found: RunDifference) -> dict[str, Any]:
+    """The comparison as plain JSON values."""
 
-    Args:
-        a: what the first run is called, such as "run 17".
-        b: the second.
-    """
-    curves = found.computed()
-    if not curves:
-        return "neither run has curves to compare"
-    if found.same_curves:
-        total = sum(curve.points[0] for curve in curves)
-        which = "the curve" if len(curves) == 1 else f"all {len(curves)} curves"
-        return f"bit-identical: {which} of {a} and {b}, {total:,} points"
-    first = found.first_difference()
-    if first is None:
-        return _as_far_as_both_go(curves, a, b)
-    values = " and ".join(both(*first.first))
-    return f"the curves of {a} and {b} part at step {first.first_step}: {first.metric} is {values}"
+    def plain(value: Any) -> Any:
+        return json_number(value) if isinstance(value, float) else value
 
+    def listed(pairs: Sequence[Difference]) -> list[dict[str, Any]]:
+        return [{"name": p.name, "a": plain(p.a), "b": plain(p.b), "equal": p.equal} for p in pairs]
 
-def _as_far_as_both_go(curves: Sequence[CurveDifference], a: str, b: str) -> str:
-    """The verdict on runs of which one lacks something, and parts from the other nowhere."""
-    shared = [curve for curve in curves if curve.common]
-    if not shared:
-        return NOTHING_SHARED
-    common, longest = sum(curve.common for curve in shared), sum(max(curve.points) for curve in shared)
-    of = f"points of {shared[0].metric}" if len(shared) == 1 else f"points of {len(shared)} curves"
-    parts = [f"bit-identical as far as both go: {'all ' if common == longest else f'{common:,} of '}{longest:,} {of}"]
-    for name, other in ((a, 1), (b, 0)):
-        own = [curve.metric for curve in curves if not curve.points[other]]
-        parts += [f"only {name} has {', '.join(own)}"] if own else []
-    return "; ".join(parts)
-
-
-#: The verdict on runs that have no step of any curve in common.
-NOTHING_SHARED = "the runs have no curve in common"
-
-
-def both(a: Any, b: Any) -> tuple[str, str]:
-    """Two values in few characters, in as many digits as tell them apart."""
-    short = shown(a), shown(b)
-    if short[0] == short[1] and isinstance(a, float) and isinstance(b, float) and a != b:
-        return repr(a), repr(b)
-    return short
-
-
-def shown(value: Any) -> str:
-    """A value in a table, a dash where there is none."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    curves = [
+        {
+            "metric": c.metric, "points": list(c.points), "common": c.common, "identical": c.identical,
+            "first_step": c.first_step, "first": [plain(value) for value in c.first],
+            "largest": plain(c.largest), "largest_step": c.largest_step,
+        }
+        for c in found.curves
+    ]  # fmt: skip
+    return {
+        "a": a.id, "b": b.id, "same_spec": a.spec_id == b.spec_id, "bit_identical": found.same_curves,
+        "identity": listed(found.identity), "settings": listed(found.settings), "results": listed(found.results),
+        "curves": curves, "provenance": listed(found.provenance),
+    }  # fmt: skip

@@ -22,6 +22,8 @@ class Filter:
         where: texts of conditions, all of which must hold.
         since: as `where.since` reads it.
         status: one of RUN_STATUSES; that no run has it is no fault.
+        registered: names of "tasks" or "optimizers" that could have runs; beside others that have some, one that has
+            none yet is no fault.
     """
 
     tasks: Sequence[str] = ()
@@ -33,6 +35,7 @@ class Filter:
     where: Sequence[str] = ()
     since: str | None = None
     status: str | None = None
+    registered: Callable[[str], Iterable[str]] = lambda what: ()
 
     def select(
         self, store: Store, *, results: Iterable[str] | None = None, limit: int | None = None
@@ -78,25 +81,25 @@ class Filter:
 
     def _check(self, everything: Sequence[RunRecord], kept: Sequence[RunRecord]) -> None:
         """Refuse what nothing matches, naming the option that is to blame where one alone is."""
-        self._check_values("task", self.tasks, {run.task for run in everything}, _task_names, bool(kept))
-        self._check_values("--opt", self.opts, {run.optimizer for run in everything}, _optimizer_names, bool(kept))
+        self._check_values("task", self.tasks, {run.task for run in everything}, "tasks", bool(kept))
+        self._check_values("--opt", self.opts, {run.optimizer for run in everything}, "optimizers", bool(kept))
         for flag, value, name in (
             ("--preset", self.preset, "preset"),
             ("--tag", self.tag, "tag"),
             ("--group", self.group, "group"),
         ):
             if value is not None:
-                self._check_values(flag, [value], {getattr(run, name) for run in everything} - {None}, list, bool(kept))
+                self._check_values(flag, [value], {getattr(run, name) for run in everything} - {None})
         if not kept and self.status is None:  # what is running now may well be nothing
             raise UsageError(f"none of the {len(everything)} stored runs matches {self.words()}")
 
     def _check_values(
-        self, flag: str, values: Sequence[str], stored: set[str], registered: Callable[[], list[str]], others: bool
+        self, flag: str, values: Sequence[str], stored: set[str], what: str = "", others: bool = False
     ) -> None:
         for value in values:
             if value in stored:
                 continue
-            if others and value in registered():
+            if others and value in self.registered(what):
                 self.say(f"no runs of {value} yet")
                 continue
             hint = nearest(value, stored) or (f"; stored: {', '.join(sorted(stored))}" if stored else "")
@@ -112,15 +115,3 @@ class Filter:
         words += [f"--sweep {ref}" for ref in self.sweeps] + [f"--where {text!r}" for text in self.where]
         named = {"preset": self.preset, "tag": self.tag, "group": self.group, "since": self.since}
         return " ".join(words + [f"--{name} {value}" for name, value in named.items() if value is not None])
-
-
-def _task_names() -> list[str]:
-    from vrcli.tasks.registry import names
-
-    return list(names())
-
-
-def _optimizer_names() -> list[str]:
-    from vrcli.optim.registry import names
-
-    return list(names())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vrcli.output import json_number
 from vrcli.results.types import NamedRun, Run
 
 #: What a run is called by, in the order of the columns.
@@ -48,11 +48,6 @@ def named(runs: Sequence[Run]) -> tuple[list[str], Iterator[dict[str, Any]]]:
             yield found
 
     return [*FIELDS, *by_setting.values(), *by_result.values()], values()
-
-
-def json_number(value: float) -> float | str:
-    """A number, or its name where JSON has none ("nan", "inf")."""
-    return value if math.isfinite(value) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ The database is only read, also while runs are being written to it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -28,7 +28,7 @@ from vrcli.results.flat import plain, rows
 
 Names: TypeAlias = str | Iterable[str] | None
 #: A frame of `runs`, numbers or names of runs, or one of them.
-Chosen: TypeAlias = "pd.DataFrame | int | str | Iterable[int | str] | None"
+RunRefs: TypeAlias = "pd.DataFrame | int | str | Iterable[int | str] | None"
 
 _WHOLE = ("id", "seed", "sweep_id", "trial_id")
 _TIMES = ("created_at", "updated_at", "started_at", "finished_at")
@@ -39,13 +39,18 @@ class Frames:
 
     Args:
         path: an SQLite file, an SQLAlchemy URL, or a `Location`.
+        registered: see `Filter`.
 
     Raises:
         StoreError: there is no such database, or it cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Location = "vr.db") -> None:
-        self.store = Store.open(path, mode="read")
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Location = "vr.db",
+        registered: Callable[[str], Iterable[str]] = lambda what: (),
+    ) -> None:
+        self.store, self._registered = Store.open(path, mode="read"), registered
 
     def __enter__(self) -> Self:
         return self
@@ -103,10 +108,11 @@ class Frames:
             sweeps=[str(ref) for ref in _many(sweep)],
             where=_many(where),
             since=since,
+            registered=self._registered,
         )
         return runs_frame(self._records(chosen, _many(status)))
 
-    def curves(self, runs: Chosen = None, metrics: Names = None) -> pd.DataFrame:
+    def curves(self, runs: RunRefs = None, metrics: Names = None) -> pd.DataFrame:
         """Curves in long format: one row per run, metric and step.
 
         Args:
@@ -122,7 +128,7 @@ class Frames:
             StoreError: there is no such run.
             UsageError: none of the runs has a curve of that name.
         """
-        records = self._chosen(runs)
+        records = self._referenced(runs)
         wanted = _many(metrics)
         found = self.store.curves.read([record.id for record in records], wanted or None)
         if records:
@@ -180,7 +186,7 @@ class Frames:
                 raise UsageError(f"status {status!r} is none{hint}")
         return [record for record in chosen.select(self.store) if not statuses or record.status in statuses]
 
-    def _chosen(self, runs: Chosen) -> list[RunRecord]:
+    def _referenced(self, runs: RunRefs) -> list[RunRecord]:
         if runs is None:
             return self.store.runs.select(results=())
         refs = runs["id"].tolist() if isinstance(runs, pd.DataFrame) else _many(runs)

@@ -37,18 +37,18 @@ class Group:
         return self.runs[0].optimizer
 
 
-def group_runs(runs: Iterable[Run], apart: Callable[[Run], Hashable] = lambda run: None) -> list[Group]:
+def group_runs(runs: Iterable[Run], separate_by: Callable[[Run], Hashable] = lambda run: None) -> list[Group]:
     """Group finished runs by their configuration, in order of first appearance.
 
     Of several finished runs of one seed the newest counts.
 
     Args:
-        apart: runs of which this differs are never of one group.
+        separate_by: runs of which this differs are never of one group.
     """
     members: dict[tuple[str, Hashable], list[Run]] = defaultdict(list)
     for run in runs:
         if run.status in FINISHED:
-            members[run.configuration, apart(run)].append(run)
+            members[run.configuration, separate_by(run)].append(run)
     groups = []
     for found in members.values():
         newest: dict[int | None, Run] = {}
@@ -59,18 +59,18 @@ def group_runs(runs: Iterable[Run], apart: Callable[[Run], Hashable] = lambda ru
     return groups
 
 
-def pool(groups: Sequence[Group], names: Sequence[str], apart: Callable[[Group], Hashable]) -> list[Group]:
+def pool(groups: Sequence[Group], names: Sequence[str], separate_by: Callable[[Group], Hashable]) -> list[Group]:
     """Groups of one section and optimizer that agree in the named settings, as one group each.
 
     What else they differ in is no setting of the pooled group; `varying` names it.
 
     Args:
-        apart: groups of which this differs are never pooled.
+        separate_by: groups of which this differs are never pooled.
     """
     found: dict[Hashable, list[Group]] = defaultdict(list)
     for group in groups:
         own = tuple(repr(group.settings.get(name)) for name in names)
-        found[group.section, group.optimizer, own, apart(group)].append(group)
+        found[group.section, group.optimizer, own, separate_by(group)].append(group)
     return [_pooled(members) for members in found.values()]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -12,9 +12,10 @@ import numpy as np
 from vrcli.errors import UsageError, nearest, no_curve
 from vrcli.results.filter import Filter
 from vrcli.results.groups import FINISHED, differing
-from vrcli.results.selection import all_searches, quotable, stopped_early
+from vrcli.results.known import known_of
+from vrcli.results.reading import Reading
 from vrcli.results.summary import grouped, summarise
-from vrcli.results.types import POSITIONS, Column, Known, Run, Section, section_of
+from vrcli.results.types import POSITIONS, Column, Run, Section, data_name, outcome, same_name_other_data, section_of
 from vrcli.stats.curves import rescaled
 
 if TYPE_CHECKING:
@@ -50,20 +51,20 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Configurations:
     """The lines of each section, and how much is in none.
 
     Args:
         unfinished: runs that have not ended.
         searched: runs of trials of sweeps.
-        flattered: some lines are a sweep's best trial, for want of fresh seeds.
+        on_search_seed: some lines are a sweep's best trial, for want of fresh seeds.
         dropped: configurations of optimizers that have a better one.
     """
 
     sections: Mapping[str, Sequence[Line]]
     unfinished: int = 0
     searched: int = 0
-    flattered: bool = False
+    on_search_seed: bool = False
     dropped: int = 0
 
 
@@ -73,13 +74,10 @@ class Reader:
 
     Args:
         asked: which runs.
-        declared: what tasks, by name, say of their metrics; asked only where a name does not tell, for loading a task
-            costs a second.
     """
 
     store: Store
     asked: Filter
-    declared: Callable[[Iterable[str]], Known]
 
     def runs(self) -> list[RunRecord]:
         """The runs asked for, the newest first."""
@@ -111,23 +109,20 @@ class Reader:
 
     def of_result(self, key: str, runs: Iterable[Run]) -> Column:
         """A result with its direction."""
-        column = Column.of(key)
-        return column if column.direction else Column.of(key, self.declared(run.task for run in runs))
+        return Column.of(key, known_of(self.store, (run.task for run in runs)))
 
     def objective(self, runs: Sequence[Run]) -> Column:
         """The result by which runs are chosen: their best validation objective."""
         return self.of_result(min((run.objective for run in runs), default="best_val_loss"), runs)
 
-    def configurations(self, runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Chosen:
+    def configurations(self, runs: Sequence[RunRecord], *, every: bool, most: int = MOST_SECTIONS) -> Configurations:
         """Runs pooled over seeds: each optimizer's best settings as `vr report --best` has them, or all settings.
 
         Raises:
             UsageError: too many sections or configurations for one figure.
         """
-        done = finished(runs)
-        searched = {run.search_id for run in done if run.search_id is not None}
-        chosen, stopped = quotable(done, all_searches(self.store, searched)), stopped_early(self.store, searched)
-        pruned = {run.id for run in done if run.search_id in stopped}
+        reading = Reading.of(self.store, runs)
+        done, chosen, pruned = reading.finished, reading.quoted(), reading.pruned
         by_id = {run.id: run for run in done}
         sections: dict[str, Sequence[Line]] = {}
         dropped = 0
@@ -147,7 +142,7 @@ class Reader:
                 Line(row.optimizer, [by_id[i] for i in row.run_ids], settings)
                 for row, settings in zip(rows, own, strict=True)
             ]
-        return Chosen(sections, len(runs) - len(done), chosen.searched, bool(chosen.flattered), dropped)
+        return Configurations(sections, len(runs) - len(done), chosen.searched, bool(chosen.on_search_seed), dropped)
 
     def metrics(self, runs: Sequence[Run], asked: Sequence[str], defaults: Sequence[str]) -> list[str]:
         """The curves to draw: those asked for, by name or by quantity (accuracy), else the defaults that exist.
@@ -204,8 +199,8 @@ class Reader:
                     continue
                 if metric.startswith(ALL_HAVE):
                     for line, runs in lines.items():
-                        lost = [str(run.id) for run in runs if run.status == "diverged"]
-                        panel[line] |= {id: ((), ()) for id in lost if id not in panel[line]}
+                        n_diverged = [str(run.id) for run in runs if run.status == "diverged"]
+                        panel[line] |= {id: ((), ()) for id in n_diverged if id not in panel[line]}
                 in_section[metric] = {line: own for line, own in panel.items() if own}
             if in_section:
                 found[section] = in_section
@@ -229,13 +224,10 @@ def finished(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def section_titles(runs: Iterable[Run]) -> dict[Section, str]:
-    """A heading for each task, data set and preset; with the data's fingerprint where only that differs."""
-    keys: dict[Section, str] = {}
-    for run in runs:
-        words = [run.task, run.dataset or "", run.preset or ""]
-        keys[section_of(run)] = " · ".join(word for word in words if word)
-    titles = list(keys.values())
-    return {key: f"{title} · {key[2][:8]}" if titles.count(title) > 1 else title for key, title in keys.items()}
+    """A heading for each task, data set and preset."""
+    sections = dict.fromkeys(section_of(run) for run in runs)
+    ambiguous = same_name_other_data(sections)
+    return {one: " · ".join(filter(None, [one[0], data_name(one, ambiguous), one[3]])) for one in sections}
 
 
 def by_section(runs: Sequence[RunRecord], most: int = MOST_SECTIONS) -> dict[str, list[RunRecord]]:
@@ -286,9 +278,8 @@ def several_machines(runs: Iterable[RunRecord]) -> bool:
 
 
 def outcomes(runs: Iterable[Run], key: str) -> dict[int, float]:
-    """A result as a cost by run id: NaN where the run diverged; runs that completed without it are left out."""
-    found = {run.id: run.results.get(key) if run.status == "completed" else float("nan") for run in runs}
-    return {id: value for id, value in found.items() if value is not None}
+    """A result as a cost by run id; runs that completed without it are left out."""
+    return {run.id: value for run in runs if (value := outcome(run, key)) is not None}
 
 
 def differing_besides(lines: Iterable[Sequence[Run]], setting: str) -> list[str]:

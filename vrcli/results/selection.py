@@ -41,13 +41,13 @@ class Selection:
         runs: for the table.
         trials: by run id, the trials of the search its settings come from.
         searched: how many runs of trials were left out.
-        flattered: how many rows show the best of a search on the seed of that search, for want of fresh ones.
+        on_search_seed: how many rows show the best of a search on the seed of that search, for want of fresh ones.
     """
 
     runs: Sequence[SweptRun]
     trials: Mapping[int, int]
     searched: int
-    flattered: int
+    on_search_seed: int
 
 
 @dataclass(frozen=True)

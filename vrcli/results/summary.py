@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from vrcli.results.groups import Group, group_runs, pool, shown_settings
-from vrcli.results.types import Cell, Column, Known, Row, Run, Section, Spread, Table, axes_of, shown_columns
+from vrcli.results.types import Cell, Column, Known, Row, Run, Section, Spread, Table, axes_of, outcome, shown_columns
 from vrcli.stats.comparison import p_of
 from vrcli.stats.inference import Summary, holm, oriented, summary
 
@@ -104,9 +104,11 @@ def grouped(
     runs: Sequence[Run], trials: Mapping[int, int], pruned: Collection[int], group_by: Sequence[str]
 ) -> list[Group]:
     """The groups behind the rows."""
-    groups = group_runs(
-        runs, apart=lambda run: (getattr(run, "trial_id", None) is not None, trials.get(run.id, 1), run.id in pruned)
-    )
+
+    def kind(run: Run) -> tuple[object, ...]:
+        return getattr(run, "trial_id", None) is not None, trials.get(run.id, 1), run.id in pruned
+
+    groups = group_runs(runs, separate_by=kind)
     if not group_by:
         return groups
 
@@ -214,11 +216,7 @@ def _values(group: Group, column: Column) -> list[float]:
     """The column's values: NaN for a diverged run, and nothing where a completed run did not record it."""
     if column.is_cost:
         return [r.results[column.key] for r in group.runs if r.status == "completed" and column.key in r.results]
-    return [
-        math.nan if run.status == "diverged" else run.results[column.key]
-        for run in group.runs
-        if run.status == "diverged" or column.key in run.results
-    ]
+    return [value for run in group.runs if (value := outcome(run, column.key)) is not None]
 
 
 def _machine(run: Run) -> str:

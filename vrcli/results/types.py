@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -69,14 +69,33 @@ class Run(Protocol):
     def results(self) -> Mapping[str, float]: ...
 
 
+def outcome(run: Run, name: str) -> float | None:
+    """A result of a finished run as it counts: NaN where it diverged, whatever it had reached before; None without."""
+    return run.results.get(name) if run.status == "completed" else math.nan
+
+
 def values_of(runs: Iterable[Run], name: str) -> list[float]:
-    """A result of every run; NaN for a run that diverged, whatever it had reached before."""
-    return [run.results.get(name, math.nan) if run.status == "completed" else math.nan for run in runs]
+    """A result of every run as it counts; NaN where there is none."""
+    return [math.nan if (value := outcome(run, name)) is None else value for run in runs]
 
 
 def axes_of(run: Run) -> tuple[str, ...]:
     """Names of the settings that a search chose for a run; none for a run on its own."""
     return getattr(run, "axes", ())
+
+
+def data_name(section: Section, ambiguous: Collection[tuple[str, str]]) -> str:
+    """A data set's name, with the beginning of its fingerprint where another of that name is about."""
+    task, dataset, fingerprint, _ = section
+    return f"{dataset}#{fingerprint[:6]}" if (task, dataset) in ambiguous else dataset
+
+
+def same_name_other_data(sections: Iterable[Section]) -> set[tuple[str, str]]:
+    """Tasks and names of data sets that stand for more than one content."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for task, dataset, fingerprint, _ in sections:
+        seen.setdefault((task, dataset), set()).add(fingerprint)
+    return {name for name, prints in seen.items() if len(prints) > 1}
 
 
 def section_of(run: Run) -> Section:
@@ -97,6 +116,13 @@ class NamedRun(Run, Protocol):
     def group(self) -> str | None: ...
     @property
     def error(self) -> str | None: ...
+
+
+class ListedRun(NamedRun, Protocol):
+    """A run whose process may have ended without a word."""
+
+    @property
+    def answers(self) -> bool: ...
 
 
 #: Results that tell what a run cost, and how they are titled; everything else tells how good it is.

@@ -66,14 +66,14 @@ def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Di
     # P(best of k > i-th best) = (1 - i/n)^k: the median is the first value at which it falls to a half.
     ranks = np.arange(1, n + 1) / n
     median = [ordered[int(np.argmax((1 - ranks) ** k <= 0.5))] for k in ks]
-    lost = int(np.isinf(ordered).sum())
+    n_diverged = int(np.isinf(ordered).sum())
     return BestOfK(
         k=ks.astype(np.float64),
         expected=np.array([expected_best(values, int(k), direction=direction) for k in ks]),
         median=sign * np.array(median),
-        all_diverged=np.asarray((lost / n) ** ks, dtype=np.float64),
+        all_diverged=np.asarray((n_diverged / n) ** ks, dtype=np.float64),
         n=n,
-        diverged=lost,
+        diverged=n_diverged,
     )
 
 
@@ -149,16 +149,16 @@ def steps_to_target(
         curves: x and y of each run, x increasing.
         diverged: which of the runs diverged.
     """
-    lost = list(diverged) if diverged is not None else [False] * len(curves)
+    n_diverged = list(diverged) if diverged is not None else [False] * len(curves)
     when: list[float | None] = []
     last: list[float] = []
-    for (x, y), gone in zip(curves, lost, strict=True):
+    for (x, y), gone in zip(curves, n_diverged, strict=True):
         xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         with np.errstate(invalid="ignore"):
             hits = np.flatnonzero(ys <= target if direction == "min" else ys >= target)
         when.append(float(xs[hits[0]]) if len(hits) and not gone else None)
         last.append(float(xs[-1]) if len(xs) else 0.0)
-    return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in lost))
+    return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in n_diverged))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Envelope:
         low: lower edge of the band; NaN where too few runs define one.
         high: upper edge.
         n: runs with a finite value at x.
-        lost: runs whose value at x is not finite.
+        nonfinite: runs whose value at x is not finite.
         runs: all runs.
         band: what the edges mean.
         level: share of the ci or quantile band.
@@ -43,7 +43,7 @@ class Envelope:
     low: Array
     high: Array
     n: Counts
-    lost: Counts
+    nonfinite: Counts
     runs: int
     band: Band
     level: float
@@ -67,7 +67,7 @@ def envelope(
     x, table = align(curves, grid)
     finite = np.isfinite(table)
     n = finite.sum(axis=0)
-    lost = (np.isinf(table)).sum(axis=0)
+    nonfinite = (np.isinf(table)).sum(axis=0)
     values = np.where(finite, table, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = values.sum(axis=0) / n
@@ -83,7 +83,7 @@ def envelope(
         centre, low, high = mean, np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
     else:
         centre, low, high = _quantiles(np.where(finite, table, np.nan), n, (0.5, 0.5 - level / 2, 0.5 + level / 2))
-    return Envelope(x, centre, low, high, n.astype(np.int64), lost.astype(np.int64), len(curves), band, level)
+    return Envelope(x, centre, low, high, n.astype(np.int64), nonfinite.astype(np.int64), len(curves), band, level)
 
 
 def _standard_errors(n: Counts, level: float) -> Array:
@@ -132,8 +132,8 @@ def _interpolated(x: Array, y: Array, at: Array) -> Array:
         return np.full(len(at), np.nan)
     finite = np.isfinite(y)
     found = np.interp(at, x[finite], y[finite]) if finite.any() else np.full(len(at), np.inf)
-    lost = np.interp(at, x, np.where(finite, 0.0, 1.0)) > 0
-    return np.where((at < x[0]) | (at > x[-1]), np.nan, np.where(lost, np.inf, found))
+    nonfinite = np.interp(at, x, np.where(finite, 0.0, 1.0)) > 0
+    return np.where((at < x[0]) | (at > x[-1]), np.nan, np.where(nonfinite, np.inf, found))
 
 
 def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Array]:
@@ -151,11 +151,11 @@ def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Arr
     return ((edges[:-1] + edges[1:]) / 2)[some], means[some]
 
 
-def first_lost(curve: tuple[ArrayLike, ArrayLike]) -> float | None:
+def first_nonfinite(curve: tuple[ArrayLike, ArrayLike]) -> float | None:
     """Where a run's value stopped being finite."""
     x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
-    lost = np.flatnonzero(~np.isfinite(y))
-    return float(x[lost[0]]) if len(lost) else None
+    nonfinite = np.flatnonzero(~np.isfinite(y))
+    return float(x[nonfinite[0]]) if len(nonfinite) else None
 
 
 def rescaled(steps: ArrayLike, known_steps: ArrayLike, known: ArrayLike) -> Array:
@@ -214,7 +214,7 @@ def thin_envelope(found: Envelope, most: int) -> Envelope:
         low=found.low[kept],
         high=found.high[kept],
         n=found.n[kept],
-        lost=found.lost[kept],
+        nonfinite=found.nonfinite[kept],
         runs=found.runs,
         band=found.band,
         level=found.level,

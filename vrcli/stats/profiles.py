@@ -86,7 +86,7 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
     outcomes = [np.array([outcome for _, outcome in own]) for own in members]
     at = [float(np.median([setting for setting, _ in own])) for own in members]
     middle = np.array([float(np.median(oriented(own))) for own in outcomes])
-    lost = tuple(int((~np.isfinite(own)).sum()) for own in outcomes)
+    n_diverged = tuple(int((~np.isfinite(own)).sum()) for own in outcomes)
     best = stable = None
     if np.isfinite(middle).any():
         index = int(np.argmin(middle))
@@ -97,7 +97,7 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
         while last < len(at) - 1 and good[last + 1]:
             last += 1
         best, stable = at[index], (members[first][0][0], members[last][-1][0])
-    return Sensitivity(np.array(at), middle, lost, tuple(map(len, members)), binned, best, stable)
+    return Sensitivity(np.array(at), middle, n_diverged, tuple(map(len, members)), binned, best, stable)
 
 
 def _too_close(settings: Sequence[float]) -> bool:

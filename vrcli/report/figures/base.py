@@ -11,7 +11,7 @@ from vrcli.errors import UsageError, nearest
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.figures.text import Page
 from vrcli.report.wording import counted, quantity, settings
-from vrcli.results.lines import MOST_SECTIONS, Chosen, Line, Reader, outcomes, several_machines
+from vrcli.results.lines import MOST_SECTIONS, Configurations, Line, Reader, outcomes, several_machines
 from vrcli.results.types import Column, Run
 from vrcli.stats.curves import Band
 
@@ -143,12 +143,12 @@ def best_settings(reader: Reader, notes: list[str], *, every: bool, most: int = 
     return named(chosen.sections, in_order=True)
 
 
-def _left_out(chosen: Chosen) -> list[str]:
+def _left_out(chosen: Configurations) -> list[str]:
     """What must be said of runs that are on no line."""
     notes = unfinished(chosen.unfinished)
     if chosen.searched:
         notes.append(f"{counted(chosen.searched, 'run')} of sweeps' trials: not drawn (vr plot sweep draws them)")
-    if chosen.flattered:
+    if chosen.on_search_seed:
         notes.append("some lines show the best trial of a sweep on the search's own seed; --confirm-seeds gives more")
     if chosen.dropped:
         notes.append("of an optimizer with several settings the best stand here; --all draws each")

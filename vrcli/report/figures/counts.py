@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from vrcli.report.figures.style import Series
 from vrcli.results.types import Run
-from vrcli.stats.curves import first_lost
+from vrcli.stats.curves import first_nonfinite
 
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
 Curves: TypeAlias = Sequence[Curve]
@@ -18,7 +18,7 @@ Panels: TypeAlias = Mapping[str, Mapping[Series, Curves]]
 #: How many runs ended as diverged, by line, by section: also those whose values stayed finite.
 Diverged: TypeAlias = Mapping[str, Mapping[Series, int]]
 #: What a legend means by it.
-LOST = "lost means diverged"
+LOST_NOTE = "lost means diverged"
 
 
 def diverged_runs(sections: Mapping[str, Mapping[Series, Sequence[Run]]]) -> dict[str, dict[Series, int]]:
@@ -34,14 +34,14 @@ def counted_runs(panels: Panels, diverged: Mapping[Series, int]) -> dict[Series,
     found: dict[Series, str] = {}
     for name in dict.fromkeys(name for panel in panels.values() for name in panel):
         mine = [panel[name] for panel in panels.values() if name in panel]
-        lost = max(lost_of(curves, diverged.get(name, 0)) for curves in mine)
-        found[name] = f"{max(map(len, mine))}{f', {lost} lost' if lost else ''}"
+        n_diverged = max(diverged_of(curves, diverged.get(name, 0)) for curves in mine)
+        found[name] = f"{max(map(len, mine))}{f', {n_diverged} lost' if n_diverged else ''}"
     return found
 
 
-def lost_of(curves: Curves, diverged: int) -> int:
+def diverged_of(curves: Curves, diverged: int) -> int:
     """Runs that diverged: at least those with a value that is not finite."""
-    return max(diverged, sum(first_lost(curve) is not None for curve in curves))
+    return max(diverged, sum(first_nonfinite(curve) is not None for curve in curves))
 
 
 def legend_labels(counts: Mapping[str, Mapping[Series, str]]) -> dict[Series, str] | None:

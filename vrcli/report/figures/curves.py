@@ -11,12 +11,12 @@ import numpy as np
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.counts import LOST, Curve, Diverged, counted_runs, diverged_runs, legend_labels
+from vrcli.report.figures.counts import LOST_NOTE, Curve, Diverged, counted_runs, diverged_runs, legend_labels
 from vrcli.report.figures.panels import (
+    BINS,
     LOSSES,
-    STRETCHES,
     fullest,
-    in_stretches,
+    in_bins,
     limit,
     listed,
     name_axes,
@@ -27,7 +27,7 @@ from vrcli.report.figures.style import Plot, Series, legend_below, log_where_it_
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import counted, quantity
 from vrcli.results.lines import Reader, by_optimizer, own_lines
-from vrcli.stats.curves import first_lost
+from vrcli.stats.curves import first_nonfinite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,8 +58,8 @@ class Curves(Figure):
         panels = read(reader, notes, sections, metrics, self.x)
         if panels is None:
             return None
-        stretches = None if self.every_step else STRETCHES
-        plot = draw(panels, x=self.x, log=self.log, stretches=stretches, diverged=diverged_runs(sections))
+        bins = None if self.every_step else BINS
+        plot = draw(panels, x=self.x, log=self.log, bins=bins, diverged=diverged_runs(sections))
         return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label), self.log)
 
 
@@ -72,7 +72,7 @@ def draw(
     x: str = "step",
     y_label: str | None = None,
     log: bool | None = None,
-    stretches: int | None = STRETCHES,
+    bins: int | None = BINS,
     diverged: Diverged | None = None,
 ) -> Plot:
     """Every run's own curve as a thin line, one colour per optimizer.
@@ -94,13 +94,13 @@ def draw(
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (metric, panel) in zip(line, panels.items(), strict=False):
-                found = _panel(axes, metric, panel, styles, labels, log, stretches)
+                found = _panel(axes, metric, panel, styles, labels, log, bins)
                 rows += [{"section": section, **row} for row in found]
             name_axes(line, section, panels, counts[section] if labels is None else {}, x, y_label)
         most = max((row["averaged"] for row in rows), default=1)
         notes = ["one line per run"]
         notes += ["dots where a run's value stopped being finite"] * any(not math.isfinite(r["y"]) for r in rows)
-        notes += [LOST] * any("lost" in count for by_series in counts.values() for count in by_series.values())
+        notes += [LOST_NOTE] * any("lost" in count for by_series in counts.values() for count in by_series.values())
         notes += [f"points average up to {most} steps"] * (most > 1)
         legend_below(figure, fullest(axes for line in grid for axes in line), note="; ".join(notes))
         return Plot(figure, rows)
@@ -113,12 +113,12 @@ def _panel(
     styles: Mapping[Series, Mapping[str, Any]],
     labels: Mapping[Series, str] | None,
     log: bool | None,
-    stretches: int | None,
+    bins: int | None,
 ) -> list[dict[str, Any]]:
     """Draw the runs of one panel, in turns so that no optimizer hides the others, and return their numbers."""
     rows: list[dict[str, Any]] = []
-    stretched, averaged = in_stretches([curve for runs in panel.values() for curve in runs.values()], stretches)
-    drawn = iter(stretched)
+    thinned, averaged = in_bins([curve for runs in panel.values() for curve in runs.values()], bins)
+    drawn = iter(thinned)
     lines = [
         (turn, series, run, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
         for series, runs in panel.items()
@@ -132,8 +132,8 @@ def _panel(
         about = {"panel": quantity(metric), "optimizer": series.label, "run": run, "averaged": averaged}
         rows += [{**about, "x": at, "y": value} for at, value in zip(x.tolist(), y.tolist(), strict=True)]
     for series, runs in panel.items():
-        lost = [x for x in map(first_lost, runs.values()) if x is not None]
-        mark_on_top(axes, lost, styles[series]["color"])
+        nonfinite = [x for x in map(first_nonfinite, runs.values()) if x is not None]
+        mark_on_top(axes, nonfinite, styles[series]["color"])
     values = [y for *_, y in lines]
     limit(axes, values, log_where_it_serves(axes, [np.where(y > 0, y, np.nan) for y in values], log))
     return rows

@@ -11,9 +11,9 @@ from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import Diverged, Panels, counted_runs, diverged_runs, legend_labels
 from vrcli.report.figures.panels import (
+    BINS,
     GRID,
     LOSSES,
-    STRETCHES,
     band_words,
     envelope_panel,
     fullest,
@@ -58,7 +58,7 @@ class Envelope(Figure):
         plot = draw(
             {section: {metric: listed(panel) for metric, panel in own.items()} for section, own in panels.items()},
             x=self.x, band=cast(Band, self.band), level=self.level or 0.95, log=self.log,
-            grid_points=GRID if self.x == "seconds" else None, stretches=None if self.every_step else STRETCHES,
+            grid_points=GRID if self.x == "seconds" else None, bins=None if self.every_step else BINS,
             diverged=diverged_runs(sections),
         )  # fmt: skip
         more = {quantity(name) for name in metrics if _more_is_better(reader, name, runs)}
@@ -83,7 +83,7 @@ def draw(
     level: float = 0.95,
     log: bool | None = None,
     grid_points: int | None = None,
-    stretches: int | None = STRETCHES,
+    bins: int | None = BINS,
     diverged: Diverged | None = None,
 ) -> Plot:
     """Envelopes with one row of panels per section (task, data set, preset), which share colours and legend only.
@@ -110,7 +110,7 @@ def draw(
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (metric, panel) in zip(line, panels.items(), strict=False):
-                about = (labels, known.get(section, {}), band, level, log, grid_points, stretches)
+                about = (labels, known.get(section, {}), band, level, log, grid_points, bins)
                 found = envelope_panel(axes, metric, panel, styles, *about)
                 rows += [{"section": section, **row} for row in found]
             name_axes(line, section, panels, counts[section] if labels is None else {}, x, y_label)
@@ -129,8 +129,8 @@ def text(rows: Rows, page: Page, x_label: str, more_is_better: Collection[str] =
     for title, panel in panels_of(rows):
         series, facts = {}, []
         for name, own in by(panel, "optimizer"):
-            lost = own[0]["diverged"]
-            label = f"{name} (n = {own[0]['runs']}{f', {lost} lost' if lost else ''})"
+            n_diverged = own[0]["diverged"]
+            label = f"{name} (n = {own[0]['runs']}{f', {n_diverged} lost' if n_diverged else ''})"
             series[label] = ([row["x"] for row in own], [row["centre"] for row in own])
             facts.append(_envelope_facts(name, own, x_label, highest=own[0]["panel"] in more_is_better))
         parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import AXES
-from vrcli.report.figures.counts import LOST, Curve, Curves, lost_of
+from vrcli.report.figures.counts import LOST_NOTE, Curve, Curves, diverged_of
 from vrcli.report.figures.style import (
     PAGE,
     PANEL,
@@ -23,7 +23,7 @@ from vrcli.report.figures.style import (
 )
 from vrcli.report.wording import quantity
 from vrcli.results.lines import Panels, Reader
-from vrcli.stats.curves import Band, Envelope, binned, envelope, first_lost
+from vrcli.stats.curves import Band, Envelope, binned, envelope, first_nonfinite
 from vrcli.stats.inference import Array
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: The curves that figures show where none are named.
 LOSSES = ("train_loss", "val_loss")
 #: Stretches as whose means a long curve is drawn: more points would be a smear at the width of a panel.
-STRETCHES = 100
+BINS = 100
 #: Positions on an axis of seconds, on which runs have none in common.
 GRID = 200
 #: How far below the lowest mean a logarithmic axis goes for the sake of a band.
@@ -117,7 +117,7 @@ def band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> s
     if any(row["lost"] for row in rows):
         words += "; dots where a run's value stopped being finite"
     if any(row["diverged"] for row in rows):
-        words += f"; {LOST}"
+        words += f"; {LOST_NOTE}"
     most = max((row["averaged"] for row in rows), default=1)
     return words + (f"; points average up to {most} steps" if most > 1 else "")
 
@@ -133,20 +133,20 @@ def envelope_panel(
     level: float,
     log: bool | None,
     grid_points: int | None,
-    stretches: int | None,
+    bins: int | None,
 ) -> list[dict[str, Any]]:
     """Draw the envelopes of one panel and return their numbers."""
     rows: list[dict[str, Any]] = []
     drawn: list[Array] = []
     for series, curves in panel.items():
-        stretched, averaged = in_stretches(curves, stretches)
-        found = envelope(stretched, band=band, level=level, grid=_grid(stretched, grid_points))
-        lost = [x for x in map(first_lost, curves) if x is not None]
+        thinned, averaged = in_bins(curves, bins)
+        found = envelope(thinned, band=band, level=level, grid=_grid(thinned, grid_points))
+        nonfinite = [x for x in map(first_nonfinite, curves) if x is not None]
         _draw(axes, series.label if labels is None else labels[series], found, styles[series])
-        mark_on_top(axes, lost, styles[series]["color"])
+        mark_on_top(axes, nonfinite, styles[series]["color"])
         low, high = (np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))
         drawn += [found.centre, high, low]
-        rows += _rows(quantity(metric), series.label, found, averaged, lost_of(curves, diverged.get(series, 0)))
+        rows += _rows(quantity(metric), series.label, found, averaged, diverged_of(curves, diverged.get(series, 0)))
     log = log_where_it_serves(axes, [np.where(values > 0, values, np.nan) for values in drawn], log)
     if log:
         # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
@@ -160,15 +160,15 @@ def envelope_panel(
     return rows
 
 
-def in_stretches(curves: Curves, stretches: int | None) -> tuple[Curves, int]:
-    """Long curves as means of stretches, and how many steps the longest stretch averages."""
+def in_bins(curves: Curves, bins: int | None) -> tuple[Curves, int]:
+    """Long curves as means of bins, and how many steps the widest bin averages."""
     positions = [np.asarray(x, dtype=np.float64) for x, _ in curves]
     longest = max((len(x) for x in positions), default=0)
-    if not stretches or longest <= 1.5 * stretches:
+    if not bins or longest <= 1.5 * bins:
         return curves, 1
     low, high = min(float(x[0]) for x in positions if len(x)), max(float(x[-1]) for x in positions if len(x))
-    edges = np.linspace(low, high, stretches + 1)
-    return [binned(curve, edges) for curve in curves], math.ceil(longest / stretches)
+    edges = np.linspace(low, high, bins + 1)
+    return [binned(curve, edges) for curve in curves], math.ceil(longest / bins)
 
 
 def limit(axes: Axes, drawn: Sequence[Array], log: bool) -> None:
@@ -202,9 +202,9 @@ def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> 
 
 
 def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) -> list[dict[str, Any]]:
-    columns = (found.x, found.centre, found.low, found.high, found.n, found.lost)
+    columns = (found.x, found.centre, found.low, found.high, found.n, found.nonfinite)
     about = {"panel": title, "optimizer": name, "runs": found.runs, "diverged": diverged, "averaged": averaged}
     return [
-        {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": lost}
-        for x, c, low, high, n, lost in zip(*(column.tolist() for column in columns), strict=True)
+        {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": nonfinite}
+        for x, c, low, high, n, nonfinite in zip(*(column.tolist() for column in columns), strict=True)
     ]

@@ -109,35 +109,35 @@ def draw(
         for series, own in trials.items()
     }
     summaries = {series: sensitivity_of(points, tolerance=tolerance) for series, points in found.items()}
-    lost = any(any(one.diverged) for one in summaries.values())
+    crosses = any(any(one.diverged) for one in summaries.values())
     with styled():
-        options: dict[str, Any] = {"height_ratios": (3, 1)} if lost else {}
-        figure, grid = new_figure(2 if lost else 1, 1, sharex=True, size=(4.2, 3.9 if lost else 3.2), **options)
+        options: dict[str, Any] = {"height_ratios": (3, 1)} if crosses else {}
+        figure, grid = new_figure(2 if crosses else 1, 1, sharex=True, size=(4.2, 3.9 if crosses else 3.2), **options)
         head(figure, title)
         top, bottom = grid[0][0], grid[-1][0]
         rows: list[dict[str, Any]] = []
         for series, style in style_of(trials).items():
             _lines(top, series.label, summaries[series], found[series], style)
-            if lost:
+            if crosses:
                 share = np.array(summaries[series].diverged) / np.maximum(summaries[series].n, 1)
                 bottom.plot(summaries[series].at, share, marker="o", markersize=3, **style)
             rows += _rows(series.label, setting, summaries[series])
         log_where_it_serves(top, [np.array([outcome for _, outcome in points]) for points in found.values()])
         log_x_where_it_serves(bottom, [row[setting] for row in rows], room=5)
         top.set_ylabel(outcome_label)
-        if lost:
+        if crosses:
             bottom.set_ylabel("share\ndiverged")
             bottom.set_ylim(-0.05, 1.05)
         bottom.set_xlabel(named(setting))
-        legend_below(figure, top, note=_note(summaries, tolerance, pooled, lost=lost))
+        legend_below(figure, top, note=_note(summaries, tolerance, pooled, crosses=crosses))
         return Plot(figure, rows)
 
 
-def _note(found: Mapping[Series, Found], tolerance: float, pooled: Sequence[str], *, lost: bool) -> str:
+def _note(found: Mapping[Series, Found], tolerance: float, pooled: Sequence[str], *, crosses: bool) -> str:
     binned = any(one.binned for one in found.values())
     parts = [f"lines are medians{' of thirds of a decade' if binned else ''}, dots are runs"]
     parts.append(f"thick where the median is within {100 * tolerance:g}% of the best")
-    parts.append("crosses diverged" if lost else "no run diverged")
+    parts.append("crosses diverged" if crosses else "no run diverged")
     parts += [pooled_words(pooled)] * bool(pooled)
     return "; ".join(parts)
 
@@ -181,12 +181,14 @@ def _rows(name: str, setting: str, found: Found) -> list[dict[str, Any]]:
             setting: at,
             "median": middle,
             "n": n,
-            "diverged": lost,
+            "diverged": crosses,
             "stable": found.stable is not None and found.stable[0] <= at <= found.stable[1],
             "stable_from": found.stable[0] if found.stable else math.nan,
             "stable_to": found.stable[1] if found.stable else math.nan,
         }
-        for at, middle, n, lost in zip(found.at.tolist(), found.middle.tolist(), found.n, found.diverged, strict=True)
+        for at, middle, n, crosses in zip(
+            found.at.tolist(), found.middle.tolist(), found.n, found.diverged, strict=True
+        )
     ]
 
 

@@ -39,7 +39,7 @@ BLACK, WHITE = "#000000", "#ffffff"
 #: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
 OUTCOMES = "viridis"
 #: Colour of trials that diverged: none of the outcome scale's.
-LOST = "#CC0066"
+DIVERGED_COLOUR = "#CC0066"
 SUFFIXES = (".png", ".svg", ".pdf")
 #: Width of one panel and of a page of two, in inches, at which 9 pt text is legible in a column.
 PANEL, PAGE = 3.4, 6.9

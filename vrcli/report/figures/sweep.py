@@ -115,8 +115,8 @@ def draw(
         colours = style.norm_of([t.outcome for found in trials.values() for t in found])
         for axes, (series, found) in zip(places, trials.items(), strict=False):
             _trial_curves(axes, found, colours)
-            lost = sum(t.diverged for t in found)
-            axes.set_title(f"{series.label}\n{counted(len(found), 'trial')}, {lost} diverged")
+            n_diverged = sum(t.diverged for t in found)
+            axes.set_title(f"{series.label}\n{counted(len(found), 'trial')}, {n_diverged} diverged")
             axes.set_xlabel(base.AXES[x].label)
             if base.AXES[x].whole:
                 style.whole_ticks(axes)
@@ -155,11 +155,11 @@ def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None) -
     for trial in sorted(trials, key=lambda t: -t.outcome if not t.diverged else -math.inf):
         x, y = np.asarray(trial.x, dtype=np.float64), np.asarray(trial.y, dtype=np.float64)
         kept = thin(y, 500)
-        colour = style.LOST if trial.diverged or norm is None else colours(norm(trial.outcome))
+        colour = style.DIVERGED_COLOUR if trial.diverged or norm is None else colours(norm(trial.outcome))
         axes.plot(x[kept], np.where(np.isfinite(y[kept]), y[kept], np.nan), color=colour, linewidth=0.9)
         if trial.diverged and len(x):
-            lost = np.flatnonzero(~np.isfinite(y))
-            style.mark_on_top(axes, [float(x[lost[0] if len(lost) else -1])], style.LOST, "x")
+            n_diverged = np.flatnonzero(~np.isfinite(y))
+            style.mark_on_top(axes, [float(x[n_diverged[0] if len(n_diverged) else -1])], style.DIVERGED_COLOUR, "x")
 
 
 def _share_loss_axis(axes: Sequence[Axes], values: Sequence[Any]) -> None:
@@ -244,7 +244,7 @@ def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]
     at = [float(t.settings[name]) if numeric else labels.index(shown(t.settings[name])) for t in trials]
     good = [(x, t.outcome) for x, t in zip(at, trials, strict=True) if not t.diverged]
     axes.plot([x for x, _ in good], [v for _, v in good], "o", markersize=3.5, alpha=0.7, color=style.COLOURS[0])
-    style.mark_on_top(axes, [x for x, t in zip(at, trials, strict=True) if t.diverged], style.LOST, "x")
+    style.mark_on_top(axes, [x for x, t in zip(at, trials, strict=True) if t.diverged], style.DIVERGED_COLOUR, "x")
     if numeric:
         style.log_x_where_it_serves(axes, at, room=3)
     else:
@@ -291,7 +291,7 @@ def draw_parallel(
         if norm is not None:
             style.outcome_bar(figure, [line[0] for line in grid], norm, outcome_label)
         if any(t.diverged for found in trials.values() for t in found):
-            grid[0][0].plot([], [], color=style.LOST, label="diverged")
+            grid[0][0].plot([], [], color=style.DIVERGED_COLOUR, label="diverged")
             style.legend_below(figure, grid[0][0])
         return Plot(figure, rows)
 
@@ -305,10 +305,10 @@ def _parallel_lines(axes: Axes, trials: Sequence[Trial], norm: Normalize | None,
     scaled.append(_unit([t.outcome if not t.diverged else None for t in trials]))
     order = sorted(range(len(trials)), key=lambda i: -trials[i].outcome if not trials[i].diverged else -math.inf)
     for i in order:
-        lost = trials[i].diverged or norm is None
-        colour = style.LOST if lost or norm is None else colours(norm(trials[i].outcome))
+        n_diverged = trials[i].diverged or norm is None
+        colour = style.DIVERGED_COLOUR if n_diverged or norm is None else colours(norm(trials[i].outcome))
         heights = [column[0][i] for column in scaled]
-        axes.plot(range(len(scaled)), heights, color=colour, linewidth=1, alpha=0.5 if lost else 0.9)
+        axes.plot(range(len(scaled)), heights, color=colour, linewidth=1, alpha=0.5 if n_diverged else 0.9)
     for place, (_, low, high) in enumerate(scaled):
         axes.text(place, -0.05, low, ha="center", va="top", fontsize=7)
         axes.text(place, 1.05, high, ha="center", va="bottom", fontsize=7)

@@ -133,7 +133,7 @@ def draw(
             )
             axes.plot(xs, ys, drawstyle="steps-post", label=f"{series.label} ({found.reached} of {found.n})", **style)
             outs = zip(found.when, found.last, found.diverged, strict=True)
-            ended = [x for when, x, lost in outs if when is None and not lost]
+            ended = [x for when, x, n_diverged in outs if when is None and not n_diverged]
             heights = [float(ys[np.searchsorted(xs, x, side="right") - 1]) for x in ended]
             axes.plot(ended, heights, linestyle="none", marker="|", markersize=8, color=style["color"])
             about = {"optimizer": series.label, "n": found.n, "reached": found.reached}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import Panels, counted_runs, diverged_runs, legend_labels
-from vrcli.report.figures.panels import GRID, STRETCHES, band_words, envelope_panel, fullest, listed
+from vrcli.report.figures.panels import BINS, GRID, band_words, envelope_panel, fullest, listed
 from vrcli.report.figures.style import Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import quantity
@@ -85,13 +85,13 @@ def draw(
         count = max(1, len(metrics))
         figure, grid = new_figure(count, 1, sharex=True, size=(5.2, 1.5 * count + 0.8))
         head(figure, title)
-        lost = diverged or {}
-        labels = legend_labels({"": counted_runs(metrics, lost)})
+        diverged_of_lines = diverged or {}
+        labels = legend_labels({"": counted_runs(metrics, diverged_of_lines)})
         styles = style_of(series for panel in metrics.values() for series in panel)
         rows: list[dict[str, Any]] = []
         for line, (metric, panel) in zip(grid, metrics.items(), strict=False):
             own = False if log is None and metric in LINEAR else log
-            about = (labels, lost, band, level, own, grid_points, STRETCHES)
+            about = (labels, diverged_of_lines, band, level, own, grid_points, BINS)
             rows += envelope_panel(line[0], metric, panel, styles, *about)
             label = quantity(metric)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)

@@ -12,7 +12,7 @@ from vrcli.report.page.json import numbers
 from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import quantity
 from vrcli.results.types import POSITIONS, Column
-from vrcli.stats.curves import Envelope, envelope, first_lost, rescaled, thin, thin_envelope
+from vrcli.stats.curves import Envelope, envelope, first_nonfinite, rescaled, thin, thin_envelope
 from vrcli.stats.inference import Array
 
 #: What a page may spend on the envelopes of all sections and on the curves of single runs, in bytes.
@@ -64,7 +64,7 @@ def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], 
         pairs = [pair_of(curves[run, metric]) for run in run_ids if (run, metric) in curves]
         whole = envelope(pairs, band="sd")
         drawn = thin_envelope(whole, most)
-        lost = [x for x in map(first_lost, pairs) if x is not None]
+        nonfinite = [x for x in map(first_nonfinite, pairs) if x is not None]
         clocks = {axis: [_clock(curves, run, axis) for run in run_ids] for axis in POSITIONS.values()}
         found[metric] = {
             **_positions(drawn.x, clocks),
@@ -73,7 +73,7 @@ def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], 
             "n": drawn.n.tolist() if drawn.n.min(initial=0) < drawn.n.max(initial=0) else len(pairs),
             "runs": len(pairs),
             "lost": [
-                {key: value[0] for key, value in _positions(np.array([x]), clocks).items() if value} for x in lost
+                {key: value[0] for key, value in _positions(np.array([x]), clocks).items() if value} for x in nonfinite
             ],
             "of": len(whole.x),
         }

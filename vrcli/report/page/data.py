@@ -6,12 +6,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from vrcli.report.figures.style import page_style, places_of
 from vrcli.report.page import curves as lines
-from vrcli.report.page.sweeps import Search, SearchBlock, search_block
+from vrcli.report.page.sweeps import SearchBlock, search_block
 from vrcli.report.page.tables import (
     Data,
     Grid,
@@ -24,13 +24,15 @@ from vrcli.report.page.tables import (
     summary_grid,
     verdicts,
 )
-from vrcli.report.tables.notes import notes
+from vrcli.report.tables.notes import notes, stopped_early
 from vrcli.report.tables.runs import settings_texts
 from vrcli.report.wording import counted, duration, number
-from vrcli.results.groups import FINISHED
+from vrcli.results.reading import Reading
 from vrcli.results.selection import Selection, SweptRun
 from vrcli.results.summary import default_columns, summarise
-from vrcli.results.types import Column, Known, NamedRun, Note, Row, Section, section_of
+from vrcli.results.trials import Search
+from vrcli.results.types import Column, Known, NamedRun, Note, Row, Section, data_name, same_name_other_data, section_of
+from vrcli.version import __version__
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
 DRAWN_AT_ONCE = 10
@@ -199,9 +201,8 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
     series = [_row_curves(row.run_ids, by_id, len(table.rows), work) for row in table.rows]
     searches = [s for s in source.searches if s.section == section]
     found = search_block(searches, work.names) if searches else None
-    task, dataset, fingerprint, preset = section
-    same_name = {s for s in _sections(source) if s[:2] == (task, dataset)}
-    data = f"{dataset} #{fingerprint[:6]}" if len({s[2] for s in same_name}) > 1 else dataset
+    task, _, _, preset = section
+    data = data_name(section, same_name_other_data(_sections(source)))
     objective = by_id[table.rows[0].run_ids[0]].objective.removeprefix("best_") if table.rows else "val_loss"
     return SectionView(
         anchor=f"section-{place}",
@@ -275,20 +276,44 @@ def _facts(source: Source) -> list[tuple[str, str]]:
     return facts
 
 
-def selection_notes(runs: Sequence[PageRun], selection: Selection, stopped: Mapping[int, Iterable[int]]) -> list[str]:
+def source_of(
+    reading: Reading, searches: Sequence[Search], read: lines.Reader, *, commands: Mapping[int, str],
+    metric: Sequence[str] = (), database: str = "", command: str = "",
+) -> Source:  # fmt: skip
+    """What the page of some runs is made from.
+
+    Args:
+        metric: results for the tables' columns; by default what each section has.
+        commands: see `Source`, as are database and command.
+    """
+    selection = reading.quoted()
+    return Source(
+        runs=reading.runs,
+        selection=selection,
+        searches=searches,
+        commands=commands,
+        read=read,
+        known=reading.known,
+        database=database,
+        version=__version__,
+        made_at=datetime.now(UTC),
+        columns=[Column.of(name, reading.known) for name in metric],
+        pruned=reading.pruned,
+        command=command,
+        notes=_left_out(reading, selection),
+    )
+
+
+def _left_out(reading: Reading, selection: Selection) -> list[str]:
     """What the tables leave out, as `vr report` says it beside every other format."""
-    early = {trial for trials in stopped.values() for trial in trials}
-    unfinished = sum(run.status not in FINISHED and run.trial_id not in early for run in runs)
-    notes = []
-    if early:
-        notes.append(f"{counted(len(early), 'trial')} of {counted(len(stopped), 'sweep')}: stopped early (--prune)")
-    if unfinished:
-        notes.append(f"{counted(unfinished, 'run')} still running, failed or interrupted: not in the tables")
+    notes = stopped_early(reading)
+    if left := reading.unfinished:
+        notes.append(f"{counted(len(left), 'run')} still running, failed or interrupted: not in the tables")
     if selection.searched:
         notes.append(
             f"{counted(selection.searched, 'run')} of sweeps' trials: not in the tables, but under their sweep"
         )
-    if selection.flattered:
+    if selection.on_search_seed:
         text = "some rows show the best trial of a sweep on the search's own seed"
         notes.append(f"{text}: the best of many is flattered, fresh seeds (--confirm-seeds) are not")
     return notes

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vrcli.output import json_number
+
 #: Significant digits of numbers in charts: finer than a pixel at any zoom that makes sense.
 DIGITS = 5
 
@@ -20,7 +22,7 @@ def embeddable(value: Any) -> str:
 def plain(value: Any) -> Any:
     """The same in JSON's types; a number that is not finite, and what JSON does not know, as text."""
     if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+        return json_number(value)
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -14,63 +14,8 @@ from vrcli.report.budget_text import best_of_k_rows
 from vrcli.report.page.json import numbers
 from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import number, setting, settings
-from vrcli.results.types import Section
+from vrcli.results.trials import Search
 from vrcli.stats.curves import best_so_far
-
-OPEN = ("pending", "running", "interrupted")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of a search.
-
-    Args:
-        number: counted from 1.
-        value: the objective, smaller is better; None until there is one.
-        epochs: trained, where that is known.
-        run_id: its latest run.
-    """
-
-    number: int
-    params: Mapping[str, Any]
-    state: str
-    value: float | None
-    epochs: int | None
-    run_id: int | None
-
-    @property
-    def counts(self) -> bool:
-        """Whether its value is a result: of a trial that ended in order, or was stopped early."""
-        return self.state in ("completed", "pruned") and self.value is not None and math.isfinite(self.value)
-
-
-@dataclass(frozen=True)
-class Search:
-    """The trials of one optimizer in one sweep, in the order of their proposal.
-
-    Args:
-        budget: trials it was given.
-        status: of the sweep.
-        command: trains with the best settings on a fresh seed: on the search's own it would be the same run again.
-    """
-
-    sweep_id: int
-    name: str
-    section: Section
-    optimizer: str
-    budget: int
-    status: str
-    trials: Sequence[Trial]
-    command: str = ""
-
-    @property
-    def ended(self) -> list[Trial]:
-        return [t for t in self.trials if t.state not in OPEN]
-
-    @property
-    def best(self) -> Trial | None:
-        done = [t for t in self.trials if t.state == "completed" and t.counts]
-        return min(done, key=lambda t: (t.value, t.number), default=None)
 
 
 @dataclass(frozen=True)
@@ -140,8 +85,8 @@ def search_block(searches: Sequence[Search], labels: Mapping[str, str]) -> Searc
 def _row(search: Search, label: str) -> SearchRow:
     best, ended = search.best, search.ended
     states = Counter(t.state for t in search.trials)
-    lost = states["diverged"]
-    share = f"{lost}/{len(ended)} ({100 * lost / len(ended):.0f} %)" if ended else "-"
+    n_diverged = states["diverged"]
+    share = f"{n_diverged}/{len(ended)} ({100 * n_diverged / len(ended):.0f} %)" if ended else "-"
     others = [f"{count} {state}" for state, count in states.items() if state not in ("completed", "diverged")]
     return SearchRow(
         search=search,

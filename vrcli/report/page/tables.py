@@ -12,7 +12,7 @@ from vrcli.report.tables import render
 from vrcli.report.wording import MINUS, counted, number, p_value, settings, signed, with_half_width
 from vrcli.results.groups import differing
 from vrcli.results.summary import mark, preference, selector
-from vrcli.results.types import Cell, Column, Known, Row, Run, Table
+from vrcli.results.types import Cell, Column, Known, Row, Run, Table, outcome
 from vrcli.stats.comparison import Comparison, compare_all
 from vrcli.stats.inference import summary
 
@@ -75,8 +75,8 @@ def row_labels(rows: Sequence[Row], names: Mapping[str, str]) -> list[str]:
     counts = Counter(optimizers)
     own = differing([row.settings for row in rows], optimizers, ignore=("epochs",))
     return [
-        names[row.optimizer] + (f" {shortened(settings(apart), 60)}" if counts[row.optimizer] > 1 and apart else "")
-        for row, apart in zip(rows, own, strict=True)
+        names[row.optimizer] + (f" {shortened(settings(unlike), 60)}" if counts[row.optimizer] > 1 and unlike else "")
+        for row, unlike in zip(rows, own, strict=True)
     ]
 
 
@@ -173,13 +173,8 @@ def best_on_validation(table: Table, runs: Mapping[int, Run], known: Known | Non
 
 def _measured(row: Row, runs: Mapping[int, Run], column: Column) -> dict[int, float]:
     """A result of a row's runs by seed: NaN where one diverged, nothing where one completed without it."""
-    found = {}
-    for seed, run in zip(row.seeds, (runs[i] for i in row.run_ids), strict=True):
-        if run.status == "diverged":
-            found[int(seed or 0)] = math.nan
-        elif column.key in run.results:
-            found[int(seed or 0)] = run.results[column.key]
-    return found
+    values = ((seed, outcome(runs[id], column.key)) for seed, id in zip(row.seeds, row.run_ids, strict=True))
+    return {int(seed or 0): value for seed, value in values if value is not None}
 
 
 def _comparison_grid(found: Sequence[Comparison], level: float) -> Grid:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vrcli.study.confirm import fresh_seeds
+from vrcli.variants import base_of
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -14,19 +15,22 @@ if TYPE_CHECKING:
 
 def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
     """The `vr run` that trains with a trial's settings, on a seed that did not choose them."""
-    words = ["vr", "run", definition.task, "--opt", definition.optimizer]
+    words = ["vr", "run", definition.task, "--opt", base_of(definition.optimizer)]
     if definition.preset != "quick":
         words += ["--preset", definition.preset]
     words += ["--seed", str(fresh_seeds(definition.seeds, 1)[0])]
-    for name, value in {**definition.explicit, **params}.items():
-        words += _option(name, value)
-    return shlex.join(words)
+    return shlex.join([*words, *options({**definition.explicit, **params})])
 
 
-def _option(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    if isinstance(value, list | tuple):
-        return [f"--{flag}", ",".join(map(str, value))]
-    return [f"--{flag}", "none" if value is None else str(value)]
+def options(values: Mapping[str, Any]) -> list[str]:
+    """Settings as they are typed."""
+    words = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{flag}", ",".join(map(str, value))]
+        else:
+            words += [f"--{flag}", "none" if value is None else str(value)]
+    return words

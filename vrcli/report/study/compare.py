@@ -181,7 +181,7 @@ def _arm_json(arm: Arm) -> dict[str, Any]:
 
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     """The same for JSON, which has no NaN and no infinities: those become their names."""
-    from vrcli.results.flat import json_number
+    from vrcli.output import json_number
 
     def one(value: Any) -> Any:
         if isinstance(value, Mapping):

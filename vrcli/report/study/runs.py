@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from vrcli.report.study.blocks import Rows
-from vrcli.report.wording import duration
+from vrcli.report.wording import duration, value
 from vrcli.results.types import NamedRun
-
-if TYPE_CHECKING:
-
-    class Metric(Protocol):
-        """What a task says of a metric, as far as it is shown."""
-
-        @property
-        def percent(self) -> bool: ...
-
-
-def metric_value(metric: Metric | None, value: float | None) -> str:
-    """A metric for people: four decimals, three digits where those would hide it, or per cent."""
-    if value is None:
-        return "-"
-    if metric is not None and metric.percent:
-        return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
 
 
 def outcome_lines(record: NamedRun, metrics: Sequence[Any], *, hints: bool) -> list[str]:
@@ -39,10 +22,12 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any], *, hints: bool) -> l
     best = ""
     if reached is not None:
         epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
-        best = f"best val {metrics[0].name} {metric_value(None, reached)}{epoch}"
+        best = f"best val {metrics[0].name} {value(reached)}{epoch}"
     if record.status == "completed":
         parts = [best]
-        parts += [f"test {m.name} {metric_value(m, r[f'test_{m.name}'])}" for m in metrics if f"test_{m.name}" in r]
+        parts += [
+            f"test {m.name} {value(r[f'test_{m.name}'], percent=m.percent)}" for m in metrics if f"test_{m.name}" in r
+        ]
         if "wall_s" in r:
             parts.append(duration(r["wall_s"]))
         if "samples_per_s" in r:
@@ -62,8 +47,8 @@ def run_rows(runs: Sequence[NamedRun], metrics: Sequence[Any]) -> Rows:
         {
             "run": run.id, "name": run.name, "task": run.task, "data": run.dataset, "optimizer": run.optimizer,
             "seed": run.seed, "status": run.status,
-            f"best val {metrics[0].name}": metric_value(None, run.results.get(run.objective)),
-            **{f"test {m.name}": metric_value(m, run.results.get(f"test_{m.name}")) for m in metrics},
+            f"best val {metrics[0].name}": value(run.results.get(run.objective)),
+            **{f"test {m.name}": value(run.results.get(f"test_{m.name}"), percent=m.percent) for m in metrics},
             "why": run.error or "",
         }
         for run in runs

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 from vrcli.report.budget_text import best_of_k_rows
 from vrcli.report.study.blocks import Block, Rows, lines
 from vrcli.report.study.command import run_command
-from vrcli.report.wording import duration, settings
+from vrcli.report.wording import duration, settings, value
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
     from vrcli.study.events import FreshRun, Note, SearchResult, SweepPlan, SweepResult
-
-
-def loss(value: float | None) -> str:
-    """A loss in four decimals, in powers of ten where that says nothing."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
 
 
 def ended_text(trials: Iterable[Trial]) -> str:
@@ -192,7 +185,7 @@ def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
         row = {
             "optimizer": one.definition.optimizer,
             "trials": len(one.trials),
-            "best val loss": loss(one.best.value if one.best else None),
+            "best val loss": value(one.best.value if one.best else None),
             "not completed": ended_text(one.trials) or "-",
             "settings": settings(one.best.params) if one.best else "-",
         }

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vrcli.report.tables.columns import COLUMNS, View, cells, in_order, searched_mark
 from vrcli.report.wording import duration, number, setting, settings, with_half_width
-from vrcli.results.types import Cell, Column, Note, Row, Section, Spread, Table
+from vrcli.results.types import Cell, Column, Note, Row, Spread, Table
 from vrcli.stats.inference import Summary
 
-#: Columns that are neither results nor settings.
-FIELDS = ("task", "dataset", "preset", "optimizer", "settings", "n", "diverged", "budget")
 #: What default tables are made to fit in, see `fit`.
 WIDTH = 100
 #: Borders and spaces of one column in markdown, and what bold takes.
@@ -49,15 +48,12 @@ def printed(table: Table) -> list[Printed]:
 
 def default_names(table: Table) -> list[str]:
     """The columns that say something about these rows."""
-    names = ["task", "optimizer"]
-    names += ["settings"] if any(row.shown for row in table.rows) else []
-    names += [column.key for column in table.columns] + ["n"]
-    return names + (["diverged"] if any(row.diverged for row in table.rows) else []) + ["budget"]
+    return in_order([column.key for column in table.columns], lambda column: column.usual(table))
 
 
 def every_name(table: Table) -> list[str]:
     """All there is to show: fields and the table's results."""
-    return [*FIELDS[:5], *(column.key for column in table.columns), *FIELDS[5:]]
+    return in_order([column.key for column in table.columns])
 
 
 def show(table: Table, names: Sequence[str]) -> Table:
@@ -107,11 +103,11 @@ def fit(table: Table, terminal: int | None = None) -> tuple[Table, list[str]]:
 
 def _settings_notes(table: Table) -> list[Note]:
     """The settings of every row, a line for each."""
-    label, several = _labeller(table, []), len({row.section for row in table.rows}) > 1
+    view, several = View(table, []), len({row.section for row in table.rows}) > 1
     return [
         Note(
             "settings",
-            f"settings of {row.optimizer}{f', {label(row)}' if several else ''}: {settings(dict(row.shown))}",
+            f"settings of {row.optimizer}{f', {view.label(row)}' if several else ''}: {settings(dict(row.shown))}",
         )
         for row in table.rows
         if row.shown
@@ -127,22 +123,9 @@ def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
             for row, mark in zip(table.rows, own, strict=True)
         ]
         return Printed(name, column.title or name, "right", found)
-    if name == "task":
-        return Printed(name, name, "left", _once_per_section(table, _labeller(table, names)))
-    if name in ("dataset", "preset"):
-        return Printed(name, name, "left", _once_per_section(table, lambda row: str(getattr(row, name))))
-    if name == "optimizer":
-        first = table.columns[0].key if table.columns and table.columns[0].key in names else ""
-        return Printed(name, name, "left", [(r.optimizer, bool(first) and r.cells[first].best) for r in table.rows])
-    if name == "settings":
-        return Printed(name, name, "left", [(settings(dict(row.shown)), False) for row in table.rows])
-    if name == "budget":
-        unequal = table.unequal_budgets
-        return Printed(name, name, "right", [(budget(row) + _budget_marks(row, unequal), False) for row in table.rows])
-    if name == "n":
-        return Printed(name, name, "right", [(str(row.n), False) for row in table.rows])
-    if name == "diverged":
-        return Printed(name, name, "right", [(f"{row.diverged}/{row.n}", False) for row in table.rows])
+    if name in COLUMNS:
+        side = "right" if COLUMNS[name].numeric else "left"
+        return Printed(name, name, side, cells(name, View(table, names)))
     return Printed(name, name, "right", [(_setting(row, name), False) for row in table.rows])
 
 
@@ -150,56 +133,6 @@ def _setting(row: Row, name: str) -> str:
     if name in row.varying:
         return f"{row.varying[name]} values"
     return setting(row.settings[name]) if name in row.settings else "-"
-
-
-def _once_per_section(table: Table, text: Callable[[Row], str]) -> list[tuple[str, bool]]:
-    found, previous = [], None
-    for row in table.rows:
-        found.append((text(row) if row.section != previous else "", False))
-        previous = row.section
-    return found
-
-
-def _labeller(table: Table, names: Sequence[str]) -> Callable[[Row], str]:
-    """The task with the data set and preset that have no column of their own."""
-    ambiguous = same_name_other_data([row.section for row in table.rows])
-    preset = "preset" not in names and not table.common_preset
-
-    def text(row: Row) -> str:
-        data = "" if "dataset" in names and not ambiguous else data_name(row.section, ambiguous)
-        about = ", ".join(part for part in (data, row.preset if preset else "") if part)
-        return f"{row.task} ({about})" if about else row.task
-
-    return text
-
-
-def data_name(section: Section, ambiguous: set[tuple[str, str]]) -> str:
-    """A data set's name, with the beginning of its fingerprint where another of that name is about."""
-    task, dataset, fingerprint, _ = section
-    return f"{dataset}#{fingerprint[:6]}" if (task, dataset) in ambiguous else dataset
-
-
-def same_name_other_data(sections: Sequence[Section]) -> set[tuple[str, str]]:
-    """Tasks and names of data sets that stand for more than one content."""
-    seen: dict[tuple[str, str], set[str]] = {}
-    for task, dataset, fingerprint, _ in sections:
-        seen.setdefault((task, dataset), set()).add(fingerprint)
-    return {name for name, prints in seen.items() if len(prints) > 1}
-
-
-def budget(row: Row) -> str:
-    """ "20 x 30": trials x epochs."""
-    text = f"{row.trials} x {'?' if row.epochs is None else row.epochs}"
-    return text if row.max_steps is None else f"{text} ({row.max_steps} steps)"
-
-
-def _budget_marks(row: Row, unequal: frozenset[Section]) -> str:
-    return (" ¶" if row.pruned else "") + searched_mark(row) + (" §" if row.section in unequal else "")
-
-
-def searched_mark(row: Row) -> str:
-    """What stands beside a trial on the seed that its settings were chosen by, wherever it is shown."""
-    return " ‖" if row.searched else ""
 
 
 def value(cell: Cell, column: Column, spread: Spread = "ci") -> str:

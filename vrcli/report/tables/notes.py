@@ -6,6 +6,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from vrcli.report.wording import counted
+from vrcli.results.reading import Reading
 from vrcli.results.types import Column, Note, Row, Spread, Table
 
 PARTLY = Note("partly", "‡ mean of the runs that did not diverge; comparisons count the others as worst", warns=True)
@@ -18,6 +20,13 @@ SEARCHED = Note(
     "searched",
     "‖ trials of a search on its own seed: the best of many is flattered, fresh seeds (--confirm-seeds) are not",
 )
+
+
+def stopped_early(reading: Reading) -> list[str]:
+    """What must be said of trials that a search stopped."""
+    early = sum(map(len, reading.stopped.values()))
+    of = counted(reading.sweeps_stopped, "sweep")
+    return [f"{counted(early, 'trial')} of {of}: stopped early (--prune)"] if early else []
 
 
 def texts(table: Table) -> list[str]:

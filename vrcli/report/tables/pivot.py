@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
-from vrcli.report.tables.layout import budget, data_name, same_name_other_data, searched_mark, value
+from vrcli.output import finite
+from vrcli.report.tables.columns import budget, searched_mark
+from vrcli.report.tables.layout import value
 from vrcli.report.tables.notes import (
     CHOSEN,
     DIVERGED,
@@ -29,10 +31,10 @@ from vrcli.report.tables.notes import (
     spread_notes,
     tied,
 )
-from vrcli.report.tables.render import NUMBERS, Cells, cell_json, finite, lay_out
+from vrcli.report.tables.render import NUMBERS, Cells, cell_json, lay_out
 from vrcli.report.wording import setting
 from vrcli.results.summary import mark, preference, rank
-from vrcli.results.types import Column, Note, Row, Section, Table
+from vrcli.results.types import Column, Note, Row, Section, Table, data_name, same_name_other_data
 
 #: What rows and columns can be besides settings. A task stands for its data set and preset, too.
 FIELDS = ("task", "dataset", "preset", "optimizer")

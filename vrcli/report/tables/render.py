@@ -1,4 +1,4 @@
-"""A table in any format: what `tabulate` knows under its usual names, and csv, tsv and json with the raw numbers."""
+"""A table in any format: laid out by `tabulate`, or as csv, tsv and json with the raw numbers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ import csv
 import html
 import io
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import tabulate
 
-from vrcli.report.tables.layout import FIELDS, printed
+from vrcli.errors import UsageError, nearest
+from vrcli.output import finite
+from vrcli.report.tables.columns import COLUMNS, raw
+from vrcli.report.tables.layout import printed
 from vrcli.report.tables.notes import texts
-from vrcli.report.wording import MINUS, settings
+from vrcli.report.wording import MINUS
 from vrcli.results.types import Cell, Row, Table
 
-#: Formats under the names that people look for: GitHub's pipe table, and lines for a terminal.
-ALIASES = {"markdown": "pipe", "md": "pipe", "text": "simple"}
-OWN = ("csv", "tsv", "json")
-LATEX = ("latex", "latex_booktabs", "latex_longtable", "latex_raw")
-HTML = ("html", "unsafehtml")
+#: Formats of raw numbers.
+DATA = ("csv", "tsv", "json")
+#: Formats whose lines are read as they are, so that they may be fitted to a terminal.
+LAID_OUT = ("text", "plain", "grid", "markdown", "github", "pipe", "rst")
+#: Formats by the ending of the file, where none is named.
+ENDINGS = {
+    ".html": "html", ".htm": "html", ".md": "markdown", ".tex": "latex_booktabs", ".csv": "csv", ".tsv": "tsv",
+    ".json": "json", ".txt": "text", ".rst": "rst",
+}  # fmt: skip
+#: How the names of the formats begin that a file of such an ending may hold; other endings are text of any kind.
+KINDS: dict[str | None, tuple[str, ...]] = {
+    "html": ("html", "unsafehtml"), "latex_booktabs": ("latex",), "csv": ("csv",), "tsv": ("tsv",), "json": ("json",),
+}  # fmt: skip
 
 #: Headings with their alignment, and the rows as (text, bold) cells.
 Cells: TypeAlias = tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]
@@ -33,7 +44,24 @@ Cells: TypeAlias = tuple[list[tuple[str, str]], list[list[tuple[str, bool]]]]
 
 def formats() -> list[str]:
     """Every accepted format name."""
-    return sorted({"markdown", "text", *OWN, *tabulate.tabulate_formats})
+    return sorted({*DATA, *STYLES})
+
+
+def format_of(name: str | None, output: Path | None = None) -> str:
+    """The format that was asked for, or that the file's ending means; markdown where nothing says one.
+
+    Raises:
+        UsageError: there is no such format, or the file has the ending of another.
+    """
+    if name is not None and name not in formats():
+        raise UsageError(f"--format {name} is not known{nearest(name, formats()) or '; ' + ', '.join(formats())}")
+    ending = output.suffix.lower() if output is not None else ""
+    usual = ENDINGS.get(ending)
+    if name is None and ending and usual is None:
+        raise UsageError(f"--output {output}: tables end in {', '.join(ENDINGS)}; another ending needs a --format")
+    if name is not None and usual in KINDS and not name.startswith(KINDS[usual]):
+        raise UsageError(f"--output {output} would hold {name}; leave out --format, or name another ending")
+    return name or usual or "markdown"
 
 
 def render(table: Table, format: str) -> str:
@@ -60,24 +88,22 @@ def cells(table: Table) -> Cells:
 
 
 def lay_out(found: Cells, notes: Sequence[str], format: str) -> str:
-    """Cells and footnotes in one of tabulate's formats.
+    """Cells and footnotes in one of the formats that are laid out.
 
     Raises:
         ValueError: an unknown format.
     """
-    name = ALIASES.get(format, format)
-    if name not in tabulate.tabulate_formats:
+    if format not in STYLES:
         raise ValueError(f"unknown table format {format!r}")
-    markup = MARKUPS.get(name, PLAIN)
+    style, markup = STYLES[format]
     columns, lines = found
     body = [[_cell(text, bold, markup) for text, bold in line] for line in lines]
     headers = [markup.escape(_clean(title)) for title, _ in columns]
-    style = "unsafehtml" if name == "html" else name
     align = [side for _, side in columns]
     with _tight():
         # tabulate ignores alignments given without a row to align
         text = tabulate.tabulate(body, headers, tablefmt=style, disable_numparse=True, colalign=align if body else None)
-    head = f"% needs \\usepackage{{{PACKAGES[name]}}}\n" if name in PACKAGES else ""
+    head = f"% needs \\usepackage{{{PACKAGES[format]}}}\n" if format in PACKAGES else ""
     return head + markup.finish(text, [markup.escape(_clean(note)) for note in notes])
 
 
@@ -97,6 +123,7 @@ def to_json(table: Table) -> str:
     for row in table.rows:
         metrics = {column.key: cell_json(row.cells[column.key]) for column in table.columns}
         identity = {key: getattr(row, key) for key in IDENTITY}
+        declared = {key: value for name in COLUMNS for key, value in raw(row, name).items()}
         rows.append(
             {
                 **identity,
@@ -107,6 +134,7 @@ def to_json(table: Table) -> str:
                 "pooled_over": dict(row.varying),
                 "hardware": list(row.hardware),
                 **{key: getattr(row, key) for key in BUDGET},
+                **{key: value for key, value in declared.items() if key not in (*IDENTITY, *BUDGET, "settings")},
                 "metrics": metrics,
             }
         )
@@ -129,7 +157,6 @@ def cell_json(cell: Cell) -> dict[str, Any]:
 
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
 BUDGET = ("n", "diverged", "trials", "searched", "pruned", "epochs", "max_steps")
-BUDGETS = ("trials", "epochs", "max_steps")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 
@@ -138,34 +165,28 @@ def to_csv(table: Table, delimiter: str = ",") -> str:
 
     Where columns were asked for, those and no others; a budget is its trials, epochs and steps.
     """
-    results = {column.key for column in table.columns}
-    named = [name for name in table.shown or () if name not in FIELDS and name not in results]
-    names = [*IDENTITY, "settings", *named, *BUDGET, *(column.key for column in table.columns)]
-    if table.shown is not None:
-        names = [own for name in table.shown for own in (BUDGETS if name == "budget" else (name,))]
+    names = [*IDENTITY, "settings", *BUDGET, *(column.key for column in table.columns)]
+    lines = [
+        {head: field for name in (names if table.shown is None else table.shown)
+         for head, field in _csv_fields(row, name, asked=table.shown is not None).items()}
+        for row in table.rows
+    ]  # fmt: skip
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-    heads = [[f"{name}_{key}" for key in (*NUMBERS, "n")] if name in results else [name] for name in names]
-    writer.writerow([head for own in heads for head in own])
-    for row in table.rows:
-        fields = [field for name in names for field in _csv_fields(row, name)]
-        writer.writerow([_clean(field) if isinstance(field, str) else field for field in fields])
+    writer.writerow(lines[0] if lines else names)
+    for line in lines:
+        writer.writerow([_clean(field) if isinstance(field, str) else field for field in line.values()])
     return out.getvalue()
 
 
-def _csv_fields(row: Row, name: str) -> list[object]:
-    """What stands under one column: several numbers of a result, one value of anything else."""
+def _csv_fields(row: Row, name: str, *, asked: bool) -> Mapping[str, object]:
+    """What stands under one column: several numbers of a result, one value of most of anything else."""
     if name in row.cells:
         found = row.cells[name].summary
-        return [*(finite(getattr(found, key)) for key in NUMBERS), found.n]
-    if name == "settings":
-        return [settings(dict(row.shown))]
-    return [getattr(row, name) if name in (*IDENTITY, *BUDGET) else row.settings.get(name)]
-
-
-def finite(value: float) -> float | None:
-    """The number for a file; nothing where there is none."""
-    return value if math.isfinite(value) else None
+        return {**{f"{name}_{key}": finite(getattr(found, key)) for key in NUMBERS}, f"{name}_n": found.n}
+    if name in COLUMNS:
+        return raw(row, name)
+    return {name: row.settings.get(name) if asked else getattr(row, name)}
 
 
 @dataclass(frozen=True)
@@ -258,22 +279,24 @@ def _latex_letter(letter: str) -> str:
     return f"{{[}}U+{ord(letter):04X}{{]}}"
 
 
-WIKI = {"|": "&#124;", "<": "&lt;", "[": "&#91;", "!": "&#33;"}
 _latex_escape = _replacing(tabulate.LATEX_ESCAPE_RULES)
 PLAIN = Markup(None, str, _lines)
 MARKDOWN = Markup(("**", "**"), _markdown, _paragraphs)
-MARKUPS: dict[str, Markup] = {
-    "pipe": MARKDOWN,
-    "github": MARKDOWN,
-    **dict.fromkeys(HTML, Markup(("<b>", "</b>"), html.escape, _html)),
-    **dict.fromkeys(LATEX, Markup((BOLD_ON, BOLD_OFF), str, _latex)),
-    "latex_raw": Markup((BOLD_ON, BOLD_OFF), _latex_escape, _latex),
-    "rst": Markup(("**", "**"), _replacing({c: f"\\{c}" for c in "\\*`|_"}), _paragraphs),
-    "mediawiki": Markup(("'''", "'''"), _replacing(WIKI), _paragraphs),
-    "moinmoin": Markup(("'''", "'''"), _replacing({"|": "&#124;"}), _paragraphs),
-    "jira": Markup(("*", "*"), _replacing({c: f"\\{c}" for c in "|*{["}), _paragraphs),
-    "textile": Markup(("*", "*"), _replacing({"|": "&#124;", "<": "&lt;", "*": "&#42;"}), _paragraphs),
-    "youtrack": Markup(("*", "*"), _replacing({"|": "\\|", "*": "\\*"}), _paragraphs),
-    "asciidoc": Markup(("*", "*"), _replacing({"|": "\\|", "*": "\\*"}), _paragraphs),
-    "orgtbl": Markup(("*", "*"), _replacing({"|": "\\vert{}"}), _paragraphs),
+LATEX = Markup((BOLD_ON, BOLD_OFF), str, _latex)
+HTML = Markup(("<b>", "</b>"), html.escape, _html)
+#: By format: tabulate's name for it, and its markup.
+STYLES: dict[str, tuple[str, Markup]] = {
+    "text": ("simple", PLAIN),
+    "plain": ("plain", PLAIN),
+    "grid": ("grid", PLAIN),
+    "markdown": ("pipe", MARKDOWN),
+    "pipe": ("pipe", MARKDOWN),
+    "github": ("github", MARKDOWN),
+    "rst": ("rst", Markup(("**", "**"), _replacing({c: f"\\{c}" for c in "\\*`|_"}), _paragraphs)),
+    "html": ("unsafehtml", HTML),
+    "unsafehtml": ("unsafehtml", HTML),
+    "latex": ("latex", LATEX),
+    "latex_booktabs": ("latex_booktabs", LATEX),
+    "latex_longtable": ("latex_longtable", LATEX),
+    "latex_raw": ("latex_raw", Markup((BOLD_ON, BOLD_OFF), _latex_escape, _latex)),
 }

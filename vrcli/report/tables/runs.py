@@ -1,14 +1,40 @@
-"""What `vr runs list` says about runs besides their results."""
+"""What `vr runs list` says about runs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from vrcli.report import wording
 from vrcli.results.groups import shown_settings
-from vrcli.results.types import Run, axes_of
+from vrcli.results.types import Known, ListedRun, NamedRun, Run, axes_of, shown_columns
+
+#: The columns of text.
+LEFT = ("when", "task", "dataset", "optimizer", "settings", "status")
+
+
+def list_rows(runs: Sequence[ListedRun], known: Known) -> list[dict[str, Any]]:
+    """One line for each run."""
+    own = shown_columns(runs, known)
+    rows = []
+    for run, settings in zip(runs, settings_texts(runs), strict=True):
+        found = run.results
+        rows.append({
+            "id": run.id, "when": ago(run.created_at), "task": run.task, "dataset": run.dataset,
+            "optimizer": run.optimizer, "settings": settings, "seed": run.seed, "status": wording.status(run),
+            "best val": wording.value(found.get(run.objective)), "test": wording.value(found.get("test_loss")),
+            **{one.title: wording.value(found.get(one.key), percent=one.percent) for one in own},
+            "time": wording.duration(found["wall_s"]) if "wall_s" in found else "-",
+        })  # fmt: skip
+    return rows
+
+
+def title(run: NamedRun) -> str:
+    """What was run, in a line."""
+    parts = [run.task, run.dataset, run.preset, run.optimizer, f"seed {run.seed}", run.status]
+    return " · ".join(part for part in parts if part)
 
 
 def ago(then: datetime, now: datetime | None = None) -> str:

@@ -19,18 +19,13 @@ def paths(path: Path) -> tuple[Path, ...]:
 
 def write(runs: Selection, to: Target) -> Written:
     """Write the file, one line a run."""
-    from vrcli.results.flat import as_json, json_number
+    from vrcli.results.single import in_full
 
     points = 0
     with to.part() as part, part.open("w", encoding="utf-8") as file:
         separator = "["
         for record, curves in runs.each():
-            body = as_json(record) | {"provenance": record.provenance}
-            body["curves"] = {
-                name: {"steps": list(curve.steps), "values": [json_number(value) for value in curve.values]}
-                for name, curve in curves.items()
-            }
-            file.write(f"{separator}\n{json.dumps(body, allow_nan=False)}")
+            file.write(f"{separator}\n{json.dumps(in_full(record, curves), allow_nan=False)}")
             separator = ","
             points += sum(map(len, curves.values()))
         file.write("[]\n" if separator == "[" else "\n]\n")

@@ -59,7 +59,7 @@ os._exit(0)
 
 
 def test_journals_of_the_replaced_database_do_not_come_back(export: Export, store: Store, tmp_path: Path) -> None:
-    path, root = tmp_path / "part.db", Path(__file__).parents[2]
+    path, root = tmp_path / "part.db", Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", _KILLED, path], cwd=root, check=True)
     assert path.with_name("part.db-wal").stat().st_size > 0
     with pytest.raises(UsageError, match=r"part\.db is there already; --force replaces it, vr db merge"):

@@ -58,7 +58,7 @@ def test_envelope_equals_pandas(seed: int, band: str) -> None:
         low, high = table.quantile(0.05, axis=1), table.quantile(0.95, axis=1)
     assert found.x.tolist() == table.index.tolist()
     assert found.n.tolist() == n.tolist()
-    assert found.lost.tolist() == lost.tolist()
+    assert found.nonfinite.tolist() == lost.tolist()
     for mine, theirs in ((found.centre, centre), (found.low, low), (found.high, high)):
         np.testing.assert_allclose(mine, theirs.to_numpy(), rtol=1e-12, atol=1e-12)
 
@@ -75,13 +75,13 @@ def test_no_runs_and_empty_runs() -> None:
         assert len(envelope([], band=band).x) == 0
         found = envelope([([], []), ([1], [math.nan])], band=band)
         assert np.isnan(found.centre).all()
-        assert (found.runs, found.n.tolist(), found.lost.tolist()) == (2, [0], [1])
+        assert (found.runs, found.n.tolist(), found.nonfinite.tolist()) == (2, [0], [1])
 
 
 def test_a_run_that_ended_is_not_carried_on() -> None:
     found = envelope([([1, 2, 3], [1.0, 1.0, 1.0]), ([1, 2], [3.0, math.inf])])
     assert found.n.tolist() == [2, 1, 1]
-    assert found.lost.tolist() == [0, 1, 0]
+    assert found.nonfinite.tolist() == [0, 1, 0]
     assert found.centre.tolist() == [2.0, 1.0, 1.0]
 
 

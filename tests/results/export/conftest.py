@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vrcli.cli.runs_export import write
 from vrcli.db.store import Store
+from vrcli.results.export import write
 
 #: Curves of the first run; those of the others are its beginning.
 TRAIN = [1.5, 0.1, math.nan, math.inf, -math.inf, 1e-300, 1 / 3, 2.0]
@@ -60,7 +60,7 @@ def export(store: Store, tmp_path: Path) -> Callable[..., Path]:
     def write_them(format: str, name: str = "out", *, ids: list[int] | None = None, **options: Any) -> Path:
         output = tmp_path / name
         records = sorted(store.runs.select(ids=ids), key=lambda run: run.id)
-        write(store, records, options.get("metrics"), format, output, force=options.get("force", False))
+        write(store, records, format, output, **options)
         return output
 
     return write_them

@@ -1,0 +1,58 @@
+"""Commands to copy: what trains a stored run again, or a search's settings on a fresh seed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vrcli.errors import VrError
+from vrcli.report import wording
+from vrcli.report.study.command import options, run_command
+from vrcli.search.definition import Definition
+from vrcli.study.again import lacking
+
+if TYPE_CHECKING:
+    from vrcli.db.records import RunRecord, SearchRecord
+
+
+def command_of(record: RunRecord) -> str:
+    """The `vr run` command with the settings that differ from its preset's.
+
+    Where the task is no longer installed, or an old version recorded less, it is the stored command line.
+    """
+    from vrcli.settings import resolve, settings_of
+    from vrcli.tasks.registry import UnknownTask, load
+
+    spec, preset = record.spec, record.preset or "quick"
+    stored = wording.command(record.provenance.get("argv", []))
+    if lacking(spec):
+        return stored
+    try:
+        task = load(record.task)
+        base = resolve(task, spec["optimizer"], preset=preset).request
+        settings = settings_of(task, spec["optimizer"])
+    except (UnknownTask, VrError):
+        return stored
+    given = {"task": spec["task_settings"], "training": spec["training"], "optimizer": spec["optimizer_settings"]}
+    usual = {
+        "task": base.task_settings,
+        "training": base.training.model_dump(mode="json"),
+        "optimizer": json.loads(json.dumps(base.optimizer_settings)),  # as they are stored: tuples are lists
+    }
+    own = {
+        name: given[one.section].get(one.key)
+        for name, one in settings.by_name.items()
+        if given[one.section].get(one.key) != usual[one.section].get(one.key)
+    }
+    words = ["vr", "run", record.task, "--opt", spec["optimizer"], "--preset", preset, "--seed", str(record.seed)]
+    return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
+
+
+def best_command(search: SearchRecord, params: Mapping[str, Any]) -> str:
+    """The same for a stored search; empty for one of a version with other fields."""
+    try:
+        return run_command(Definition.of(search.settings), params)
+    except (KeyError, TypeError):
+        return ""

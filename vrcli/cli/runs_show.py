@@ -1,0 +1,122 @@
+"""`vr runs show`: one run in full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.cli.console import err, outcome, say
+from vrcli.db.location import Location
+from vrcli.output import Target
+from vrcli.report.tables.runs import title
+from vrcli.report.wording import NOT_ANSWERING, setting, status
+from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
+
+if TYPE_CHECKING:
+    from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
+    from vrcli.tasks.base import Metric
+
+
+def show(
+    ref: str = typer.Argument(metavar="RUN", help="number or name of a run"),
+    metric: list[str] = typer.Option([], "--metric", help="curves to plot [default: training and validation loss]"),
+    samples: Path | None = typer.Option(None, "--samples", help="write the run's newest picture to this file"),
+    force: bool = req.FORCE,
+    database: Location = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
+    req.check_format(format)
+    target = None if samples is None else Target(samples, "--samples", database, force)
+    if target is not None:
+        target.check()
+    with req.open_existing(database) as store:
+        record = store.runs.get(ref)
+        check_metrics(store, [record], metric)
+        if target is not None:
+            picture = newest_picture(store, record)
+            with target.part() as part:
+                part.write_bytes(picture)
+            say(f"wrote {target.path}", to=err())
+        if format == "json":
+            print(json.dumps(in_full(record, curves_of(store, record, metric))))
+            return
+        for line in show_lines(store, record, metric):
+            say(line)
+
+
+def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
+    """Everything `vr runs show` prints."""
+    from vrcli.cli.repeat import command_of
+    from vrcli.report.text_plot import plot
+
+    lines = [title(record)]
+    lines += outcome(record, task_metrics(record.task), hints=False)
+    if status(record) == NOT_ANSWERING:
+        lines.append(
+            f"  not answering: its process (pid {record.pid} on {record.host}) is gone; "
+            "the next command that writes to the database marks it as interrupted"
+        )
+    lines += ["", "settings"]
+    lines += settings_lines(record)
+    lines += ["", "provenance", *provenance_lines(record)]
+    curves = curves_of(store, record, metrics or ("train_loss", "val_loss"))
+    if curves:
+        series: dict[str, tuple[Any, Any]] = {name: (curve.steps, curve.values) for name, curve in curves.items()}
+        lines += ["", *plot(series, x_label="step").splitlines()]
+    for artifact in store.artifacts.select(record.id):
+        hint = "   --samples FILE writes the newest" if artifact.media_type.startswith("image/") else ""
+        lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
+        if artifact.name.endswith(".txt"):
+            lines += store.artifacts.read(record.id, artifact.name, step=artifact.step).decode().splitlines()
+    lines += ["", "repeat it with", f"  {command_of(record)}"]
+    return lines
+
+
+def settings_lines(record: RunRecord) -> list[str]:
+    """Settings by section, as far as a spec has them: one of an old version may not."""
+    sections = {
+        name.split("_")[0]: record.spec.get(name) for name in ("task_settings", "training", "optimizer_settings")
+    }
+    if None in sections.values():
+        sections = {"all": record.settings}
+    lines = []
+    for section, settings in sections.items():
+        values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}
+        lines.append(f"  {section:10} " + "  ".join(f"{k}={setting(v)}" for k, v in values.items()))
+    return lines
+
+
+def provenance_lines(record: RunRecord) -> list[str]:
+    """Machine, versions, repository and data of a run."""
+    p = record.provenance
+    libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
+    git = p.get("git")
+    state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
+    code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
+    return [
+        f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
+        f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
+        f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
+        f"  code       {code or 'not recorded'}",
+        f"  repository {state} in {p.get('directory', '-')}",
+        f"  data       {record.dataset} {record.dataset_fingerprint}",
+        f"  spec       {record.spec_id}",
+    ]
+
+
+def task_metrics(name: str) -> list[Metric]:
+    """The task's metrics, or just the loss where the task is no longer installed."""
+    from vrcli.tasks.base import Metric
+    from vrcli.tasks.registry import UnknownTask, load
+
+    try:
+        return list(load(name).metrics)
+    except UnknownTask:
+        return [Metric("loss", "min")]
