@@ -49,7 +49,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # a person at a terminal or a notebook.
     "vrcli.api": (
         "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.results.frames",
-        "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display", "vrcli.cli.compare_display",
+        "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display",
+        "vrcli.cli.compare_display",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),
