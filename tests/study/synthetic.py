@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.execute.executor import Message
 from vrcli.execute.job import Job, Rehearsal, RunOutcome, of_spec
 from vrcli.execute.known_data import KnownData
 from vrcli.execute.place import Place
+from vrcli.study.compare import CompareRequest, compare
+from vrcli.study.define import SweepRequest
+from vrcli.study.events import CompareResult, Finished
+from vrcli.study.replicates import STRIDE
 from vrcli.tasks.registry import load
 
 NOISE = 0.02
+NAMES = ("alike:First", "alike:Second", "alike:Third", "alike:Fourth")
 FINGERPRINT = "0" * 16
 TASK = "valley:Valley"
 
@@ -33,18 +41,25 @@ class World:
 
     Args:
         worse: by how much an optimizer's loss is above that of the others, by name.
+        steep: how fast the loss rises with the distance from the best learning rate, per decade squared: the luck of a
+            search grows with it, the noise of a run does not.
+        wander: sd in decades of where the best learning rate is, from one search of one optimizer to another; without
+            it alike optimizers, whose searches begin with the same points, would have the same luck.
         diverging: share of the runs that diverge, whatever their settings.
         seed: of all noise.
     """
 
-    worse: dict[str, float] = field(default_factory=dict)
+    worse: Mapping[str, float] = field(default_factory=dict)
+    steep: float = 0.06
+    wander: float = 0.3
     diverging: float = 0.0
     seed: int = 0
 
     def losses(self, job: Job) -> tuple[float, float]:
         """Best validation and test loss of a run; NaN where it diverged."""
         lr, momentum = float(job.flags["lr"]), float(job.flags.get("momentum", 0.9))
-        value = 0.3 + 0.06 * math.log10(lr / 0.01) ** 2 + 0.05 * (momentum - 0.9) ** 2
+        best = -2 + self._rng("best", job.optimizer, job.seed // STRIDE).normal(0, self.wander)
+        value = 0.3 + self.steep * (math.log10(lr) - best) ** 2 + 0.05 * (momentum - 0.9) ** 2
         value += self.worse.get(job.optimizer, 0.0)
         own = self._rng("own", job.optimizer, job.seed, repr(sorted(job.flags.items())))
         if own.random() < self.diverging:
@@ -115,3 +130,20 @@ class Somewhere(Place):
 
     def earlier(self, store: Store, job: Job) -> RunOutcome | None:
         return None
+
+
+def compared(
+    folder: Path, world: World, *, names: Sequence[str] = NAMES[:2], spaces: Sequence[str] = ("lr=log:1e-4:1",),
+    trials: int = 8, searches: int = 5, seeds: int = 3,
+) -> CompareResult:  # fmt: skip
+    """A whole comparison, in a database of its own."""
+    tuning = SweepRequest(
+        TASK, list(names), preset="smoke", trials=trials, searches=searches, spaces=spaces,
+        search_seed=1000 * world.seed,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        place = Somewhere(Location(Path(own) / "a.db"), world=world)
+        *_, last = compare(CompareRequest(tuning, seeds), place)
+    assert isinstance(last, Finished)
+    assert isinstance(last.result, CompareResult)
+    return last.result
