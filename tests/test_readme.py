@@ -93,7 +93,7 @@ def test_the_functions_example_runs(inline, tmp_path: Path, monkeypatch: pytest.
     names: dict[str, Any] = {}
     exec(python_example("vrcli.compare("), names)  # the README's own text
     printed = capsys.readouterr().out
-    assert "3 fresh seeds paired" in printed
+    assert "3 fresh seeds, the same for all" in printed
     assert names["found"].verdicts[0] in printed
     assert names["run"].runs[0].settings["beta3"] == 1.0
     assert names["found"].pairs()["a"].tolist() == ["vradam"]

@@ -23,8 +23,8 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     assert "what more seeds could show" in done.out
     assert "effect size" in done.out
     table = done.out.splitlines()
-    heading = next(line for line in table if "budget" in line)
-    row = next(line for line in table if line.startswith("adamw "))
+    heading = next(line for line in table if "s/run" in line)
+    row = next(line for line in table[table.index(heading) :] if line.startswith("adamw "))
     assert row[heading.index("budget") :].startswith("1 x 15")
     assert "stored already" not in done.err
     again = vr(*words).err

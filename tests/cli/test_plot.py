@@ -114,8 +114,8 @@ def test_data_sets_that_differ_only_in_content_are_told_apart(
         store.runs.finish(run.id, "completed", results={"best_val_loss": 0.5})
     vr("plot", "envelope", "--data", "a.csv")
     assert set(read(tmp_path / "a.csv").section) == {
-        "cnn · digits · quick · print-of",
-        "cnn · digits · quick · other-co",
+        "cnn · digits#print- · quick",
+        "cnn · digits#other- · quick",
     }
 
 

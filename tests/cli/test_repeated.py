@@ -15,7 +15,7 @@ STUDIES = {
               "--confirm-seeds", 2),
     "compare": ("compare", *FILED, "--opt", "adamw", "--opt", "sgd", "--seeds", 2, "--target", 3),
     "tuned compare": ("compare", *FILED, "--opt", "adamw", "--opt", "sgd", "--seeds", 2, "--trials", 2, "--search",
-                      "random"),
+                      "random", "--searches", 3),
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ from vrcli.study.events import (
     Tuned,
     notes_of,
 )
-from vrcli.study.replicates import RERANK_SEEDS, replicates, rerank_jobs, reranked
+from vrcli.study.replicates import RERANK_SEEDS, candidates, replicates, rerank_jobs, reranked
 from vrcli.study.sweep import sweep
 from vrcli.variants import base_of
 
@@ -186,7 +186,7 @@ def _tuned(
     """Every search of every optimizer.
 
     Raises:
-        UsageError: no trial of one of them completed.
+        UsageError: no trial of an optimizer completed, or all of one search failed.
     """
     found = SweepResult(())
     for event in sweep(replace(request.tuning, confirm_seeds=0), place, should_stop=should_stop):
@@ -197,8 +197,9 @@ def _tuned(
             yield event
     yield Tuned(found)
     for one in found.searches:
-        if one.best is None:
-            name = one.definition.optimizer
+        name = one.definition.optimizer
+        same = [other for other in found.searches if other.definition.optimizer == name]
+        if not candidates(one) or all(other.best is None for other in same):
             raise UsageError(f"no trial of {name} completed: there are no settings to compare it with")
     if len({len(one.trials) for one in found.searches}) > 1:
         yield Note("unequal budgets", {"result": found})

@@ -85,9 +85,10 @@ def _rank(one: Candidate) -> tuple[int, float]:
 
 
 def candidates(found: SearchResult) -> list[Trial]:
-    """The best few trials of a search, the best first."""
+    """The best few trials of a search, the best first; where all diverged the first, which then stands for them."""
     completed = [trial for trial in found.trials if trial.status == "completed" and trial.value is not None]
-    return sorted(completed, key=lambda trial: (trial.value or 0.0, trial.number))[:CANDIDATES]
+    best = sorted(completed, key=lambda trial: (trial.value or 0.0, trial.number))[:CANDIDATES]
+    return best or [trial for trial in found.trials if trial.status in ("diverged", "pruned")][:1]
 
 
 def rerank_jobs(store: Store, found: SearchResult, seeds: Sequence[int], threads: int) -> list[Job]:
