@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 
 import pytest
@@ -232,3 +233,12 @@ def test_variants_of_one_optimizer_stand_side_by_side(vr):
     assert [r["optimizer"] for r in json.loads(vr("runs", "list", "--opt", "vradam@adam", "--format", "json").out)] == [
         "vradam@adam"
     ] * 2
+
+
+def test_more_seeds_are_a_new_experiment(vr):
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "adam", "--seeds", "3", *QUICK)
+    found = re.search(r"run (\d+) new seeds: (--seeds \d+ --seed \d+)$", vr(*words).out, re.MULTILINE)
+    assert found
+    again = json.loads(vr(*words, *found[2].split(), "--format", "json").out)
+    first = json.loads(vr(*words, "--format", "json").out)
+    assert not {*again["optimizers"]["adam"]["runs"]} & {*first["optimizers"]["adam"]["runs"]}

@@ -37,11 +37,16 @@ def detail(found: Comparison) -> str:
     return text
 
 
-def verdict(found: Comparison) -> str:
-    """One sentence that claims no more than the numbers allow."""
+def verdict(found: Comparison, new_seed: int = 1000) -> str:
+    """One sentence that claims no more than the numbers allow.
+
+    Args:
+        new_seed: from which on no seed was used here. More seeds are a new experiment: a test that is repeated until
+            it speaks is wrong more often than it says.
+    """
     if found.n < 2:
         return "no difference can be claimed from one seed: use --seeds 5 or more"
-    return _claim(found) if found.significant else _no_claim(found)
+    return _claim(found) if found.significant else _no_claim(found, new_seed)
 
 
 def _claim(found: Comparison) -> str:
@@ -62,7 +67,7 @@ def _claim(found: Comparison) -> str:
     return text
 
 
-def _no_claim(found: Comparison) -> str:
+def _no_claim(found: Comparison, new_seed: int) -> str:
     text = f"no difference between {found.a} and {found.b} can be claimed in {found.metric}"
     if any(found.diverged):
         text += f" ({_design(found)}, {found.test}, {p_value(found.p_holm)}{_holm(found)}; {_diverged(found)})"
@@ -75,7 +80,8 @@ def _no_claim(found: Comparison) -> str:
     if found.seeds_needed is None:
         return text
     if found.seeds_needed > found.n:
-        return f"{text}; to detect {number(abs(found.difference), 2)} use --seeds {found.seeds_needed}"
+        options = f"--seeds {found.seeds_needed} --seed {new_seed}"
+        return f"{text}; to test {number(abs(found.difference), 2)}, run {found.seeds_needed} new seeds: {options}"
     return text
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vrcli.report.study.blocks import Block, Rows
-from vrcli.report.study.replicated import replicated_blocks
+from vrcli.report.study.replicated import new_seed, replicated_blocks
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
 from vrcli.report.study.sweep import best_of_k, search_json
 from vrcli.report.tables.comparison import comparison_rows
@@ -105,9 +105,9 @@ def _of_settings(result: CompareResult, power: bool) -> list[Block]:
 def _of_these_settings(result: CompareResult, one: Comparison) -> str:
     """The verdict; of one search each it is about the settings, and says how little it says of the optimizers."""
     if not result.trials:
-        return verdict(one)
+        return verdict(one, new_seed(result))
     names = {arm.optimizer: settings(arm.candidates[0].trial.params) for arm in result.arms}
-    text = f"with these settings ({one.a}: {names[one.a]}; {one.b}: {names[one.b]}) {verdict(one)}"
+    text = f"with these settings ({one.a}: {names[one.a]}; {one.b}: {names[one.b]}) {verdict(one, new_seed(result))}"
     if not one.significant or not math.isfinite(one.difference):
         return text
     tip = tipping_point(one.difference, one.half_width / t_quantile(one.n - 1, one.level), one.n - 1, one.level)

@@ -175,7 +175,7 @@ def _next(result: CompareResult, found: Comparison) -> list[str]:
     needed = [pair.needed for pair in found.pairs if pair.verdict == Verdict.UNDECIDED and pair.needed]
     needed += [pair.needs for pair in found.pairs if pair.verdict == Verdict.MORE and pair.needs]
     if needed and max(needed) <= 50:
-        options = f"--searches {max(needed)} --seed {_new_seed(result)}"
+        options = f"--searches {max(needed)} --seed {new_seed(result)}"
         lines.append(f"to test it, run {max(needed)} new searches on new seeds: {options}")
     seeds = [one.luck.best_seeds(result.trials) for one in found.optimizers if math.isfinite(one.luck.share)]
     finite = [value for value in seeds if math.isfinite(value)]
@@ -187,7 +187,7 @@ def _next(result: CompareResult, found: Comparison) -> list[str]:
     return lines
 
 
-def _new_seed(result: CompareResult) -> int:
+def new_seed(result: CompareResult) -> int:
     """The first seed of a block that this comparison has not touched."""
     last = max(seed for arm in result.arms for seed in arm.seeds)
     return (last // 1000 + 1) * 1000
