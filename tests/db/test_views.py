@@ -85,7 +85,7 @@ def test_a_curve_is_found_by_its_key_through_the_view(tmp_path: Any) -> None:
 def test_views_say_what_a_row_of_a_report_needs(store: Store) -> None:
     from types import SimpleNamespace
 
-    reward = SimpleNamespace(name="reward", direction="max", unit="", percent=False)
+    reward = SimpleNamespace(name="reward", direction="max", unit="", percent=False, shown=False)
     search = store.searches.create({"task": "maze", "optimizer": "sgd", "search_seed": 4}, key="k", trials=1)
     trial = store.searches.start_trial(store.searches.add_trial(search.id, {"lr": 0.1}).id)
     spec = {"task": "maze", "optimizer": "sgd", "seed": 1}
