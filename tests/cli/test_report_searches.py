@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from vrcli.report.wording import number
 from vrcli.stats.inference import t_interval
 
 pytestmark = pytest.mark.usefixtures("valley", "inline")
@@ -197,3 +198,69 @@ def test_the_page_says_what_the_table_says(vr, tmp_path) -> None:
     assert "3 x 3 x 3" in text
     assert "3, paired" in text  # three searches, not six seeds
     assert "6, paired" not in text
+
+
+def test_what_optimizers_differ_in_beside_themselves_is_said(vr) -> None:
+    words = ("compare", *TASK, "--opt", "vradam", "--opt", "sgd", "--seeds", 2)
+    assert vr(*words, "--fix", "weight_decay=0.1", "--format", "json").code == 0
+    assert json.loads(vr("report", "--format", "json").out)["warnings"] == []
+    compared = json.loads(vr(*words, "--format", "json").out)
+    (told,) = compared["warnings"]
+    assert told["kind"] == "weight decay"
+    assert told["text"] == "valley: weight decay differs and was not searched: vradam 1e-05, sgd 0"
+    assert told["text"] in vr(*words).out
+    assert "valley: weight decay differs" in vr("report").out
+    assert vr("run", *TASK, "--opt", "sgd", "--width", 7).code == 0
+    kinds = {note["kind"]: note["text"] for note in json.loads(vr("report", "--format", "json").out)["warnings"]}
+    assert kinds["model size"] == "valley: models of different size stand side by side, 5, 8 parameters"
+    assert kinds["model size"] in vr("report").out
+
+
+def test_a_searched_weight_decay_is_no_difference(vr) -> None:
+    space = ("--space", "vradam.weight_decay=log:1e-6:1e-2", "--space", "sgd.weight_decay=log:1e-6:1e-2")
+    words = ("compare", *TASK, "--opt", "vradam", "--opt", "sgd", "--trials", 2, "--searches", 2, "--seeds", 1)
+    done = vr(*words, "--search", "random", *space, "--format", "json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["warnings"] == []
+    told = json.loads(vr("report", "--format", "json").out)["warnings"]
+    assert not [note for note in told if note["kind"] == "weight decay"]
+
+
+def test_sweeps_show_how_far_their_searches_lie_apart(vr, tmp_path) -> None:
+    words = ("sweep", *TASK, "--opt", "vradam", "--opt", "sgd", "--trials", 3, "--search", "random", "--searches", 3,
+             "--confirm-seeds", 2)  # fmt: skip
+    done = vr(*words)
+    best = {name: [value for (value,) in _sql(tmp_path / "vr.db", f"""SELECT min(value) FROM v_trials
+            WHERE optimizer = '{name}' GROUP BY search_id ORDER BY search_seed""")] for name in ("vradam", "sgd")}  # fmt: skip
+    fresh = {name: _values(tmp_path / "vr.db", name, "best_val_loss") for name in best}
+    lines = done.out.splitlines()
+    assert sum(line.startswith(("vradam ", "sgd ")) for line in lines) == 2
+    for name in best:
+        found, means = best[name], [statistics.mean(own) for own in fresh[name]]
+        row = next(line for line in lines if line.startswith(f"{name} "))
+        spread = f"{number(statistics.mean(found))} sd {number(statistics.stdev(found), 2)}"
+        again = f"{number(statistics.mean(means))} sd {number(statistics.stdev(means), 2)}"
+        assert row.split()[1:3] == ["3", "3"]
+        assert spread in row
+        assert again in row
+        assert f"{name}  best val loss {spread} of 3 searches of 3 trials" in vr(*words, "--quiet").out
+        told = json.loads(vr(*words, "--format", "json").out)["spread"][name]
+        assert (told["searches"], told["best_val_loss"]["n"]) == (3, 3)
+        assert told["best_val_loss"]["sd"] == pytest.approx(statistics.stdev(found))
+        assert told["fresh_val_loss"]["mean"] == pytest.approx(statistics.mean(means))
+        shown = vr("sweeps", "show", "1").out
+        own = [line.split() for line in shown.splitlines() if line.startswith(f"{name} ") and "/3" in line]
+        assert [line[1:4] for line in own] == [[str(k), "3/3", number(value)] for k, value in enumerate(found)]
+        listed = vr("sweeps", "list").out
+        for text in (shown, listed):
+            assert f"{name}, 3 searches: best val {spread}; on fresh seeds test " in text
+            assert f"best val {again}" in text
+        heads = listed.splitlines()[0].split()
+        assert heads[heads.index("optimizer") + 1] == "search"
+
+
+def test_sweeps_of_one_search_each_are_shown_as_they_are(vr) -> None:
+    words = ("sweep", *TASK, "--opt", "vradam", "--opt", "sgd", "--trials", 2, "--search", "random")
+    assert "searches" not in vr(*words).out
+    assert "search " not in vr("sweeps", "list").out.splitlines()[0]
+    assert vr("sweeps", "show", "1").out.count("run the best with") == 2

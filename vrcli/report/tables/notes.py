@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from vrcli.report.wording import counted, setting
 from vrcli.results.groups import unsearched
@@ -136,21 +136,26 @@ def fairness_notes(rows: Sequence[Row]) -> list[Note]:
         sections[row.section].append(row)
     found = []
     for section, members in sections.items():
-        sizes = sorted({size for row in members for size in row.parameters})
-        if len(sizes) > 1:
-            words = ", ".join(f"{size:,}" for size in sizes)
-            text = f"{section[0]}: models of different size stand side by side ({words} parameters)"
-            found.append(Note("model size", text, warns=True))
-        fixed = [(row.optimizer, row.settings, row.axes) for row in members]
-        if decays := unsearched("weight_decay", fixed):
-            found.append(Note("weight decay", weight_decay_text(section[0], decays), warns=True))
+        found += model_size_notes(section[0], {size for row in members for size in row.parameters})
+        rows_of = [(row.optimizer, row.settings, row.axes) for row in members]
+        found += weight_decay_notes(section[0], unsearched("weight_decay", rows_of))
     return found
 
 
-def weight_decay_text(task: str, decays: Mapping[str, Sequence[object]]) -> str:
-    """That optimizers differ in it."""
+def model_size_notes(task: str, sizes: Collection[int]) -> list[Note]:
+    """That runs side by side trained models of different size."""
+    if len(sizes) < 2:
+        return []
+    words = ", ".join(f"{size:,}" for size in sorted(sizes))
+    return [Note("model size", f"{task}: models of different size stand side by side, {words} parameters", warns=True)]
+
+
+def weight_decay_notes(task: str, decays: Mapping[str, Sequence[object]]) -> list[Note]:
+    """That optimizers differ in it by what they were given, see `groups.unsearched`."""
+    if not decays:
+        return []
     words = ", ".join(f"{name} {' and '.join(map(setting, own))}" for name, own in decays.items())
-    return f"{task}: weight decay differs and was not searched ({words})"
+    return [Note("weight decay", f"{task}: weight decay differs and was not searched: {words}", warns=True)]
 
 
 def spread_notes(rows: Sequence[Row], columns: Sequence[Column], level: float, spread: Spread) -> list[Note]:
