@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0004"  # the newest revision in db/migrations/versions
+SCHEMA = "0005"  # the newest revision in db/migrations/versions
 VERSION_TABLE = "vr_schema"  # private, so that other users of the same database keep their own alembic_version
 
 metadata = MetaData(
@@ -259,7 +259,7 @@ def _result(name: str) -> str:
     WHERE results.run_id = runs.id AND metrics.name = '{name}') AS {name}"""
 
 
-# For people with an SQL browser; vr itself does not read them.
+# For people with an SQL browser; of these vr itself reads v_searches.
 VIEWS = {
     # One row a run, with the results that people look for first.
     "v_runs": f"""
@@ -288,7 +288,8 @@ SELECT points.run_id, runs.name AS run, runs.task, runs.preset, runs.dataset, ru
     metrics.name AS metric, points.step, points.value, points.kind,
     coalesce(points.kind, CAST(points.value AS VARCHAR)) AS shown
 FROM points JOIN runs ON runs.id = points.run_id JOIN metrics ON metrics.id = points.metric_id""",
-    # One row a task, preset, dataset and optimizer: its best run, how many runs ended, how many of them diverged.
+    # One row a task, preset, dataset and optimizer: its best run, how many runs ended, how many of them diverged. None
+    # for an optimizer whose runs have all diverged.
     "v_best": """
 SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, id AS run_id, name AS run,
     objective, best_value, configuration, search_id FROM (
@@ -296,9 +297,9 @@ SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, 
         sum(CASE WHEN status = 'diverged' THEN 1 ELSE 0 END)
             OVER (PARTITION BY task, preset, dataset, optimizer) AS diverged,
         row_number() OVER (PARTITION BY task, preset, dataset, optimizer
-            ORDER BY best_value IS NULL, best_value, id) AS place
+            ORDER BY status = 'diverged', best_value IS NULL, best_value, id) AS place
     FROM v_runs WHERE status IN ('completed', 'diverged')
-) AS ranked WHERE place = 1""",
+) AS ranked WHERE place = 1 AND status = 'completed'""",
     # One row a trial, with its latest run; `value` is the objective, `shown` says nan and inf, too.
     "v_trials": """
 SELECT trials.id, searches.sweep_id, sweeps.name AS sweep, sweeps.task, sweeps.preset, sweeps.dataset,
@@ -310,4 +311,27 @@ FROM (
     SELECT trials.*, (SELECT max(runs.id) FROM runs WHERE runs.trial_id = trials.id) AS run_id FROM trials
 ) AS trials JOIN searches ON searches.id = trials.search_id JOIN sweeps ON sweeps.id = searches.sweep_id
     LEFT JOIN runs ON runs.id = run_id""",
+    # One row a search: its trials that ended, the best of them, and what it came to on `n` fresh seeds, with the
+    # settings that were run last. The means are over the runs that did not diverge.
+    "v_searches": """
+SELECT searches.id, searches.sweep_id, sweeps.name AS sweep, sweeps.task, sweeps.preset, sweeps.dataset,
+    searches.optimizer, searches.search_seed, searches.status, searches.trials, coalesce(counted.ended, 0) AS ended,
+    best.number AS best_trial, best.value AS best_value, best.params AS best_params, coalesce(fresh.n, 0) AS n,
+    coalesce(fresh.diverged, 0) AS diverged, fresh.mean_test_loss, fresh.mean_best_value, fresh.configuration
+FROM searches JOIN sweeps ON sweeps.id = searches.sweep_id
+    LEFT JOIN (SELECT search_id, count(*) AS ended FROM trials
+        WHERE state IN ('completed', 'diverged', 'failed', 'pruned') GROUP BY search_id) AS counted
+        ON counted.search_id = searches.id
+    LEFT JOIN (SELECT trials.*, row_number() OVER (PARTITION BY search_id ORDER BY value, number) AS place
+        FROM trials WHERE state = 'completed' AND value IS NOT NULL) AS best
+        ON best.search_id = searches.id AND best.place = 1
+    LEFT JOIN (SELECT search_id, configuration, count(*) AS n,
+            sum(CASE WHEN status = 'diverged' THEN 1 ELSE 0 END) AS diverged,
+            avg(CASE WHEN status = 'completed' THEN test_loss END) AS mean_test_loss,
+            avg(CASE WHEN status = 'completed' THEN best_value END) AS mean_best_value
+        FROM (SELECT v_runs.*, first_value(configuration) OVER (PARTITION BY search_id
+                ORDER BY created_at DESC, id DESC) AS newest
+            FROM v_runs WHERE trial_id IS NULL AND status IN ('completed', 'diverged')) AS own
+        WHERE configuration = newest GROUP BY search_id, configuration) AS fresh
+        ON fresh.search_id = searches.id""",
 }

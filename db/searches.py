@@ -142,6 +142,12 @@ class Searches:
         with self._database.reading() as connection:
             return [SearchRecord(*row) for row in connection.execute(query.limit(limit))]
 
+    def overview(self) -> list[dict[str, Any]]:
+        """The rows of the view `v_searches`, the newest first."""
+        with self._database.reading() as connection:
+            rows = connection.exec_driver_sql("SELECT * FROM v_searches ORDER BY id DESC")
+            return [dict(row) for row in rows.mappings()]
+
     def add_trial(self, search_id: int, params: Mapping[str, Any]) -> TrialRecord:
         """Record the next point of a search, pending.
 

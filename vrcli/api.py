@@ -302,7 +302,7 @@ def compare(
 
 
 def load(db: Database | None = None) -> Frames:
-    """Open a database of runs for reading: `.runs()`, `.curves()`, `.sweeps()` and `.trials()` are pandas frames.
+    """A database of runs as pandas frames: `.runs()`, `.curves()`, `.sweeps()`, `.searches()` and `.trials()`.
 
     Args:
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.

@@ -296,7 +296,7 @@ def test_the_budget_does_not_follow_a_sweep_that_goes_on(vr, stored) -> None:
 
 def test_the_usual_table_is_the_one_of_its_columns_by_name(vr, filled) -> None:
     """It reads fewer results than are stored, which must not be seen."""
-    named = [word for name in ("best_val_loss", "test_loss", "val_accuracy") for word in ("--metric", name)]
+    named = [word for name in ("test_loss", "best_val_loss", "val_accuracy") for word in ("--metric", name)]
     assert vr("report", "--format", "csv").out == vr("report", "--format", "csv", *named).out
 
 
@@ -356,8 +356,8 @@ def test_a_file_of_any_other_ending_takes_the_format_that_is_named(vr, filled) -
 def test_csv_has_the_columns_that_were_asked_for_and_no_others(vr, filled) -> None:
     done = vr("report", "--format", "csv", "--columns", "optimizer,lr,n,budget,test_loss")
     head = next(csv.reader(io.StringIO(done.out)))
-    assert head[:6] == ["optimizer", "lr", "n", "trials", "epochs", "max_steps"]
-    assert head[6:] == [f"test_loss_{key}" for key in ("mean", "sd", "median", "low", "high", "n")]
+    assert head[:7] == ["optimizer", "lr", "n", "searches", "trials", "epochs", "max_steps"]
+    assert head[7:] == [f"test_loss_{key}" for key in ("mean", "sd", "median", "low", "high", "n")]
 
 
 def test_runs_can_be_pooled_by_a_setting_that_is_called_like_a_result(vr, stored) -> None:

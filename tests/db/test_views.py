@@ -97,3 +97,40 @@ def test_views_say_what_a_row_of_a_report_needs(store: Store) -> None:
         (row,) = _sql(store, f"SELECT * FROM {view}")
         assert {**row, **expected, "search_id": search.id} == row, view
     assert row["search_seed"] == 4
+
+
+def test_a_run_that_diverged_is_the_best_of_nothing(begin: Begin, store: Store) -> None:
+    for seed, (optimizer, status, loss) in enumerate(
+        [("sgd", "diverged", 0.1), ("sgd", "completed", 0.4), ("adamw", "diverged", 0.2)]
+    ):
+        run = begin(optimizer=optimizer, seed=seed)
+        store.runs.finish(run.id, status, results={"best_val_loss": loss})
+    (row,) = _sql(store, "SELECT * FROM v_best")
+    assert (row["optimizer"], row["best_val_loss"], row["n"], row["diverged"]) == ("sgd", 0.4, 2, 1)
+
+
+def test_v_searches_has_a_row_for_each_search(begin: Begin, store: Store) -> None:
+    sweep = None
+    for seed in (0, 1):
+        about = {"task": "cnn", "optimizer": "sgd", "search_seed": seed}
+        search = store.searches.create(about, key=f"k{seed}", trials=4, sweep_id=sweep)
+        sweep = search.sweep_id
+        for value in (0.5, math.nan, 0.3):
+            trial = store.searches.start_trial(store.searches.add_trial(search.id, {"lr": 0.1}).id)
+            spec = {"task": "cnn", "optimizer": "sgd", "seed": 0}
+            run = store.runs.begin(spec, spec_id="t", provenance={}, trial_id=trial.id)
+            state = "diverged" if math.isnan(value) else "completed"
+            store.runs.finish(run.id, state, results={"best_val_loss": 0.01})
+            store.searches.finish_trial(trial.id, state, value=value)
+        store.searches.add_trial(search.id, {"lr": 9.0})
+    fresh = [(0.1, "completed", 0.9), (0.2, "completed", 0.2), (0.2, "completed", 0.4), (0.2, "diverged", 0.0)]
+    for seed, (lr, status, loss) in enumerate(fresh):  # the first with settings that were replaced
+        spec = {"task": "cnn", "optimizer": "sgd", "seed": seed, "optimizer_settings": {"lr": lr}}
+        run = store.runs.begin(spec, spec_id=str(seed), provenance={}, search_id=1)
+        store.runs.finish(run.id, status, results={"best_val_loss": loss, "test_loss": 2 * loss})
+    first, second = _sql(store, "SELECT * FROM v_searches ORDER BY id")
+    assert (first["sweep_id"], first["search_seed"], second["search_seed"]) == (sweep, 0, 1)
+    assert (first["trials"], first["ended"], first["best_trial"], first["best_value"]) == (4, 3, 2, 0.3)
+    assert (first["n"], first["diverged"]) == (3, 1)
+    assert (first["mean_test_loss"], first["mean_best_value"]) == pytest.approx((0.6, 0.3))
+    assert (second["n"], second["diverged"], second["mean_test_loss"]) == (0, 0, None)

@@ -122,7 +122,7 @@ def test_comparisons_are_those_of_the_statistics(make_source: Callable[..., Sour
     section = page_of(source).sections[0]
     assert section.verdicts is not None
     (one,) = section.verdicts.found
-    losses = [run.results["best_val_loss"] for run in source.runs]
+    losses = [run.results["test_loss"] for run in source.runs]
     adamw, sgd = losses[:4], losses[4:]
     assert one.difference == pytest.approx(np.mean(adamw) - np.mean(sgd))
     assert one.n == 4

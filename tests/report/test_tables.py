@@ -113,7 +113,7 @@ def test_diverged_runs_are_counted_and_never_averaged(make_run) -> None:
     assert "NaN: every run diverged" in texts(table)
 
 
-def test_tied_rows_follow_holm_over_the_section(make_run) -> None:
+def test_tied_rows_are_corrected_for_the_choice_of_the_best(make_run) -> None:
     shifts = (0.0, 0.0008, 0.0025, 0.02)
     names = ("a", "b", "c", "d")
     values = {n: LOSSES[i] + shift for i, (n, shift) in enumerate(zip(names, shifts, strict=True))}
@@ -122,7 +122,8 @@ def test_tied_rows_follow_holm_over_the_section(make_run) -> None:
     p = {n: stats.ttest_rel(values[best], values[n]).pvalue for n in names if n != best}
     threshold, tied, still = 0.05, set(), True
     for rank, name in enumerate(sorted(p, key=p.__getitem__)):
-        still = still and p[name] * (len(p) - rank) <= threshold
+        pairs = math.comb(len(p) - rank + 1, 2)  # of the rows not yet told from the best, and the best
+        still = still and p[name] * pairs <= threshold
         if not still:
             tied.add(name)
     assert {n for n, c in cells(table).items() if c.tied} == tied
@@ -186,10 +187,10 @@ def test_one_seed_is_not_tested_and_says_so(make_run) -> None:
 def test_default_columns_follow_the_results(make_run) -> None:
     keys = {"best_val_loss": 1, "test_loss": 1, "test_accuracy": 1, "val_loss": 1, "val_accuracy": 1, "wall_s": 1}
     run = make_run(loss=None, results=keys)
-    assert [c.key for c in default_columns([run])] == ["best_val_loss", "test_loss", "val_accuracy"]
+    assert [c.key for c in default_columns([run])] == ["test_loss", "best_val_loss", "val_accuracy"]
     keys = {"best_val_modes": 3, "test_modes": 3, "test_loss": 1, "val_modes": 3}
     other = replace(make_run(loss=None, results=keys), objective="best_val_modes")
-    assert [c.key for c in default_columns([other])] == ["best_val_modes", "test_loss", "test_modes"]
+    assert [c.key for c in default_columns([other])] == ["test_modes", "best_val_modes", "test_loss"]
 
 
 def test_a_metric_that_some_runs_lack_keeps_its_own_n(make_run) -> None:
@@ -258,7 +259,7 @@ def test_the_best_of_a_metric_is_the_one_its_task_declares(make_run) -> None:
         "val_reward": ["high"],
     }
     assert [c.percent for c in table.columns if c.key == "val_hits"] == [True]
-    assert [c.key for c in default_columns([low, high])] == ["best_val_loss", "test_loss"]
+    assert [c.key for c in default_columns([low, high])] == ["test_loss", "best_val_loss"]
     by_reward = summarise([low, high], ["val_reward"], known=GFLOWNET)
     assert [row.optimizer for row in by_reward.rows] == ["high", "low"]
 
@@ -268,9 +269,9 @@ def test_what_a_task_wants_shown_is_shown_and_never_left_out(make_run) -> None:
              for split in ("val", "test") for name in ("reward", "distinct_final_grids", "length")}  # fmt: skip
     results = dict.fromkeys([*known, "test_loss", "val_accuracy"], 0.5)
     runs = [make_run(optimizer, seed, 0.1, results=results) for optimizer in "ab" for seed in range(3)]
-    assert [c.key for c in default_columns(runs)] == ["best_val_loss", "test_loss", "val_accuracy"]
+    assert [c.key for c in default_columns(runs)] == ["test_loss", "best_val_loss", "val_accuracy"]
     table = summarise(runs, known=known)
-    shown = ["best_val_loss", "test_loss", "val_accuracy", "val_distinct_final_grids", "val_length"]
+    shown = ["test_loss", "best_val_loss", "val_accuracy", "val_distinct_final_grids", "val_length"]
     assert [c.key for c in table.columns] == shown
     fitted, dropped = fit(table, terminal=60)
     assert "val acc" in dropped

@@ -136,10 +136,28 @@ def test_sweeps_and_trials(db: Frames) -> None:
         db.trials(99)
 
 
+def test_searches_say_what_they_found_and_what_it_came_to(path: Path) -> None:
+    with Store.open(path) as store:
+        search = store.searches.create({"optimizer": "vradam", "search_seed": 1}, key="l", trials=4, sweep_id=1)
+        for seed, loss in ((100, 0.5), (101, 0.25)):
+            run = store.runs.begin(_spec("vradam", seed), spec_id=str(seed), provenance={}, search_id=search.id)
+            store.runs.finish(run.id, "completed", results={"best_val_loss": loss, "test_loss": 3 * loss})
+    with vrcli.load(path) as db:
+        second, first = db.searches(1).to_dict("records")
+        pd.testing.assert_frame_equal(db.searches(), db.searches(1))
+        with pytest.raises(StoreError):
+            db.searches(9)
+    assert (first["search_id"], first["trials"], first["ended"], first["best_trial"]) == (1, 2, 1, 0)
+    assert (first["best_value"], first["lr"], first["number"], first["n"]) == (0.25, 0.1, 5, 0)
+    assert math.isnan(first["mean_test_loss"])
+    assert (second["search_seed"], second["ended"], second["n"], second["diverged"]) == (1, 0, 2, 0)
+    assert (second["mean_test_loss"], second["mean_best_value"]) == (1.125, 0.375)
+
+
 def test_an_empty_database_gives_empty_frames(tmp_path: Path) -> None:
     Store.open(tmp_path / "empty.db").close()
     with vrcli.load(tmp_path / "empty.db") as db:
-        for frame in (db.runs(), db.curves(), db.sweeps(), db.trials()):
+        for frame in (db.runs(), db.curves(), db.sweeps(), db.searches(), db.trials()):
             assert frame.empty
             assert len(frame.columns) >= 6
 

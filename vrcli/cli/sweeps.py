@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,11 @@ from vrcli.errors import UsageError
 from vrcli.output import Target
 from vrcli.report import wording
 from vrcli.report.study import sweep as display
+from vrcli.report.study.blocks import lines as as_lines
+from vrcli.report.study.spread import Found, search_blocks, spread_lines
 from vrcli.report.tables.runs import ago
 from vrcli.search import record
-from vrcli.search.plain import search_json, sweep_json, write_csv
+from vrcli.search.plain import Stored, search_json, sweep_json, write_csv
 from vrcli.search.summary import summarise
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ def list_sweeps(
     with req.open_existing(database) as store:
         stored = record.select(store, task=task, optimizer=opt)
         found = [(one, one.state()) for one in stored]
+        fresh = store.searches.overview()
     if format == "json":
         print(json.dumps([search_json(one, state) for one, state in found]))
         return
@@ -53,8 +58,37 @@ def list_sweeps(
         say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
         return
     rows = [list_row(one, state) for one, state in found]
-    for line in grid(list(rows[0]), rows, right=["id", "trials", "best val"]):
+    columns = [name for name in rows[0] if name != "search" or several_of_one(found)]
+    for line in grid(columns, rows, right=["id", "search", "trials", "best val"]):
         say(line)
+    for id in dict.fromkeys(one.sweep_id for one, _ in found):
+        own = [(one, state) for one, state in found if one.sweep_id == id]
+        for line in spread_lines(found_of(own, fresh)):
+            say(f"sweep {id}, {line}")
+
+
+def several_of_one(found: Sequence[Stored]) -> bool:
+    """Whether a sweep has several searches of one optimizer."""
+    return len({(one.sweep_id, one.definition.optimizer) for one, _ in found}) < len(found)
+
+
+def found_of(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[Found]:
+    """What stored searches have come to, by the seed of the search.
+
+    Args:
+        overview: the rows of all searches, see `Searches.overview`.
+    """
+    fresh = {row["id"]: row for row in overview}
+    searches = []
+    for one, state in sorted(found, key=lambda pair: (pair[0].definition.optimizer, pair[0].definition.search_seed)):
+        best, own = state.best(), fresh[one.id]
+        means = [math.nan if own["diverged"] else own[name] for name in ("mean_test_loss", "mean_best_value")]
+        d = one.definition
+        searches.append(
+            Found(d.optimizer, d.search_seed, len(state.ended()), state.total, best.value if best else None,
+                  best.params if best else {}, own["n"], *means)
+        )  # fmt: skip
+    return searches
 
 
 def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
@@ -62,7 +96,8 @@ def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
     d, best = one.definition, state.best()
     return {
         "id": one.sweep_id, "when": ago(one.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
-        "optimizer": d.optimizer, "status": wording.status(one), "trials": f"{len(state.ended())}/{state.total}",
+        "optimizer": d.optimizer, "search": d.search_seed, "status": wording.status(one),
+        "trials": f"{len(state.ended())}/{state.total}",
         "best val": wording.value(best.value if best else None),
         "not completed": display.ended_text(state.ended()) or "-",
         "settings": wording.settings(best.params) if best else "-",
@@ -81,12 +116,28 @@ def show(
     req.check_format(format)
     with req.open_existing(database) as store:
         found = [(one, one.state()) for one in record.of_sweep(store, ref)]
+        fresh = store.searches.overview()
     if format == "json":
         print(json.dumps(sweep_json(found)))
+        return
+    if several_of_one(found):
+        for line in several_lines(found, fresh):
+            say(line)
         return
     for place, (one, state) in enumerate(found):
         for line in [""] * (place > 0) + show_lines(one, state, top):
             say(line)
+
+
+def several_lines(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `vr sweeps show` prints of a sweep with several searches of one optimizer: a line for each, their spread."""
+    one, state = found[0]
+    lines = [f"sweep {one.sweep_id} · {one.name}", display.header(one.definition, state.total, "")]
+    lines += [*display.space_lines([other.definition for other, _ in found]), ""]
+    lines += as_lines(search_blocks(found_of(found, overview)))
+    if any(len(state.ended()) < state.total for _, state in found):
+        lines.append(f"go on with:  vr sweeps resume {one.sweep_id}")
+    return [*lines, f"every trial:  vr sweeps export {one.sweep_id}"]
 
 
 def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from vrcli.results.types import Several
+
 MINUS = "\u2212"
 
 #: Curves that are not called after a split.
@@ -89,12 +91,24 @@ def p_value(p: float) -> str:
 
 
 def setting(value: object) -> str:
-    """A setting's value, short: floats without trailing zeros, lists as they are typed, a dash where there is none."""
+    """A setting's value, short: floats without trailing zeros, lists as they are typed, a dash where there is none.
+
+    Of several searches it is the range of numbers, or all choices: "0.003..0.02", "False|True".
+    """
+    if isinstance(value, Several):
+        return _range(value.values)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
         return ",".join(setting(item) for item in value)
     return "-" if value is None else str(value)
+
+
+def _range(values: Sequence[object]) -> str:
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < len(values):
+        return "|".join(sorted({setting(v) for v in values}))
+    return "..".join(f"{v:.2g}" if isinstance(v, float) else str(v) for v in (min(numbers), max(numbers)))
 
 
 def settings(values: Mapping[str, object]) -> str:

@@ -12,6 +12,7 @@ The database is only read, also while runs are being written to it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeAlias
@@ -149,6 +150,34 @@ class Frames:
             for search in self.store.searches.select()
         ]
         return _typed(pd.DataFrame(made, columns=names), ())
+
+    def searches(self, sweep: int | str | Iterable[int | str] | None = None) -> pd.DataFrame:
+        """One row per search of one, several or all sweeps, the newest first, as the view v_searches has them.
+
+        Args:
+            sweep: number or name of a sweep, or several.
+
+        Returns:
+            Columns search_id, sweep_id (int64), sweep, task, preset, dataset, optimizer, search_seed (Int64), status,
+            trials and ended (int64: the budget, and how many have ended); best_trial (Int64, counted from 0) and
+            best_value (float64) of the search itself; n and diverged (int64: runs on fresh seeds of its newest
+            settings), mean_test_loss and mean_best_value (float64, over those that did not diverge), configuration;
+            then the best trial's settings by name: lr, beta3, ...
+        """
+        refs = {self.store.sweeps.get(ref).id for ref in _many(sweep)}
+        made = [row for row in self.store.searches.overview() if sweep is None or row["sweep_id"] in refs]
+        params = [json.loads(row.pop("best_params") or "{}") for row in made]
+        names = ["search_id", "sweep_id", "sweep", "task", "preset", "dataset", "optimizer", "search_seed", "status"]
+        names += ["trials", "ended", "best_trial", "best_value", "n", "diverged", "mean_test_loss", "mean_best_value"]
+        names += ["configuration"]
+        rows = [
+            {"search_id": row.pop("id"), **row} | {f"param.{k}" if k in names else k: plain(v) for k, v in own.items()}
+            for row, own in zip(made, params, strict=True)
+        ]
+        frame = pd.DataFrame(rows, columns=None if rows else names)
+        for name in ("best_value", "mean_test_loss", "mean_best_value"):
+            frame[name] = frame[name].astype("float64")
+        return _typed(frame, ("search_seed", "best_trial"))
 
     def trials(self, sweep: int | str | Iterable[int | str] | None = None) -> pd.DataFrame:
         """One row per trial of one, several or all sweeps.

@@ -15,18 +15,25 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration, one for each seed, in the order of their seeds; or several such groups pooled.
+    """Runs of one configuration, one for each seed, in the order of their seeds; or several such groups together.
 
     Args:
+        settings: those that all of its runs share.
         repeats: finished runs left out because their seed is there already: the same seed gives the same bits, so
             counting it twice would invent precision.
         varying: where groups were pooled, the number of values of each setting in which they differ.
+        searches: where several searches of an optimizer stand together, the number of runs of each, in order.
+        ranges: of those, the settings in which the searches differ, with the value of each.
+        replaced: runs of settings that one of these searches had chosen before.
     """
 
     runs: tuple[Run, ...]
     settings: Mapping[str, Any]
     repeats: int
     varying: Mapping[str, int] = field(default_factory=dict)
+    searches: tuple[int, ...] = ()
+    ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    replaced: int = 0
 
     @property
     def section(self) -> Section:
@@ -77,12 +84,101 @@ def pool(groups: Sequence[Group], names: Sequence[str], separate_by: Callable[[G
 def _pooled(members: Sequence[Group]) -> Group:
     if len(members) == 1:
         return members[0]
+    common, varying = _shared(members)
+    runs = tuple(run for group in members for run in group.runs)
+    return Group(runs, common, sum(group.repeats for group in members), varying)
+
+
+def _shared(members: Sequence[Group]) -> tuple[dict[str, Any], dict[str, int]]:
+    """The settings that groups share, and the number of values of each in which they differ."""
     names = {name for group in members for name in group.settings}
     values = {name: {repr(group.settings.get(name)) for group in members} for name in names}
     varying = {name: len(seen) for name, seen in sorted(values.items()) if len(seen) > 1}
-    common = {name: value for name, value in members[0].settings.items() if name not in varying}
-    runs = tuple(run for group in members for run in group.runs)
-    return Group(runs, common, sum(group.repeats for group in members), varying)
+    return {name: value for name, value in members[0].settings.items() if name not in varying}, varying
+
+
+def search_of(run: Run) -> int | None:
+    """The search whose winner or trial a run is; None for a run on its own."""
+    found: int | None = getattr(run, "search_id", None)
+    return found
+
+
+def trial_of(run: Run) -> int | None:
+    """The trial that a run measured; None for a run on its own or on a fresh seed."""
+    found: int | None = getattr(run, "trial_id", None)
+    return found
+
+
+def repeated_searches(runs: Iterable[Run], *, across: bool = False) -> set[tuple[int, bool]]:
+    """The searches that are one of several of their optimizer, and whether it is their trials that are.
+
+    Where several trials of a search are there, trials are looked at one by one and are none of several.
+
+    Args:
+        across: count the searches of all sweeps together, not those of each.
+    """
+    found: dict[Hashable, dict[int, set[int | None]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        search, trial = search_of(run), trial_of(run)
+        if search is not None:
+            sweep = None if across else getattr(run, "sweep_id", None)
+            found[section_of(run), run.optimizer, sweep, trial is not None][search].add(trial)
+    return {
+        (search, None not in trials)
+        for own in found.values()
+        if len(own) > 1 and all(len(trials) == 1 for trials in own.values())
+        for search, trials in own.items()
+    }
+
+
+def together(groups: Sequence[Group], across: Callable[[Group], Hashable] | None = None) -> list[Group]:
+    """Groups of several searches of one optimizer in one sweep as one group, search by search.
+
+    Of each search the settings count that were run last.
+
+    Args:
+        across: put those of several sweeps together, too, of which this does not differ.
+    """
+    found: dict[Hashable, dict[int, list[Group]]] = defaultdict(lambda: defaultdict(list))
+    for group in groups:
+        first = group.runs[0]
+        own = across(group) if across else getattr(first, "sweep_id", None)
+        found[group.section, group.optimizer, trial_of(first) is not None, own][search_of(first) or 0].append(group)
+    return [_searches_together(list(own.values())) for own in found.values()]
+
+
+def _searches_together(searches: Sequence[Sequence[Group]]) -> Group:
+    last = [max(own, key=lambda group: max((run.created_at, run.id) for run in group.runs)) for own in searches]
+    units = sorted(last, key=lambda group: (group.runs[0].seed or 0, search_of(group.runs[0]) or 0))
+    runs = tuple(run for unit in units for run in unit.runs)
+    common, varying = _shared(units)
+    ranges = {name: tuple(unit.settings.get(name) for unit in units) for name in varying}
+    replaced = sum(len(group.runs) for own in searches for group in own) - len(runs)
+    counts = tuple(len(unit.runs) for unit in units) if len(units) > 1 else ()
+    return Group(runs, common, sum(unit.repeats for unit in units), {}, counts, ranges, replaced)
+
+
+def axis_names(axes: Iterable[str]) -> set[str]:
+    """The names that searched settings may have among all settings.
+
+    An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `vrcli.db.configuration`.
+    """
+    bare = [axis.removeprefix("opt_") for axis in axes]
+    return {*axes, *bare, *(f"optimizer.{name}" for name in bare)}
+
+
+def unsearched(name: str, rows: Iterable[tuple[str, Mapping[str, Any], Collection[str]]]) -> dict[str, list[Any]]:
+    """The values by optimizer of a setting that no search chose, where optimizers differ in it; else nothing.
+
+    Args:
+        rows: optimizer, settings and names of the searched settings of each.
+    """
+    found: dict[str, list[Any]] = defaultdict(list)
+    for optimizer, settings, axes in rows:
+        if name not in axis_names(axes):
+            found[optimizer] += [settings[key] for key in (name, f"optimizer.{name}") if key in settings]
+    found = {optimizer: list(dict.fromkeys(own)) for optimizer, own in found.items() if own}
+    return found if len({repr(sorted(own)) for own in found.values()}) > 1 else {}
 
 
 def differing(
@@ -136,8 +232,6 @@ def shown_settings(
     left_out = set(ignore)
     found = []
     for row, own, chosen in zip(settings, differing(settings, optimizers, left_out), axes, strict=True):
-        # An optimizer's `opt_NAME` is typed so where the task or `vr` has a NAME, too; see `vrcli.db.configuration`.
-        bare = [axis.removeprefix("opt_") for axis in chosen]
-        names = {*own, "lr", *chosen, *bare, *(f"optimizer.{name}" for name in bare)} - left_out
+        names = {*own, "lr", *axis_names(chosen)} - left_out
         found.append({name: value for name, value in row.items() if name in names})
     return found

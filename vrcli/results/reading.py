@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
 
-#: How the names of the results begin that the usual table may show.
-USUAL = ("best_val_", "test_", "val_accuracy", "val_perplexity")
+#: How the names of the results begin that the usual table may show, or say something of.
+USUAL = ("best_val_", "test_", "val_accuracy", "val_perplexity", "parameters")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read(store: Store, asked: Filter, *, results: Iterable[str] | None = None) -
 
 
 def usual_results(store: Store) -> list[str]:
-    """Names of the results that the usual table may show; a task's own are among them."""
+    """Names of the results that the usual table is about; a task's own are among them."""
     names = store.runs.metric_names()
     own = [name for name in names if name.startswith("val_") and Column.of(name).direction is None]
     return [name for name in names if name.startswith(USUAL) or name in own]

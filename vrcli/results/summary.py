@@ -2,24 +2,49 @@
 
 Rows are configurations (complete specs without the seed) by task, data set and preset. Nothing is merged that differs
 in anything else unless that is asked for, and then it is said; a trial of a search and a run on a fresh seed never
-share a row, nor do different budgets. The best is compared with each other row (Holm, 5%), and unequal budgets are
-marked.
+share a row, nor do different budgets. Several searches of one optimizer in one sweep are one row, in which a search is
+one observation. The best is compared with each other row, and unequal budgets are marked.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
-from vrcli.results.groups import Group, group_runs, pool, shown_settings
-from vrcli.results.types import Cell, Column, Known, Row, Run, Section, Spread, Table, axes_of, outcome, shown_columns
-from vrcli.stats.comparison import p_of
-from vrcli.stats.inference import Summary, holm, oriented, summary
+from vrcli.results.best import best_of_each, mark, rank
+from vrcli.results.groups import (
+    Group,
+    axis_names,
+    group_runs,
+    pool,
+    repeated_searches,
+    search_of,
+    shown_settings,
+    together,
+    trial_of,
+)
+from vrcli.results.types import (
+    Cell,
+    Column,
+    Known,
+    Row,
+    Run,
+    Section,
+    Several,
+    Spread,
+    Table,
+    axes_of,
+    outcome,
+    shown_columns,
+)
+from vrcli.stats.inference import Summary, summary
+from vrcli.stats.over_searches import over_searches
 
 #: What rows can be sorted by besides results and settings.
 SORTS: Mapping[str, Callable[[Row], Any]] = {
@@ -43,6 +68,7 @@ def summarise(
     pruned: Collection[int] = (),
     known: Known | None = None,
     one_per_optimizer: bool = False,
+    across: bool = False,
     group_by: Sequence[str] = (),
     sort: str | None = None,
     level: float = 0.95,
@@ -52,13 +78,16 @@ def summarise(
 
     Args:
         runs: unfinished and failed ones are ignored.
-        columns: results to show; the first one orders the rows. By default what `default_columns` finds.
+        columns: results to show, by default what `default_columns` finds. The first one orders the rows; where it is on
+            test data and an optimizer has several rows, validation does, since their order chooses among its settings.
         trials: by run id, the trials of the search the run's settings come from; 1 for the others.
         pruned: ids of the runs whose settings come from a search that stopped trials early.
         known: metrics that the tasks declare, by result name; without it, a result that is no loss, perplexity or
             accuracy has no best row.
         one_per_optimizer: keep each optimizer's best settings, see `selector`; the settings it was tried with then
             count as its trials.
+        across: put searches of several sweeps together, where they share all but what they searched: where one row is
+            to stand for an optimizer, none of its searches is chosen.
         group_by: settings; runs of an optimizer that agree in them and in the budget are pooled into one row.
         sort: a result, a setting or one of `SORTS`, with "-" before it for the largest first; within each section.
         level: of the intervals.
@@ -69,19 +98,20 @@ def summarise(
     """
     wanted = [c if isinstance(c, Column) else Column.of(c, known) for c in columns or default_columns(runs, known)]
     by = _usable_selector(wanted, runs, known) if one_per_optimizer else None
+    validation = selector(wanted, runs, known)
     order = (sort or "").removeprefix("-")
-    measured = _measured([*wanted, *([by] if by else [])], order, runs, known)
+    measured = _measured([*wanted, *([by] if by else []), validation], order, runs, known)
     trials = trials or {}
     sections: dict[Section, list[Row]] = defaultdict(list)
-    for group in grouped(runs, trials, pruned, group_by):
+    for group in grouped(runs, trials, pruned, group_by, across=across or one_per_optimizer):
         sections[group.section].append(_row(group, measured, trials, pruned, level))
     rows: list[Row] = []
     for _, members in sorted(sections.items(), reverse=sort == "-task"):
-        kept = _best_of_each(members, by, trials) if by is not None else members
-        ordered = sorted(kept, key=lambda row: rank(row, wanted[0])) if wanted else kept
+        kept = best_of_each(members, by, trials) if by is not None else members
+        ordered = _ordered(kept, wanted[0], validation) if wanted else kept
         if sort and order != "task":
             ordered = sorted_by(ordered, order, descending=sort.startswith("-"))
-        rows += mark(_with_shown(ordered, group_by), wanted, level)
+        rows += mark(_with_shown(ordered, group_by), wanted, level, validation)
     return Table(tuple(wanted), tuple(rows), level, spread=spread, chosen_by=by)
 
 
@@ -100,30 +130,73 @@ def _usable_selector(columns: Sequence[Column], runs: Sequence[Run], known: Know
     return by
 
 
+def _ordered(rows: Sequence[Row], column: Column, validation: Column) -> list[Row]:
+    several = len({row.optimizer for row in rows}) < len(rows)
+    by = validation if several and column.key.startswith("test_") else column
+    return sorted(rows, key=lambda row: rank(row, by))
+
+
 def grouped(
-    runs: Sequence[Run], trials: Mapping[int, int], pruned: Collection[int], group_by: Sequence[str]
+    runs: Sequence[Run],
+    trials: Mapping[int, int],
+    pruned: Collection[int],
+    group_by: Sequence[str],
+    *,
+    across: bool = False,
 ) -> list[Group]:
-    """The groups behind the rows."""
+    """The groups behind the rows.
+
+    Args:
+        across: put searches of several sweeps together.
+    """
+    repeated = set() if group_by else repeated_searches(runs, across=across)
+
+    def of_several(run: Run) -> bool:
+        return (search_of(run), trial_of(run) is not None) in repeated
 
     def kind(run: Run) -> tuple[object, ...]:
-        return getattr(run, "trial_id", None) is not None, trials.get(run.id, 1), run.id in pruned
+        if of_several(run):
+            return trial_of(run) is not None, search_of(run)
+        return trial_of(run) is not None, trials.get(run.id, 1), run.id in pruned
 
     groups = group_runs(runs, separate_by=kind)
+    if repeated:
+        own = [group for group in groups if of_several(group.runs[0])]
+        alone = [group for group in groups if not of_several(group.runs[0])]
+        return [*alone, *together(own, _protocol(own, trials) if across else None)]
     if not group_by:
         return groups
 
     def budget(group: Group) -> tuple[object, ...]:
         first = group.runs[0]
-        searched = getattr(first, "trial_id", None) is not None
+        searched = trial_of(first) is not None
         return searched, trials.get(first.id, 1), group.settings.get("epochs"), group.settings.get("max_steps")
 
     return pool(groups, group_by, budget)
+
+
+def _protocol(groups: Sequence[Group], trials: Mapping[int, int]) -> Callable[[Group], object]:
+    """What searches of several sweeps must share to stand together: their trials, and all that none of them varies."""
+    most: dict[int | None, int] = defaultdict(int)
+    for group in groups:
+        search = search_of(group.runs[0])
+        most[search] = max(most[search], *(trials.get(run.id, 1) for run in group.runs))
+
+    def protocol(group: Group) -> object:
+        first = group.runs[0]
+        chosen = {*axis_names(axes_of(first)), "split_seed"}
+        return most[search_of(first)], sorted((k, repr(v)) for k, v in group.settings.items() if k not in chosen)
+
+    # Compared by what it says: lists have no hash.
+    return lambda group: repr(protocol(group))
 
 
 def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
     settings, optimizers = [row.settings for row in rows], [row.optimizer for row in rows]
     shown = shown_settings(settings, optimizers, [row.axes for row in rows], ignore=("epochs",))
     named = [{name: row.settings[name] for name in group_by if name in row.settings} for row in rows]
+    for row, found in zip(rows, shown, strict=True):
+        found |= {name: Several(values) for name, values in row.ranges.items()}
     return [
         replace(row, shown={**first, **own}) if first or own else row
         for row, first, own in zip(rows, named, shown, strict=True)
@@ -131,17 +204,17 @@ def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
 
 
 def default_columns(runs: Sequence[Run], known: Known | None = None) -> list[Column]:
-    """Best validation objective, its test value and the test loss, then on validation accuracy, or else perplexity.
+    """The test value of the objective, its best on validation, then on validation accuracy, or else perplexity.
 
     The metrics that a task wants shown follow, on validation too.
     """
     keys = {key for run in runs for key in run.results}
-    best = sorted({run.objective for run in runs}) or ["best_val_loss"]
+    best = _objectives(runs)
     objectives = {key.removeprefix("best_") for key in best}
-    test = [key for key in ("test_loss",) if key in keys]
-    test += sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)
+    test = sorted(f"test_{o.removeprefix('val_')}" for o in objectives if f"test_{o.removeprefix('val_')}" in keys)
+    test += [key for key in ("test_loss",) if key in keys]
     others = [key for key in ("val_accuracy", "val_perplexity") if key in keys and key not in objectives]
-    usual = [Column.of(key, known) for key in dict.fromkeys([*best, *test, *others[:1]])]
+    usual = [Column.of(key, known) for key in dict.fromkeys([*test[:1], *best, *test[1:], *others[:1]])]
     return list(dict.fromkeys([*usual, *shown_columns(runs, known or {})]))
 
 
@@ -150,7 +223,11 @@ def selector(columns: Sequence[Column], runs: Sequence[Run], known: Known | None
     for column in columns:
         if column.key.startswith(VALIDATION):
             return column
-    return default_columns(runs, known)[0]
+    return Column.of(_objectives(runs)[0], known)
+
+
+def _objectives(runs: Sequence[Run]) -> list[str]:
+    return sorted({run.objective for run in runs}) or ["best_val_loss"]
 
 
 def sortable(runs: Iterable[Run], settings: Iterable[str]) -> set[str]:
@@ -193,16 +270,34 @@ def _row(
         run_ids=tuple(run.id for run in group.runs),
         diverged=sum(run.status == "diverged" for run in group.runs),
         repeats=group.repeats,
-        trials=trials.get(group.runs[0].id, 1),
+        trials=max(trials.get(run.id, 1) for run in group.runs),
         pruned=any(run.id in pruned for run in group.runs),
         epochs=int(epochs) if epochs is not None else None,
         max_steps=group.settings.get("max_steps"),
         hardware=tuple(sorted({_machine(run) for run in group.runs})),
-        cells={c.key: Cell(_summary(_values(group, c), c, level)) for c in columns},
-        searched=getattr(group.runs[0], "trial_id", None) is not None,
+        cells={c.key: Cell(summary_of(group.runs, group.searches, c, level)) for c in columns},
+        searched=trial_of(group.runs[0]) is not None,
         axes=tuple(dict.fromkeys(name for run in group.runs for name in axes_of(run))),
         varying=group.varying,
+        per_search=group.searches,
+        ranges=group.ranges,
+        replaced=group.replaced,
+        parameters=tuple(sorted({int(run.results["parameters"]) for run in group.runs if "parameters" in run.results})),
     )
+
+
+def summary_of(runs: Sequence[Run], per_search: Sequence[int], column: Column, level: float = 0.95) -> Summary:
+    """A result of one row: over its runs, or over the searches that they are of.
+
+    Args:
+        runs: search by search.
+        per_search: how many runs each search has; nothing where the runs are no searches'.
+    """
+    if not per_search or column.is_cost:
+        return _summary(_values(runs, column), column, level)
+    left = iter(runs)
+    values = [_values(list(islice(left, size)), column) for size in per_search]
+    return over_searches(values, direction=column.direction or "min", level=level)
 
 
 def _summary(values: Sequence[float], column: Column, level: float) -> Summary:
@@ -212,11 +307,11 @@ def _summary(values: Sequence[float], column: Column, level: float) -> Summary:
     return summary(values, direction=column.direction or "min", level=level)
 
 
-def _values(group: Group, column: Column) -> list[float]:
+def _values(runs: Sequence[Run], column: Column) -> list[float]:
     """The column's values: NaN for a diverged run, and nothing where a completed run did not record it."""
     if column.is_cost:
-        return [r.results[column.key] for r in group.runs if r.status == "completed" and column.key in r.results]
-    return [value for run in group.runs if (value := outcome(run, column.key)) is not None]
+        return [r.results[column.key] for r in runs if r.status == "completed" and column.key in r.results]
+    return [value for run in runs if (value := outcome(run, column.key)) is not None]
 
 
 def _machine(run: Run) -> str:
@@ -234,77 +329,3 @@ def _machine_in(tail: str) -> str:
 def _machine_of(provenance: Mapping[str, Any]) -> str:
     device = provenance.get("device")
     return str(device if device not in (None, "cpu") else provenance.get("cpu", ""))
-
-
-def rank(row: Row, column: Column) -> tuple[float, float, float, str]:
-    """Sort key, smaller is better: the mean, infinite once a run diverged; then the median; then the finite mean.
-
-    Rows of an unknown direction rise, with the diverged ones last.
-    """
-    found = row.cells[column.key].summary
-    sign = -1.0 if column.direction == "max" else 1.0
-    finite = sign * found.mean if math.isfinite(found.mean) else math.inf
-    median = sign * found.median if math.isfinite(found.median) else math.inf
-    return math.inf if found.diverged else finite, median, finite, row.optimizer
-
-
-def preference(row: Row, by: Column) -> tuple[object, ...]:
-    """Sort key of the rows of one optimizer, the first of which stands for it.
-
-    Fresh seeds come before a trial of a search, however lucky the trial; then settings found with more trials, which
-    is what an optimizer was given; then those that do better on validation.
-    """
-    return row.searched, -row.trials, rank(row, by)
-
-
-def _best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
-    """The row of each optimizer that stands for it, see `preference`.
-
-    Where those were not found by a search, all that were tried without one count as its trials.
-    """
-    own = Counter(row.optimizer for row in rows if not _from_search(row, trials))
-    first: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: preference(row, by)):
-        first.setdefault(row.optimizer, row)
-    return [row if _from_search(row, trials) else replace(row, trials=own[row.optimizer]) for row in first.values()]
-
-
-def _from_search(row: Row, trials: Mapping[int, int]) -> bool:
-    return any(run in trials for run in row.run_ids)
-
-
-def mark(rows: Sequence[Row], columns: Sequence[Column], level: float) -> list[Row]:
-    """Mark the best row by each result, and the rows that cannot be told from it.
-
-    A trial on the seed that chose it is never the best, and a single run only where there are no rows of several.
-
-    Args:
-        rows: what is compared with each other.
-    """
-    flags: dict[int, dict[str, Cell]] = defaultdict(dict)
-    for column in columns:
-        if column.direction is None or column.is_cost:
-            continue
-        measured = [row for row in rows if row.cells[column.key].summary.n]
-        usable = [row for row in measured if math.isfinite(row.cells[column.key].summary.mean)]
-        fresh = [row for row in usable if not row.searched]
-        several = [row for row in fresh if row.cells[column.key].summary.n > 1]
-        if not fresh or len(measured) < 2:
-            continue
-        best = min(several or fresh, key=lambda row: rank(row, column))
-        flags[id(best)][column.key] = replace(best.cells[column.key], best=True)
-        others = [row for row in usable if row is not best]
-        adjusted = holm([_p_against(best, row, column) for row in others])
-        for row, p in zip(others, adjusted, strict=True):
-            if p > 1 - level:
-                flags[id(row)][column.key] = replace(row.cells[column.key], tied=True)
-    return [replace(row, cells={**row.cells, **flags[id(row)]}) if id(row) in flags else row for row in rows]
-
-
-def _p_against(best: Row, row: Row, column: Column) -> float:
-    a, b = best.cells[column.key].summary.values, row.cells[column.key].summary.values
-    if min(len(a), len(b)) < 2 or best.varying or row.varying:
-        return math.nan
-    paired = best.seeds == row.seeds and len(a) == len(b) == len(row.seeds)
-    direction = column.direction or "min"
-    return p_of(oriented(a, direction), oriented(b, direction), paired)

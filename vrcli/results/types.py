@@ -203,17 +203,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Several:
+    """The values of one setting, one for each search that chose it."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Row:
-    """Runs of one configuration, which differ in nothing but their seed.
+    """Runs of one configuration, which differ in nothing but their seed; or the winners of several searches.
 
     Args:
-        settings: every setting by name.
+        settings: every setting by name; of several searches those that all share.
         shown: those that stand beside the row, see `groups.shown_settings`.
         seeds: one per run that counts, in order.
         run_ids: likewise.
         diverged: runs that diverged.
         repeats: further finished runs of a seed that is counted already.
-        trials: configurations tried to find this one.
+        trials: configurations tried to find this one, by each search.
         pruned: some of them were stopped before their budget was spent.
         epochs: planned for each run; None where unknown.
         max_steps: planned limit of steps, if there is one.
@@ -222,6 +229,12 @@ class Row:
         searched: trials of a search on the seeds of that search, no fresh ones.
         axes: names of the settings that a search chose for its runs.
         varying: where runs of several configurations were pooled on request, the number of values by setting.
+        per_search: where the row is of several searches of its optimizer, the number of runs of each, in order; then
+            a search is one observation.
+        ranges: of those, the settings in which they differ, with the value of each search.
+        replaced: runs of settings that one of these searches had chosen before; they do not count.
+        passed_over: searches of the optimizer under another protocol, which did worse on validation.
+        parameters: of the model, every number that its runs have.
     """
 
     task: str
@@ -244,9 +257,15 @@ class Row:
     searched: bool = False
     axes: tuple[str, ...] = ()
     varying: Mapping[str, int] = field(default_factory=dict)
+    per_search: tuple[int, ...] = ()
+    ranges: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    replaced: int = 0
+    passed_over: int = 0
+    parameters: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
+        """Runs that count."""
         return len(self.run_ids)
 
     @property
@@ -254,8 +273,21 @@ class Row:
         return self.task, self.dataset, self.fingerprint, self.preset
 
     @property
-    def budget(self) -> tuple[int, int | None, int | None]:
-        return self.trials, self.epochs, self.max_steps
+    def observations(self) -> list[tuple[int, ...]]:
+        """Places among its runs of those that are one observation: each run alone, or those of one search."""
+        sizes = self.per_search or (1,) * self.n
+        ends = [sum(sizes[: at + 1]) for at in range(len(sizes))]
+        return [tuple(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+
+    @property
+    def searches(self) -> int:
+        """Searches that the row is of; 1 also for settings that no search chose, as for its trials."""
+        return len(self.per_search) or 1
+
+    @property
+    def budget(self) -> tuple[int | None, ...]:
+        """Searches, trials of each, epochs and steps of a run."""
+        return self.searches, self.trials, self.epochs, self.max_steps
 
 
 @dataclass(frozen=True)
@@ -298,7 +330,20 @@ class Table:
 
     @property
     def unequal_budgets(self) -> frozenset[Section]:
-        """The sections whose rows had different budgets."""
-        budgets = {(row.section, row.budget) for row in self.rows}
-        seen = Counter(section for section, _ in budgets)
-        return frozenset(section for section, count in seen.items() if count > 1)
+        """The sections whose rows had different budgets, or searched different numbers of settings."""
+        return unequal_budgets(self.rows) | unequal_axes(self.rows)
+
+
+def unequal_budgets(rows: Iterable[Row]) -> frozenset[Section]:
+    """The sections whose rows had different budgets."""
+    return _unequal((row.section, row.budget) for row in rows)
+
+
+def unequal_axes(rows: Iterable[Row]) -> frozenset[Section]:
+    """The sections whose searches, of the same number of trials, had different numbers of settings to find."""
+    return _unequal((row.section, len(row.axes)) for row in rows if row.axes)
+
+
+def _unequal(pairs: Iterable[tuple[Section, object]]) -> frozenset[Section]:
+    seen = Counter(section for section, _ in set(pairs))
+    return frozenset(section for section, count in seen.items() if count > 1)

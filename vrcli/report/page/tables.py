@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vrcli.report.tables import render
+from vrcli.report.tables.columns import count
 from vrcli.report.wording import MINUS, counted, number, p_value, settings, signed, with_half_width
+from vrcli.results.best import mark, preference
 from vrcli.results.groups import differing
-from vrcli.results.summary import mark, preference, selector
+from vrcli.results.summary import selector, summary_of
 from vrcli.results.types import Cell, Column, Known, Row, Run, Table, outcome
 from vrcli.stats.comparison import Comparison, compare_all
-from vrcli.stats.inference import summary
 
 #: Characters of a name in a legend, a heading or a sentence; tables and details have it in full.
 LABEL = 48
@@ -131,11 +132,14 @@ def verdicts(
     best = chosen_rows(eligible, runs, by)
     groups, notes = {}, []
     for name, row in best.items():
+        missing = sum(outcome(runs[id], column.key) is None for id in row.run_ids)
+        if missing:
+            notes.append(f"{missing} of {row.n} runs of {names[name]} have no {column.key}: left out")
         values = _measured(row, runs, column)
-        if len(values) < row.n:
-            notes.append(f"{row.n - len(values)} of {row.n} runs of {names[name]} have no {column.key}: left out")
         if len(values) >= 2:
             groups[names[name]] = values
+    if any(row.per_search for row in best.values()):
+        notes.append("of several searches each is one observation, the mean of its fresh runs; pairs are searches, too")
     if len(groups) < 2:
         return None
     if len(eligible) > len(best):
@@ -156,8 +160,8 @@ def chosen_rows(rows: Sequence[Row], runs: Mapping[int, Run], by: Column) -> dic
     """
 
     def order(row: Row) -> tuple[object, ...]:
-        values = list(_measured(row, runs, by).values())
-        return preference(replace(row, cells={by.key: Cell(summary(values, direction=by.direction or "min"))}), by)
+        own = [runs[id] for id in row.run_ids]
+        return preference(replace(row, cells={by.key: Cell(summary_of(own, row.per_search, by))}), by)
 
     found: dict[str, Row] = {}
     for row in sorted(rows, key=order) if by.direction is not None else rows:
@@ -171,9 +175,17 @@ def best_on_validation(table: Table, runs: Mapping[int, Run], known: Known | Non
     return list(chosen_rows(table.rows, runs, by).values())
 
 
-def _measured(row: Row, runs: Mapping[int, Run], column: Column) -> dict[int, float]:
-    """A result of a row's runs by seed: NaN where one diverged, nothing where one completed without it."""
-    values = ((seed, outcome(runs[id], column.key)) for seed, id in zip(row.seeds, row.run_ids, strict=True))
+def _measured(row: Row, runs: Mapping[int, Run], column: Column) -> dict[Any, float]:
+    """A result of a row's runs by seed: NaN where one diverged, nothing where one completed without it.
+
+    Of several searches it is that of each search, by its place and seeds.
+    """
+    own = [runs[id] for id in row.run_ids]
+    if row.per_search:
+        found = summary_of(own, row.per_search, column).values
+        blocks = [(at, *(row.seeds[place] for place in places)) for at, places in enumerate(row.observations)]
+        return dict(zip(blocks, found, strict=True)) if len(found) == len(blocks) else dict(enumerate(found))
+    values = zip(row.seeds, (outcome(run, column.key) for run in own), strict=True)
     return {int(seed or 0): value for seed, value in values if value is not None}
 
 
@@ -227,7 +239,7 @@ def at_a_glance(table: Table, runs: Mapping[int, Run], known: Known | None = Non
     winner = next((row for row in rows if row.cells[key].best), None)
     if winner is None:
         return None
-    tied = {row.optimizer: row.n for row in rows if row.cells[key].tied and row.optimizer != winner.optimizer}
+    tied = {row.optimizer: count(row) for row in rows if row.cells[key].tied and row.optimizer != winner.optimizer}
     singles = sum(row.n == 1 for row in table.rows)
     found = winner.cells[key].summary
     return {

@@ -12,8 +12,11 @@ from vrcli.report.study.replicated import new_seed, replicated_blocks
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
 from vrcli.report.study.sweep import best_of_k, search_json
 from vrcli.report.tables.comparison import comparison_rows
+from vrcli.report.tables.notes import model_size_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
 from vrcli.report.wording import counted, number, settings
+from vrcli.results.groups import unsearched
+from vrcli.results.types import Note, axes_of
 from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
 
@@ -36,7 +39,16 @@ def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]
         found += _of_settings(result, power)
     if result.target is not None:
         found += ["", *_target_lines(result)]
+    found += [note.text for note in _warnings(result)]
     return found
+
+
+def _warnings(result: CompareResult) -> list[Note]:
+    """What the optimizers differ in beside themselves."""
+    rows = [(name, run) for name in result.runs for run in result.of(name)[:1]]
+    decays = unsearched("weight_decay", [(name, run.settings, axes_of(run)) for name, run in rows])
+    sizes = {int(run.results["parameters"]) for _, run in rows if "parameters" in run.results}
+    return [*weight_decay_notes(rows[0][1].task, decays), *model_size_notes(rows[0][1].task, sizes)]
 
 
 def verdicts(result: CompareResult) -> list[str]:
@@ -150,6 +162,7 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
         "trials": result.trials, "searches": result.searches, "seeds": result.seeds,
         "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
         "verdicts": sentences, "comparisons": pairs,
+        "warnings": [{"kind": note.kind, "text": note.text} for note in _warnings(result)],
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
         "optimizers": {
             name: {

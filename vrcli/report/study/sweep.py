@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vrcli.output import finite
 from vrcli.report.budget_text import best_of_k_rows
 from vrcli.report.study.blocks import Block, Rows, lines
 from vrcli.report.study.command import run_command
-from vrcli.report.wording import duration, settings, value
+from vrcli.report.study.spread import settings_text, spread_text
+from vrcli.report.wording import duration
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -130,13 +132,28 @@ def sweep_blocks(result: SweepResult, *, advise: bool = True) -> list[Block]:
         advise: end with what to do next.
     """
     rows = end_rows(result.searches)
-    table = Rows(list(rows[0]), rows, ["trials", "best val loss"])
+    table = Rows(list(rows[0]), rows, ["searches", "trials", "best val loss"])
     return [table, *(advice(result) if advise else [])]
 
 
 def sweep_json(result: SweepResult) -> dict[str, Any]:
     """A sweep's outcome as plain JSON values."""
-    return {"sweeps": [search_json(one) for one in result.searches]}
+    rows = end_rows(result.searches)
+    spread = {row["optimizer"]: _spread_json(result.searches, row["optimizer"]) for row in rows}
+    return {"sweeps": [search_json(one) for one in result.searches], "spread": spread}
+
+
+def _spread_json(searches: Sequence[SearchResult], optimizer: str) -> dict[str, Any]:
+    """The best values of an optimizer's searches, and the means of their runs on fresh seeds."""
+    from vrcli.stats.inference import summary
+
+    own = [one for one in searches if one.definition.optimizer == optimizer]
+    best = [one.best.value for one in own if one.best and one.best.value is not None]
+    fresh = [mean for one in own if (mean := _fresh_mean(one)) is not None]
+    found = {name: summary(values) for name, values in (("best_val_loss", best), ("fresh_val_loss", fresh))}
+    return {"searches": len(own)} | {
+        name: {"n": one.n, "mean": finite(one.mean), "sd": finite(one.sd)} for name, one in found.items()
+    }
 
 
 def search_json(one: SearchResult) -> dict[str, Any]:
@@ -157,11 +174,14 @@ def command_of(one: SearchResult) -> str:
 
 
 def outcome_lines(result: SweepResult) -> list[str]:
-    """One line for each optimizer: its best, and the command for it."""
+    """One line for each optimizer: its best, or the mean and spread of several searches, and the command for it."""
     found = []
-    for one in result.searches:
-        best = f"best val loss {one.best.value:.4g}" if one.best else "nothing completed"
-        found.append(f"{one.definition.optimizer}  {best} of {len(one.trials)} trials  {command_of(one)}".rstrip())
+    for row in end_rows(result.searches):
+        own = [one for one in result.searches if one.definition.optimizer == row["optimizer"]]
+        best = min(own, key=_best_value)
+        value = f"best val loss {row['best val loss']}" if best.best else "nothing completed"
+        searches = f"{len(own)} searches of " if len(own) > 1 else ""
+        found.append(f"{row['optimizer']}  {value} of {searches}{row['trials']} trials  {command_of(best)}".rstrip())
     return found
 
 
@@ -179,20 +199,45 @@ def advice(result: SweepResult) -> list[str]:
 
 
 def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
-    """One row per optimizer: what its search found for what it was given."""
+    """One row per optimizer: what its search found for what it was given, or the mean and spread of several."""
+    found: dict[str, list[SearchResult]] = {}
+    for one in searches:
+        found.setdefault(one.definition.optimizer, []).append(one)
+    several = any(len(own) > 1 for own in found.values())
     rows = []
-    for one in sorted(searches, key=_best_value):
-        row = {
-            "optimizer": one.definition.optimizer,
-            "trials": len(one.trials),
-            "best val loss": value(one.best.value if one.best else None),
-            "not completed": ended_text(one.trials) or "-",
-            "settings": settings(one.best.params) if one.best else "-",
-        }
-        if one.fresh:
-            row["fresh seeds: val loss"] = fresh_json(one.fresh)["text"]
+    for name, own in sorted(found.items(), key=lambda pair: _mean_best(pair[1])):
+        best = [one.best for one in own if one.best]
+        row: dict[str, Any] = {"optimizer": name} | ({"searches": len(own)} if several else {})
+        row["trials"] = _counts(len(one.trials) for one in own)
+        row["best val loss"] = spread_text([one.best.value if one.best else None for one in own])
+        row["not completed"] = ended_text(trial for one in own for trial in one.trials) or "-"
+        row["settings"] = settings_text([one.params for one in best]) or "-"
+        if len(own) == 1 and own[0].fresh:
+            row["fresh seeds: val loss"] = fresh_json(own[0].fresh)["text"]
+        elif any(one.fresh for one in own):
+            row["fresh seeds: val loss"] = spread_text([_fresh_mean(one) for one in own])
         rows.append(row)
     return rows
+
+
+def _counts(values: Iterable[int]) -> str:
+    known = sorted(set(values))
+    return str(known[0]) if len(known) == 1 else f"{known[0]}-{known[-1]}"
+
+
+def _fresh_mean(one: SearchResult) -> float | None:
+    """Mean over the search's runs on fresh seeds, NaN where one of them diverged or failed; None without any."""
+    from vrcli.stats.over_searches import over_searches
+
+    values = [math.nan if run.value is None else run.value for run in one.fresh]
+    return over_searches([values]).mean if values else None
+
+
+def _mean_best(searches: Sequence[SearchResult]) -> float:
+    from vrcli.stats.inference import summary
+
+    mean = summary([one.best.value for one in searches if one.best and one.best.value is not None]).mean
+    return math.inf if math.isnan(mean) else mean
 
 
 def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:

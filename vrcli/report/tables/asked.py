@@ -109,7 +109,7 @@ class _Request:
         metrics = self._columns([*options.pivot, *options.metric] or [default.key])
         chosen_by = selector(metrics, runs, known)
         if chosen_by.direction is None:
-            chosen_by = default
+            chosen_by = selector((), runs, known)
         table = self._summarised(list(dict.fromkeys([*metrics, chosen_by])))
         if options.sort:
             _known("--sort", [options.sorted_by], pivoting.sorts(table, metrics, rows=rows, columns=columns),
@@ -125,8 +125,9 @@ class _Request:
         options, plain = self.options, not self.options.is_pivot
         return summarise(
             self.selection.runs, columns, trials=self.selection.trials, pruned=self.reading.pruned,
-            known=self.reading.known, one_per_optimizer=options.best, group_by=options.group_by,
-            sort=options.sort if plain else None, level=options.level, spread=cast(Spread, options.spread),
+            known=self.reading.known, one_per_optimizer=options.best, across=options.is_pivot,
+            group_by=options.group_by, sort=options.sort if plain else None, level=options.level,
+            spread=cast(Spread, options.spread),
         )  # fmt: skip
 
     def _asked(self) -> list[Column]:

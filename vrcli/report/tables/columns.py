@@ -78,7 +78,7 @@ COLUMNS: dict[str, Field] = {
         raw=lambda row: {"settings": settings(dict(row.shown))},
         usual=lambda table: any(row.shown for row in table.rows),
     ),
-    "n": Field(lambda row, view: str(row.n), numeric=True, usual=lambda table: True),
+    "n": Field(lambda row, view: count(row), numeric=True, usual=lambda table: True),
     "diverged": Field(
         lambda row, view: f"{row.diverged}/{row.n}",
         numeric=True,
@@ -86,7 +86,12 @@ COLUMNS: dict[str, Field] = {
     ),
     "budget": Field(
         lambda row, view: budget(row) + _budget_marks(row, view.unequal),
-        raw=lambda row: {"trials": row.trials, "epochs": row.epochs, "max_steps": row.max_steps},
+        raw=lambda row: {
+            "searches": row.searches,
+            "trials": row.trials,
+            "epochs": row.epochs,
+            "max_steps": row.max_steps,
+        },
         numeric=True,
         usual=lambda table: True,
     ),
@@ -116,9 +121,18 @@ def in_order(results: Sequence[str], wanted: Callable[[Field], bool] = lambda co
     return [*text, *results, *(name for name in names if COLUMNS[name].numeric)]
 
 
+def count(row: Row) -> str:
+    """ "3" runs, "5 x 3" searches x runs of each, "5 x 2-3" where they have not as many."""
+    if not row.per_search:
+        return str(row.n)
+    least, most = min(row.per_search), max(row.per_search)
+    return f"{row.searches} x {least}" + (f"-{most}" if most > least else "")
+
+
 def budget(row: Row) -> str:
-    """ "20 x 30": trials x epochs."""
+    """ "20 x 30": trials x epochs; "5 x 8 x 30": searches x trials x epochs."""
     text = f"{row.trials} x {'?' if row.epochs is None else row.epochs}"
+    text = f"{row.searches} x {text}" if row.per_search else text
     return text if row.max_steps is None else f"{text} ({row.max_steps} steps)"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vrcli.report.tables.columns import COLUMNS, View, cells, in_order, searched_mark
 from vrcli.report.wording import duration, number, setting, settings, with_half_width
-from vrcli.results.types import Cell, Column, Note, Row, Spread, Table
+from vrcli.results.types import Cell, Column, Note, Row, Several, Spread, Table
 from vrcli.stats.inference import Summary
 
 #: What default tables are made to fit in, see `fit`.
@@ -130,6 +130,8 @@ def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
 
 
 def _setting(row: Row, name: str) -> str:
+    if name in row.ranges:
+        return setting(Several(row.ranges[name]))
     if name in row.varying:
         return f"{row.varying[name]} values"
     return setting(row.settings[name]) if name in row.settings else "-"

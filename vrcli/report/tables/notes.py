@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from vrcli.report.wording import counted
+from vrcli.report.wording import counted, setting
+from vrcli.results.groups import unsearched
 from vrcli.results.reading import Reading
-from vrcli.results.types import Column, Note, Row, Spread, Table
+from vrcli.results.types import Column, Note, Row, Section, Spread, Table, unequal_axes, unequal_budgets
 
 PARTLY = Note("partly", "‡ mean of the runs that did not diverge; comparisons count the others as worst", warns=True)
 PRUNED = Note("pruned", "¶ hopeless trials were stopped early: the search cost less than its budget says", warns=True)
 UNEQUAL = Note("budget", "§ budgets (trials x epochs) differ within a task: compare with care", warns=True)
+UNEQUAL_SEARCHES = Note("budget", UNEQUAL.text.replace("(", "(searches x "), warns=True)
+NO_MEAN = Note("diverged", "NaN of several searches: runs diverged, so there is no mean (json and csv have the median)")
 DIVERGED = Note("diverged", "NaN: every run diverged")
 #: How one of several settings is chosen, see `tables.preference`.
 CHOSEN = "with the settings found with the most trials, of those the best by"
@@ -42,15 +45,13 @@ def notes(table: Table) -> list[Note]:
     found = spread_notes(rows, columns, level, table.spread)
     if any(cell.tied for cell in cells):
         found.append(tied(level))
-    if any(0 < cell.summary.diverged < cell.summary.n for cell in cells):
-        found.append(PARTLY)
-    if any(cell.summary.diverged == cell.summary.n > 0 for cell in cells):
-        found.append(DIVERGED)
+    found += minimum_notes(columns)
+    found += diverged_notes(rows, columns)
     if names is None or "budget" in names:
-        found += [UNEQUAL] if table.unequal_budgets else []
+        found += unequal_notes(rows)
         found += [PRUNED] if any(row.pruned for row in rows) else []
     found += [SEARCHED] if any(row.searched for row in rows) else []
-    found += pooled_notes(rows)
+    found += [*pooled_notes(rows), *several_notes(rows), *fairness_notes(rows)]
     sizes = Counter(row.section for row in rows)
     tested = any(c.direction is not None and not c.is_cost for c in columns)
     if tested and any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
@@ -58,6 +59,7 @@ def notes(table: Table) -> list[Note]:
     if chosen_by is not None:
         by = chosen_by.title or chosen_by.key
         found.append(Note("chosen", f"each optimizer {CHOSEN} {by}; trials are the settings stored"))
+        found += passed_over_notes(rows, by)
     if repeats := sum(row.repeats for row in rows):
         text = f"{repeats} repeated run{'s' * (repeats != 1)} of a seed counted once, by the newest"
         found.append(Note("repeats", text))
@@ -66,20 +68,110 @@ def notes(table: Table) -> list[Note]:
 
 def tied(level: float) -> Note:
     """What the dagger means."""
-    return Note("tied", f"† not significantly different from the best (Holm, {100 * (1 - level):.3g}%)")
+    share = f"{100 * (1 - level):.3g}%"
+    return Note("tied", f"† not significantly different from the best (Holm over all pairs, {share})")
+
+
+def minimum_notes(columns: Sequence[Column]) -> list[Note]:
+    """What the best value of a curve is."""
+    best = [column for column in columns if column.key.startswith("best_val_") and column.direction]
+    return [Note("minimum", f"{column.title or column.key}: the {column.direction}imum over epochs") for column in best]
+
+
+def diverged_notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[Note]:
+    """What diverged runs did to the means."""
+    own = [(row, row.cells[c.key].summary) for row in rows for c in columns if not c.is_cost]
+    found = []
+    if any(0 < one.diverged < one.n and math.isfinite(one.mean) for _, one in own):
+        found.append(PARTLY)
+    if any(row.per_search and row.diverged and one.n for row, one in own):
+        found.append(NO_MEAN)
+    if any(not row.per_search and one.diverged == one.n > 0 for row, one in own):
+        found.append(DIVERGED)
+    return found
+
+
+def unequal_notes(rows: Sequence[Row]) -> list[Note]:
+    """In what optimizers of one task were given more than others."""
+    found = []
+    if unequal_budgets(rows):
+        found.append(UNEQUAL_SEARCHES if any(row.per_search for row in rows) else UNEQUAL)
+    if sections := unequal_axes(rows):
+        counts = {row.optimizer: len(row.axes) for row in rows if row.section in sections and row.axes}
+        words = ", ".join(f"{name} {counted(number, 'setting')}" for name, number in counts.items())
+        found.append(
+            Note("searched settings", f"§ equal trials are no equal budgets: searched are {words}", warns=True)
+        )
+    return found
+
+
+def several_notes(rows: Iterable[Row]) -> list[Note]:
+    """What a row of several searches is."""
+    several = [row for row in rows if row.per_search]
+    if not several:
+        return []
+    found = [Note("searches", "n = searches x fresh seeds: a search is one observation, the mean of its runs")]
+    if any(row.ranges for row in several):
+        found.append(Note("settings", "a..b: every search chose settings of its own, from a to b"))
+    if left := sum(row.replaced for row in several):
+        found.append(Note("replaced", f"{counted(left, 'run')} of settings that a search has replaced: not counted"))
+    return found
+
+
+def passed_over_notes(rows: Iterable[Row], by: str) -> list[Note]:
+    """Where the row of an optimizer is the best of several searches, although none was to be chosen."""
+    found = []
+    for row in rows:
+        if row.passed_over:
+            others = f"{row.passed_over} other search{'es' * (row.passed_over > 1)}, of another protocol,"
+            text = f"{row.optimizer}: {others} did worse in {by} and do not stand in its budget"
+            found.append(Note("passed over", text, warns=True))
+    return found
+
+
+def fairness_notes(rows: Sequence[Row]) -> list[Note]:
+    """What optimizers of one task differ in beside themselves: the size of the model, and weight decay."""
+    sections: dict[Section, list[Row]] = defaultdict(list)
+    for row in rows:
+        sections[row.section].append(row)
+    found = []
+    for section, members in sections.items():
+        found += model_size_notes(section[0], {size for row in members for size in row.parameters})
+        rows_of = [(row.optimizer, row.settings, row.axes) for row in members]
+        found += weight_decay_notes(section[0], unsearched("weight_decay", rows_of))
+    return found
+
+
+def model_size_notes(task: str, sizes: Collection[int]) -> list[Note]:
+    """That runs side by side trained models of different size."""
+    if len(sizes) < 2:
+        return []
+    words = ", ".join(f"{size:,}" for size in sorted(sizes))
+    return [Note("model size", f"{task}: models of different size stand side by side, {words} parameters", warns=True)]
+
+
+def weight_decay_notes(task: str, decays: Mapping[str, Sequence[object]]) -> list[Note]:
+    """That optimizers differ in it by what they were given, see `groups.unsearched`."""
+    if not decays:
+        return []
+    words = ", ".join(f"{name} {' and '.join(map(setting, own))}" for name, own in decays.items())
+    return [Note("weight decay", f"{task}: weight decay differs and was not searched: {words}", warns=True)]
 
 
 def spread_notes(rows: Sequence[Row], columns: Sequence[Column], level: float, spread: Spread) -> list[Note]:
     """What stands beside the means, where anything does."""
     what = "runs" if any(row.varying for row in rows) else "seeds"
+    if any(row.per_search for row in rows):
+        what = "searches" if all(row.per_search for row in rows) else f"{what}, or over the searches"
     found = [row.cells[c.key].summary for row in rows for c in columns if not c.is_cost]
     if not any(math.isfinite(one.sd) for one in found):
         return []
+    what = what if what == "searches" else f"n {what}"
     if spread == "ci":
-        return [Note("spread", f"± is a {100 * level:g}% interval for the mean over n {what}")]
+        return [Note("spread", f"± is a {100 * level:g}% interval for the mean over {what}")]
     if spread == "sd":
-        return [Note("spread", f"± is the standard deviation over n {what}")]
-    text = f"in brackets the smallest and the largest of n {what}"
+        return [Note("spread", f"± is the standard deviation over {what}")]
+    text = f"in brackets the smallest and the largest of {what}"
     return [Note("spread", text)] if spread == "minmax" else []
 
 

@@ -18,23 +18,25 @@ from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
 from vrcli.output import finite
-from vrcli.report.tables.columns import budget, searched_mark
+from vrcli.report.tables.columns import budget, count, searched_mark
 from vrcli.report.tables.layout import value
 from vrcli.report.tables.notes import (
     CHOSEN,
-    DIVERGED,
-    PARTLY,
     PRUNED,
     SEARCHED,
-    UNEQUAL,
+    diverged_notes,
+    fairness_notes,
     machine_notes,
+    minimum_notes,
+    several_notes,
     spread_notes,
     tied,
+    unequal_notes,
 )
 from vrcli.report.tables.render import NUMBERS, Cells, cell_json, lay_out
 from vrcli.report.wording import setting
-from vrcli.results.summary import mark, preference, rank
-from vrcli.results.types import Column, Note, Row, Section, Table, data_name, same_name_other_data
+from vrcli.results.best import mark, preference, rank
+from vrcli.results.types import Column, Note, Row, Section, Several, Table, data_name, same_name_other_data
 
 #: What rows and columns can be besides settings. A task stands for its data set and preset, too.
 FIELDS = ("task", "dataset", "preset", "optimizer")
@@ -128,6 +130,8 @@ class _Axes:
             return row.dataset, row.fingerprint
         if name in FIELDS:
             return (getattr(row, name),)
+        if name in row.ranges:
+            return (setting(Several(row.ranges[name])),)
         found = row.settings.get(name)
         return (tuple(found) if isinstance(found, list) else found,)
 
@@ -172,7 +176,7 @@ def _marked(
     for places in rivals.values():
         marked = mark([shown[place] for place in places], metrics, level)
         found.update(zip(places, marked, strict=True))
-        unequal |= len({row.budget for row in marked}) > 1
+        unequal |= bool(unequal_notes(marked))
     return {place: found[place] for place in shown}, unequal
 
 
@@ -207,12 +211,12 @@ def _notes(rows: Sequence[Row], table: Table, metrics: Sequence[Column], unequal
     cells = [row.cells[metric.key] for row in rows for metric in metrics if not metric.is_cost]
     if any(cell.tied for cell in cells):
         found.append(tied(table.level))
-    found += [PARTLY] if any(0 < cell.summary.diverged < cell.summary.n for cell in cells) else []
-    found += [DIVERGED] if any(row.diverged == row.n for row in rows) else []
+    found += [*minimum_notes(metrics), *diverged_notes(rows, metrics)]
     sections, later = _section_notes(rows), len(found)
-    found += [UNEQUAL] if unequal else []
+    found += unequal_notes(rows) if unequal else []
     found += [PRUNED] if any(row.pruned for row in rows) else []
     found += [SEARCHED] if any(row.searched for row in rows) else []
+    found += [*several_notes(rows), *fairness_notes(rows)]
     told = [note.text for note in [*found, *machine_notes(rows, metrics)]]
     return [head, *told[:later], *sections, *told[later:]]
 
@@ -225,10 +229,10 @@ def _section_notes(rows: Sequence[Row]) -> list[str]:
     ambiguous = same_name_other_data(list(sections))
     found = []
     for section, members in sorted(sections.items()):
-        counts = sorted({row.n for row in members})
-        n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        counts = list(dict.fromkeys(count(row) for row in sorted(members, key=lambda row: row.n)))
+        n = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         budgets = sorted({budget(row) for row in members})
-        mark = " §" if len({row.budget for row in members}) > 1 else ""
+        mark = " §" if unequal_notes(members) else ""
         about = [data_name(section, ambiguous), section[3], f"n = {n}", "budget " + " and ".join(budgets) + mark]
         found.append(f"{section[0]}: {', '.join(part for part in about if part)}")
     return found
@@ -287,7 +291,9 @@ def _to_json(found: Pivot) -> str:
             if cell is not None:
                 about = {name: getattr(cell, name) for name in ("task", "dataset", "preset", "optimizer")}
                 metrics = {metric.key: cell_json(cell.cells[metric.key]) for metric in found.metrics}
-                cost = {name: getattr(cell, name) for name in ("n", "diverged", "trials", "searched", "epochs")}
+                cost = {
+                    name: getattr(cell, name) for name in ("n", "diverged", "searches", "trials", "searched", "epochs")
+                }
                 own.append({"column": head, **about, "settings": dict(cell.settings), **cost, "metrics": metrics})
         rows.append({"row": dict(zip(found.names, label, strict=True)), "cells": own})
     body = {"level": found.table.level, "columns": list(found.heads), "rows": rows, "notes": list(found.notes)}

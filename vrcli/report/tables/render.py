@@ -20,9 +20,9 @@ from vrcli.errors import UsageError, nearest
 from vrcli.output import finite
 from vrcli.report.tables.columns import COLUMNS, raw
 from vrcli.report.tables.layout import printed
-from vrcli.report.tables.notes import texts
+from vrcli.report.tables.notes import notes, texts
 from vrcli.report.wording import MINUS
-from vrcli.results.types import Cell, Row, Table
+from vrcli.results.types import Cell, Row, Several, Table
 
 #: Formats of raw numbers.
 DATA = ("csv", "tsv", "json")
@@ -128,7 +128,10 @@ def to_json(table: Table) -> str:
             {
                 **identity,
                 "settings": dict(row.settings),
-                "shown": dict(row.shown),
+                "shown": {name: plain(value) for name, value in row.shown.items()},
+                "settings_of_searches": {name: list(values) for name, values in row.ranges.items()},
+                "searched_settings": list(row.axes),
+                "runs_of_searches": list(row.per_search),
                 "seeds": list(row.seeds),
                 "runs": list(row.run_ids),
                 "pooled_over": dict(row.varying),
@@ -138,8 +141,15 @@ def to_json(table: Table) -> str:
                 "metrics": metrics,
             }
         )
-    body = {"level": table.level, "rows": rows, "notes": texts(table)}
+    told = notes(table)
+    warnings = [{"kind": note.kind, "text": note.text} for note in told if note.warns]
+    body = {"level": table.level, "rows": rows, "notes": [note.text for note in told], "warnings": warnings}
     return json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """A setting for JSON: of several searches, the value of each."""
+    return list(value.values) if isinstance(value, Several) else value
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
 
 
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
-BUDGET = ("n", "diverged", "trials", "searched", "pruned", "epochs", "max_steps")
+BUDGET = ("n", "diverged", "searches", "trials", "searched", "pruned", "epochs", "max_steps")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 
