@@ -16,6 +16,7 @@ import typer
 from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
 from vrcli.db.location import masked_line
 from vrcli.version import __version__
+from vrcli.visible import visible
 
 app = typer.Typer(
     name="vr",
@@ -67,7 +68,7 @@ def main() -> None:
         if debug:
             import traceback
 
-            _print_error(traceback.format_exc())
+            _print_error(traceback.format_exc().rstrip("\n"))
             sys.exit(1)
         known = getattr(error, "exit_code", None)  # of an error that is made for users
         if known is None:
@@ -83,10 +84,10 @@ def _parser_line(error: Any) -> str:
 
 
 def _exit(line: str, code: int) -> NoReturn:
-    _print_error(f"vr: {line}")
+    _print_error(f"vr: {visible(line)}")
     sys.exit(code)
 
 
 def _print_error(text: str) -> None:
     """Masked here for all errors: who finds a URL in the wrong place repeats it."""
-    print("\n".join(map(masked_line, text.splitlines())), file=sys.stderr)
+    print("\n".join(visible(masked_line(line)) for line in text.split("\n")), file=sys.stderr)
