@@ -15,6 +15,7 @@ import typer
 
 from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
 from vrcli.db.location import masked_line
+from vrcli.errors import first_line
 from vrcli.version import __version__
 from vrcli.visible import visible
 
@@ -64,7 +65,9 @@ def main() -> None:
         # The reader went away (`vr runs list | head`); writing at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except SystemExit:  # of the shell's completion, and of rich where the reader went away
+        raise
+    except BaseException as error:
         if debug:
             import traceback
 
@@ -72,7 +75,7 @@ def main() -> None:
             sys.exit(1)
         known = getattr(error, "exit_code", None)  # of an error that is made for users
         if known is None:
-            _exit(f"unexpected {type(error).__name__}: {error} (a fault of vr or a plugin; --debug shows where)", 1)
+            _exit(f"unexpected {first_line(error)} (a fault of vr or a plugin; --debug shows where)", 1)
         _exit(str(error), known)
     sys.exit(code if isinstance(code, int) else 0)
 
