@@ -64,6 +64,11 @@ def current() -> Process:
 
 @cache
 def _identity(pid: int) -> Process:
+    return identity(pid)
+
+
+def identity(pid: int) -> Process:
+    """The identity of a process of this host that is alive."""
     return Process(socket.gethostname(), pid, "/".join((*_here(), _start(pid) or "")))
 
 

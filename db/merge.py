@@ -72,8 +72,8 @@ def merge(
 ) -> MergeReport:
     """Copy what another database has and this one has not: runs with all that belongs to them, and sweeps.
 
-    Runs that are still running there are left out; another merge brings them in when they have ended. Interrupted
-    by a kill, a merge is completed by repeating it.
+    All of it comes in, or nothing. Runs that are still running there are left out; another merge brings them in when
+    they have ended.
 
     Args:
         ids: only these runs of the other database, and their sweeps.
@@ -98,14 +98,11 @@ def merge(
             _merge_search(connection, row, tally)
         for row in trials:
             _merge_trial(connection, row, tally)
+        for row in runs:
+            _merge_run(connection, other, row, tally, copy=not dry_run)
+            advance()
         if dry_run:
-            for row in runs:
-                _merge_run(connection, other, row, tally, copy=False)
             raise _Undo
-    for row in () if dry_run else runs:
-        with database.writing() as connection:
-            _merge_run(connection, other, row, tally)
-        advance()
     return tally.report()
 
 

@@ -133,6 +133,23 @@ class Runs:
             insert_results(connection, run_id, results or {})
             return self._one(connection, run_id)
 
+    def close_of(self, process: liveness.Process, status: str, error: str) -> list[int]:
+        """End the runs of a process that is known to be gone, and say which.
+
+        Args:
+            status: failed or interrupted.
+            error: of what it ended, in one line.
+        """
+        table = schema.runs.c
+        its = (table.host == process.host) & (table.pid == process.pid) & (table.process == process.token)
+        # Whoever opened the database meanwhile has marked them as interrupted, not knowing why.
+        left = (table.status == "running") | ((table.status == "interrupted") & (table.error == _VANISHED))
+        with self._database.writing() as connection:
+            ids = list(connection.scalars(select(table.id).where(its, left).order_by(table.id)))
+            values = {"status": status, "finished_at": table.heartbeat_at, "error": error}
+            connection.execute(update(schema.runs).where(table.id.in_(ids)).values(values))
+        return ids
+
     def resume(self, run_id: int, *, step: int = 0) -> RunRecord:
         """Begin an interrupted or failed run again in this process, from a checkpoint.
 

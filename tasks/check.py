@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vrcli.errors import contained, first_line
 from vrcli.tasks.base import Batch, Preset, Sourced, Split, Splits, Task, TaskConfig
 
 _BATCH = 8
@@ -67,9 +68,10 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
     yield _finding("declaration", lambda: _declaration(task, training_fields))
     preset = preset if preset in task.presets else next(iter(task.presets), "")
     try:
-        built = build(task, preset)
+        with contained():
+            built = build(task, preset)
     except Exception as error:  # any failure of a plugin's own code is the finding
-        yield Finding("data", False, f"{type(error).__name__}: {error}")
+        yield Finding("data", False, first_line(error))
         return
     for name, one in _CHECKS.items():
         yield _finding(name, partial(one, built))
@@ -89,10 +91,11 @@ def _data(task: Task[Any]) -> Splits:
 
 def _finding(name: str, run: Callable[[], str]) -> Finding:
     try:
-        return Finding(name, True, run())
+        with contained():
+            return Finding(name, True, run())
     except Exception as error:  # any failure of a plugin's own code is the finding
-        detail = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-        return Finding(name, False, detail.splitlines()[0] if detail else type(error).__name__)
+        found = first_line(error)
+        return Finding(name, False, found.removeprefix("AssertionError: "))
 
 
 def _declaration(task: type[Task[Any]], training_fields: Collection[str]) -> str:

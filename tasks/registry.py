@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vrcli.errors import first_line
 from vrcli.importing import entry_points, in_working_directory, installed
 
 if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for that
@@ -106,7 +107,7 @@ def _import(name: str, target: str, find: Callable[[str], Any] = installed) -> t
     try:
         found = find(target)
     except Exception as error:  # whatever a plugin's import raises must not break the others
-        raise UnknownTask(f"task {name!r} is unavailable: {type(error).__name__}: {error}") from error
+        raise UnknownTask(f"task {name!r} is unavailable: {first_line(error)}") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UnknownTask(f"task {name!r} is unavailable: {target} is not a vrcli.tasks.base.Task")
     return found

@@ -16,8 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Folders with code, and what their modules' names begin with.
 FOLDERS = {"vrcli": "vrcli", "tasks": "vrcli.tasks", "db": "vrcli.db"}
-#: What every room may import: errors, importing what the user names, what writes files, names of variants, the version.
-COMMON = ("vrcli.errors", "vrcli.importing", "vrcli.output", "vrcli.variants", "vrcli.version")
+#: What every room may import: errors, importing what the user names, what writes files and shows text, names of
+#: variants, the version.
+COMMON = (
+    "vrcli.errors", "vrcli.importing", "vrcli.output", "vrcli.variants", "vrcli.version", "vrcli.visible",
+)  # fmt: skip
 
 #: Room -> what of ours it may import besides itself. A module's room is the longest of these names it begins with.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -26,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.output": ("vrcli.db.location",),
     "vrcli.variants": (),
     "vrcli.version": (),
+    "vrcli.visible": (),
     "vrcli.db": (),
     "vrcli.tasks": (),
     "vrcli.stats": (),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class VrError(Exception):
@@ -19,6 +20,23 @@ class UsageError(VrError):
     """The request cannot be carried out as written; nothing was recorded."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """What was raised, in one line: its class, and the first line of its message."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Around code of others: what would end this process (sys.exit) is an error like any other; Ctrl-C stays one."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"it raised {first_line(error)}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from vrcli.errors import contained
+
 
 @cache
 def _all_entry_points() -> Any:  # reads a file of every installed distribution
@@ -37,7 +39,8 @@ def installed(target: str) -> Any:
         Exception: whatever the import raises.
     """
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    with contained():
+        return getattr(importlib.import_module(module), name)
 
 
 def in_working_directory(target: str) -> Any:

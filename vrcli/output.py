@@ -7,16 +7,18 @@ missing (another machine, another user), --force is asked for once.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import math
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vrcli.db.location import SQLITE_HEADER, Location, header_of
 from vrcli.errors import UsageError, VrError
@@ -173,6 +175,33 @@ def json_number(value: float) -> float | str:
 def finite(value: float) -> float | None:
     """A number that was computed, for a file: nothing where there is none, such as the spread of one run."""
     return value if math.isfinite(value) else None
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+class CsvWriter:
+    """`csv.writer` without formulas."""
+
+    def __init__(self, file: Any, **options: Any) -> None:
+        self._writer = csv.writer(file, **options)
+
+    def writerow(self, cells: Iterable[Any]) -> None:
+        self._writer.writerow(map(no_formula, cells))
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        for row in rows:
+            self.writerow(row)
+
+
+def no_formula(cell: Any) -> Any:
+    """A cell of a csv file; text that a spreadsheet would calculate begins with an apostrophe."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    with suppress(ValueError):
+        float(cell)
+        return cell
+    return f"'{cell}"
 
 
 # -- databases --------------------------------------------------------------------------------------------------------

@@ -103,3 +103,24 @@ def test_what_cannot_be_merged_is_refused(vr, stored, tmp_path):
         assert words in done.err
         assert len(done.err.splitlines()) == 1
     assert _count(tmp_path / "vr.db") == 1
+
+
+def test_all_are_looked_at_before_the_first_comes_in(vr, other, tmp_path):
+    done = vr("db", "merge", "other.db", "nosuch.db")
+    assert (done.code, done.out) == (2, "")
+    assert "there is no database nosuch.db" in done.err
+    assert not (tmp_path / "vr.db").exists()
+
+
+def test_a_database_comes_in_whole_or_not_at_all(vr, stored, other, tmp_path):
+    stored("sgd")
+    shutil.copy(other, tmp_path / "broken.db")
+    with closing(sqlite3.connect(tmp_path / "broken.db")) as plain, plain:
+        plain.execute("UPDATE runs SET uuid = uuid || 'x', seed = 7")  # other runs than those of other.db
+        columns = "run_id, name, media_type, size, created_at, data"
+        plain.execute(f"INSERT INTO artifacts ({columns}) VALUES (2, CAST(x'ff' AS TEXT), '', 0, '2026-01-01', x'')")
+    done = vr("db", "merge", "other.db", "broken.db")
+    assert done.code == 1
+    assert done.err.endswith("; came in before it: other.db\n")
+    assert len(done.err.splitlines()) == 1
+    assert _count(tmp_path / "vr.db") == 3

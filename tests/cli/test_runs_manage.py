@@ -69,7 +69,7 @@ def test_a_tag_can_be_changed_and_taken_away(vr, stored):
     assert vr("runs", "tag", "1").out == "run 1: tag new -> none\n"
     for unusable in ("", "   ", "x" * 256):
         done = vr("runs", "tag", "1", unusable)
-        assert (done.code, done.err) == (2, "vr: a tag is a word of 1 to 255 letters\n")
+        assert (done.code, done.err) == (2, f"vr: WORD must have 1 to 255 letters, got {len(unusable.strip())}\n")
     assert vr("runs", "tag", "1", f"  {'x' * 255} ").out == f"run 1: tag none -> {'x' * 255}\n"
     assert vr("runs", "tag", "1", " x ").code == 0
     (run,) = json.loads(vr("runs", "list", "--tag", "x", "--format", "json").out)

@@ -15,7 +15,9 @@ import typer
 
 from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
 from vrcli.db.location import masked_line
+from vrcli.errors import first_line
 from vrcli.version import __version__
+from vrcli.visible import visible
 
 app = typer.Typer(
     name="vr",
@@ -63,15 +65,17 @@ def main() -> None:
         # The reader went away (`vr runs list | head`); writing at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except SystemExit:  # of the shell's completion, and of rich where the reader went away
+        raise
+    except BaseException as error:
         if debug:
             import traceback
 
-            _print_error(traceback.format_exc())
+            _print_error(traceback.format_exc().rstrip("\n"))
             sys.exit(1)
         known = getattr(error, "exit_code", None)  # of an error that is made for users
         if known is None:
-            _exit(f"unexpected {type(error).__name__}: {error} (a fault of vr or a plugin; --debug shows where)", 1)
+            _exit(f"unexpected {first_line(error)} (a fault of vr or a plugin; --debug shows where)", 1)
         _exit(str(error), known)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -83,10 +87,10 @@ def _parser_line(error: Any) -> str:
 
 
 def _exit(line: str, code: int) -> NoReturn:
-    _print_error(f"vr: {line}")
+    _print_error(f"vr: {visible(line)}")
     sys.exit(code)
 
 
 def _print_error(text: str) -> None:
     """Masked here for all errors: who finds a URL in the wrong place repeats it."""
-    print("\n".join(map(masked_line, text.splitlines())), file=sys.stderr)
+    print("\n".join(visible(masked_line(line)) for line in text.split("\n")), file=sys.stderr)

@@ -81,7 +81,8 @@ def compare(
     if format == "json":
         print(json.dumps(found.as_json()))
     elif quiet:
-        print("\n".join(found.verdicts))
+        for line in found.verdicts:
+            say(line)
     else:
         say()
         for line in str(found).splitlines():

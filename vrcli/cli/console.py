@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vrcli.report.study.runs import outcome_lines
 from vrcli.report.wording import settings as wording_settings
 from vrcli.report.wording import value
+from vrcli.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,13 +40,22 @@ def _console(*, stderr: bool) -> Console:
 
 
 def say(text: str = "", *, style: str | None = None, to: Console | None = None, prose: bool = False) -> None:
-    """Print text as it is: square brackets in it are no markup.
+    """Print one line as it is: square brackets in it are no markup, control characters are written out.
 
     Args:
         prose: break long lines between words on a terminal; a pipe always gets whole lines.
     """
     console = to or out()
-    console.print(text, style=style, markup=False, soft_wrap=not (prose and console.is_terminal))
+    console.print(visible(text), style=style, markup=False, soft_wrap=not (prose and console.is_terminal))
+
+
+def put(text: str, *, exact: bool = False) -> None:
+    """Print a whole document to stdout.
+
+    Args:
+        exact: it is for a machine, whose format has its own way to write control characters.
+    """
+    sys.stdout.write(text if exact else visible(text, lines=True))
 
 
 def notice(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.db.location import Location
-from vrcli.errors import UsageError
+from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
     from vrcli.db.records import MergeReport
@@ -30,16 +30,18 @@ def merge(
 ) -> None:
     """Bring in the runs and sweeps of other databases.
 
-    Each comes in once, however often it is done. The others are only read. Runs that have not ended there are left out
-    until they have.
+    Each comes in once, however often it is done, and in full or not at all. The others are only read; where one of them
+    cannot be, none comes in. Runs that have not ended there are left out until they have.
     """
     req.check_format(format)
     from vrcli.cli.console import say
 
-    bodies = []
-    with own(database, dry_run) as store:
-        for other in others:
-            with opened(other, store) as source:
+    bodies: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        sources = [stack.enter_context(opened(other, database)) for other in others]
+        store = stack.enter_context(own(database, dry_run))
+        for other, source in zip(others, sources, strict=True):
+            with said_before(bodies, dry_run):
                 report = copy(store, source, dry_run)
             bodies.append({"other": str(other), **as_json(report)})
             if format == "text":
@@ -47,6 +49,23 @@ def merge(
                     say(line)
     if format == "json":
         print(json.dumps({"database": str(database), "dry_run": dry_run, "merged": bodies}))
+
+
+@contextmanager
+def said_before(bodies: list[dict[str, Any]], dry_run: bool) -> Iterator[None]:
+    """A failure inside says which databases came in before it.
+
+    Raises:
+        VrError: something has been written, so that this is no refusal any more.
+    """
+    from vrcli.db.store import StoreError
+
+    try:
+        yield
+    except (StoreError, VrError) as error:
+        if dry_run or not bodies:
+            raise
+        raise VrError(f"{error}; came in before it: {', '.join(body['other'] for body in bodies)}") from error
 
 
 @contextmanager
@@ -68,7 +87,7 @@ def own(database: Location, dry_run: bool) -> Iterator[Store]:
 
 
 @contextmanager
-def opened(other: Location, store: Store) -> Iterator[Store]:
+def opened(other: Location, database: Location) -> Iterator[Store]:
     """Another database for reading. One of an older schema is read from a copy that is upgraded; it stays as it is.
 
     Raises:
@@ -83,7 +102,7 @@ def opened(other: Location, store: Store) -> Iterator[Store]:
         return
     if not path.exists():
         raise UsageError(f"there is no database {other}")
-    if store.location.path is not None and store.location.path.exists() and path.samefile(store.location.path):
+    if database.path is not None and database.path.exists() and path.samefile(database.path):
         raise UsageError(f"{other} is the database that it would be merged into; --db names another")
     with Store.reading(other) as source:
         yield source

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, notice, say
+from vrcli.cli.console import err, notice, put, say
 from vrcli.cli.options import Bundle
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, VrError
@@ -78,7 +78,7 @@ class Output(Bundle):
         if self.show:
             show(plot)
         if self.figure is None and self.data is None and not self.show:
-            sys.stdout.write(drawn.text(page(drawn.log)).rstrip("\n") + "\n")
+            put(drawn.text(page(drawn.log)).rstrip("\n") + "\n")
 
 
 def page(log: bool | None) -> Page:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, notice, say
+from vrcli.cli.console import err, notice, put, say
 from vrcli.cli.filters import Filter
 from vrcli.cli.grid import terminal_width
 from vrcli.cli.lazy import uncollected, verb
@@ -122,6 +122,7 @@ app = verb(report)
 def write_table(chosen: Filter, asked: TableOptions, format: str, target: Target | None, database: Location) -> None:
     """Print the table, or write it to a file."""
     from vrcli.report.tables.asked import table_text  # scipy is slow to import
+    from vrcli.report.tables.render import DATA
 
     if target is not None:
         target.check()
@@ -133,7 +134,7 @@ def write_table(chosen: Filter, asked: TableOptions, format: str, target: Target
     if format == "html" and text:
         notice("--output report.html makes a whole page of it: tables, curves, sweeps and runs")
     if target is None:
-        sys.stdout.write(text)
+        put(text, exact=format in DATA)
     elif text:
         target.write_text(text)
         say(f"wrote {target.path}: {format}", to=err())

@@ -17,6 +17,7 @@ from vrcli.report.tables.runs import title
 from vrcli.report.wording import counted
 from vrcli.results.flat import as_json
 from vrcli.results.single import holdings
+from vrcli.study.asked import checked_tag
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
@@ -51,9 +52,7 @@ def tag(
     debug: bool = req.DEBUG,
 ) -> None:
     """Change the word that a run is found by (--tag)."""
-    wanted = None if word is None else word.strip()
-    if wanted is not None and not 0 < len(wanted) <= 255:
-        raise UsageError("a tag is a word of 1 to 255 letters")
+    wanted = checked_tag(word, "WORD")
     with req.open_existing(database, mode="write") as store:
         before = store.runs.get(ref)
         after = store.runs.tag(before.id, wanted)

@@ -11,6 +11,7 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
+from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
 from vrcli.cli.settings import Choice, SettingsCommand, load_task
 from vrcli.db.location import Location
@@ -110,7 +111,7 @@ def print_plan(planned: PlanOutcome, format: str, quiet: bool) -> None:
     if format == "json":
         print(json.dumps(planned.as_json()))
     elif quiet:
-        print(plan_line(planned.result))
+        say(plan_line(planned.result))
 
 
 def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
@@ -124,7 +125,8 @@ def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
     if format == "json":
         print(json.dumps(sweep_json(found)))
     elif quiet:
-        print("\n".join(outcome_lines(found)))
+        for line in outcome_lines(found):
+            say(line)
     return int(any(one.best is None for one in found.searches))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, say
+from vrcli.cli.console import err, put, say
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
@@ -261,7 +260,7 @@ def export(
     else:
         write_csv([state for _, state in found], text)
     if target is None:
-        sys.stdout.write(text.getvalue())
+        put(text.getvalue(), exact=True)
     else:
         target.write_text(text.getvalue())
         say(f"wrote {target.path} ({sum(len(state.trials) for _, state in found):,} trials)", to=err())

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from vrcli.db.liveness import Process, identity
+from vrcli.errors import first_line
 from vrcli.execute.executor import CodeChanged, Message, Refused, Work
 
 #: How long a worker that has nothing to do may take to close what it has open.
@@ -23,8 +25,9 @@ LEAVING_S = 5.0
 
 
 @dataclass
-class _Process:
+class _Worker:
     process: BaseProcess
+    identity: Process
     pipe: Connection
     key: Any = None
     busy: bool = False
@@ -40,11 +43,13 @@ class LocalExecutor:
     Args:
         make: called once in every new worker, with importing and opening to do; returns the work. It can be pickled.
         jobs: how many workers.
+        gone: told of every worker that died or was ended while it had a job: which process, and of what.
     """
 
     make: Callable[[], Work]
     jobs: int = 1
-    _workers: list[_Process] = field(default_factory=list)
+    gone: Callable[[Process, str], object] = lambda process, why: None
+    _workers: list[_Worker] = field(default_factory=list)
 
     def free(self) -> int:
         return self.jobs - sum(worker.busy for worker in self._workers)
@@ -88,7 +93,7 @@ class LocalExecutor:
             self._remove(worker)
         return messages
 
-    def _start(self) -> _Process:
+    def _start(self) -> _Worker:
         # A fresh interpreter: a fork would copy this process's threads' locks, and torch does not survive one.
         context = get_context("spawn")
         ours, theirs = context.Pipe()
@@ -96,18 +101,18 @@ class LocalExecutor:
         with _safe_path():
             process.start()
         theirs.close()
-        worker = _Process(process, ours)
+        worker = _Worker(process, identity(process.pid or 0), ours)
         self._workers.append(worker)
         return worker
 
-    def _send(self, worker: _Process, message: Any) -> bool:
+    def _send(self, worker: _Worker, message: Any) -> bool:
         try:
             worker.pipe.send(message)
         except OSError:
             return False
         return True
 
-    def _read(self, worker: _Process) -> list[Message]:
+    def _read(self, worker: _Worker) -> list[Message]:
         """All that a worker has said; where it is gone, the end of its job."""
         messages: list[Message] = []
         try:
@@ -119,10 +124,12 @@ class LocalExecutor:
         except (EOFError, OSError):
             self._remove(worker)
             if worker.busy:
-                messages.append(Message(worker.key, "lost", _why(worker.process.exitcode)))
+                why = _why(worker.process.exitcode)
+                self.gone(worker.identity, why)
+                messages.append(Message(worker.key, "lost", why))
         return messages
 
-    def _remove(self, worker: _Process) -> None:
+    def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join(1.0)
@@ -169,7 +176,7 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(pipe, jobs, stop), daemon=True).start()
     work: Work | None = None
-    with contextlib.suppress(Exception):  # said again, to whom it concerns, with the first job
+    with contextlib.suppress(BaseException):  # said again, to whom it concerns, with the first job
         work = make()
     while (job := jobs.get()) is not None:
         try:
@@ -179,8 +186,8 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
             message = ("refused", str(error))
         except CodeChanged as error:
             message = ("edited", error.now)
-        except Exception as error:
-            message = ("failed", _line(error))
+        except BaseException as error:  # a sys.exit of others' code ends the job, not the worker
+            message = ("failed", first_line(error))
         pipe.send(message)
     if close := getattr(work, "close", None):
         close()
@@ -197,8 +204,3 @@ def _listen(pipe: Connection, jobs: queue.SimpleQueue[Any], stop: threading.Even
         if message is None:
             stop.set()
         jobs.put(message)
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

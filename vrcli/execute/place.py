@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from vrcli.errors import UsageError
 from vrcli.execute.job import Job, RunOutcome, of_lineage, of_spec
 
 if TYPE_CHECKING:
+    from vrcli.db.liveness import Process
     from vrcli.db.store import Store
     from vrcli.engine.prepare import DataCache
     from vrcli.execute.executor import Executor
@@ -38,6 +39,14 @@ def check_threads(given: int | None) -> int | None:
     if given is not None and not 1 <= given <= most:
         raise UsageError(f"--threads must be in 1..{most}, the cores of this machine, got {given}")
     return given
+
+
+def _close_runs(database: Location, process: Process, why: str) -> None:
+    """End the runs of a worker that is gone. A rehearsal may have had no database yet, and needs none."""
+    from vrcli.db.store import Store, StoreError
+
+    with suppress(StoreError), Store.open(database, mode="write") as store:
+        store.runs.close_of(process, "failed", why)
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ class Place:
         from vrcli.execute.local import LocalExecutor
         from vrcli.execute.worker import Worker
 
-        return LocalExecutor(partial(Worker, self.database, self.data_dir, self.tune), self.jobs)
+        make = partial(Worker, self.database, self.data_dir, self.tune)
+        return LocalExecutor(make, self.jobs, partial(_close_runs, self.database))
 
     def store(self, mode: Literal["create", "write"] = "create") -> Store:
         """The database for writing."""

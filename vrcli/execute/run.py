@@ -20,7 +20,7 @@ from vrcli.engine import provenance
 from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared
-from vrcli.errors import VrError
+from vrcli.errors import VrError, contained, first_line
 from vrcli.execute.job import Lineage, of_spec
 from vrcli.execute.known_data import prepare_known
 from vrcli.spec import Request
@@ -144,7 +144,8 @@ def training(
         RunFailed: training raised an error.
     """
     with _torch_as_it_was():
-        prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
+        with contained():
+            prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
         spec = prepared.spec
         if reuse and (earlier := of_spec(store, spec)) is not None:
             yield Done(earlier, reused=True)
@@ -162,7 +163,8 @@ def training(
 
         try:
             yield Began(record, prepared)
-            for event in train(prepared, should_stop=should_stop):
+            events = train(prepared, should_stop=should_stop)
+            while (event := _next(events)) is not None:
                 record = writer.write(event) or record
                 yield event
         except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
@@ -172,11 +174,16 @@ def training(
                 close("interrupted")
             raise
         except Exception as error:
-            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            line = first_line(error)
             if record.status == "running":
                 close("failed", line)
             raise RunFailed(f"run {record.id} failed: {line}") from error
     yield Done(record)
+
+
+def _next(events: Iterator[Event]) -> Event | None:
+    with contained():
+        return next(events, None)
 
 
 @contextmanager

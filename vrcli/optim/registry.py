@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from vrcli.errors import UsageError, nearest
+from vrcli.errors import UsageError, first_line, nearest
 from vrcli.importing import entry_points, in_working_directory, installed
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
@@ -131,7 +131,7 @@ def _import(row: Row, target: str) -> Any:
     except Exception as error:  # whatever a third party's module raises, the user sees one line
         if row.origin == ZOO_ORIGIN and isinstance(error, ModuleNotFoundError):
             raise UsageError(f"{row.name} comes with the extra 'zoo': pip install 'vrcli[zoo]'") from error
-        raise UsageError(f"optimizer {row.name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UsageError(f"optimizer {row.name!r} cannot be imported: {first_line(error)}") from error
 
 
 @cache

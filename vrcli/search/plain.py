@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from typing import Any
 
-from vrcli.output import json_number
+from vrcli.output import CsvWriter, json_number
 from vrcli.search.record import StoredSearch
 from vrcli.search.summary import summarise
 from vrcli.search.trials import SearchState, Trial
@@ -19,7 +18,7 @@ def write_csv(states: Sequence[SearchState], file: Any) -> None:
     """Trials by search in the order of their proposal; an empty cell is a value that there is not."""
     names = list(dict.fromkeys(name for state in states for name in state.definition.axes))
     several = len(states) > 1
-    writer = csv.writer(file)
+    writer = CsvWriter(file)
     writer.writerow([*["optimizer"] * several, "trial", "status", "value", *names, "runs", "error"])
     for state in states:
         for trial in sorted(state.trials.values(), key=lambda t: t.number):

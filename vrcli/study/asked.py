@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vrcli.errors import UsageError
+from vrcli.visible import has_controls
 
 DEFAULT_OPTIMIZER = "vradam"
 _OWN_KEYS = ("task", "opt", "preset", "seed", "seeds", "device", "threads", "tag")
@@ -84,7 +85,7 @@ def complete(
         seeds=range(first, first + count),
         device=device_of(pick("device", device, "auto", str)),
         threads=pick("threads", threads, None, int),
-        tag=_checked_tag(pick("tag", tag, None, str)),
+        tag=checked_tag(pick("tag", tag, None, str)),
         config=body,
         flags={name: value for name, value in flags.items() if value is not None},
     )
@@ -104,8 +105,15 @@ def at_least(*checks: tuple[str, int, int]) -> None:
             raise UsageError(f"{flag} must be >= {least}, got {value}")
 
 
-def _checked_tag(given: str | None) -> str | None:
-    """Refuse a tag that could not be found again, or not be stored."""
-    if given is not None and not 0 < len(given.strip()) <= 255:
-        raise UsageError(f"--tag must have 1 to 255 letters, got {len(given.strip())}")
-    return given and given.strip()
+def checked_tag(given: str | None, flag: str = "--tag") -> str | None:
+    """A tag as it is stored.
+
+    Raises:
+        UsageError: it could not be found again, not be stored, or not be shown.
+    """
+    found = given and given.strip()
+    if found is not None and not 0 < len(found) <= 255:
+        raise UsageError(f"{flag} must have 1 to 255 letters, got {len(found)}")
+    if found is not None and has_controls(found):
+        raise UsageError(f"{flag} must be one line without control characters, got {found}")
+    return found

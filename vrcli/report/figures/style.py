@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import textwrap
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vrcli.errors import UsageError
+from vrcli.output import CsvWriter
 from vrcli.report.text_plot import LOG_FROM
 from vrcli.stats.inference import Array
 
@@ -97,9 +97,9 @@ class Plot:
             OSError: the file cannot be written.
         """
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else [], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([{key: _field(value) for key, value in row.items()} for row in self.rows])
+            writer = CsvWriter(file, lineterminator="\n")
+            writer.writerow(self.rows[0] if self.rows else [])
+            writer.writerows(map(_field, row.values()) for row in self.rows)
 
 
 def _field(value: Any) -> Any:

@@ -7,7 +7,6 @@ validation set is shown, which the footnotes say.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import Any, TypeAlias
 
-from vrcli.output import finite
+from vrcli.output import CsvWriter, finite
 from vrcli.report.tables.columns import budget, count, searched_mark
 from vrcli.report.tables.layout import value
 from vrcli.report.tables.notes import (
@@ -37,6 +36,7 @@ from vrcli.report.tables.render import NUMBERS, Cells, cell_json, lay_out
 from vrcli.report.wording import setting
 from vrcli.results.best import mark, preference, rank
 from vrcli.results.types import Column, Note, Row, Section, Several, Table, data_name, same_name_other_data
+from vrcli.visible import visible_json
 
 #: What rows and columns can be besides settings. A task stands for its data set and preset, too.
 FIELDS = ("task", "dataset", "preset", "optimizer")
@@ -297,13 +297,13 @@ def _to_json(found: Pivot) -> str:
                 own.append({"column": head, **about, "settings": dict(cell.settings), **cost, "metrics": metrics})
         rows.append({"row": dict(zip(found.names, label, strict=True)), "cells": own})
     body = {"level": found.table.level, "columns": list(found.heads), "rows": rows, "notes": list(found.notes)}
-    return json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False)
+    return visible_json(json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False))
 
 
 def _to_csv(found: Pivot, delimiter: str) -> str:
     """One line per row, the numbers of every cell beside each other; one that does not exist is an empty field."""
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer = CsvWriter(out, delimiter=delimiter, lineterminator="\n")
     names = [f"{head} {metric.key}" for head in found.heads for metric in found.metrics]
     writer.writerow([*found.names, *(f"{name}_{key}" for name in names for key in (*NUMBERS, "n"))])
     for label, row in found.lines:

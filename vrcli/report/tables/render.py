@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import io
 import json
@@ -17,12 +16,13 @@ from typing import Any, TypeAlias
 import tabulate
 
 from vrcli.errors import UsageError, nearest
-from vrcli.output import finite
+from vrcli.output import CsvWriter, finite
 from vrcli.report.tables.columns import COLUMNS, raw
 from vrcli.report.tables.layout import printed
 from vrcli.report.tables.notes import notes, texts
 from vrcli.report.wording import MINUS
 from vrcli.results.types import Cell, Row, Several, Table
+from vrcli.visible import visible, visible_json
 
 #: Formats of raw numbers.
 DATA = ("csv", "tsv", "json")
@@ -144,7 +144,7 @@ def to_json(table: Table) -> str:
     told = notes(table)
     warnings = [{"kind": note.kind, "text": note.text} for note in told if note.warns]
     body = {"level": table.level, "rows": rows, "notes": [note.text for note in told], "warnings": warnings}
-    return json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False)
+    return visible_json(json.dumps(body, indent=2, allow_nan=False, default=str, ensure_ascii=False))
 
 
 def plain(value: Any) -> Any:
@@ -182,10 +182,12 @@ def to_csv(table: Table, delimiter: str = ",") -> str:
         for row in table.rows
     ]  # fmt: skip
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer = CsvWriter(out, delimiter=delimiter, lineterminator="\n")
     writer.writerow(lines[0] if lines else names)
     for line in lines:
-        writer.writerow([_clean(field) if isinstance(field, str) else field for field in line.values()])
+        # Only csv has a way to write a field of several lines.
+        plain = delimiter == ","
+        writer.writerow([f if plain or not isinstance(f, str) else _clean(f) for f in line.values()])
     return out.getvalue()
 
 
@@ -222,8 +224,8 @@ def _cell(text: str, bold: bool, markup: Markup) -> str:
 
 
 def _clean(text: str) -> str:
-    """One line, without control characters and without the private characters used below as stand-ins."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ue000-\uf8ff]+", " ", text)
+    """One line, with control characters written out, without the private characters used below as stand-ins."""
+    return re.sub(r"[\ue000-\uf8ff]+", " ", visible(text))
 
 
 def _replacing(table: Mapping[str, str]) -> Callable[[str], str]:

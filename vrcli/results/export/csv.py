@@ -12,7 +12,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from vrcli.output import Target
+from vrcli.output import CsvWriter, Target, no_formula
 from vrcli.results.export.selection import Selection, Written
 from vrcli.results.flat import FIELDS, rows
 
@@ -35,16 +35,16 @@ def write(runs: Selection, to: Target) -> Written:
     with to.part() as table, replace(to, path=curves_path(to.path)).part() as curves:
         with table.open("w", newline="", encoding="utf-8") as file:
             found = rows(runs.records)
-            out = csv.writer(file)
+            out = CsvWriter(file)
             out.writerow(found[0] if found else FIELDS)
             out.writerows([_cell(value) for value in row.values()] for row in found)
         with curves.open("w", newline="", encoding="utf-8") as file:
-            out = csv.writer(file)
-            out.writerow(CURVE_COLUMNS)
+            points_out = csv.writer(file)  # a long file of numbers: its few words are looked at once for each curve
+            points_out.writerow(CURVE_COLUMNS)
             for record, series in runs.each():
                 for name, curve in series.items():
-                    same = (repeat(value) for value in (record.id, record.optimizer, record.seed, name))
-                    out.writerows(zip(*same, curve.steps, curve.values, strict=False))
+                    same = (repeat(no_formula(value)) for value in (record.id, record.optimizer, record.seed, name))
+                    points_out.writerows(zip(*same, curve.steps, curve.values, strict=False))
                     points += len(curve)
     return Written(paths(to.path), points)
 
