@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from vrcli.db.location import Location
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from vrcli.execute.place import Place
-    from vrcli.outcomes import CompareOutcome, PlanOutcome, RunsOutcome, SweepOutcome
+    from vrcli.outcomes import CompareOutcome, PlanOutcome, RunsOutcome, SweepOutcome, TasksOutcome
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
     from vrcli.study.define import SweepRequest
@@ -38,6 +38,8 @@ __all__ = ["compare", "load", "plan", "run", "sweep"]
 
 TaskLike: TypeAlias = "str | type[Task[Any]]"
 OptimizerLike: TypeAlias = "str | type[torch.optim.Optimizer]"
+#: Several tasks.
+Tasks: TypeAlias = "list[TaskLike] | list[str] | tuple[TaskLike, ...]"
 Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 #: Settings by name, or the texts that the command line takes: {"lr": 0.01} or ["lr=0.01"].
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
@@ -198,8 +200,12 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, _sweep_display))
 
 
+@overload
+def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
+@overload
+def compare(task: Tasks, **words: Any) -> TasksOutcome: ...
 def compare(
-    task: TaskLike | None = None,
+    task: TaskLike | Tasks | None = None,
     *,
     opt: Optimizers = (),
     trials: int = 0,
@@ -231,15 +237,16 @@ def compare(
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
-) -> CompareOutcome:
+) -> CompareOutcome | TasksOutcome:
     """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed. This is
     `vr compare`.
 
     The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
-    was interrupted, and runs nothing twice.
+    was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over them
+    follows.
 
     Args:
-        task: its name, or a class made from `vrcli.tasks.base.Task`.
+        task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.
         opt: names or classes of two or more optimizers.
         trials: of each search that tunes an optimizer; 0 takes the preset's settings.
         searches: independent ones of each optimizer; 5 by default. The verdict holds for the optimizers when there are
@@ -277,28 +284,38 @@ def compare(
         VrError: a run failed: a comparison with holes in it is none.
         Interrupted: Ctrl-C.
     """
-    from vrcli.outcomes import CompareOutcome
-    from vrcli.study import compare as study
+    from vrcli.outcomes import CompareOutcome, TasksOutcome
+    from vrcli.study.across import compare_tasks
     from vrcli.study.asked import complete
+    from vrcli.study.compare import compare as study
+    from vrcli.study.comparison import CompareRequest, margin_of, pair_of
 
-    asked = complete(
-        task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
-        tag=tag,
-    )  # fmt: skip
-    usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
-    tuning = _tuning(
-        asked, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + shift,
-        trials=trials, searches=usual_searches if searches is None else searches, vary_split=vary_split,
-    )  # fmt: skip
-    request = study.CompareRequest(
-        tuning, usual_seeds if seeds is None else seeds, metric or "", level, against, study.pair_of(primary),
-        *study.margin_of(margin), looks, target=target, tag=asked.tag,
-    )  # fmt: skip
-    place = _place(db, data_dir, jobs, asked.threads, malloc_tuning)
+    def request_of(one: Any) -> tuple[CompareRequest, Asked]:
+        asked = complete(
+            one, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
+            seed=seed, tag=tag,
+        )  # fmt: skip
+        usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
+        tuning = _tuning(
+            asked, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + shift,
+            trials=trials, searches=usual_searches if searches is None else searches, vary_split=vary_split,
+        )  # fmt: skip
+        return CompareRequest(
+            tuning, usual_seeds if seeds is None else seeds, metric or "", level, against, pair_of(primary),
+            *margin_of(margin), looks, target=target, tag=asked.tag,
+        ), asked  # fmt: skip
+
+    several = isinstance(task, list | tuple)
+    requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
+    place = _place(db, data_dir, jobs, requests[0][1].threads, malloc_tuning)
     found = _follow(
-        lambda stop: study.compare(request, place, should_stop=stop), watch, lambda: _compare_display(metric)
-    )
-    return CompareOutcome(place.database, found, power)
+        lambda stop: (
+            compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
+            else study(requests[0][0], place, should_stop=stop)
+        ),
+        watch, lambda: _compare_display(metric),
+    )  # fmt: skip
+    return TasksOutcome(place.database, found, power) if several else CompareOutcome(place.database, found, power)
 
 
 def load(db: Database | None = None) -> Frames:

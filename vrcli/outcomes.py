@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     from vrcli.db.records import RunRecord
     from vrcli.results.frames import Frames, Names
+    from vrcli.stats.across_tasks import AcrossTasks, Ranks
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Pair
-    from vrcli.study.events import CompareResult, SearchResult, SweepPlan, SweepResult, TrainResult
+    from vrcli.study.events import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
 
-__all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome"]
+__all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome", "TasksOutcome"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -234,6 +235,67 @@ class CompareOutcome(Outcome):
         """The curves of the runs on fresh seeds, as `vrcli.load(...).curves()`."""
         return self._read(
             lambda stored: stored.curves([run.id for runs in self.runs.values() for run in runs], metrics)
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class TasksOutcome(Outcome):
+    """A comparison of optimizers on several tasks, and what can be claimed over them.
+
+    Args:
+        power: what more seeds could show is shown, too.
+    """
+
+    result: TasksResult
+    power: bool = False
+
+    @property
+    def tasks(self) -> Mapping[str, CompareOutcome]:
+        """The comparison on each task that has one, by name."""
+        return {name: CompareOutcome(self.database, one, self.power) for name, one in self.result.tasks.items()}
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why there is no comparison, by task."""
+        return self.result.failed
+
+    @property
+    def comparisons(self) -> tuple[AcrossTasks, ...]:
+        """One per pair of optimizers over the tasks: `.effect` (a mean log ratio), `.low`, `.high`, `.p_holm`, ..."""
+        return tuple(self.result.pairs)
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The optimizers ranked over the tasks; None below six tasks."""
+        return self.result.ranks
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """One sentence per pair of optimizers over the tasks, then those of each task."""
+        from vrcli.report.study.across import verdicts
+
+        return tuple(verdicts(self.result))
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.across import tasks_blocks
+
+        return tasks_blocks(self.result, power=self.power)
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.across import tasks_json
+
+        return tasks_json(self.result)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per run on a fresh seed, of all tasks: the columns of `vrcli.load(...).runs()`."""
+        return _runs_frame([run for one in self.tasks.values() for runs in one.runs.values() for run in runs])
+
+    def pairs(self) -> pd.DataFrame:
+        """One row per pair of optimizers and task: the mean log ratio with its interval, and the replicates' own."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [{"a": pair.a, "b": pair.b, **asdict(task)} for pair in self.comparisons for task in pair.tasks]
         )
 
 

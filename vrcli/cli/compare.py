@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -11,17 +12,46 @@ from vrcli import api
 from vrcli.cli import request as req
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
+from vrcli.cli.settings import PREFIX, Choice, load_task
 from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand
 from vrcli.db.location import Location
+from vrcli.errors import UsageError
+from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 
 class CompareCommand(SweepCommand):
-    """`vr compare TASK --opt A --opt B` with the settings of task and training as options."""
+    """`vr compare TASK --opt A --opt B` with the settings of task and training as options; of several tasks those that
+    all of them have."""
+
+    def _dynamic(self, choice: Choice) -> list[Any]:
+        params = super()._dynamic(choice)
+        if len(choice.tasks) < 2:
+            return params
+        own = {name: _shared_names(name) for name in choice.tasks}
+        unknown = self._unknown
+
+        def refused(name: str) -> UsageError:
+            having = [task for task, names in own.items() if name.replace("-", "_") in names]
+            if not having:
+                return unknown(name)
+            lacking = ", ".join(task for task in own if task not in having)
+            return UsageError(f"--{name} is no setting of {lacking}: of several tasks only what all have can be given")
+
+        self._unknown = refused
+        return [p for p in params if all(p.name.removeprefix(PREFIX) in names for names in own.values())]
+
+
+def _shared_names(task: str) -> set[str]:
+    """The settings of a task and of its training, by name."""
+    from vrcli.settings import settings_of
+
+    settings = settings_of(load_task(task), DEFAULT_OPTIMIZER).by_name
+    return {name for name, one in settings.items() if one.section != "optimizer"}
 
 
 def compare(
     ctx: typer.Context,
-    task: str | None = req.TASK,
+    task: list[str] = typer.Argument(None, help="task to train, or several (vr tasks list)", show_default=False),
     opt: list[str] = typer.Option([], "--opt", help="optimizer; give two or more"),
     trials: int = typer.Option(0, "--trials", help="trials of each search; 0 takes the preset's settings"),
     searches: int | None = typer.Option(
@@ -71,13 +101,16 @@ def compare(
     """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
 
     The runs pair by seed: the same initial weights and the same order of the data. The same command again goes on
-    where it was interrupted, and runs nothing twice.
+    where it was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over
+    them follows.
     """
     req.check_format(format)
     from vrcli.cli.compare_display import CompareDisplay
 
     with CompareDisplay(metric, quiet=quiet or format == "json", summary=False) as display:
-        found = api.compare(**req.words(ctx), watch=display.show)
+        words = req.words(ctx)
+        words["task"] = words["task"] if len(words["task"] or ()) > 1 else next(iter(words["task"] or ()), None)
+        found = api.compare(**words, watch=display.show)
     if format == "json":
         print(json.dumps(found.as_json()))
     elif quiet:
@@ -87,6 +120,7 @@ def compare(
         say()
         for line in str(found).splitlines():
             say(line, prose=True)
+    raise typer.Exit(int(bool(getattr(found, "failed", ()))))
 
 
 app = verb(compare, CompareCommand)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from vrcli.cli.console import say
+from vrcli.cli.console import notice, say
 from vrcli.cli.sweep_display import SweepDisplay
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ class CompareDisplay(SweepDisplay):
         from vrcli.study import events as e
 
         match event:
+            case e.TaskBegan(task, number, tasks):
+                self.searches, self.over = {}, set()
+                if not self.quiet:
+                    say(f"task {number} of {tasks}: {task}", to=self.console)
+            case e.TaskEnded(task, _, reason):
+                self.stop_live()
+                if reason:
+                    notice(f"{task} has no result: {reason}; what ran is stored")
             case e.RunsPlanned(total, what):
                 self.total, self.done, self.stored = total, 0, []
                 if not self.quiet:

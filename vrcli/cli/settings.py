@@ -7,7 +7,7 @@ follow from the task's and the optimizer's own declarations.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -28,11 +28,16 @@ META = "vr.settings"
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line, and the configuration file it names, chose before any setting is parsed."""
+    """What the command line, and the configuration file it names, chose before any setting is parsed.
+
+    Args:
+        tasks: all that are named, `task` the first of them.
+    """
 
     task: str | None
     optimizers: Sequence[str]
     preset: str | None
+    tasks: Sequence[str] = ()
 
 
 class SettingsCommand(TyperCommand):
@@ -50,7 +55,7 @@ class SettingsCommand(TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         self.params = list(self._static)
         try:
-            choice = scan(args)
+            choice = scan(args, [flag for p in self._static if not getattr(p, "is_flag", True) for flag in p.opts])
             if choice.task is not None:
                 with uncollected():
                     self.params += self._dynamic(choice)
@@ -95,12 +100,12 @@ class SettingsCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         static = {param.name for param in self._static}
         given = {name: ctx.params.pop(name) for name in list(ctx.params) if name not in static}
-        ctx.meta[META] = {name.removeprefix(_PREFIX): value for name, value in given.items() if value is not None}
+        ctx.meta[META] = {name.removeprefix(PREFIX): value for name, value in given.items() if value is not None}
         return super().invoke(ctx)
 
 
 # Parameter names of the settings, apart from the command's own ("lr" may not clash with a Python keyword either).
-_PREFIX = "setting_"
+PREFIX = "setting_"
 
 
 def _with_static(error: UsageError, option: str, static: Sequence[str]) -> UsageError:
@@ -113,8 +118,12 @@ def _with_static(error: UsageError, option: str, static: Sequence[str]) -> Usage
     return UsageError(str(error).split(";")[0].split(" (")[0] + f"; did you mean {close[0]}?")
 
 
-def scan(args: Sequence[str]) -> Choice:
-    """Task, optimizers and preset of a command line that is not parsed yet."""
+def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
+    """Tasks, optimizers and preset of a command line that is not parsed yet.
+
+    Args:
+        valued: options that take a value, which is no task.
+    """
     from vrcli.tasks.registry import names
 
     found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": []}
@@ -124,11 +133,14 @@ def scan(args: Sequence[str]) -> Choice:
         flag, equals, value = word.partition("=")
         if flag in found:
             found[flag].append(value if equals else next(words, ""))
+        elif word in valued:
+            next(words, "")
         elif not word.startswith("-"):
             positional.append(word)
-    task = next((w for w in positional if w in names() or ":" in w), None)
-    if task is None and args and not args[0].startswith("-"):
-        task = args[0]
+    tasks = [word for word in positional if word in names() or ":" in word]
+    if not tasks and args and not args[0].startswith("-"):
+        tasks = [args[0]]
+    task = next(iter(tasks), None)
     optimizers, preset = found["--opt"], found["--preset"][-1] if found["--preset"] else None
     if found["--config"]:
         from vrcli.settings import load_config
@@ -137,7 +149,7 @@ def scan(args: Sequence[str]) -> Choice:
         task = task or config.get("task")
         optimizers = optimizers or ([config["opt"]] if "opt" in config else [])
         preset = preset or config.get("preset")
-    return Choice(task, optimizers, preset)
+    return Choice(task, optimizers, preset, tasks)
 
 
 def load_task(name: str) -> type[Task[Any]]:
@@ -169,7 +181,7 @@ def options(settings: Settings, preset: Mapping[str, Any], *, with_optimizer: bo
     holder = typer.Typer(add_completion=False)
     holder.command()(shape)
     params: list[Any] = typer.main.get_command(holder).params
-    return [p for p in params if p.name.startswith(_PREFIX)]
+    return [p for p in params if p.name.startswith(PREFIX)]
 
 
 def _parameter(setting: Setting, settings: Settings, preset: Mapping[str, Any]) -> inspect.Parameter:
@@ -196,7 +208,7 @@ def _parameter(setting: Setting, settings: Settings, preset: Mapping[str, Any]) 
         autocompletion=(lambda: choices) if choices else None,
     )
     annotation: Any = bool | None if boolean else str | None
-    name = _PREFIX + setting.name
+    name = PREFIX + setting.name
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
 
 
@@ -213,7 +225,7 @@ def _beta_parameters(settings: Settings) -> list[inspect.Parameter]:
             metavar="FLOAT",
             rich_help_panel=f"Settings of {settings.optimizer}",
         )
-        name = f"{_PREFIX}beta{i}"
+        name = f"{PREFIX}beta{i}"
         kind = inspect.Parameter.KEYWORD_ONLY
         made.append(inspect.Parameter(name, kind, default=option, annotation=str | None))
     return made

@@ -114,11 +114,13 @@ def across_tasks(
     direction: Direction = "min",
     level: float = 0.95,
     against: str | None = None,
+    primary: tuple[str, str] | None = None,
 ) -> tuple[AcrossTasks, ...]:
     """Compare each pair of optimizers (with `against`: each other one with it) over the tasks.
 
     Args:
         values: by task, then optimizer: (K, m) as in `replicates.compare_replicates`; K and m may differ by task.
+        primary: the pair that was declared to count, as there.
 
     Raises:
         ValueError: a value that is not positive (ratios mean nothing), an optimizer missing on a task, or arrays of
@@ -126,9 +128,16 @@ def across_tasks(
     """
     names = list(next(iter(values.values()), {}))
     tables = {task: _positive(task, by_name, names, direction) for task, by_name in values.items()}
-    found = [_pair(a, b, tables, direction, level) for a, b in pairs_of(names, against)]
-    p_holm, general = holm([one.p for one in found]), holm([one.p_general for one in found])
+    found = [_pair(a, b, tables, direction, level) for a, b in pairs_of(names, against, primary)]
+    p_holm, general = (
+        _adjusted(p, declared=primary is not None) for p in ([one.p for one in found], [one.p_general for one in found])
+    )
     return tuple(replace(one, p_holm=p, p_general_holm=q) for one, p, q in zip(found, p_holm, general, strict=True))
+
+
+def _adjusted(p: Sequence[float], *, declared: bool) -> list[float]:
+    """Holm; after a declared pair, which is tested at the whole level, the others count only once it is decided."""
+    return [p[0], *(max(p[0], q) for q in holm(p[1:]))] if declared else holm(p)
 
 
 def _positive(
@@ -253,12 +262,9 @@ def ranks_over_tasks(costs: Mapping[str, Mapping[str, float]], level: float = 0.
     Args:
         costs: by optimizer and task, smaller is better, NaN or infinite for a failure (worst); see `costs_of`.
     """
-    names = list(costs)
-    tasks = sorted({task for by_task in costs.values() for task in by_task})
-    if len(tasks) < ENOUGH_TASKS or len(names) < 2:
+    names, ranks = list(costs), _ranks(costs)
+    if len(ranks) < ENOUGH_TASKS or len(names) < 2:
         return None
-    table = oriented(np.array([[costs[name].get(task, math.nan) for name in names] for task in tasks]))
-    ranks = doubled_ranks(table) / 2  # (tasks, optimizers)
     rng = np.random.default_rng(0)
     drawn = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, *ranks.shape)), axis=2).mean(axis=1)
     average = ranks.mean(axis=0)
@@ -275,7 +281,24 @@ def ranks_over_tasks(costs: Mapping[str, Mapping[str, float]], level: float = 0.
         p=p,
         pairs={(names[i], names[j]): q for (i, j), q in zip(pairs, holm(p_pairs), strict=True)},
         critical=float(np.quantile(np.ptp(drawn, axis=1), level, method="higher")),
-        tasks=len(tasks),
+        tasks=len(ranks),
+    )
+
+
+def average_ranks(costs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean rank over tasks by optimizer, 1 is best, ties share; from fewer than six tasks it claims nothing.
+
+    Args:
+        costs: as in `ranks_over_tasks`.
+    """
+    return dict(zip(costs, _ranks(costs).mean(axis=0).tolist(), strict=True))
+
+
+def _ranks(costs: Mapping[str, Mapping[str, float]]) -> Array:
+    """Ranks on each task (tasks, optimizers)."""
+    tasks = sorted({task for by_task in costs.values() for task in by_task})
+    return (
+        doubled_ranks(oriented(np.array([[own.get(task, math.nan) for own in costs.values()] for task in tasks]))) / 2
     )
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # a run alone needs no scipy
     from vrcli.search.definition import Definition
     from vrcli.search.record import Store
     from vrcli.search.trials import Trial
+    from vrcli.stats.across_tasks import AcrossTasks, Ranks
     from vrcli.stats.budget import ToTarget
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Comparison as Replicated
@@ -191,7 +192,26 @@ class CompareResult:
         return [run for own in self.runs[optimizer] for run in own]
 
 
-Result: TypeAlias = TrainResult | SweepResult | SweepPlan | CompareResult
+@dataclass(frozen=True)
+class TasksResult:
+    """What a comparison on several tasks has come to.
+
+    Args:
+        tasks: the result on each, by name.
+        failed: why there is none, by task.
+        pairs: the pairs of optimizers over the tasks that have a result; none below two tasks.
+        ranks: of the optimizers over those tasks; None where they are too few to claim anything.
+        without_ratio: tasks with a value that is not positive: they are in the ranks, and not in the pairs.
+    """
+
+    tasks: Mapping[str, CompareResult]
+    failed: Mapping[str, str]
+    pairs: Sequence[AcrossTasks] = ()
+    ranks: Ranks | None = None
+    without_ratio: Sequence[str] = ()
+
+
+Result: TypeAlias = TrainResult | SweepResult | SweepPlan | CompareResult | TasksResult
 
 # -- events -----------------------------------------------------------------------------------------------------------
 
@@ -356,6 +376,33 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class TaskBegan:
+    """The comparison on one of several tasks begins.
+
+    Args:
+        number: of it, from 1.
+    """
+
+    task: str
+    number: int
+    tasks: int
+
+
+@dataclass(frozen=True)
+class TaskEnded:
+    """The comparison on one of several tasks has ended.
+
+    Args:
+        result: None where it failed.
+        reason: why, in one line.
+    """
+
+    task: str
+    result: CompareResult | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The last event."""
 
@@ -364,7 +411,7 @@ class Finished:
 
 Event: TypeAlias = (
     Note | PlanMade | SearchBegan | TrialStarted | TrialEpoch | TrialEnded | SearchEnded | RunsPlanned | RunBegan
-    | RunStarted | RunEnded | Tick | Tuned | Finished
+    | RunStarted | RunEnded | Tick | Tuned | TaskBegan | TaskEnded | Finished
 )  # fmt: skip
 
 

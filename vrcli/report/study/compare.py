@@ -154,7 +154,7 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
     """The outcome as plain JSON values."""
     sentences = verdicts(result)
     pairs = [
-        {**_plain(asdict(one)), "verdict": text, "better": one.better}
+        {**plain(asdict(one)), "verdict": text, "better": one.better}
         for one, text in zip(result.comparisons, sentences if result.comparisons else (), strict=True)
     ]
     return {
@@ -166,7 +166,7 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
         "optimizers": {
             name: {
-                "values": _plain({run.seed: value for own, found in zip(runs, result.values[name], strict=True)
+                "values": plain({run.seed: value for own, found in zip(runs, result.values[name], strict=True)
                                   for run, value in zip(own, found, strict=True)}),
                 "runs": [run.id for own in runs for run in own],
                 "statuses": [run.status for own in runs for run in own],
@@ -178,9 +178,9 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
 
 
 def _replicated_json(found: Replicated) -> dict[str, Any]:
-    body = _plain(asdict(found))
-    for plain, pair in zip(body["pairs"], found.pairs, strict=True):
-        plain["better"] = pair.better
+    body = plain(asdict(found))
+    for one, pair in zip(body["pairs"], found.pairs, strict=True):
+        one["better"] = pair.better
     return body
 
 
@@ -188,17 +188,17 @@ def _arm_json(arm: Arm) -> dict[str, Any]:
     return {
         "settings": dict(arm.candidates[0].trial.params) if arm.candidates else {}, "seeds": list(arm.seeds),
         "search_id": arm.search.search_id if arm.search else None,
-        "reranked": [{"trial": one.trial.number, **_plain({"values": one.values})} for one in arm.candidates],
+        "reranked": [{"trial": one.trial.number, **plain({"values": one.values})} for one in arm.candidates],
     }  # fmt: skip
 
 
-def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
+def plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     """The same for JSON, which has no NaN and no infinities: those become their names."""
     from vrcli.output import json_number
 
     def one(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return _plain(value)
+            return plain(value)
         if isinstance(value, tuple | list):
             return [one(v) for v in value]
         return json_number(value) if isinstance(value, float) else value
