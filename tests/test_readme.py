@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 #: What the long commands are shortened to, unless the slow test runs them as they stand.
-SHORTER = {"--trials 20 --seeds 10": "--trials 2 --seeds 2"}
+SHORTER = {"--trials 8 --jobs 2": "--trials 2 --searches 2 --seeds 2 --jobs 2"}
 #: The installations are run by continuous integration, in a fresh environment.
 BLOCKS = [b for b in re.findall(r"(?<!-->\n)```sh\n(.*?)```", README, re.S) if "pip install ." not in b]
 
