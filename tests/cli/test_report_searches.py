@@ -210,10 +210,17 @@ def test_what_optimizers_differ_in_beside_themselves_is_said(vr) -> None:
     assert told["text"] == "valley: weight decay differs and was not searched: vradam 1e-05, sgd 0"
     assert told["text"] in vr(*words).out
     assert "valley: weight decay differs" in vr("report").out
-    assert vr("run", *TASK, "--opt", "sgd", "--width", 7).code == 0
-    kinds = {note["kind"]: note["text"] for note in json.loads(vr("report", "--format", "json").out)["warnings"]}
-    assert kinds["model size"] == "valley: models of different size stand side by side, 5, 8 parameters"
-    assert kinds["model size"] in vr("report").out
+
+
+def test_models_of_different_size_are_said_to_stand_side_by_side(spirals, vr) -> None:
+    sizes = set()
+    for width in (4, 8):
+        done = spirals("--opt", "sgd", "--hidden", width, "--format", "json")
+        sizes.add(int(json.loads(done.out)["results"]["parameters"]))
+    (told,) = [n for n in json.loads(vr("report", "--format", "json").out)["warnings"] if n["kind"] == "model size"]
+    least, most = sorted(sizes)
+    assert told["text"].endswith(f": models of different size stand side by side, {least:,}, {most:,} parameters")
+    assert told["text"] in vr("report").out
 
 
 def test_a_searched_weight_decay_is_no_difference(vr) -> None:
@@ -230,8 +237,8 @@ def test_sweeps_show_how_far_their_searches_lie_apart(vr, tmp_path) -> None:
     words = ("sweep", *TASK, "--opt", "vradam", "--opt", "sgd", "--trials", 3, "--search", "random", "--searches", 3,
              "--confirm-seeds", 2)  # fmt: skip
     done = vr(*words)
-    best = {name: [value for (value,) in _sql(tmp_path / "vr.db", f"""SELECT min(value) FROM v_trials
-            WHERE optimizer = '{name}' GROUP BY search_id ORDER BY search_seed""")] for name in ("vradam", "sgd")}  # fmt: skip
+    query = "SELECT min(value) FROM v_trials WHERE optimizer = '{}' GROUP BY search_id ORDER BY search_seed"
+    best = {name: [value for (value,) in _sql(tmp_path / "vr.db", query.format(name))] for name in ("vradam", "sgd")}
     fresh = {name: _values(tmp_path / "vr.db", name, "best_val_loss") for name in best}
     lines = done.out.splitlines()
     assert sum(line.startswith(("vradam ", "sgd ")) for line in lines) == 2

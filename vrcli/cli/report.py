@@ -96,9 +96,10 @@ def report(
     database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Print task x optimizer: best validation loss, test loss, seeds and budget (trials x epochs).
+    """Print task x optimizer: test loss, best validation loss, seeds and budget (trials x epochs).
 
-    Of a sweep stand the runs on fresh seeds (--confirm-seeds), or its best trial where there are none.
+    Of a sweep stand the runs on fresh seeds (--confirm-seeds), or its best trial where there are none. Several searches
+    of an optimizer are one row: n is searches x seeds, the budget searches x trials x epochs.
 
     \b
     For a paper:  vr report --pivot test_loss --format latex_booktabs

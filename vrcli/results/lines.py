@@ -136,7 +136,7 @@ class Reader:
                     f"--all: {title} has {len(rows)} configurations and a panel takes {MOST_LINES}; --opt, --tag or "
                     "--where lr>1e-3 narrow them"
                 )
-            dropped += len(grouped(members, chosen.trials, pruned, ())) - len(rows)
+            dropped += len(grouped(members, chosen.trials, pruned, (), across=best)) - len(rows)
             own = _differing_by_optimizer(rows)
             sections[title] = [
                 Line(row.optimizer, [by_id[i] for i in row.run_ids], settings)

@@ -176,12 +176,13 @@ def command_of(one: SearchResult) -> str:
 def outcome_lines(result: SweepResult) -> list[str]:
     """One line for each optimizer: its best, or the mean and spread of several searches, and the command for it."""
     found = []
-    for row in end_rows(result.searches):
-        own = [one for one in result.searches if one.definition.optimizer == row["optimizer"]]
+    rows = {row["optimizer"]: row for row in end_rows(result.searches)}
+    for name in dict.fromkeys(one.definition.optimizer for one in result.searches):
+        own = [one for one in result.searches if one.definition.optimizer == name]
         best = min(own, key=_best_value)
-        value = f"best val loss {row['best val loss']}" if best.best else "nothing completed"
+        value = f"best val loss {rows[name]['best val loss']}" if best.best else "nothing completed"
         searches = f"{len(own)} searches of " if len(own) > 1 else ""
-        found.append(f"{row['optimizer']}  {value} of {searches}{row['trials']} trials  {command_of(best)}".rstrip())
+        found.append(f"{name}  {value} of {searches}{rows[name]['trials']} trials  {command_of(best)}".rstrip())
     return found
 
 
