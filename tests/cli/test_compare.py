@@ -24,7 +24,7 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
     assert "effect size" in done.out
     table = done.out.splitlines()
     heading = next(line for line in table if "budget" in line)
-    row = next(line for line in table if line.startswith("adamw "))
+    row = next(line for line in table if line.startswith("adamw  "))
     assert row[heading.index("budget") :].startswith("1 x 15")
     assert "stored already" not in done.err
     again = vr(*words).err

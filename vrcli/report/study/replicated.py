@@ -184,6 +184,7 @@ def _next(result: CompareResult, found: Comparison) -> list[str]:
         lines.append(
             f"fresh seeds per search that tell most for the runs spent: {low}" + (f" to {high}" if high > low else "")
         )
+    lines.append("vr plot difference shows the pairs as a picture")
     return lines
 
 
