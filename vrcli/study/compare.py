@@ -77,7 +77,9 @@ def compare(
         found = _counted(request, ready.metric, arms, blocks, looks)
         if found.replicated is None or all(pair.verdict != Verdict.UNDECIDED for pair in found.replicated.pairs):
             break
-    yield Finished(replace(found, tuned=tuned, metrics=headline_of(ready.task), reached=reached))
+    yield Finished(
+        replace(found, tuned=tuned, metrics=headline_of(ready.task), reached=reached, equal=request.tuning.equal)
+    )
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

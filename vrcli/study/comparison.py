@@ -165,7 +165,8 @@ def _check_untuned(request: CompareRequest) -> None:
     at_least(("--seeds", request.seeds, 2))
     tuning, usual = request.tuning, SweepRequest(request.tuning.task, request.tuning.optimizers)
     for flag, name in (
-        ("--space", "spaces"), ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed"),
+        ("--space", "spaces"), ("--equal", "equal"),
+        ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed"),
         ("--searches", "searches"), ("--vary-split", "vary_split"),
     ):  # fmt: skip
         if getattr(tuning, name) != getattr(usual, name):

@@ -162,6 +162,7 @@ class CompareResult:
         comparisons: what is claimed of single settings, where that is so.
         metrics: those of the task that tables show, the objective first.
         reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, s.
+        equal: the settings that alone were searched, by request.
     """
 
     task: str
@@ -181,6 +182,7 @@ class CompareResult:
     metrics: Sequence[Any] = ()
     target: float | None = None
     reached: Mapping[str, Mapping[str, ToTarget]] = field(default_factory=dict)
+    equal: Sequence[str] = ()
 
     @property
     def searches(self) -> int:
@@ -224,10 +226,10 @@ class Note:
         kind: what it is about.
         facts: "database" and "data": the `text`; "superseded": the stored `search`
             (`vrcli.search.record.Superseded`); "code unknown": the `sweep_id`; "unequal budgets": the `result` (a
-            `SweepResult`).
+            `SweepResult`); "equal": the `settings` that alone are searched.
     """
 
-    kind: Literal["database", "data", "superseded", "code unknown", "unequal budgets"]
+    kind: Literal["database", "data", "superseded", "code unknown", "unequal budgets", "equal"]
     facts: Mapping[str, Any]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.replicated import replicated_blocks
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
-from vrcli.report.study.sweep import best_of_k, search_json
+from vrcli.report.study.sweep import best_of_k, equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.verdicts import detail, line, verdict
 from vrcli.report.wording import counted, number, settings
@@ -29,7 +29,7 @@ def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]
     Args:
         power: also what more seeds could show.
     """
-    found: list[Block] = [_head(result), _budget(result), ""]
+    found: list[Block] = [_head(result), _budget(result), *([equal_text(result.equal)] if result.equal else []), ""]
     if result.replicated is not None:
         found += replicated_blocks(result, result.replicated)
     else:
@@ -147,7 +147,7 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
     ]
     return {
         "task": result.task, "preset": result.preset, "metric": result.metric, "level": result.level,
-        "trials": result.trials, "searches": result.searches, "seeds": result.seeds,
+        "trials": result.trials, "searches": result.searches, "seeds": result.seeds, "equal": list(result.equal),
         "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
         "verdicts": sentences, "comparisons": pairs,
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
