@@ -231,6 +231,7 @@ def compare(
     level: float = 0.95,
     target: float | None = None,
     power: bool = False,
+    by_budget: bool = False,
     jobs: int = 1,
     device: str | None = None,
     threads: int | None = None,
@@ -273,6 +274,7 @@ def compare(
         level: of the intervals; 1 - level is the verdict's error rate.
         target: also steps and seconds to this validation loss.
         power: also what more seeds could show.
+        by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
@@ -308,6 +310,7 @@ def compare(
         return CompareRequest(
             tuning, usual_seeds if seeds is None else seeds, metric or "", level, against, pair_of(primary),
             *margin_of(margin), looks, target=target, tag=asked.tag,
+            by_budget=by_budget,
         ), asked  # fmt: skip
 
     several = isinstance(task, list | tuple)

@@ -87,6 +87,9 @@ def compare(
     level: float = typer.Option(0.95, "--level", help="of the intervals; 1 - level is the verdict's error rate"),
     target: float | None = typer.Option(None, "--target", help="also steps and seconds to this validation loss"),
     power: bool = typer.Option(False, "--power", help="also what more seeds could show"),
+    by_budget: bool = typer.Option(
+        False, "--by-budget", help="also what each search had found after a part of its trials, which takes more runs"
+    ),
     jobs: int = typer.Option(1, "--jobs", "-j", help="runs at the same time; the threads are divided among them"),
     device: str | None = req.DEVICE,
     threads: int | None = req.THREADS,

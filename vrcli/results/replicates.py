@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from vrcli.errors import UsageError, nearest
 from vrcli.results.lines import by_section, finished
 from vrcli.results.types import Column, values_of
+from vrcli.stats.budget import parts_of
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord, SearchRecord
@@ -144,6 +146,45 @@ def _winner(runs: Sequence[RunRecord]) -> dict[int, RunRecord]:
 
 def _seed(search: SearchRecord) -> int:
     return search.search_seed or 0
+
+
+def by_budget(store: Store, one: Compared, metric: str) -> dict[str, dict[int, Any]]:
+    """A result of what each search had found after a part of its trials, on the fresh seeds of its replicate.
+
+    Returns:
+        By optimizer and number of trials (K, m), NaN for a diverged run; without the numbers of trials of which a run
+        is not stored.
+    """
+    ids = {run.search_id for run in one.every if run.search_id is not None}
+    stored = finished(store.runs.select(search=sorted(ids)))
+    searches = {search.id: search for search in store.searches.select(sweep=one.sweep)}
+    found: dict[str, dict[int, Any]] = {}
+    for name, replicates in one.runs.items():
+        own = [_incumbents(store, searches[own[0].search_id or 0], own, stored, metric) for own in replicates]
+        whole = set.intersection(*map(set, own))
+        found[name] = {part: np.array([values[part] for values in own]) for part in sorted(whole)}
+    return found
+
+
+def _incumbents(
+    store: Store, search: SearchRecord, fresh: Sequence[RunRecord], stored: Sequence[RunRecord], metric: str
+) -> dict[int, list[float]]:
+    """Of one search by number of trials."""
+    runs = [run for run in stored if run.search_id == search.id]
+    ended = [trial for trial in store.searches.trials(search.id) if trial.finished_at is not None]
+    ended.sort(key=lambda trial: (str(trial.finished_at), trial.number))
+    found: dict[int, list[float]] = {}
+    for part in parts_of(search.trials):
+        done = [trial for trial in ended[:part] if trial.state == "completed" and trial.value is not None]
+        best = min(done, key=lambda trial: (trial.value or 0.0, trial.number), default=None)
+        if best is None:
+            found[part] = [math.nan] * len(fresh)
+            continue
+        alike = {run.configuration for run in runs if run.trial_id == best.id}
+        by_seed = {run.seed: run for run in runs if run.configuration in alike}
+        if all(run.seed in by_seed for run in fresh):
+            found[part] = values_of([by_seed[run.seed] for run in fresh], metric)
+    return found
 
 
 def metric_of(reader: Reader, runs: Sequence[RunRecord], asked: str | None) -> Column:

@@ -205,7 +205,8 @@ def _define_one(
     given = _given(request, one, fixed)
     if both := sorted(given.keys() & wanted.keys()):
         raise UsageError(f"--{both[0].replace('_', '-')} is given a value and a --space; it can be one of them")
-    space = {n: a for n, a in default_space(task, settings).items() if n not in given and n not in config} | wanted
+    own = {n: a for n, a in default_space(task, settings).items() if n not in given and n not in config}
+    space: Space = own | wanted
     if request.equal:
         space = _only(request, one, space, wanted, [*given, *config])
     if not space:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.replicated import replicated_blocks
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
-from vrcli.report.study.sweep import best_of_k, equal_text, search_json
+from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import counted, number, settings
+from vrcli.report.wording import counted, number, settings, with_half_width
 from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
+from vrcli.study.by_budget import incumbents
 
 if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
@@ -34,6 +35,10 @@ def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]
         found += replicated_blocks(result, result.replicated)
     else:
         found += _of_settings(result, power)
+    if result.by_budget:
+        found += ["", *_by_budget(result)]
+    elif result.trials and (runs := incumbents(result.arms, result.trials).runs):
+        found += [f"--by-budget shows what a part of the trials would have found, with {counted(runs, 'more run')}"]
     if result.target is not None:
         found += ["", *_target_lines(result)]
     return found
@@ -96,9 +101,6 @@ def _of_settings(result: CompareResult, power: bool) -> list[Block]:
         found += ["", line(one), *(f"  {text}" for text in [detail(one)] if text)]
     if power:
         found += ["", *_power_lines(result)]
-    if searches:
-        ended = {name: [(trial.status, trial.value) for trial in trials] for name, trials in searches.items()}
-        found += ["", *best_of_k(ended, objective.name)]
     return found
 
 
@@ -128,6 +130,20 @@ def _power_lines(result: CompareResult) -> list[str]:
     return lines
 
 
+def _by_budget(result: CompareResult) -> list[Block]:
+    """Performance against tuning budget."""
+    rows = []
+    for name, one in result.by_budget.items():
+        row = {"": name}
+        ends = zip(one.trials, one.mean, one.low, one.high, one.median, one.diverged, strict=True)
+        for trials, mean, low, high, median, n_diverged in ends:
+            lost = f"{number(median)} (median; {n_diverged} of {one.searches} diverged)"
+            row[f"after {counted(trials, 'trial')}"] = lost if n_diverged else with_half_width(mean, (high - low) / 2)
+        rows.append(row)
+    title = f"{result.metric.replace('_', ' ')} by tuning budget: the best of each search so far, on the fresh seeds"
+    return [title, Rows.of(rows)]
+
+
 def _target_lines(result: CompareResult) -> list[str]:
     lines = [f"to val {result.metrics[0].name.replace('_', ' ')} {result.target:g}"]
     for optimizer, by_unit in result.reached.items():
@@ -151,6 +167,7 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
         "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
         "verdicts": sentences, "comparisons": pairs,
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
+        "by_budget": {name: plain(asdict(one)) for name, one in result.by_budget.items()},
         "optimizers": {
             name: {
                 "values": plain({run.seed: value for own, found in zip(runs, result.values[name], strict=True)
