@@ -49,7 +49,7 @@ def masked(text: str) -> str:
     """
     if not re.search(_BEGINS, text):
         return _OF_LIBPQ.sub(r"\1***", _BARE.sub(r"\1:***@", text))
-    return "&".join(map(_masked_option, _OF_A_USER.sub(r"\1:***@", text).split("&")))
+    return re.sub(r"[^?&]+", lambda found: _masked_option(found[0]), _OF_A_USER.sub(r"\1:***@", text))
 
 
 def masked_line(text: str) -> str:
@@ -58,7 +58,7 @@ def masked_line(text: str) -> str:
 
 
 def _masked_option(part: str) -> str:
-    """A part of a URL between two &, cut behind the name of an option that holds a secret."""
+    """A part of a URL between ? and &, cut behind the name of an option that holds a secret."""
     plain = unquote_plus(part)
     found = _OPTION.search(plain)
     return part if found is None else f"{plain[: found.end()]}***"

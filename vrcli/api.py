@@ -113,6 +113,7 @@ def sweep(
     preset: str | None = None,
     space: Texts = (),
     fix: Texts = (),
+    equal: str | Sequence[str] | None = None,
     search: str = "gp",
     initial: int | None = None,
     search_seed: int = 0,
@@ -144,6 +145,7 @@ def sweep(
         preset: named configuration of the task; quick by default.
         space: axes: `{"lr": "log:1e-5:1e-1", "lr_cutoff": "int:5:30", "normgrad": "true,false"}`.
         fix: settings of the optimizers kept at a value: `{"weight_decay": 1e-5}`.
+        equal: search these settings of every optimizer and no others, "lr,weight_decay"; the others stay as stated.
         search: gp, forest, random or sobol.
         initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
         search_seed: seed of the search.
@@ -170,8 +172,9 @@ def sweep(
     from vrcli.study import sweep as study
 
     request, place = _sweep_request(
-        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, search=search,
-        initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds, confirm_seeds=confirm_seeds,
+        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
+        search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
+        confirm_seeds=confirm_seeds,
         jobs=jobs, new=new, device=device, threads=threads, config=config, data_dir=data_dir, db=db,
         malloc_tuning=malloc_tuning, settings=settings,
     )  # fmt: skip
@@ -215,6 +218,7 @@ def compare(
     preset: str | None = None,
     space: Texts = (),
     fix: Texts = (),
+    equal: str | Sequence[str] | None = None,
     search: str = "gp",
     initial: int | None = None,
     search_seed: int = 0,
@@ -227,6 +231,7 @@ def compare(
     level: float = 0.95,
     target: float | None = None,
     power: bool = False,
+    by_budget: bool = False,
     jobs: int = 1,
     device: str | None = None,
     threads: int | None = None,
@@ -256,6 +261,7 @@ def compare(
         preset: named configuration of the task; quick by default.
         space: axes of the search: `{"lr": "log:1e-5:1e-1"}`.
         fix: settings of the optimizers kept at a value: `{"weight_decay": 1e-5}`.
+        equal: search these settings of every optimizer and no others, "lr,weight_decay"; the others stay as stated.
         search: gp, forest, random or sobol.
         initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
         search_seed: seed of the first search.
@@ -268,6 +274,7 @@ def compare(
         level: of the intervals; 1 - level is the verdict's error rate.
         target: also steps and seconds to this validation loss.
         power: also what more seeds could show.
+        by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
@@ -297,12 +304,13 @@ def compare(
         )  # fmt: skip
         usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
         tuning = _tuning(
-            asked, space=space, fix=fix, search=search, initial=initial, search_seed=search_seed + shift,
+            asked, space=space, fix=fix, equal=equal, search=search, initial=initial, search_seed=search_seed + shift,
             trials=trials, searches=usual_searches if searches is None else searches, vary_split=vary_split,
         )  # fmt: skip
         return CompareRequest(
             tuning, usual_seeds if seeds is None else seeds, metric or "", level, against, pair_of(primary),
             *margin_of(margin), looks, target=target, tag=asked.tag,
+            by_budget=by_budget,
         ), asked  # fmt: skip
 
     several = isinstance(task, list | tuple)
@@ -363,8 +371,13 @@ def _sweep_request(
     return _tuning(asked, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
 
 
-def _tuning(asked: Asked, *, space: Texts, fix: Texts, **words: Any) -> SweepRequest:
+def _tuning(
+    asked: Asked, *, space: Texts, fix: Texts, equal: str | Sequence[str] | None = None, **words: Any
+) -> SweepRequest:
     from vrcli.study.define import SweepRequest
+
+    names = equal.split(",") if isinstance(equal, str) else equal or ()
+    words["equal"] = tuple(dict.fromkeys(name.strip().lstrip("-").replace("-", "_") for name in names))
 
     return SweepRequest(
         asked.task, asked.optimizers, asked.preset, asked.config, asked.flags, _texts(fix), _texts(space), asked.seeds,

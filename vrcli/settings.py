@@ -104,6 +104,8 @@ RESERVED = frozenset(
         "jobs",
         "space",
         "fix",
+        "equal",
+        "by_budget",
         "search",
         "initial",
         "searches",

@@ -209,7 +209,7 @@ def test_one_search_is_about_the_settings(vr):
     words = ("--trials", "2", "--searches", "1", "--seeds", "2", "--search", "random", *QUICK)
     done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *words)
     assert "with these settings (adamw: lr=" in done.out
-    assert "budget of each: 1 search x 2 trials x " in done.out
+    assert "budget of each optimizer: 1 search of 2 trials x " in done.out
 
 
 def test_another_seed_repeats_the_protocol_on_seeds_of_its_own(vr):

@@ -31,6 +31,7 @@ URLS = {
     f"postgresql://host/runs?oauth_client_secret={SECRET}&access_token={SECRET}&x=1": (
         "postgresql://host/runs?oauth_client_secret=***&access_token=***&x=1"
     ),
+    f"postgresql+psycopg://me:{SECRET}@host/runs?password={SECRET}": "postgresql+psycopg://me:***@host/runs?password=***",
     f"postgresql://host/runs?pass%77ord={SECRET}": "postgresql://host/runs?password=***",
     f"postgresql://me:{SECRET}@host/runs?password={SECRET}%20{SECRET}": "postgresql://me:***@host/runs?password=***",
     f"postgresql:///runs?dbname=host=h password={SECRET}": "postgresql:///runs?dbname=host=h password=***",

@@ -13,7 +13,7 @@ from vrcli.cli import request as req
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
 from vrcli.cli.settings import PREFIX, Choice, load_task
-from vrcli.cli.sweep import INITIAL, SEARCH, SEARCH_SEED, SweepCommand
+from vrcli.cli.sweep import EQUAL, INITIAL, SEARCH, SEARCH_SEED, SweepCommand
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.study.asked import DEFAULT_OPTIMIZER
@@ -69,6 +69,7 @@ def compare(
     preset: str | None = req.PRESET,
     space: list[str] = typer.Option([], "--space", help="axis of the search: lr=log:1e-5:1e-1"),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizers kept at a value: weight_decay=1e-5"),
+    equal: str | None = EQUAL,
     search: str = SEARCH,
     initial: int | None = INITIAL,
     search_seed: int = SEARCH_SEED,
@@ -86,6 +87,9 @@ def compare(
     level: float = typer.Option(0.95, "--level", help="of the intervals; 1 - level is the verdict's error rate"),
     target: float | None = typer.Option(None, "--target", help="also steps and seconds to this validation loss"),
     power: bool = typer.Option(False, "--power", help="also what more seeds could show"),
+    by_budget: bool = typer.Option(
+        False, "--by-budget", help="also what each search had found after a part of its trials, which takes more runs"
+    ),
     jobs: int = typer.Option(1, "--jobs", "-j", help="runs at the same time; the threads are divided among them"),
     device: str | None = req.DEVICE,
     threads: int | None = req.THREADS,

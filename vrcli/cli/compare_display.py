@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from vrcli.study.events import Event
 
 
-_WHAT = {"rerank": "on new seeds to rank the best trials of each search again", "fresh": "on fresh seeds"}
+_WHAT = {
+    "rerank": "on new seeds to rank the best trials of each search again", "fresh": "on fresh seeds",
+    "budget": "on the same fresh seeds of what each search had found before its last trial",
+}  # fmt: skip
 
 
 class CompareDisplay(SweepDisplay):

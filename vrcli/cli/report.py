@@ -155,7 +155,8 @@ def write_page(chosen: Filter, asked: TableOptions, target: Target, database: Lo
             return
         if len(reading.runs) >= MANY:
             notice(f"reading the curves of {len(reading.runs)} runs")
-        text = render_page(page_of(page_source(store, reading, asked.metric, command(list(map(masked, sys.argv))))))
+        source = page_source(store, reading, asked.metric, command(list(map(masked, sys.argv))))
+        text = render_page(page_of(source))
     target.write_text(text)
     size = len(text.encode()) / 1e6
     say(f"wrote {target.path}: {counted(len(reading.runs), 'run')} on one page, {size:.1f} MB", to=err())
@@ -168,10 +169,14 @@ def page_source(store: Store, reading: Reading, metric: Sequence[str] = (), word
         words: the command that asked for it.
     """
     from vrcli.cli.repeat import best_command, command_of
+    from vrcli.report.figures.difference import picture
     from vrcli.report.page.data import source_of
+    from vrcli.results.lines import Reader
     from vrcli.results.trials import searches_of
 
+    differences = picture(Reader(store, Filter()), reading.runs)
     return source_of(
         reading, searches_of(store, reading.runs, best_command), store.curves.read, metric=metric,
         commands={run.id: command_of(run) for run in reading.runs}, database=store.label, command=words,
+        differences=differences,
     )  # fmt: skip

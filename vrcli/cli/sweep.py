@@ -43,6 +43,10 @@ INITIAL = typer.Option(
     None, "--initial", show_default=False,
     help="points of a Sobol sequence before the search learns [default: a third of the trials, 3 to 8]",
 )  # fmt: skip
+EQUAL = typer.Option(
+    None, "--equal", metavar="NAMES", show_default=False,
+    help="search these settings of every optimizer and no others, lr or lr,weight_decay; the others stay as stated",
+)  # fmt: skip
 SEARCH = typer.Option("gp", "--search", help="gp, forest, random or sobol")
 SEARCH_SEED = typer.Option(0, "--search-seed", help="seed of the search")
 JOBS = typer.Option(
@@ -66,6 +70,7 @@ def sweep(
         [], "--space", help="axis: lr=log:1e-5:1e-1, lr_cutoff=int:5:30, normgrad=true,false"
     ),
     fix: list[str] = typer.Option([], "--fix", help="setting of the optimizer kept at a value: weight_decay=1e-5"),
+    equal: str | None = EQUAL,
     search: str = SEARCH,
     initial: int | None = INITIAL,
     search_seed: int = SEARCH_SEED,

@@ -25,6 +25,7 @@ from vrcli.report.study.spread import Found, search_blocks, spread_lines
 from vrcli.report.tables.runs import ago
 from vrcli.search import record
 from vrcli.search.plain import Stored, search_json, sweep_json, write_csv
+from vrcli.search.search import initial_points
 from vrcli.search.summary import summarise
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     lines = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, wording.status(one), done])]
     lines += [display.header(d, state.total, ""), *display.space_lines([d])]
     lines.append(
-        f"search {d.search}, seed {d.search_seed}, {d.initial} initial points; seeds {', '.join(map(str, d.seeds))}"
+        f"search {d.search}, seed {d.search_seed}, {d.initial or initial_points(state.total)} initial points; seeds {', '.join(map(str, d.seeds))}"
     )
     if d.explicit:
         lines.append(f"fixed {wording.settings(d.explicit)}")

@@ -161,6 +161,11 @@ def steps_to_target(
     return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in n_diverged))
 
 
+def parts_of(trials: int) -> tuple[int, ...]:
+    """The numbers of trials after which a search is looked at: a quarter, half and all of them."""
+    return tuple(sorted({max(1, trials // 4), max(1, trials // 2), trials}))
+
+
 @dataclass(frozen=True)
 class AfterTrials:
     """What tuning bought: the incumbent of each search after so many trials, measured again on fresh seeds.

@@ -18,11 +18,12 @@ from vrcli.execute.job import Job, Lineage
 from vrcli.execute.lookup import headline_of
 from vrcli.execute.place import Place
 from vrcli.results.types import Run, values_of
-from vrcli.stats.budget import ToTarget, steps_to_target
+from vrcli.stats.budget import AfterTrials, ToTarget, steps_to_target
 from vrcli.stats.comparison import compare_all
 from vrcli.stats.replicates import Verdict, compare_replicates
 from vrcli.stats.sequential import Looks, planned
-from vrcli.study.comparison import CompareRequest, Settings, checked
+from vrcli.study.by_budget import by_budget, incumbents, jobs_of
+from vrcli.study.comparison import Checked, CompareRequest, Settings, checked
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.events import (
     Arm,
@@ -73,11 +74,21 @@ def compare(
             run = _Running(place, store, executor, should_stop)
             arms = (yield from _reranked(part, tuned, given, run)) if tuned else _as_given(part, given)
             blocks = yield from _fresh(part, arms, ready.code, run)
+            earlier = (yield from _earlier(part, ready, arms, blocks, run)) if tuned and request.by_budget else {}
             reached = {} if request.target is None else _reached(store, blocks, ready.task, request.target)
         found = _counted(request, ready.metric, arms, blocks, looks)
         if found.replicated is None or all(pair.verdict != Verdict.UNDECIDED for pair in found.replicated.pairs):
             break
-    yield Finished(replace(found, tuned=tuned, metrics=headline_of(ready.task), reached=reached))
+    yield Finished(
+        replace(
+            found,
+            tuned=tuned,
+            metrics=headline_of(ready.task),
+            reached=reached,
+            equal=request.tuning.equal,
+            by_budget=earlier,
+        )
+    )
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -92,7 +103,7 @@ class _Running:
     executor: Executor
     should_stop: Callable[[], bool]
 
-    def run(self, jobs: Sequence[Job], what: Literal["rerank", "fresh"]) -> Generator[Event, None, list[Any]]:
+    def run(self, jobs: Sequence[Job], what: Literal["rerank", "fresh", "budget"]) -> Generator[Event, None, list[Any]]:
         """Every job's run, in the order of the jobs.
 
         Raises:
@@ -188,6 +199,16 @@ def _fresh(
     for at, arm in enumerate(arms):
         blocks.setdefault(arm.optimizer, []).append(runs[at])
     return blocks
+
+
+def _earlier(
+    request: CompareRequest, ready: Checked, arms: Sequence[Arm], blocks: Blocks, running: _Running
+) -> Generator[Event, None, dict[str, AfterTrials]]:
+    """Measure what every search had found after a part of its trials."""
+    found = incumbents(arms, request.tuning.trials)
+    jobs = jobs_of(found, request, ready.code, running.store, running.place.threads_each)
+    runs = (yield from running.run(jobs, "budget")) if jobs else []
+    return by_budget(found, runs, blocks, request, ready.metric.direction)
 
 
 def _group(request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapping[str, str]]) -> str:

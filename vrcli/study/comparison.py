@@ -37,6 +37,7 @@ class CompareRequest:
         looks: how often the result is looked at while searches are added; it stops early where all is decided.
         boundary: of these looks, "pocock" or "obrien-fleming".
         target: a validation loss to reach.
+        by_budget: also measure what every search had found after a part of its trials.
     """
 
     tuning: SweepRequest
@@ -51,6 +52,7 @@ class CompareRequest:
     boundary: Boundary = "obrien-fleming"
     target: float | None = None
     tag: str | None = None
+    by_budget: bool = False
 
 
 def pair_of(given: str | Sequence[str] | None) -> tuple[str, str] | None:
@@ -165,14 +167,15 @@ def _check_untuned(request: CompareRequest) -> None:
     at_least(("--seeds", request.seeds, 2))
     tuning, usual = request.tuning, SweepRequest(request.tuning.task, request.tuning.optimizers)
     for flag, name in (
-        ("--space", "spaces"), ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed"),
+        ("--space", "spaces"), ("--equal", "equal"),
+        ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed"),
         ("--searches", "searches"), ("--vary-split", "vary_split"),
     ):  # fmt: skip
         if getattr(tuning, name) != getattr(usual, name):
             raise UsageError(f"{flag} is for a search, and --trials 0 makes none; give --trials 20, say")
     for flag, given in (
         ("--looks", request.looks > 1), ("--margin", request.margin is not None), ("--against", request.against),
-        ("--primary", request.primary),
+        ("--primary", request.primary), ("--by-budget", request.by_budget),
     ):  # fmt: skip
         if given:
             raise UsageError(f"{flag} is for several searches, and --trials 0 makes none; give --trials 8, say")

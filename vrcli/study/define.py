@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class SweepRequest:
         vary_split: each of them splits the data with a seed of its own.
         new: begin beside an unfinished sweep with other settings.
         confirm_seeds: on how many fresh seeds the best settings are run.
+        equal: search these settings of every optimizer and no others; empty for each one's own space.
     """
 
     task: str
@@ -58,6 +59,7 @@ class SweepRequest:
     vary_split: bool = False
     new: bool = False
     confirm_seeds: int = 0
+    equal: Sequence[str] = ()
 
 
 def define(task: TaskClass, request: SweepRequest) -> list[Definition]:
@@ -203,7 +205,10 @@ def _define_one(
     given = _given(request, one, fixed)
     if both := sorted(given.keys() & wanted.keys()):
         raise UsageError(f"--{both[0].replace('_', '-')} is given a value and a --space; it can be one of them")
-    space = {n: a for n, a in default_space(task, settings).items() if n not in given and n not in config} | wanted
+    own = {n: a for n, a in default_space(task, settings).items() if n not in given and n not in config}
+    space: Space = own | wanted
+    if request.equal:
+        space = _only(request, one, space, wanted, [*given, *config])
     if not space:
         raise UsageError(f"nothing is left to search for {one.name}; give an axis with --space {axes.NOTATION}")
     base = resolved(given)
@@ -223,6 +228,26 @@ def _define_one(
         search_seed=request.search_seed, prune=request.prune, epochs=base.request.training.epochs,
         code=base.request.code,
     )  # fmt: skip
+
+
+def _only(request: SweepRequest, one: Subject, space: Space, wanted: Space, fixed: Collection[str]) -> Space:
+    """The axes that --equal names.
+
+    Raises:
+        UsageError: the optimizer has no such setting, or no range of it; or --space names another.
+    """
+    for name in request.equal:
+        if not _knows(one.settings, name):
+            hint = nearest(name, one.settings.by_name)
+            raise UsageError(f"--equal {name}: {one.name} has no such setting{hint}")
+        if name not in space:
+            if name in fixed:
+                raise UsageError(f"--equal {name}: it is given a value, so it is not searched; leave one of them out")
+            raise UsageError(f"--equal {name}: {one.name} has no range of it; give --space {name}=LOW:HIGH")
+    for name in wanted:
+        if name not in request.equal:
+            raise UsageError(f"--space {name} is none of --equal {','.join(request.equal)}; leave one of them out")
+    return {name: space[name] for name in request.equal}
 
 
 def default_space(task: TaskClass, settings: Settings) -> Space:

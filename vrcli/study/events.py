@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # a run alone needs no scipy
     from vrcli.search.record import Store
     from vrcli.search.trials import Trial
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
-    from vrcli.stats.budget import ToTarget
+    from vrcli.stats.budget import AfterTrials, ToTarget
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Comparison as Replicated
 
@@ -162,6 +162,9 @@ class CompareResult:
         comparisons: what is claimed of single settings, where that is so.
         metrics: those of the task that tables show, the objective first.
         reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, s.
+        equal: the settings that alone were searched, by request.
+        by_budget: what each optimizer's searches had found after a part of their trials; empty where that was not
+            asked for.
     """
 
     task: str
@@ -181,6 +184,8 @@ class CompareResult:
     metrics: Sequence[Any] = ()
     target: float | None = None
     reached: Mapping[str, Mapping[str, ToTarget]] = field(default_factory=dict)
+    equal: Sequence[str] = ()
+    by_budget: Mapping[str, AfterTrials] = field(default_factory=dict)
 
     @property
     def searches(self) -> int:
@@ -224,10 +229,10 @@ class Note:
         kind: what it is about.
         facts: "database" and "data": the `text`; "superseded": the stored `search`
             (`vrcli.search.record.Superseded`); "code unknown": the `sweep_id`; "unequal budgets": the `result` (a
-            `SweepResult`).
+            `SweepResult`); "equal": the `settings` that alone are searched.
     """
 
-    kind: Literal["database", "data", "superseded", "code unknown", "unequal budgets"]
+    kind: Literal["database", "data", "superseded", "code unknown", "unequal budgets", "equal"]
     facts: Mapping[str, Any]
 
 
@@ -313,11 +318,12 @@ class RunsPlanned:
     """So many runs follow.
 
     Args:
-        what: the best trials again on seeds that did not find them, or chosen settings on fresh seeds.
+        what: the best trials again on seeds that did not find them, chosen settings on fresh seeds, or on the same
+            seeds what a search had found before its last trial.
     """
 
     total: int
-    what: Literal["rerank", "fresh"] = "fresh"
+    what: Literal["rerank", "fresh", "budget"] = "fresh"
 
 
 @dataclass(frozen=True)

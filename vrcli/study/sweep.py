@@ -70,6 +70,7 @@ def plan(request: SweepRequest, place: Place) -> Iterator[Event]:
             found = [record.match(store, one, new=request.new) for one in ready.definitions]
             yield from _superseded(store, ready.definitions)
             done = {at: record.count(one) for at, one in enumerate(found) if one is not None}
+    yield from _equal(request)
     yield _plan_made(ready, request.trials, place)
     searches = tuple(
         PlannedSearch(d, done.get(at, 0), ready.run_s[d.optimizer] * len(d.seeds))
@@ -93,6 +94,7 @@ def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool
         # The workers leave before the store does: the last to close the database folds its journal.
         with place.store() as store, closing(executor):
             yield from notes_of(store)
+            yield from _equal(request)
             yield from _superseded(store, ready.definitions)
             found = record.enter(
                 store, ready.definitions, request.trials, shared_key=shared_key_of, new=request.new
@@ -213,6 +215,11 @@ def _superseded(store: Store, definitions: Sequence[Definition]) -> Iterator[Not
     for one in definitions:
         if (found := record.superseded(store, one)) is not None:
             yield Note("superseded", {"search": found})
+
+
+def _equal(request: SweepRequest) -> Iterator[Note]:
+    if request.equal:
+        yield Note("equal", {"settings": tuple(request.equal)})
 
 
 def _check_code(stored: StoredSearch) -> Iterator[Note]:

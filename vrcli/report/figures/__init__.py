@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from vrcli.report.figures.base import Figure
 
 #: In the order in which they are listed.
-NAMES = ("curves", "envelope", "telemetry", "target", "profile", "sensitivity", "sweep")
+NAMES = (
+    "curves",
+    "envelope",
+    "telemetry",
+    "target",
+    "profile",
+    "sensitivity",
+    "sweep",
+    "difference",
+    "budget",
+    "ranks",
+)
 
 
 def load(name: str) -> type[Figure]:

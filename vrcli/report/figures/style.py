@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,6 +90,13 @@ class Plot:
         with styled():
             stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
             self.figure.savefig(path, metadata=stamp)
+
+    def svg(self) -> str:
+        """The figure as an SVG document."""
+        with styled():
+            written = StringIO()
+            self.figure.savefig(written, format="svg", metadata={"Date": None})
+            return written.getvalue()
 
     def save_data(self, path: Path) -> None:
         """Write the rows as csv; a number that does not exist is an empty field.

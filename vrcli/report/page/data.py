@@ -61,6 +61,7 @@ class Source:
         database: how it is called.
         command: that wrote the page, empty where it is not known.
         notes: what the reader must know of all of it.
+        differences: picture of the stored comparisons as SVG; empty where there are none.
     """
 
     runs: Sequence[PageRun]
@@ -76,6 +77,7 @@ class Source:
     pruned: frozenset[int] = frozenset()
     command: str = ""
     notes: Sequence[str] = ()
+    differences: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,13 +280,13 @@ def _facts(source: Source) -> list[tuple[str, str]]:
 
 def source_of(
     reading: Reading, searches: Sequence[Search], read: lines.Reader, *, commands: Mapping[int, str],
-    metric: Sequence[str] = (), database: str = "", command: str = "",
+    metric: Sequence[str] = (), database: str = "", command: str = "", differences: str = "",
 ) -> Source:  # fmt: skip
     """What the page of some runs is made from.
 
     Args:
         metric: results for the tables' columns; by default what each section has.
-        commands: see `Source`, as are database and command.
+        commands: see `Source`, as are database, command and differences.
     """
     selection = reading.quoted()
     return Source(
@@ -301,6 +303,7 @@ def source_of(
         pruned=reading.pruned,
         command=command,
         notes=_left_out(reading, selection),
+        differences=differences,
     )
 
 

@@ -31,6 +31,7 @@ def render_page(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["embedded"] = lambda value: Markup(embeddable(value))
+    environment.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode("ascii")
     environment.filters["short"] = shortened
     environment.filters["sentence"] = sentence
     environment.filters["verdict"] = verdict

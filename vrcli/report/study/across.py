@@ -29,8 +29,11 @@ def tasks_blocks(result: TasksResult, *, power: bool = False) -> list[Block]:
     if result.pairs:
         found += [f"over {_tasks(result.pairs[0])} ({', '.join(one.task for one in result.pairs[0].tasks)})"]
         found += [_sentence(result, pair) for pair in result.pairs]
-        found += ["", _pairs(result.pairs), *_notes(result), "", _by_task(result.pairs)]
+        found += ["", _pairs(result.pairs), _legend(result.pairs[0].level), "", _by_task(result.pairs)]
         found += ["ratio: geometric mean over replicates of the first's value to the second's"]
+    if result.without_ratio:
+        names = ", ".join(result.without_ratio)
+        found += [f"without {names}: a value is not positive, so ratios mean nothing there"]
     if result.ranks is not None:
         found += ["", *_ranks(result.ranks, first.level)]
     for name, one in result.tasks.items():
@@ -118,18 +121,12 @@ def _p(p: float) -> str:
     return "-" if math.isnan(p) else p_value(p).removeprefix("p = ").removeprefix("p ")
 
 
-def _notes(result: TasksResult) -> list[str]:
-    first = result.pairs[0]
-    notes = [
-        f"ratio: geometric mean over the tasks, {100 * first.level:g}% interval (Satterthwaite); better with "
-        "probability: that a replicate of the first beats one of the second, tasks weighing alike; middle half: "
-        "the ratio without the highest and the lowest quarter of all replicates",
-    ]
-    if result.without_ratio:
-        notes.append(
-            f"without {', '.join(result.without_ratio)}: a value is not positive, so ratios mean nothing there"
-        )
-    return notes
+def _legend(level: float) -> str:
+    return (
+        f"ratio: geometric mean over the tasks, {100 * level:g}% interval (Satterthwaite); better with probability: "
+        "that a replicate of the first beats one of the second, tasks weighing alike; middle half: the ratio without "
+        "the highest and the lowest quarter of all replicates"
+    )
 
 
 def _by_task(pairs: Sequence[AcrossTasks]) -> Rows:

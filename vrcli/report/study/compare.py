@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.replicated import new_seed, replicated_blocks
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
-from vrcli.report.study.sweep import best_of_k, search_json
+from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.tables.notes import model_size_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import counted, number, settings
+from vrcli.report.wording import counted, number, settings, with_half_width
 from vrcli.results.groups import unsearched
 from vrcli.results.types import Note, axes_of
 from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
+from vrcli.study.by_budget import incumbents
 
 if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
@@ -32,11 +33,15 @@ def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]
     Args:
         power: also what more seeds could show.
     """
-    found: list[Block] = [_head(result), _budget(result), ""]
+    found: list[Block] = [_head(result), _budget(result), *([equal_text(result.equal)] if result.equal else []), ""]
     if result.replicated is not None:
         found += replicated_blocks(result, result.replicated)
     else:
         found += _of_settings(result, power)
+    if result.by_budget:
+        found += ["", *_by_budget(result)]
+    elif result.trials and (runs := incumbents(result.arms, result.trials).runs):
+        found += [f"--by-budget shows what a part of the trials would have found, with {counted(runs, 'more run')}"]
     if result.target is not None:
         found += ["", *_target_lines(result)]
     found += [note.text for note in _warnings(result)]
@@ -74,13 +79,13 @@ def _budget(result: CompareResult) -> str:
     epochs = counted(first.spec["training"]["epochs"], "epoch")
     if not result.trials:
         return f"the preset's settings, {epochs}, {counted(result.seeds, 'fresh seed')}, the same for all"
+    best = len(result.arms[0].candidates)
     reranking = max(sum(len(one.values) for one in arm.candidates) for arm in result.arms)
-    again = (
-        f", {counted(reranking, 'run')} to rank its best {len(result.arms[0].candidates)} again" if reranking else ""
-    )
+    again = f" and {counted(reranking, 'run')} that rank its best {best} again" if reranking else ""
     searches = "1 search" if result.searches == 1 else f"{result.searches} searches"
+    each = " each" if result.searches > 1 else ""
     return (
-        f"budget of each: {searches} x {counted(result.trials, 'trial')} x {epochs}{again}, then "
+        f"budget of each optimizer: {searches}{each} of {counted(result.trials, 'trial')} x {epochs}{again}; then "
         f"{counted(result.seeds, 'fresh seed')} per search{_searched(result)}"
     )
 
@@ -108,9 +113,6 @@ def _of_settings(result: CompareResult, power: bool) -> list[Block]:
         found += ["", line(one), *(f"  {text}" for text in [detail(one)] if text)]
     if power:
         found += ["", *_power_lines(result)]
-    if searches:
-        ended = {name: [(trial.status, trial.value) for trial in trials] for name, trials in searches.items()}
-        found += ["", *best_of_k(ended, objective.name)]
     return found
 
 
@@ -140,6 +142,20 @@ def _power_lines(result: CompareResult) -> list[str]:
     return lines
 
 
+def _by_budget(result: CompareResult) -> list[Block]:
+    """Performance against tuning budget."""
+    rows = []
+    for name, one in result.by_budget.items():
+        row = {"": name}
+        ends = zip(one.trials, one.mean, one.low, one.high, one.median, one.diverged, strict=True)
+        for trials, mean, low, high, median, n_diverged in ends:
+            lost = f"{number(median)} (median; {n_diverged} of {one.searches} diverged)"
+            row[f"after {counted(trials, 'trial')}"] = lost if n_diverged else with_half_width(mean, (high - low) / 2)
+        rows.append(row)
+    title = f"{result.metric.replace('_', ' ')} by tuning budget: the best of each search so far, on the fresh seeds"
+    return [title, Rows.of(rows)]
+
+
 def _target_lines(result: CompareResult) -> list[str]:
     lines = [f"to val {result.metrics[0].name.replace('_', ' ')} {result.target:g}"]
     for optimizer, by_unit in result.reached.items():
@@ -159,11 +175,12 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
     ]
     return {
         "task": result.task, "preset": result.preset, "metric": result.metric, "level": result.level,
-        "trials": result.trials, "searches": result.searches, "seeds": result.seeds,
+        "trials": result.trials, "searches": result.searches, "seeds": result.seeds, "equal": list(result.equal),
         "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
         "verdicts": sentences, "comparisons": pairs,
         "warnings": [{"kind": note.kind, "text": note.text} for note in _warnings(result)],
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
+        "by_budget": {name: plain(asdict(one)) for name, one in result.by_budget.items()},
         "optimizers": {
             name: {
                 "values": plain({run.seed: value for own, found in zip(runs, result.values[name], strict=True)

@@ -63,7 +63,7 @@ def _sentence(result: CompareResult, found: Comparison, pair: Pair) -> str:
     seen = f"{signed(pair.difference)} [{signed(pair.interval[0])}, {signed(pair.interval[1])}]"
     return (
         f"undecided between {pair.a} and {pair.b}: {pair.a} {MINUS} {pair.b} is {seen} in {words} {how} ({p}); "
-        f"so many searches would show {number(pair.detectable, 2)} with power 0.8"
+        f"so many searches show a true difference of {number(pair.detectable, 2)} with power 0.8"
     )
 
 
@@ -182,8 +182,11 @@ def _next(result: CompareResult, found: Comparison) -> list[str]:
     if finite:
         low, high = max(1, round(min(finite))), max(1, round(max(finite)))
         lines.append(
-            f"fresh seeds per search that tell most for the runs spent: {low}" + (f" to {high}" if high > low else "")
+            f"next time, {low}"
+            + (f" to {high}" if high > low else "")
+            + " fresh seeds per search tell most for the runs spent"
         )
+    lines.append("vr plot difference shows the pairs as a picture")
     return lines
 
 

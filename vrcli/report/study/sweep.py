@@ -74,6 +74,12 @@ def header(definition: Definition, trials: int, about: str) -> str:
     )
 
 
+def equal_text(names: Sequence[str]) -> str:
+    """What --equal did."""
+    verb = "is" if len(names) == 1 else "are"
+    return f"only {' and '.join(names)} {verb} searched (--equal); what else an optimizer has stays as stated"
+
+
 def note_text(note: Note) -> str:
     """A note in words."""
     facts = note.facts
@@ -93,6 +99,8 @@ def note_text(note: Note) -> str:
                 f"{s.definition.optimizer} {len(s.trials)} x {s.definition.epochs}" for s in facts["result"].searches
             )
             return f"the optimizers had unequal budgets: {one}"
+        case "equal":
+            return equal_text(facts["settings"])
         case "database" | "data":
             return str(facts["text"])
 
