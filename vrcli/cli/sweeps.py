@@ -151,7 +151,8 @@ def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     lines = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, wording.status(one), done])]
     lines += [display.header(d, state.total, ""), *display.space_lines([d])]
     lines.append(
-        f"search {d.search}, seed {d.search_seed}, {d.initial or initial_points(state.total)} initial points; seeds {', '.join(map(str, d.seeds))}"
+        f"search {d.search}, seed {d.search_seed}, {d.initial or initial_points(state.total)} initial points; "
+        f"seeds {', '.join(map(str, d.seeds))}"
     )
     if d.explicit:
         lines.append(f"fixed {wording.settings(d.explicit)}")

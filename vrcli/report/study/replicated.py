@@ -181,11 +181,8 @@ def _next(result: CompareResult, found: Comparison) -> list[str]:
     finite = [value for value in seeds if math.isfinite(value)]
     if finite:
         low, high = max(1, round(min(finite))), max(1, round(max(finite)))
-        lines.append(
-            f"next time, {low}"
-            + (f" to {high}" if high > low else "")
-            + " fresh seeds per search tell most for the runs spent"
-        )
+        most = f"{low} to {high}" if high > low else str(low)
+        lines.append(f"next time, {most} fresh seeds per search tell most for the runs spent")
     lines.append("vr plot difference shows the pairs as a picture")
     return lines
 
