@@ -139,6 +139,24 @@ def store(
     _print(rows, note, format)
 
 
+@app.command("stats")
+def stats(
+    rounds: int = typer.Option(5, "--rounds", min=1, help="values behind each median"),
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Time vr compare where every run is stored: 4 optimizers, 5 searches of 8 trials, 3 fresh seeds per search."""
+    req.check_format(format)
+    from tempfile import TemporaryDirectory
+
+    from vrcli.bench.stats import bench_stats
+
+    with TemporaryDirectory() as place:
+        found = bench_stats(Path(place), rounds=rounds)
+    rows = [{"value": f.value, "unit": f.unit, "worst": f.worst, "n": f.n, "what": f.what} for f in found]
+    _print(rows, "medians of n, without imports; made-up results, stored by the protocol itself", format)
+
+
 def side_rows(timings: Timings, version: str) -> tuple[list[dict[str, Any]], str]:
     """The rows of what was written to both stores, and how their times compare."""
     rows = []

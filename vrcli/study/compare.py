@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from vrcli.errors import UsageError, VrError
-from vrcli.execute.job import Job, Lineage
+from vrcli.execute.job import Job, Lineage, RunOutcome
 from vrcli.execute.lookup import headline_of
 from vrcli.execute.place import Place
 from vrcli.results.types import Run, values_of
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 #: Runs by optimizer and replicate.
 Blocks: TypeAlias = dict[str, list[list[Any]]]
+Earlier: TypeAlias = Callable[[Job], RunOutcome | None]
 
 
 def compare(
@@ -103,8 +104,13 @@ class _Running:
     executor: Executor
     should_stop: Callable[[], bool]
 
-    def run(self, jobs: Sequence[Job], what: Literal["rerank", "fresh", "budget"]) -> Generator[Event, None, list[Any]]:
+    def run(
+        self, jobs: Sequence[Job], what: Literal["rerank", "fresh", "budget"], earlier: Earlier | None = None
+    ) -> Generator[Event, None, list[Any]]:
         """Every job's run, in the order of the jobs.
+
+        Args:
+            earlier: the stored run that does instead of a job; by default it is looked up job by job.
 
         Raises:
             UsageError: one cannot be carried out as it was asked for.
@@ -112,7 +118,7 @@ class _Running:
         """
         found: dict[int, Any] = {}
         yield RunsPlanned(len(jobs), what)
-        earlier = partial(self.place.earlier, self.store)
+        earlier = earlier or partial(self.place.earlier, self.store)
         for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=self.should_stop, what="comparison"):
             if isinstance(event, RunEnded):
                 found[event.job] = _completed(event)
@@ -158,7 +164,8 @@ def _reranked(
         for found, owner in zip(tuned.searches, owners, strict=True)
     ]
     flat = [job for own in jobs for job in own]
-    runs = iter((yield from running.run(flat, "rerank")) if flat else ())
+    searches = [found.search_id for found in tuned.searches]
+    runs = iter((yield from running.run(flat, "rerank", _of_trials(running.store, searches))) if flat else ())
     arms = []
     for found, owner, own in zip(tuned.searches, owners, jobs, strict=True):
         order = reranked(found, list(islice(runs, len(own))), RERANK_SEEDS)
@@ -167,6 +174,20 @@ def _reranked(
         settings = {**given[name], **flags, **order[0].trial.params}
         arms.append(Arm(name, owner.number, settings, owner.fresh, found, tuple(order)))
     return arms
+
+
+def _of_trials(store: Store, searches: Sequence[int]) -> Earlier:
+    """What finds the stored run of a trial and seed, read at once for all of these searches."""
+    ended = store.runs.select(search=searches, status=("completed", "diverged"))
+    stored: dict[tuple[int | None, int | None], Any] = {
+        (run.trial_id, run.seed): run for run in reversed(ended) if run.trial_id is not None
+    }
+
+    def found(job: Job) -> RunOutcome | None:
+        run = stored.get((job.lineage.trial_id, job.seed))
+        return None if run is None else RunOutcome(run, reused=True)
+
+    return found
 
 
 def _as_given(request: CompareRequest, given: Settings) -> list[Arm]:
