@@ -169,3 +169,9 @@ def test_sensitivity_names_the_settings_that_it_pools(vr: Any, stored: Callable[
     vr("plot", "sensitivity", "-o", "a.svg")
     assert "momentum" in (tmp_path / "a.svg").read_text()
     assert "as well" not in vr("plot", "sensitivity", "--opt", "adamw").out
+
+
+def test_one_of_several_searches_is_called_by_its_seed(vr, tmp_path):
+    words = ("sweep", "vrcli.cli.scaffold.task_template:Spirals", "--opt", "sgd", "--trials", "2", "--searches", "2")
+    assert vr(*words, "--search", "random", "--preset", "smoke", "--threads", "1").code == 0
+    assert "search seed 1" in vr("plot", "sweep", "--opt", "sgd").out

@@ -101,7 +101,9 @@ def sweeps_of(reader: Reader, words: Sequence[str], x: str) -> Sweeps | None:
     objective = reader.objective(chosen)
     metric = objective.key.removeprefix("best_")
     seen = Counter(_optimizer(sweep) for sweep in sweeps)
-    beside = Counter((_optimizer(sweep), sweep.sweep_id) for sweep in sweeps)
+    # All of a sweep's searches count, shown or not: one of several is called by its seed.
+    stored = reader.store.searches.select(sweep={sweep.sweep_id for sweep in sweeps})
+    beside = Counter((_optimizer(sweep), sweep.sweep_id) for sweep in stored)
     each, left_out = [], 0
     for sweep in sweeps:
         trials, without = trials_of(reader, sweep, runs, metric, x)

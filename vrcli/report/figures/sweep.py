@@ -82,9 +82,10 @@ FIGURE = Sweep
 
 def series_of(search: Search) -> Series:
     """Each search by its optimizer, with what tells it from others of that optimizer."""
-    seed = "" if search.seed is None else f", search seed {search.seed}"
-    number = "" if search.sweep is None else f" (sweep {search.sweep}{seed})"
-    return Series(search.optimizer, f"{search.optimizer}{number}")
+    sweep = [] if search.sweep is None else [f"sweep {search.sweep}"]
+    seed = [] if search.seed is None else [f"search seed {search.seed}"]
+    which = ", ".join(sweep + seed)
+    return Series(search.optimizer, f"{search.optimizer} ({which})" if which else search.optimizer)
 
 
 def draw(
