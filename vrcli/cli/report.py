@@ -156,7 +156,7 @@ def write_page(chosen: Filter, asked: TableOptions, target: Target, database: Lo
             notice(f"reading the curves of {len(reading.runs)} runs")
         text = render_page(page_of(page_source(store, reading, asked.metric, command(list(map(masked, sys.argv))))))
     target.write_text(text)
-    size = len(text.encode()) / 1e6
+    size = len(text.encode(errors="replace")) / 1e6
     say(f"wrote {target.path}: {counted(len(reading.runs), 'run')} on one page, {size:.1f} MB", to=err())
 
 

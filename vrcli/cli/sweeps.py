@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, put, say
+from vrcli.cli.console import err, notice, put, say
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
@@ -45,6 +45,8 @@ def list_sweeps(
     with req.open_existing(database) as store:
         stored = record.select(store, task=task, optimizer=opt)
         found = [(one, one.state()) for one in stored]
+        for lost in record.damaged(store):
+            notice(f"search {lost.id} of sweep {lost.sweep_id} is damaged and left out; vr db check says where")
     if format == "json":
         print(json.dumps([search_json(one, state) for one, state in found]))
         return
