@@ -13,7 +13,7 @@ from sqlalchemy import Connection, exists, select
 from vrcli.db import schema
 from vrcli.db.connection import Database, among, fetch
 from vrcli.db.errors import StoreError
-from vrcli.db.records import Curve
+from vrcli.db.records import Curve, join_value
 from vrcli.db.rows import many, metric_ids
 from vrcli.db.runs import touch
 
@@ -68,8 +68,7 @@ class Curves:
                     if wanted is not None and name not in wanted:
                         continue
                     if rows := fetch(connection, sql, (run_id, metric_id)):
-                        steps, values, kinds = zip(*rows, strict=True)
-                        found[run_id, name] = Curve(run_id, name, array("q", steps), _values(values, kinds))
+                        found[run_id, name] = _curve(run_id, name, rows)
         return found
 
     def metrics(self, run_ids: Iterable[int] | int) -> list[str]:
@@ -116,8 +115,13 @@ def _columns(metric: str, steps: Sequence[int], values: Sequence[float]) -> tupl
     return columns
 
 
-def _values(values: Sequence[Any], kinds: Sequence[str | None]) -> array[float]:
+def _curve(run_id: int, name: str, rows: Sequence[tuple[Any, ...]]) -> Curve:
+    steps, values, kinds = zip(*rows, strict=True) if rows else ((), (), ())
     try:
-        return array("d", values)
+        at = array("q", steps)
+    except TypeError:  # damaged
+        return _curve(run_id, name, [row for row in rows if isinstance(row[0], int)])
+    try:
+        return Curve(run_id, name, at, array("d", values))
     except TypeError:  # a None among them: not all are ordinary numbers
-        return array("d", [float(kind) if kind else value for value, kind in zip(values, kinds, strict=True)])
+        return Curve(run_id, name, at, array("d", map(join_value, values, kinds)))

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 _BUSY_S = 60.0  # how long a writer waits for the others; each holds the lock for milliseconds
+#: Bytes that are no text become halves of characters, which no text has: `vrcli.db.damage` finds them.
+_TEXT = partial(str, encoding="utf-8", errors="surrogateescape")
 SQLITE_HEADER = b"SQLite format 3\x00"
 #: Files that were looked at, by device and number; as many as one process may have databases open.
 _OPEN: dict[tuple[int, int], RawIOBase] = {}
@@ -68,7 +70,10 @@ def masked_provenance(text: str) -> str:
     """The stored origin of a run, in JSON, with the command line masked."""
     if not _SUSPECT.search(text):
         return text
-    stored = json.loads(text)
+    try:
+        stored = json.loads(text)
+    except ValueError:  # damaged
+        return masked_line(text)
     shown = [masked(word) if isinstance(word, str) else word for word in stored.get("argv", ())]
     return text if shown == stored.get("argv", []) else json.dumps(stored | {"argv": shown})
 
@@ -203,6 +208,7 @@ class Location:
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: object) -> None:
+            connection.text_factory = _TEXT
             connection.isolation_level = None  # transactions begin where `begin` says, not where sqlite3 guesses
             with closing(connection.cursor()) as cursor:
                 cursor.execute("PRAGMA foreign_keys = ON")

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from vrcli.db import schema
+from vrcli.db.cells import Digest, damages, movable, put_aside, uncounted
 from vrcli.db.connection import Database, fetch
 from vrcli.db.errors import StoreError
 from vrcli.db.runs import Runs
-from vrcli.db.versions import copy_sqlite
+from vrcli.db.versions import copy_beside, copy_sqlite
 
 _REFERENCES = (
     *(("results", "run_id", "runs"), ("points", "run_id", "runs"), ("artifacts", "run_id", "runs")),
@@ -35,11 +36,15 @@ def backup(database: Database, target: str | os.PathLike[str]) -> Path:
     return path
 
 
-def check(database: Database) -> list[str]:
-    """What is wrong with the database, one line each; nothing where all is well."""
+def check(database: Database, digest: Digest | None = None) -> list[str]:
+    """What is wrong with the database, one line each; nothing where all is well.
+
+    Args:
+        digest: see `vrcli.db.cells.damages`.
+    """
     try:
         # One after the other: a later check would stumble over what an earlier one has found.
-        return _broken(database) or _inconsistent(database) or _unfinished(database)
+        return _broken(database) or _damaged(database, digest) or _inconsistent(database) or _unfinished(database)
     except StoreError as error:
         return [f"integrity: {error}"]
 
@@ -53,6 +58,32 @@ def _broken(database: Database) -> list[str]:
         return problems
 
 
+def _damaged(database: Database, digest: Digest | None) -> list[str]:
+    with database.reading() as connection:
+        return list(map(str, damages(connection, digest)))
+
+
+def repair(database: Database, digest: Digest | None = None) -> tuple[list[str], Path | None]:
+    """Put damaged rows aside, after a copy of the file was made beside it.
+
+    Returns:
+        What was wrong with each row that was moved, and the copy; none where nothing was wrong.
+
+    Raises:
+        StoreError: it is no SQLite file, or its pages are damaged, too.
+    """
+    path = database.location.path
+    if path is None:
+        raise StoreError(f"{database.label} is repaired with PostgreSQL's own tools")
+    if problems := _broken(database):
+        raise StoreError(f"{database.label}: {problems[0]}; only rows can be repaired, a backup is needed")
+    with database.reading() as connection:
+        if not movable(connection, digest):
+            return [], None
+    copy = copy_beside(path, "before-repair")
+    return list(map(str, put_aside(database, digest))), copy
+
+
 def _inconsistent(database: Database) -> list[str]:
     problems = []
     with database.reading() as connection:
@@ -64,7 +95,7 @@ def _inconsistent(database: Database) -> list[str]:
         ((damaged,),) = fetch(connection, "SELECT count(*) FROM artifacts WHERE size <> length(data)", ())
         if damaged:
             problems.append(f"artifacts: {damaged} of another size than recorded")
-    return problems
+        return problems + uncounted(connection)
 
 
 def _unfinished(database: Database) -> list[str]:

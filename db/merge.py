@@ -14,8 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from vrcli.db import facts, schema
+from vrcli.db.cells import damages
 from vrcli.db.connection import Database
 from vrcli.db.curves import Curves, insert_curves
+from vrcli.db.errors import StoreError
 from vrcli.db.location import masked_provenance
 from vrcli.db.records import MergeReport
 from vrcli.db.rows import insert_named, insert_results, many, read_results
@@ -89,7 +91,13 @@ def merge(
         search_ids, sweep_ids = {row["id"] for row in searches}, {row["sweep_id"] for row in searches}
         sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in sweep_ids]
         trials = [row for row in _rows(connection, schema.trials) if row["search_id"] in search_ids]
+        lost = sum(1 for _ in damages(connection, None))
         said = list(facts.read(connection).values())
+    if lost:
+        raise StoreError(
+            f"{other.label} has {lost} damaged row{'s' * (lost != 1)}, and nothing of it came in; "
+            "vr db check names them, with --repair it puts them aside"
+        )
     with suppress(_Undo), database.writing() as connection:
         facts.add(connection, said)
         for row in sweeps:

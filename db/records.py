@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from vrcli.db import liveness
 from vrcli.db.configuration import flat_settings
+from vrcli.db.damage import is_object
 
 RUN_STATUSES = ("running", "completed", "diverged", "failed", "interrupted")
 ENDED_RUNS = RUN_STATUSES[1:]
@@ -29,11 +30,10 @@ def split_value(value: float) -> tuple[float | None, str | None]:
 
 
 def join_value(value: float | None, kind: str | None) -> float:
-    """The number behind the two columns of `split_value`."""
+    """The number behind the two columns of `split_value`; a damaged one is none."""
     if kind is not None:
         return float(kind)
-    assert value is not None
-    return value
+    return value if isinstance(value, float | int) else math.nan
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class RunRecord:
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """Names of the settings that a search chose, for a trial and for what confirms it; empty without a search."""
-        return tuple(json.loads(self.axes_json)) if self.axes_json else ()
+        return tuple(json.loads(self.axes_json)) if self.axes_json and is_object(self.axes_json) else ()
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, select, update
 from vrcli.db import facts, liveness, schema
 from vrcli.db.configuration import configuration_of
 from vrcli.db.connection import Database, among, fetch
+from vrcli.db.damage import DAMAGED, Cells, Objects
 from vrcli.db.errors import StoreError
 from vrcli.db.facts import Metric
 from vrcli.db.location import masked_provenance
@@ -30,11 +31,11 @@ _AXES = (
     .correlate(schema.runs)
     .scalar_subquery()
 )
-_COLUMNS = (
-    *(schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-2]),
-    _AXES.label("axes_json"),
-)
-_ORIGIN = [field.name for field in fields(RunRecord)].index("provenance_json")
+_OWN = [schema.runs.c[_RENAMED.get(field.name, field.name)] for field in fields(RunRecord)[:-2]]
+# The last says whether the JSON can be read: to decode it here would make long lists slow.
+_COLUMNS = (*_OWN, _AXES.label("axes_json"), Objects(schema.runs.c.spec, schema.runs.c.provenance))
+_CELLS = Cells(_OWN, json_known=True)
+_ORIGIN, _STATUS, _ERROR = (_CELLS.names.index(name) for name in ("provenance", "status", "error"))
 _VANISHED = "its process is gone"
 # Built once: it goes with every block of points.
 _HEARTBEAT = (
@@ -353,7 +354,12 @@ def _records(rows: Sequence[Sequence[Any]], results: Mapping[int, dict[str, floa
     """Rows of `_COLUMNS` as records, without the passwords that older versions stored."""
     found = []
     for row in rows:
-        values = [*row, results.get(row[0], {})]
+        values: list[Any]
+        *values, axes, readable = row
+        if not (readable and _CELLS.sound(values)):
+            values, damage = _CELLS.mended(values)
+            values[_STATUS], values[_ERROR] = DAMAGED, damage
         values[_ORIGIN] = masked_provenance(values[_ORIGIN])
+        values += [axes, results.get(row[0], {})]
         found.append(RunRecord(*values))
     return found

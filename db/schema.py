@@ -56,6 +56,7 @@ class Utc(TypeDecorator[datetime]):
 
     impl = DateTime
     cache_ok = True
+    python_type = datetime
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
         return value and value.astimezone(UTC).replace(tzinfo=None)
@@ -66,7 +67,10 @@ class Utc(TypeDecorator[datetime]):
 
 
 def _from_text(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(f"{value}+00:00")
+    try:
+        return None if value is None else datetime.fromisoformat(f"{value}+00:00")
+    except ValueError:
+        return value  # type: ignore[return-value]  # for `vrcli.db.damage` to find
 
 
 def _with_zone(value: datetime | None) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from vrcli.db import liveness, schema
 from vrcli.db.connection import Database
+from vrcli.db.damage import DAMAGED, Cells
 from vrcli.db.errors import StoreError
 from vrcli.db.records import ENDED_TRIALS, SEARCH_STATUSES, SearchRecord, TrialRecord, join_value, split_value
 from vrcli.db.rows import as_json, insert_sweep, known, many, this_process
@@ -30,6 +31,9 @@ _TRIAL_COLUMNS = tuple(
     else schema.trials.c[_RENAMED.get(field.name, field.name)]
     for field in fields(TrialRecord)[:-1]
 )
+_CELLS, _TRIAL_CELLS = Cells(_COLUMNS), Cells(_TRIAL_COLUMNS)
+_STATUS = _CELLS.names.index("status")
+_STATE, _ERROR = (_TRIAL_CELLS.names.index(name) for name in ("state", "error"))
 _LATEST_RUN = select(func.max(schema.runs.c.id)).where(schema.runs.c.trial_id == schema.trials.c.id).scalar_subquery()
 
 
@@ -114,7 +118,7 @@ class Searches:
         query = _select_searches().where(schema.searches.c.definition_key == key)
         with self._database.reading() as connection:
             row = connection.execute(query).one_or_none()
-            return None if row is None else SearchRecord(*row)
+            return None if row is None else _search_record(row)
 
     def get(self, search_id: int) -> SearchRecord:
         """The search of this number."""
@@ -140,7 +144,7 @@ class Searches:
             if value is not None:
                 query = query.where(column.in_(many(value)))
         with self._database.reading() as connection:
-            return [SearchRecord(*row) for row in connection.execute(query.limit(limit))]
+            return [_search_record(row) for row in connection.execute(query.limit(limit))]
 
     def overview(self) -> list[dict[str, Any]]:
         """The rows of the view `v_searches`, the newest first."""
@@ -260,7 +264,7 @@ class Searches:
         row = connection.execute(query).one_or_none() if 0 < search_id < 2**31 else None
         if row is None:
             raise StoreError(f"{self._database.label} has no search {search_id}")
-        return SearchRecord(*row)
+        return _search_record(row)
 
     def _change_search(self, connection: Connection, search_id: int, **changes: Any) -> None:
         statement = update(schema.searches).where(schema.searches.c.id == search_id)
@@ -294,12 +298,24 @@ def _select_searches() -> Select[Any]:
     return select(*_COLUMNS).join(schema.sweeps, schema.sweeps.c.id == schema.searches.c.sweep_id)
 
 
+def _search_record(row: Row[Any]) -> SearchRecord:
+    values: Sequence[Any] = row
+    if not _CELLS.sound(row):
+        values, _ = _CELLS.mended(row)
+        values[_STATUS] = DAMAGED
+    return SearchRecord(*values)
+
+
 def _select_trials() -> Select[Any]:
     columns = select(schema.trials.c.kind, *_TRIAL_COLUMNS, _LATEST_RUN)
     return columns.join(schema.searches, schema.searches.c.id == schema.trials.c.search_id)
 
 
 def _trial_record(row: Row[Any]) -> TrialRecord:
-    kind, *values = tuple[Any, ...](row)
+    kind, *values, run_id = tuple[Any, ...](row)
+    if not _TRIAL_CELLS.sound(values):
+        values, why = _TRIAL_CELLS.mended(values)
+        values[_STATE], values[_ERROR] = DAMAGED, why
+    values = [*values, run_id]
     trial = TrialRecord(*values)
     return trial if kind is None else replace(trial, value=join_value(None, kind))

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from vrcli.db import maintenance, schema, versions
 from vrcli.db.artifacts import Artifacts
+from vrcli.db.cells import Digest
 from vrcli.db.connection import Database
 from vrcli.db.curves import Curves
 from vrcli.db.errors import EmptyDatabase, StoreError
@@ -157,9 +158,13 @@ class Store:
         """Copy what another database has and this one has not, see `vrcli.db.merge.merge`."""
         return merge(self._database, other._database, ids=ids, dry_run=dry_run, advance=advance)
 
-    def check(self) -> list[str]:
-        """What is wrong with the database, one line each; nothing where all is well."""
-        return maintenance.check(self._database)
+    def check(self, digest: Digest | None = None) -> list[str]:
+        """What is wrong with the database, one line each, see `vrcli.db.maintenance.check`."""
+        return maintenance.check(self._database, digest)
+
+    def repair(self, digest: Digest | None = None) -> tuple[list[str], Path | None]:
+        """Put damaged rows aside after a backup, see `vrcli.db.maintenance.repair`."""
+        return maintenance.repair(self._database, digest)
 
     def backup(self, target: str | os.PathLike[str]) -> Path:
         """Copy the database to a new file while others may be writing, see `vrcli.db.maintenance.backup`."""

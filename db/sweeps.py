@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,11 +11,14 @@ from sqlalchemy import select
 
 from vrcli.db import schema
 from vrcli.db.connection import Database
+from vrcli.db.damage import Cells
 from vrcli.db.errors import StoreError
 from vrcli.db.records import SweepRecord
 from vrcli.db.rows import insert_sweep, many
 
 _COLUMNS = tuple(schema.sweeps.c[field.name] for field in fields(SweepRecord))
+
+_CELLS = Cells(_COLUMNS)
 
 
 class Sweeps:
@@ -37,7 +40,7 @@ class Sweeps:
         """
         with self._database.writing() as connection:
             id = insert_sweep(connection, facts, shared_key)
-            return SweepRecord(*connection.execute(select(*_COLUMNS).where(schema.sweeps.c.id == id)).one())
+            return _record(connection.execute(select(*_COLUMNS).where(schema.sweeps.c.id == id)).one())
 
     def get(self, ref: int | str) -> SweepRecord:
         """The sweep of this number or name.
@@ -53,7 +56,7 @@ class Sweeps:
             row = connection.execute(query).one_or_none() if known else None
             names = [] if row else connection.scalars(select(table.c.name)).all()
         if row is not None:
-            return SweepRecord(*row)
+            return _record(row)
         near = difflib.get_close_matches(str(ref), names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; it has {len(names)}" if names else "; it has none yet"
         raise StoreError(f"{self._database.label} has no sweep {ref}{hint}")
@@ -71,4 +74,8 @@ class Sweeps:
             if value is not None:
                 query = query.where(column.in_(many(value)))
         with self._database.reading() as connection:
-            return [SweepRecord(*row) for row in connection.execute(query.limit(limit))]
+            return [_record(row) for row in connection.execute(query.limit(limit))]
+
+
+def _record(row: Sequence[Any]) -> SweepRecord:
+    return SweepRecord(*(row if _CELLS.sound(row) else _CELLS.mended(row)[0]))

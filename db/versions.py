@@ -150,9 +150,13 @@ def _copy_before(location: Location, before: str | None) -> Path | None:
     """A copy of an SQLite file that holds something, named after its schema and the time."""
     if location.path is None or before is None:
         return None
-    now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    copy = location.path.with_name(f"{location.path.stem}.schema{int(before)}-{now}{location.path.suffix}")
-    copy_sqlite(location.path, copy)
+    return copy_beside(location.path, f"schema{int(before)}")
+
+
+def copy_beside(path: Path, what: str) -> Path:
+    """A copy of a database beside it, named after what it is and the time."""
+    copy = path.with_name(f"{path.stem}.{what}-{datetime.now().strftime('%Y%m%d-%H%M%S')}{path.suffix}")
+    copy_sqlite(path, copy)
     return copy
 
 

@@ -109,7 +109,7 @@ class Target:
     def write_text(self, text: str) -> None:
         """Write a file of text, its line ends as they are."""
         with self.part() as part:
-            part.write_text(text, encoding="utf-8", newline="")
+            part.write_text(text, encoding="utf-8", errors="replace", newline="")
 
     def _check_kind(self) -> None:
         if self.path.is_dir():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -83,6 +84,11 @@ class RunSpec(Request):
     @cached_property
     def spec_id(self) -> str:
         """Digest of the whole spec, 16 hexadecimal digits. A folder counts by its content, not by its path."""
-        body = self.model_dump(mode="json")
-        body["task_settings"] = {**body["task_settings"], "dataset": self.dataset}
-        return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return digest_of(self.model_dump(mode="json"), self.dataset)
+
+
+def digest_of(body: Mapping[str, Any], dataset: str | None) -> str:
+    """The `spec_id` of a spec as plain JSON values."""
+    if dataset is not None and "task_settings" in body:
+        body = {**body, "task_settings": {**body["task_settings"], "dataset": dataset}}
+    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -15,6 +15,7 @@ from vrcli.cli.request import open_existing
 from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.output import Target
+from vrcli.report.wording import counted
 
 app = noun("Look after the database.")
 
@@ -38,11 +39,27 @@ def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = re
 
 
 @app.command("check")
-def check(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
-    """Check the database; exit code 1 where something is wrong."""
+def check(
+    repair: bool = typer.Option(
+        False,
+        "--repair",
+        help="move damaged rows to the table damaged_rows; a backup made first keeps all",
+    ),
+    database: Location = req.DB,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Check every cell of the database; exit code 1 where something is wrong."""
+    from vrcli.spec import digest_of
 
+    if repair:
+        with open_existing(database, mode="write") as store:
+            moved, copy = store.repair(digest_of)
+        for line in moved:
+            say(f"moved to damaged_rows: {line}")
+        if copy is not None:
+            say(f"{counted(len(moved), 'row')} moved; the database as it was is {copy}")
     with open_existing(database) as store:
-        problems = store.check()
+        problems = store.check(digest_of)
     for problem in problems:
         say(problem)
     if problems:

@@ -158,7 +158,7 @@ def write_page(chosen: Filter, asked: TableOptions, target: Target, database: Lo
         source = page_source(store, reading, asked.metric, command(list(map(masked, sys.argv))))
         text = render_page(page_of(source))
     target.write_text(text)
-    size = len(text.encode()) / 1e6
+    size = len(text.encode(errors="replace")) / 1e6
     say(f"wrote {target.path}: {counted(len(reading.runs), 'run')} on one page, {size:.1f} MB", to=err())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, put, say
+from vrcli.cli.console import err, notice, put, say
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.db.location import Location
@@ -51,6 +51,8 @@ def list_sweeps(
         stored = record.select(store, task=task, optimizer=opt)
         found = [(one, one.state()) for one in stored]
         fresh = store.searches.overview()
+        for lost in record.damaged(store):
+            notice(f"search {lost.id} of sweep {lost.sweep_id} is damaged and left out; vr db check says where")
     if format == "json":
         print(json.dumps([search_json(one, state) for one, state in found]))
         return

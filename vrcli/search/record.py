@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from vrcli.db.damage import DAMAGED
 from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
 from vrcli.db.store import Store as Store
 from vrcli.db.store import StoreError
@@ -70,7 +71,7 @@ class StoredSearch:
     # -- the record of trials ------------------------------------------------------------------------------------------
 
     def trials(self) -> Sequence[Trial]:
-        records = self.store.searches.trials(self.id)
+        records = [record for record in self.store.searches.trials(self.id) if record.state != DAMAGED]
         self._ids = {record.number: record.id for record in records}
         runs: dict[int, list[RunRecord]] = {}
         for run in reversed(self.store.runs.select(search=self.id)):
@@ -169,13 +170,21 @@ def key_of(definition: Definition) -> str:
 
 def select(store: Store, *, task: str | None = None, optimizer: str | None = None) -> list[StoredSearch]:
     """Stored searches, the newest first."""
-    found = [StoredSearch(store, record) for record in store.searches.select(task=task)]
+    stored = store.searches.select(task=task)
+    found = [StoredSearch(store, record) for record in stored if record.status != DAMAGED]
     return [one for one in found if optimizer in (None, one.definition.optimizer)]
+
+
+def damaged(store: Store) -> list[SearchRecord]:
+    """Stored searches that cannot be read."""
+    return [record for record in store.searches.select() if record.status == DAMAGED]
 
 
 def of_sweep(store: Store, ref: str) -> list[StoredSearch]:
     """The searches of the sweep of this number or name, in the order in which they began."""
     found = store.searches.select(sweep=store.sweeps.get(ref).id)
+    if lost := [record for record in found if record.status == DAMAGED]:
+        raise StoreError(f"search {lost[0].id} of sweep {ref} is damaged; vr db check says where")
     return [StoredSearch(store, record) for record in found[::-1]]
 
 

@@ -33,12 +33,12 @@ def write(runs: Selection, to: Target) -> Written:
     """Write both files."""
     points = 0
     with to.part() as table, replace(to, path=curves_path(to.path)).part() as curves:
-        with table.open("w", newline="", encoding="utf-8") as file:
+        with table.open("w", newline="", encoding="utf-8", errors="replace") as file:
             found = rows(runs.records)
             out = CsvWriter(file)
             out.writerow(found[0] if found else FIELDS)
             out.writerows([_cell(value) for value in row.values()] for row in found)
-        with curves.open("w", newline="", encoding="utf-8") as file:
+        with curves.open("w", newline="", encoding="utf-8", errors="replace") as file:
             points_out = csv.writer(file)  # a long file of numbers: its few words are looked at once for each curve
             points_out.writerow(CURVE_COLUMNS)
             for record, series in runs.each():
