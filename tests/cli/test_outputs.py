@@ -76,9 +76,34 @@ def filled(vr: Callable[..., Any], searched: pd.DataFrame, tmp_path: Path) -> It
             busy.execute("BEGIN")
             busy.execute("SELECT * FROM runs").fetchone()
             store.runs.tag(1, "kept")
+            _compare(store)
         assert (tmp_path / "vr.db-wal").stat().st_size > 0
         shutil.copy(tmp_path / "vr.db", tmp_path / "other.db")
         yield vr
+
+
+def _compare(store: Store) -> None:
+    """Two optimizers of one sweep: all incumbents on the fresh seed 1, the winner without a trial."""
+    about = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "ab", "search_seed": 0}
+    sweep = None
+    for optimizer in ("adamw", "sgd"):
+        search = store.searches.create(
+            {**about, "optimizer": optimizer}, key=f"{optimizer} 2", trials=4, sweep_id=sweep
+        )
+        sweep = search.sweep_id
+        for number in range(4):
+            trial = store.searches.add_trial(search.id, {"lr": 0.1 * number})
+            store.searches.start_trial(trial.id)
+            spec = {**about, "optimizer": optimizer, "optimizer_settings": {"lr": 0.1 * number}}
+            winner = {"search_id": search.id, "group": "compare-1"} if number == 3 else {"trial_id": trial.id}
+            for seed, lineage in ((0, {"trial_id": trial.id}), (1, winner)):
+                run = store.runs.begin(
+                    {**spec, "seed": seed}, spec_id=f"{optimizer} {number} {seed}", provenance={}, **lineage
+                )
+                value = 1.0 - 0.1 * number + 0.01 * seed
+                store.curves.add(run.id, {"val_loss": ([2, 4], [2.0, value]), "epoch": ([2, 4], [1.0, 2.0])})
+                store.runs.finish(run.id, "completed", results={"best_val_loss": value, "test_loss": value})
+            store.searches.finish_trial(trial.id, "completed", value=1.0 - 0.1 * number)
 
 
 def _contents(folder: Path) -> dict[str, bytes | None]:
