@@ -26,7 +26,7 @@ def test_only_what_is_named_is_searched_and_the_notes_say_so(vr: Any) -> None:
     assert done.code == 0, done.err
     assert TOLD in done.out
     assert TOLD in done.err
-    assert "searched: vradam" not in done.out
+    assert "; searched: vradam" not in done.out
     body = json.loads(vr(*words, "--equal", "lr", "--format", "json").out)
     assert body["equal"] == ["lr"]
     arms = [arm for one in body["optimizers"].values() for arm in one["replicates"]]

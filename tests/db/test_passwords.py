@@ -33,6 +33,9 @@ CALLS: dict[str, tuple[str, ...]] = {
     "plot telemetry": ("plot telemetry --output telemetry.svg",),
     "plot target": ("plot target --target 9 --output target.svg",),
     "plot profile": ("plot profile --output profile.svg",),
+    "plot difference": ("plot difference --output difference.svg",),
+    "plot ranks": ("plot ranks --output ranks.svg",),
+    "plot budget": ("plot budget --output budget.svg",),
     "plot sensitivity": ("plot sensitivity lr --output sensitivity.svg",),
     "plot sweep": ("plot sweep --output sweep.svg",),
     "runs list": ("runs list", "runs list --format json"),
@@ -55,7 +58,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "runs rm": ("runs rm 2 --yes",),
 }
 #: Their refusals are as good as their outcomes: what there is differs between the databases.
-MAY_BE_REFUSED = {"runs retry", "plot target", "plot profile", "plot sensitivity", "plot telemetry", "sweeps stop",
+MAY_BE_REFUSED = {"runs retry", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile", "plot sensitivity", "plot telemetry", "sweeps stop",
                   "plot sweep", "db backup"}  # fmt: skip
 
 
