@@ -58,8 +58,10 @@ CALLS: dict[str, tuple[str, ...]] = {
     "runs rm": ("runs rm 2 --yes",),
 }
 #: Their refusals are as good as their outcomes: what there is differs between the databases.
-MAY_BE_REFUSED = {"runs retry", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile", "plot sensitivity", "plot telemetry", "sweeps stop",
-                  "plot sweep", "db backup"}  # fmt: skip
+MAY_BE_REFUSED = {
+    "runs retry", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile", "plot sensitivity",
+    "plot telemetry", "sweeps stop", "plot sweep", "db backup",
+}  # fmt: skip
 
 
 def _commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
