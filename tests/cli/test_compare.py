@@ -9,6 +9,8 @@ import sqlite3
 import pytest
 import torch
 
+#: Whole protocols, one worker start each: slow where other tests run beside them.
+pytestmark = pytest.mark.timeout(900)
 SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 QUICK = ("--preset", "smoke", "--threads", "1")
 
