@@ -84,8 +84,8 @@ class Database:
                 raise  # a fault of ours, not of the machine's
             raise StoreError(f"{self.label}: {self.location.reason(reason)}") from error
         except (UnicodeEncodeError, OverflowError) as error:
-            what = "a number of more than 64 bits" if isinstance(error, OverflowError) else "text that is no Unicode"
-            raise StoreError(f"{self.label}: {what} cannot be stored") from error
+            what = "a number is too large" if isinstance(error, OverflowError) else "text is no Unicode"
+            raise StoreError(f"{self.label}: {what} for a database") from error
 
 
 def stream(connection: Connection, sql: str, parameters: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

@@ -29,6 +29,7 @@ SQLITE_HEADER = b"SQLite format 3\x00"
 #: Files that were looked at, by device and number; as many as one process may have databases open.
 _OPEN: dict[tuple[int, int], RawIOBase] = {}
 _MOST_OPEN = 100
+_LONGEST = 4095  # letters of a path, on most systems
 _LOOKS_LIKE = "one looks like postgresql://user@host/name"
 
 #: What begins a URL, also where a slash or the colon was forgotten.
@@ -95,6 +96,8 @@ class Location:
         text = os.fspath(where)
         self._text, self._shown = text, masked(text)
         self.path: Path | None = None
+        if len(os.fsencode(text)) > _LONGEST or any(len(part) > 255 for part in os.fsencode(text).split(b"/")):
+            raise StoreError(f"{masked(text)[:40]}... has {len(text):,} letters, too many for a file or a URL")
         if "://" not in text:
             self.path = self._plain_path()
         elif self._url.get_backend_name() == "sqlite":

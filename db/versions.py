@@ -67,7 +67,7 @@ def revision(connection: Connection, label: str) -> str | None:
             raise StoreError(f"{label} is the database of another program (table {min(taken)}); nothing was changed")
         return None
     found = connection.scalar(select(_version.c.version_num))
-    if found is None or not found.isdecimal():
+    if found is None or not found.isdecimal() or int(found) < 1:
         raise StoreError(f"{label} has schema {found}, which no vr has written; nothing was changed")
     if int(found) > int(schema.SCHEMA):
         written = f"(schema {int(found)}, this is {int(schema.SCHEMA)})"

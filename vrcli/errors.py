@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,13 @@ class UsageError(VrError):
     """The request cannot be carried out as written; nothing was recorded."""
 
     exit_code = 2
+
+
+def stop_signals() -> list[int]:
+    """The signals that end a command in order, beside Ctrl-C; one that is ignored, as under nohup, stays so."""
+    names = ("SIGTERM", "SIGHUP")  # some systems have no SIGHUP
+    found = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def first_line(error: BaseException) -> str:

@@ -109,3 +109,13 @@ def test_show_falls_back_on_the_viewer(vr: Any, seeds: list[int], monkeypatch: p
     (path,) = opened
     assert Path(path).read_bytes().startswith(b"\x89PNG")
     Path(path).unlink()
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_letters_that_no_font_has_are_drawn_without_a_word(vr, stored, tmp_path, recwarn, ending):
+    stored("sgd", dataset="数据𓀀")
+    stored("adamw", dataset="数据𓀀")
+    done = vr("plot", "curves", "--output", f"a.{ending}")
+    assert (done.code, done.err) == (0, f"wrote a.{ending}\n")
+    assert (tmp_path / f"a.{ending}").stat().st_size > 1000
+    assert not [found for found in recwarn if "Glyph" in str(found.message)]

@@ -15,7 +15,7 @@ import typer
 
 from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
 from vrcli.db.location import masked_line
-from vrcli.errors import first_line
+from vrcli.errors import first_line, stop_signals
 from vrcli.version import __version__
 from vrcli.visible import visible
 
@@ -51,9 +51,11 @@ def main() -> None:
     """Entry point of `vr` and `python -m vrcli`: known errors become one line and an exit code."""
     debug = "--debug" in sys.argv or os.environ.get("VR_DEBUG", "") not in ("", "0")
     with suppress(ValueError):  # only a program's main thread may say what signals do
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end, as of Ctrl-C
+        for number in stop_signals():
+            signal.signal(number, signal.default_int_handler)  # an orderly end, as of Ctrl-C
     try:
         code = app(standalone_mode=False, prog_name="vr")
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         _exit("interrupted", 130)
     except ParserError as error:
@@ -62,9 +64,13 @@ def main() -> None:
             sys.exit(0)
         _exit(_parser_line(error), error.exit_code)
     except BrokenPipeError:
-        # The reader went away (`vr runs list | head`); writing at exit would raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()  # the reader went away (`vr runs list | head`)
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        what = "the output" if error.filename is None else os.fsdecode(error.filename)
+        _exit(f"{what} cannot be used: {error.strerror or error}", 1)
     except SystemExit:  # of the shell's completion, and of rich where the reader went away
         raise
     except BaseException as error:
@@ -88,9 +94,20 @@ def _parser_line(error: Any) -> str:
 
 def _exit(line: str, code: int) -> NoReturn:
     _print_error(f"vr: {visible(line)}")
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, or a terminal that is gone: it would be tried again at the end
+        _forget_stdout()
     sys.exit(code)
+
+
+def _forget_stdout() -> None:
+    """Nobody takes what is printed; writing at exit would raise again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_error(text: str) -> None:
     """Masked here for all errors: who finds a URL in the wrong place repeats it."""
-    print("\n".join(visible(masked_line(line)) for line in text.split("\n")), file=sys.stderr)
+    with suppress(OSError):  # a terminal that is gone
+        print("\n".join(visible(masked_line(line)) for line in text.split("\n")), file=sys.stderr)

@@ -24,7 +24,7 @@ app = noun("List, show, compare, export and repeat stored runs.")
 @unpacked
 def list_runs(
     asked: filters.Listed,
-    limit: int = typer.Option(50, "--limit", "-n", min=1, help="at most this many, newest first"),
+    limit: int = typer.Option(50, "--limit", "-n", min=1, max=2**31 - 1, help="at most this many, newest first"),
     database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,

@@ -49,8 +49,8 @@ class Executor(Protocol):
         """Ask the running jobs to stop, give them `patience_s`, end the rest. Returns the last messages."""
 
 
-#: How long what is running may take to end in order after Ctrl-C.
-PATIENCE_S = 20.0
+#: How long what is running may take to end in order after Ctrl-C; what takes longer is ended, and recorded so.
+PATIENCE_S = 2.0
 
 
 class Interrupted(VrError):

@@ -17,11 +17,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from vrcli.db.liveness import Process, identity
-from vrcli.errors import first_line
+from vrcli.errors import first_line, stop_signals
 from vrcli.execute.executor import CodeChanged, Message, Refused, Work
 
 #: How long a worker that has nothing to do may take to close what it has open.
 LEAVING_S = 5.0
+#: The same after Ctrl-C, when one may be importing still: what it has open, others close.
+STOPPING_S = 0.5
 
 
 @dataclass
@@ -43,7 +45,8 @@ class LocalExecutor:
     Args:
         make: called once in every new worker, with importing and opening to do; returns the work. It can be pickled.
         jobs: how many workers.
-        gone: told of every worker that died or was ended while it had a job: which process, and of what.
+        gone: told of every worker that died while it had a job: which process, and of what; of nothing where it was
+            ended here.
     """
 
     make: Callable[[], Work]
@@ -86,11 +89,13 @@ class LocalExecutor:
         end = time.monotonic() + patience_s
         while any(worker.busy for worker in self._workers) and time.monotonic() < end:
             messages += self.receive(0.05)
-        end = time.monotonic() + LEAVING_S
+        end = time.monotonic() + (STOPPING_S if patience_s else LEAVING_S)
         for worker in list(self._workers):
             if not worker.busy:
                 worker.process.join(max(0.0, end - time.monotonic()))
             self._remove(worker)
+            if worker.busy:
+                self.gone(worker.identity, "")
         return messages
 
     def _start(self) -> _Worker:
@@ -132,7 +137,7 @@ class LocalExecutor:
     def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.pipe.close()
-        worker.process.join(1.0)
+        worker.process.join(0.0 if worker.busy else 1.0)
         if worker.process.exitcode is None:
             worker.process.kill()
             worker.process.join()
@@ -166,7 +171,7 @@ def _why(code: int | None) -> str:
 
 def _serve(make: Callable[[], Work], pipe: Connection) -> None:
     """The life of a worker: jobs in, messages out, until the pipe closes."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the controller decides
+    for number in (signal.SIGINT, *stop_signals()):  # they reach the whole group; the controller decides
         signal.signal(number, signal.SIG_IGN)
     if os.environ.get(_SAFE_PATH) == _OURS:
         del os.environ[_SAFE_PATH]  # what a task starts is its own affair

@@ -46,7 +46,7 @@ def _close_runs(database: Location, process: Process, why: str) -> None:
     from vrcli.db.store import Store, StoreError
 
     with suppress(StoreError), Store.open(database, mode="write") as store:
-        store.runs.close_of(process, "failed", why)
+        store.runs.close_of(process, "failed" if why else "interrupted", why or "interrupted")
 
 
 @dataclass(frozen=True)

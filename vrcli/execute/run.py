@@ -20,7 +20,7 @@ from vrcli.engine import provenance
 from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared
-from vrcli.errors import VrError, contained, first_line
+from vrcli.errors import VrError, contained, first_line, stop_signals
 from vrcli.execute.job import Lineage, of_spec
 from vrcli.execute.known_data import prepare_known
 from vrcli.spec import Request
@@ -115,6 +115,16 @@ def execute(
     if not event.reused:
         watcher.end(event.record)
     return event.record
+
+
+def check(request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache) -> None:
+    """Load the data and build what would be trained.
+
+    Raises:
+        UsageError, TaskError: the request cannot be carried out.
+    """
+    with _torch_as_it_was(), contained():
+        prepare_known(request, task_class, data_dir=data_dir, cache=cache)
 
 
 def training(
@@ -253,7 +263,7 @@ class Writer:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """While inside, the first Ctrl-C or SIGTERM asks for an orderly end; a second one interrupts at once.
+    """While inside, the first Ctrl-C, SIGTERM or SIGHUP asks for an orderly end; a second one interrupts at once.
 
     Yields:
         Whether a stop was asked for.
@@ -268,7 +278,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, *stop_signals())}
     try:
         yield asked.is_set
     finally:

@@ -11,6 +11,7 @@ from vrcli.errors import UsageError
 from vrcli.visible import has_controls
 
 DEFAULT_OPTIMIZER = "vradam"
+_MOST = 2**31 - 1
 _OWN_KEYS = ("task", "opt", "preset", "seed", "seeds", "device", "threads", "tag")
 
 
@@ -92,7 +93,7 @@ def complete(
 
 
 def at_least(*checks: tuple[str, int, int]) -> None:
-    """Refuse numbers that are too small.
+    """Refuse numbers that are too small, or larger than any database counts.
 
     Args:
         checks: option, value and smallest value of each.
@@ -103,6 +104,8 @@ def at_least(*checks: tuple[str, int, int]) -> None:
     for flag, value, least in checks:
         if value < least:
             raise UsageError(f"{flag} must be >= {least}, got {value}")
+        if value > _MOST:
+            raise UsageError(f"{flag} must be <= {_MOST}, got {value}")
 
 
 def checked_tag(given: str | None, flag: str = "--tag") -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, VrError
-from vrcli.execute.executor import Executor
+from vrcli.execute.executor import Executor, Interrupted
 from vrcli.execute.job import Job, Lineage, Rehearsal
 from vrcli.execute.lookup import task_of
 from vrcli.execute.place import Place
@@ -90,7 +90,7 @@ def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool
     _check(request)
     with closing(place.executor()) as executor:
         definitions = definitions_of(request)
-        ready = _known(definitions, request.trials, place) or rehearsed(definitions, place, executor)
+        ready = _known(definitions, request.trials, place) or rehearsed(definitions, place, executor, should_stop)
         # The workers leave before the store does: the last to close the database folds its journal.
         with place.store() as store, closing(executor):
             yield from notes_of(store)
@@ -126,7 +126,7 @@ def resume(
         about, run_s = "", {}
         for one in stored:
             yield from _check_code(one)
-            found = rehearse(one.definition, place, executor)
+            found = rehearse(one.definition, place, executor, should_stop)
             now = one.definition.on(found.dataset, found.fingerprint)
             if changes := one.definition.differences(now):
                 raise UsageError(f"sweep {one.sweep_id} began on other data: {', '.join(changes)}")
@@ -154,7 +154,12 @@ def definitions_of(request: SweepRequest) -> list[Definition]:
     return [one for replicate in replicates(request) for one in define(task, replicate.tuning)]
 
 
-def rehearsed(definitions: Sequence[Definition], place: Place, executor: Executor) -> Ready:
+def rehearsed(
+    definitions: Sequence[Definition],
+    place: Place,
+    executor: Executor,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Ready:
     """The definitions on the data as they are; a short timed run of each kind says that it can be carried out.
 
     Replicates of a search differ in seeds only, so that one of them speaks for all, but for one that splits the data
@@ -165,17 +170,25 @@ def rehearsed(definitions: Sequence[Definition], place: Place, executor: Executo
     for one in definitions:
         kind = one.optimizer, one.explicit.get("split_seed")
         if kind not in seen:
-            seen[kind] = rehearse(one, place, executor)
+            seen[kind] = rehearse(one, place, executor, should_stop)
         found.append(one.on(seen[kind].dataset, seen[kind].fingerprint))
     about = next((one.about for one in seen.values()), "")
     return Ready(tuple(found), about, {optimizer: one.run_s for (optimizer, _), one in seen.items()})
 
 
-def rehearse(definition: Definition, place: Place, executor: Executor) -> Rehearsal:
-    """Load a search's data and time a few steps, in a worker."""
+def rehearse(
+    definition: Definition, place: Place, executor: Executor, should_stop: Callable[[], bool] = lambda: False
+) -> Rehearsal:
+    """Load a search's data and time a few steps, in a worker.
+
+    Raises:
+        Interrupted: `should_stop` said so.
+    """
     executor.submit("rehearsal", _first_job(definition, place))
     while True:
-        for message in executor.receive(0.5):
+        if should_stop():
+            raise Interrupted("the sweep was interrupted before it began")
+        for message in executor.receive(0.2):
             if message.kind in ("refused", "edited"):
                 raise UsageError(_reason(definition, message.kind, message.body))
             if message.kind in ("failed", "lost"):

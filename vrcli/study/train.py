@@ -11,7 +11,7 @@ from typing import Any
 from vrcli.execute.job import Lineage
 from vrcli.execute.lookup import headline_of, task_of
 from vrcli.execute.place import Place
-from vrcli.execute.run import Began, Done, training
+from vrcli.execute.run import Began, Done, check, training
 from vrcli.settings import Resolved, resolve
 from vrcli.study.events import Event, Finished, Note, RunBegan, RunEnded, RunsPlanned, TrainResult, notes_of
 
@@ -56,6 +56,9 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     several = len(resolved) > 1
     group = f"{request.task}-{request.optimizer}-{secrets.token_hex(3)}" if several else None
     runs = []
+    if place.database.path is not None and not place.database.path.exists():
+        place.database.check_file("create")
+        check(resolved[0].request, task, data_dir=place.data_dir, cache=place.cache)  # a refusal leaves no database
     with place.store() as store:
         yield from notes_of(store)
         yield RunsPlanned(len(resolved))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import textwrap
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +47,10 @@ DIVERGED_COLOUR = "#CC0066"
 SUFFIXES = (".png", ".svg", ".pdf")
 #: Width of one panel and of a page of two, in inches, at which 9 pt text is legible in a column.
 PANEL, PAGE = 3.4, 6.9
+_CJK = re.compile(
+    r"CJK|Source Han|WenQuanYi|Droid Sans Fallback|Noto Sans (SC|TC|JP|KR|HK)|YaHei|SimHei|SimSun|PingFang|Heiti"
+    r"|Hiragino|Yu Gothic|MS Gothic|Meiryo|IPA.*Gothic|TakaoGothic|Malgun|AppleGothic|Nanum|Arial Unicode|Unifont"
+)
 STYLE: Any = {
     "font.size": 9,
     "axes.labelsize": 9,
@@ -114,11 +121,25 @@ def _field(value: Any) -> Any:
     return "" if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def styled() -> AbstractContextManager[None]:
-    """The shared style, for the time of a `with` block: figures are made and saved within it."""
+@contextmanager
+def styled() -> Iterator[None]:
+    """The shared style, for the time of a `with` block: figures are made and saved within it.
+
+    Letters that no font here has are drawn as boxes, and nothing is said of it.
+    """
     import matplotlib
 
-    return matplotlib.rc_context(STYLE)
+    with matplotlib.rc_context({**STYLE, "font.family": ["sans-serif", *_more_fonts()]}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        yield
+
+
+@cache
+def _more_fonts() -> list[str]:
+    """Fonts of this machine with Chinese, Japanese and Korean letters, which matplotlib's own font lacks."""
+    from matplotlib.font_manager import fontManager
+
+    return sorted({font.name for font in fontManager.ttflist if _CJK.search(font.name)})[:3]
 
 
 def check_suffix(path: Path, flag: str = "") -> None:
