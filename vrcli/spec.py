@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+#: Settings of the loop that are no part of a spec while they are not set: they came later than stored specs.
+TRACELESS = ("until", "eval_every")
 #: What the end of a run can be counted in.
 UNITS = ("epochs", "steps", "gradients", "seconds")
 
@@ -102,7 +104,7 @@ class Training(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_end(cls, given: Any) -> Any:
-        """A run that ends elsewhere has no number of epochs; one that ends at epochs is the same however it is asked."""
+        """A run that ends elsewhere has no number of epochs; "epochs:20" and 20 epochs are one thing."""
         if not isinstance(given, Mapping) or not isinstance(text := given.get("until"), str):
             return given
         others = {name: value for name, value in given.items() if name not in ("epochs", "max_steps")}
@@ -114,9 +116,9 @@ class Training(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is not set leaves no trace: specs that were stored before there was a setting keep their identity."""
+        """What is not set leaves no trace, so that stored specs keep their identity."""
         body: dict[str, Any] = dump(self)
-        absent = {name for name in ("until", "eval_every") if body.get(name) is None}
+        absent = {name for name in TRACELESS if body.get(name) is None}
         if "until" not in absent:
             absent |= {"epochs", "max_steps"}
         return {name: value for name, value in body.items() if name not in absent}
