@@ -92,7 +92,7 @@ def test_curves_and_targets_over_gradients(vr, tmp_path):
     words = ("--until", "gradients:24", "--seeds", "2", "--fix", "lr=0.05")
     done = vr("compare", *VALLEY, "--opt", "adamw", "--opt", "sam", *words, "--target", "1e3", "--format", "json")
     assert done.code == 0, done.err
-    reached = json.loads(done.out)["target"]["optimizers"]
+    reached = json.loads(done.out)["reached"]
     assert reached["adamw"]["gradients"]["median"] == reached["adamw"]["steps"]["median"]
     assert reached["sam"]["gradients"]["median"] == 2 * reached["sam"]["steps"]["median"]
     for metric in ("val_loss", "train_loss"):
