@@ -81,12 +81,6 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pyarrow", "mlflow", "tensorboard"): ("vrcli.results.export", "vrcli.bench"),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),
 }
-#: Arrows that are wrong and not yet mended; each must still be there, or its line goes.
-NOT_YET: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("vrcli.execute.job", "vrcli.settings"),
-    }
-)
 #: All that `vr --help` executes of ours, beside what the modules themselves import at their top.
 STARTING = ("vrcli", "vrcli.cli", "vrcli.cli.app", "vrcli.cli.lazy", "vrcli.db.location", *COMMON)
 #: Slow to import: never at module level where `vr --help` would pay for it.
@@ -146,8 +140,7 @@ def test_every_room_imports_only_what_lies_below_it():
         room = room_of(name)
         allowed = (room, *ALLOWED[room], *COMMON)
         wrong |= {(name, m) for m in imports(path) if under(m, ("vrcli",)) and not under(m, allowed)}
-    assert wrong - NOT_YET == set()
-    assert NOT_YET - wrong == set(), "mended: take the line out"
+    assert wrong == set()
 
 
 @pytest.mark.parametrize("libraries", LIBRARIES, ids=lambda names: names[0])

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from vrcli.errors import VrError
+from vrcli.errors import UsageError, VrError
 from vrcli.execute.executor import Interrupted, Message
-from vrcli.execute.job import RunOutcome
+from vrcli.execute.job import Job, RunOutcome
 from vrcli.search import axes
 from vrcli.search.definition import Definition
 from vrcli.search.trials import SearchState, Trial
+from vrcli.spec import Request, Training
 from vrcli.study.tune import Tuning
 from vrcli.tasks.space import Categorical, Integer, Real
 
@@ -64,6 +65,15 @@ class Memory:
         return number
 
 
+def job_of(definition, params, seed, **more):
+    """A job of a task that nobody has."""
+    request = Request(
+        task="t", preset="quick", task_settings={}, optimizer=definition.optimizer, optimizer_settings=params,
+        training=Training(), seed=seed,
+    )  # fmt: skip
+    return Job("t", definition.optimizer, request, **more)
+
+
 def bowl(params):
     return (math.log10(params["lr"]) + 2) ** 2 + (params["k"] - 4) ** 2 + params["flag"]
 
@@ -73,7 +83,7 @@ def ends(status, value=None, losses=()):
 
 
 def completes(job):
-    value = bowl(job.flags)
+    value = bowl(job.request.optimizer_settings)
     return ends("completed", value, (value + 1, value))
 
 
@@ -134,7 +144,7 @@ class Mortal(Memory):
 
 def finish(ledger, total, executor=None, made=None, **kwargs):
     search = SearchState(made or definition(), ledger, total)
-    for _ in Tuning([search], executor or Toy(1), threads=1).run(**kwargs):
+    for _ in Tuning([search], executor or Toy(1), job_of=job_of).run(**kwargs):
         pass
     return search
 
@@ -175,7 +185,7 @@ def test_open_trials_are_redone_with_the_same_settings():
     executor = Toy(1)
     finish(ledger, 3, executor)
     assert executor.seen[0][0] == (0, 0)
-    assert executor.seen[0][1].flags == {"lr": 0.5, "k": 3, "flag": True}
+    assert executor.seen[0][1].request.optimizer_settings == {"lr": 0.5, "k": 3, "flag": True}
     assert sorted(ledger.closed) == [0, 1, 2]
 
 
@@ -195,7 +205,7 @@ def test_workers_are_kept_busy_and_go_to_the_next_sweep():
     ledgers = [Memory(), Memory()]
     searches = [SearchState(definition(name), ledger, 5) for name, ledger in zip("ab", ledgers, strict=True)]
     executor = Toy(3)
-    assert list(Tuning(searches, executor, threads=1).run())
+    assert list(Tuning(searches, executor, job_of=job_of).run())
     assert [len(ledger.closed) for ledger in ledgers] == [5, 5]
     assert executor.most == 3
     assert [key[0] for key, _ in executor.seen] == [0] * 5 + [1] * 5
@@ -204,7 +214,8 @@ def test_workers_are_kept_busy_and_go_to_the_next_sweep():
 @pytest.mark.parametrize("kind", ["failed", "lost"])
 def test_crashes_are_recorded_and_the_sweep_goes_on(kind):
     def act(job):
-        return Message(None, kind, "its process was killed") if job.flags["flag"] else completes(job)
+        dies = job.request.optimizer_settings["flag"]
+        return Message(None, kind, "its process was killed") if dies else completes(job)
 
     sweep = finish(Memory(), 12, Toy(2, act))
     statuses = [t.status for t in sweep.trials.values()]
@@ -225,6 +236,20 @@ def test_a_refusal_of_the_first_trial_ends_the_sweep():
     with pytest.raises(VrError, match="vradam: no such data"):
         finish(Memory(), 8, executor)
     assert len(executor.seen) == 1
+
+
+def test_settings_that_are_refused_together_fail_their_trial_alone():
+    def choosy(definition, params, seed, **more):
+        if params["flag"]:
+            raise UsageError("--flag does not go with these")
+        return job_of(definition, params, seed, **more)
+
+    ledger = Memory()
+    ledger.add(0, {"lr": 0.5, "k": 3, "flag": False})
+    search = SearchState(definition(), ledger, 12)
+    assert list(Tuning([search], Toy(1), job_of=choosy).run())
+    assert {t.status for t in search.trials.values() if t.params["flag"]} == {"failed"}
+    assert {t.status for t in search.trials.values() if not t.params["flag"]} == {"completed"}
 
 
 def test_a_used_up_space_ends_the_sweep():
