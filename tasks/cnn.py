@@ -344,7 +344,7 @@ class Cnn(Task[CnnConfig]):
     presets = PRESETS
     space = SPACE
     # A guess among ten classes costs 2.3; early steps of a large rate have been seen at some hundreds and recovered.
-    ceiling = 1e4
+    diverged_above = 1e4
 
     def files(self) -> list[Path] | None:
         return image_files(self.config.dataset, self.data_dir)

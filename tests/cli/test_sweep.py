@@ -175,17 +175,17 @@ def test_fresh_seeds_that_failed_confirm_nothing(vr, inline):
     vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 2)
     with sqlite3.connect("vr.db") as connection:
         connection.execute("UPDATE runs SET status = 'failed' WHERE trial_id IS NULL")
-    assert "flattered" in vr("sweeps", "resume", 1).out
+    assert "optimistic" in vr("sweeps", "resume", 1).out
     report = vr("report")
     assert "vradam" in report.out
     assert "2 x 3 ‖" in report.out
 
 
 def test_fresh_seeds_that_are_stored_are_not_advised_again(vr, inline):
-    assert "flattered" in vr("sweep", *VALLEY, "--trials", 2).out
+    assert "optimistic" in vr("sweep", *VALLEY, "--trials", 2).out
     vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 2)
     again = vr("sweeps", "resume", 1).out
-    assert "flattered" not in again
+    assert "optimistic" not in again
     assert "2 runs on fresh seeds are stored" in again
 
 

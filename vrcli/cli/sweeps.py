@@ -51,8 +51,8 @@ def list_sweeps(
         stored = record.select(store, task=task, optimizer=opt)
         found = [(one, one.state()) for one in stored]
         fresh = store.searches.overview()
-        for lost in record.damaged(store):
-            notice(f"search {lost.id} of sweep {lost.sweep_id} is damaged and left out; vr db check says where")
+        for one in record.damaged(store):
+            notice(f"search {one.id} of sweep {one.sweep_id} is damaged and left out; vr db check says where")
     if format == "json":
         print(json.dumps([search_json(one, state) for one, state in found]))
         return

@@ -195,7 +195,7 @@ def rehearse(
             if message.kind in ("refused", "edited"):
                 said = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
                 raise UsageError(said)
-            if message.kind in ("failed", "lost"):
+            if message.kind in ("failed", "died"):
                 raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
             if message.kind == "done":
                 found: Rehearsal = message.body

@@ -79,8 +79,8 @@ def draw(
             x = [trials * (1 + 0.03 * (place - (len(found) - 1) / 2)) for trials in one.trials]
             half = [(high - low) / 2 for low, high in zip(one.low, one.high, strict=True)]
             axes.errorbar(x, one.mean, half, label=series.label, marker="o", markersize=4, capsize=2, **look)
-            lost = [at for at, mean in zip(x, one.mean, strict=True) if not math.isfinite(mean)]
-            style.mark_on_top(axes, lost, look["color"], "x")
+            diverged = [at for at, mean in zip(x, one.mean, strict=True) if not math.isfinite(mean)]
+            style.mark_on_top(axes, diverged, look["color"], "x")
             rows += _rows(series.label, one)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()

@@ -280,11 +280,16 @@ def _labels(entries: Sequence[Entry]) -> list[str]:
 def _line(axes: Axes, y: float, one: Entry, colour: str) -> None:
     low, high = axes.get_xlim()
     dots = np.clip(np.asarray(one.dots, dtype=np.float64), low, high)  # what diverged lies at the edge
-    lost = ~np.isfinite(np.asarray(one.dots))
-    axes.plot(dots[~lost], np.full((~lost).sum(), y - 0.2), "o", markersize=3, color=colour, alpha=0.55, zorder=2)
-    if lost.any():  # of nothing, what is not clipped takes room
+    finite = np.isfinite(np.asarray(one.dots))
+    axes.plot(dots[finite], np.full(finite.sum(), y - 0.2), "o", markersize=3, color=colour, alpha=0.55, zorder=2)
+    if not finite.all():  # of nothing, what is not clipped takes room
         axes.plot(
-            dots[lost], np.full(lost.sum(), y - 0.2), "x", markersize=4, color=style.DIVERGED_COLOUR, clip_on=False
+            dots[~finite],
+            np.full((~finite).sum(), y - 0.2),
+            "x",
+            markersize=4,
+            color=style.DIVERGED_COLOUR,
+            clip_on=False,
         )
     if math.isfinite(one.estimate):
         if math.isfinite(one.wide[0]):
