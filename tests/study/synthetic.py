@@ -25,8 +25,9 @@ from vrcli.execute.known_data import KnownData
 from vrcli.execute.place import Place
 from vrcli.study.compare import CompareRequest, compare
 from vrcli.study.define import SweepRequest
-from vrcli.study.events import CompareResult, Finished
+from vrcli.study.events import Finished
 from vrcli.study.replicates import STRIDE
+from vrcli.study.results import CompareResult
 from vrcli.tasks.registry import load
 
 NOISE = 0.02

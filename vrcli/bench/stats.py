@@ -27,7 +27,8 @@ from vrcli.report.study.compare import compare_blocks
 from vrcli.study.compare import compare
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import SweepRequest
-from vrcli.study.events import CompareResult, Finished, RunEnded, Tuned
+from vrcli.study.events import Finished, RunEnded, Tuned
+from vrcli.study.results import CompareResult
 from vrcli.tasks.registry import load
 
 TASK = "cnn"

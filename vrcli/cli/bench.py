@@ -14,6 +14,7 @@ from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from vrcli.bench.tasks import TaskBench
     from vrcli.bench.timing import Timings
 
 app = noun("Measure speed, side by side.")
@@ -78,18 +79,21 @@ def task(
                    rounds=rounds, block_s=seconds, threads=threads, data_dir=data_dir, notice=notice)
         for name in names
     ]  # fmt: skip
-    rows = [
-        {"task": r.task, "data": r.dataset, "batch": r.batch_size, "precision": f"{r.precision}/{r.plain_precision}",
-         "plain steps/s": f"{r.plain_steps_per_s:.1f}", "vr steps/s": f"{r.steps_per_s:.1f}",
-         "speed-up": f"{r.speedup:.2f}", "quartiles": f"{r.speedup_low:.2f}-{r.speedup_high:.2f}",
-         "loop": f"{100 * r.loop_cost:.1f}%", "store": f"{100 * r.store_cost:.1f}%"}
-        for r in found
-    ]  # fmt: skip
     note = (
         f"medians of {rounds} alternating rounds of {seconds:g} s, {found[0].threads} threads; precision: vr/plain; "
         "loop and store: what measuring and recording add"
     )
-    _print(rows, note, format)
+    _print([task_row(one) for one in found], note, format)
+
+
+def task_row(r: TaskBench) -> dict[str, Any]:
+    """A line of `vr bench task`."""
+    return {
+        "task": r.task, "data": r.dataset, "batch": r.batch_size, "precision": f"{r.precision}/{r.plain_precision}",
+        "plain steps/s": f"{r.plain_steps_per_s:.1f}", "vr steps/s": f"{r.steps_per_s:.1f}",
+        "speed-up": f"{r.speedup:.2f}", "quartiles": f"{r.speedup_low:.2f}-{r.speedup_high:.2f}",
+        "loop": f"{100 * r.loop_cost:.1f}%", "store": f"{100 * r.store_cost:.1f}%",
+    }  # fmt: skip
 
 
 @app.command("sweep")

@@ -16,8 +16,8 @@ from vrcli.execute.job import Job, Lineage
 from vrcli.results.types import values_of
 from vrcli.search.trials import Trial, best_of
 from vrcli.stats.budget import AfterTrials, after_trials, parts_of
-from vrcli.study.events import Arm
 from vrcli.study.jobs import jobs_on
+from vrcli.study.results import Arm
 
 if TYPE_CHECKING:
     from vrcli.search.record import Store

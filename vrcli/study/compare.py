@@ -25,20 +25,10 @@ from vrcli.stats.sequential import Looks, planned
 from vrcli.study.by_budget import by_budget, incumbents, jobs_of
 from vrcli.study.comparison import Checked, CompareRequest, Settings, checked
 from vrcli.study.confirm import fresh_seeds, run_fresh
-from vrcli.study.events import (
-    Arm,
-    CompareResult,
-    Event,
-    Finished,
-    Note,
-    RunEnded,
-    RunsPlanned,
-    SweepResult,
-    Tuned,
-    notes_of,
-)
+from vrcli.study.events import Event, Finished, Note, RunEnded, RunsPlanned, Tuned, notes_of
 from vrcli.study.jobs import jobs_on
 from vrcli.study.replicates import RERANK_SEEDS, candidates, replicates, rerank_jobs, reranked
+from vrcli.study.results import Arm, CompareResult, SweepResult
 from vrcli.study.sweep import sweep
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from vrcli.execute.job import Job, Lineage
 from vrcli.search.trials import Trial
 from vrcli.study.confirm import fresh_seeds
 from vrcli.study.define import SweepRequest
-from vrcli.study.events import Candidate, SearchResult
 from vrcli.study.jobs import job_of
+from vrcli.study.results import Candidate, SearchResult
 
 if TYPE_CHECKING:
     from vrcli.search.record import Store

@@ -21,22 +21,10 @@ from vrcli.search.trials import SearchState
 from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, define, shared_key_of
-from vrcli.study.events import (
-    Event,
-    Finished,
-    FreshRun,
-    Note,
-    PlanMade,
-    PlannedSearch,
-    RunEnded,
-    SearchBegan,
-    SearchResult,
-    SweepPlan,
-    SweepResult,
-    notes_of,
-)  # fmt: skip
+from vrcli.study.events import Event, Finished, Note, PlanMade, RunEnded, SearchBegan, notes_of
 from vrcli.study.jobs import job_of
 from vrcli.study.replicates import replicates
+from vrcli.study.results import FreshRun, PlannedSearch, SearchResult, SweepPlan, SweepResult
 from vrcli.study.tune import Tuning, edited
 from vrcli.variants import base_of
 

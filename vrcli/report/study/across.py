@@ -15,7 +15,7 @@ from vrcli.stats.across_tasks import ENOUGH_TASKS
 
 if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
-    from vrcli.study.events import TasksResult
+    from vrcli.study.results import TasksResult
 
 
 def tasks_blocks(result: TasksResult, *, power: bool = False) -> list[Block]:

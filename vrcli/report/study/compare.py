@@ -24,7 +24,7 @@ from vrcli.study.by_budget import incumbents
 if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Comparison as Replicated
-    from vrcli.study.events import Arm, CompareResult
+    from vrcli.study.results import Arm, CompareResult
 
 
 def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]:

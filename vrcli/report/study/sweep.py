@@ -16,7 +16,8 @@ from vrcli.report.wording import duration
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
-    from vrcli.study.events import FreshRun, Note, SearchResult, SweepPlan, SweepResult
+    from vrcli.study.events import Note
+    from vrcli.study.results import FreshRun, SearchResult, SweepPlan, SweepResult
 
 
 def ended_text(trials: Iterable[Trial]) -> str:
