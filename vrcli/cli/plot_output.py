@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,7 +95,6 @@ def show(plot: Plot) -> None:
     """Open the figure in a window, else in the system's viewer; where neither works, say where it lies."""
     if has_display() and in_window(plot.figure):
         return
-    import tempfile
 
     with tempfile.NamedTemporaryFile(prefix="vr-", suffix=".png", delete=False) as file:
         path = Path(file.name)

@@ -17,6 +17,7 @@ from vrcli.report.wording import number, quantity, with_half_width
 from vrcli.results.lines import Reader
 from vrcli.results.replicates import by_budget, compared, metric_of
 from vrcli.stats.budget import AfterTrials, after_trials
+from vrcli.stats.inference import check_level
 
 MORE = "vr compare ... --trials 8 --by-budget runs what each search had found earlier"
 
@@ -32,8 +33,7 @@ class Budget(Figure):
 
     def check(self) -> None:
         super().check()
-        if not 0.5 <= self.level < 1:
-            raise UsageError(f"--level must be in [0.5, 1), got {self.level:g}")
+        check_level(self.level)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         every = compared(reader.store, reader.runs(), notes)

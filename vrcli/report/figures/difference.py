@@ -18,6 +18,7 @@ from vrcli.report.wording import MINUS, counted, number, p_value, quantity, sign
 from vrcli.results.lines import Reader
 from vrcli.results.replicates import Compared, compared, metric_of
 from vrcli.stats.across_tasks import across_tasks
+from vrcli.stats.inference import check_level
 from vrcli.stats.replicates import Pair, compare_replicates, pairs_of
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class Difference(Figure):
 
     def check(self) -> None:
         super().check()
-        if not 0.5 <= self.level < 1:
-            raise UsageError(f"--level must be in [0.5, 1), got {self.level:g}")
+        check_level(self.level)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         found = compared(reader.store, reader.runs(), notes)
