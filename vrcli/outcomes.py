@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Pair
-    from vrcli.study.events import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
+    from vrcli.study.results import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
 
 __all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome", "TasksOutcome"]
 

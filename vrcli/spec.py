@@ -158,6 +158,10 @@ class Request(BaseModel):
         """The same request with other settings of the training loop, which are not validated."""
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
+    def with_seed(self, seed: int) -> Request:
+        """The same request with another seed, which is not validated."""
+        return self.model_copy(update={"seed": seed})
+
     def on(self, dataset: str, fingerprint: str) -> RunSpec:
         """The spec of this request on data that are known now."""
         asked = {name: getattr(self, name) for name in Request.model_fields}

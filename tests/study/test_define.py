@@ -21,8 +21,8 @@ def task(valley):
     return Valley
 
 
-def one(task, **wish):
-    return define(task, SweepRequest("valley:Valley", wish.pop("optimizers", ["vradam"]), **wish))[0]
+def one(task, **asked):
+    return define(task, SweepRequest("valley:Valley", asked.pop("optimizers", ["vradam"]), **asked))[0]
 
 
 def test_the_space_comes_from_the_task_or_else_from_the_optimizer(task):
@@ -74,14 +74,14 @@ def test_entries_of_betas_are_axes(task):
 
 
 def test_what_only_one_optimizer_has_reaches_only_that_one(task):
-    wish = SweepRequest("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
-    vradam, adamw = define(task, wish)
+    asked = SweepRequest("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
+    vradam, adamw = define(task, asked)
     assert vradam.explicit == {"beta3": 2.0, "power": 2}
     assert adamw.explicit == {}
 
 
 @pytest.mark.parametrize(
-    ("wish", "says"),
+    ("asked", "says"),
     [
         ({"optimizers": ["adamw", "vradam", "adamw"]}, "--opt adamw is given twice"),
         ({"spaces": ["lrr=0.1:1"]}, "no setting of vradam.*did you mean lr"),
@@ -101,9 +101,9 @@ def test_what_only_one_optimizer_has_reaches_only_that_one(task):
         ({"flags": {"epochs": "0"}}, "--epochs must be >= 1"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(task, wish, says):
+def test_nonsense_is_refused_in_one_line(task, asked, says):
     with pytest.raises(UsageError, match=says) as refused:
-        one(task, **wish)
+        one(task, **asked)
     assert "\n" not in str(refused.value)
 
 
@@ -116,7 +116,7 @@ def test_a_definition_survives_json(task):
 
 
 @pytest.mark.parametrize(
-    ("wish", "names"),
+    ("asked", "names"),
     [
         ({}, []),
         ({"flags": {"epochs": "5"}}, ["epochs 3 -> 5"]),
@@ -128,8 +128,8 @@ def test_a_definition_survives_json(task):
         ({"fixed": ["weight_decay=0.01"]}, ["weight_decay 1e-05 -> 0.01"]),
     ],
 )
-def test_differences_are_named(task, wish, names):
-    assert sorted(one(task).differences(one(task, **wish))) == sorted(names)
+def test_differences_are_named(task, asked, names):
+    assert sorted(one(task).differences(one(task, **asked))) == sorted(names)
 
 
 def test_other_data_are_a_difference(task):

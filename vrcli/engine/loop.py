@@ -226,13 +226,13 @@ class _Loop:
                 self.check(steps, values)
 
     def check(self, steps: Sequence[int], values: Mapping[str, Sequence[float]]) -> None:
-        """Ends the run at the first step whose loss is not finite or above the task's ceiling."""
-        ceiling = self.p.task.ceiling
+        """Ends the run at the first step whose loss is not finite or above the task's `diverged_above`."""
+        bound = self.p.task.diverged_above
         for step, loss, lr in zip(steps, values["train_loss"], values["lr_effective"], strict=True):
             if not math.isfinite(loss):
                 raise _Stop("diverged", f"loss not finite at step {step}, lr {lr:.3g}")
-            if loss > ceiling:
-                raise _Stop("diverged", f"loss {loss:g} above {ceiling:g} at step {step}, lr {lr:.3g}")
+            if loss > bound:
+                raise _Stop("diverged", f"loss {loss:g} above {bound:g} at step {step}, lr {lr:.3g}")
 
     # -- the end of an epoch, or of the steps from one evaluation to the next -----------------------------------------
 
@@ -266,7 +266,7 @@ class _Loop:
                 files = self.p.task.artifacts(self.p.model, epoch=epoch, last=self.used_up)
             for name, data in files.items():
                 yield Artifact(name, data, self.step)
-        if not math.isfinite(loss) or loss > self.p.task.ceiling:
+        if not math.isfinite(loss) or loss > self.p.task.diverged_above:
             raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
         self.stop_early()
         self.clock = time.perf_counter()

@@ -39,15 +39,16 @@ class Worker:
         self, job: Job, note: Callable[[Any], None], should_stop: Callable[[], bool]
     ) -> RunOutcome | Rehearsal:
         from vrcli.errors import UsageError
+        from vrcli.identity import code_of
         from vrcli.tasks.base import TaskError
         from vrcli.tasks.registry import UnknownTask, load
 
         try:
             task = load(job.task)
-            request = job.request(task)
-            if job.code and job.code != request.code:  # edited since the command began, and this process began later
-                raise CodeChanged(request.code)
-            return self.rehearse(request, task) if job.rehearse else self.run(job, request, task, note, should_stop)
+            code = code_of(task, job.request.optimizer)
+            if code != job.request.code:  # edited since the command began, and this process began later
+                raise CodeChanged(code)
+            return self.rehearse(job.request, task) if job.rehearse else self.run(job, task, note, should_stop)
         except (UsageError, TaskError, UnknownTask) as error:
             raise Refused(str(error)) from error
 
@@ -81,9 +82,8 @@ class Worker:
         return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
 
     def run(
-        self, job: Job, request: Request, task: type[Task[Any]], note: Callable[[Any], None],
-        should_stop: Callable[[], bool],
-    ) -> RunOutcome:  # fmt: skip
+        self, job: Job, task: type[Task[Any]], note: Callable[[Any], None], should_stop: Callable[[], bool]
+    ) -> RunOutcome:
         """Run and store; a run that raised is an outcome too."""
         from vrcli.db.store import Store
         from vrcli.execute.run import RunFailed, execute
@@ -92,7 +92,7 @@ class Worker:
         watcher = _Watcher(task, note, job.limits, should_stop)
         try:
             record = execute(
-                request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
+                job.request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
                 cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
             )  # fmt: skip
         except RunFailed:

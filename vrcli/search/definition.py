@@ -85,12 +85,12 @@ class Definition:
         ] + code_changes(self.code, other.code)
 
 
-_APART = ("explicit", "settings", "space", "origins", "epochs", "code")
+_COMPARED_ELSEWHERE = ("explicit", "settings", "space", "origins", "epochs", "code")
 
 
 def _facts(definition: Definition) -> dict[str, Any]:
     body = definition.plain()
-    facts = {k: v for k, v in body.items() if k not in _APART}
+    facts = {k: v for k, v in body.items() if k not in _COMPARED_ELSEWHERE}
     facts |= {f"space of {name}": str(axis) for name, axis in definition.axes.items()}
     return {**facts, **body["settings"]}
 

@@ -27,19 +27,10 @@ from vrcli.stats.sequential import Looks, planned
 from vrcli.study.by_budget import by_budget, incumbents, jobs_of
 from vrcli.study.comparison import Checked, CompareRequest, Settings, checked
 from vrcli.study.confirm import fresh_seeds, run_fresh
-from vrcli.study.events import (
-    Arm,
-    CompareResult,
-    Event,
-    Finished,
-    Note,
-    RunEnded,
-    RunsPlanned,
-    SweepResult,
-    Tuned,
-    notes_of,
-)
+from vrcli.study.events import Event, Finished, Note, RunEnded, RunsPlanned, Tuned, notes_of
+from vrcli.study.jobs import jobs_on
 from vrcli.study.replicates import RERANK_SEEDS, candidates, replicates, rerank_jobs, reranked
+from vrcli.study.results import Arm, CompareResult, SweepResult
 from vrcli.study.sweep import sweep
 
 if TYPE_CHECKING:
@@ -208,13 +199,16 @@ def _fresh(
         key=lambda place: place[1:],
     )
     tuning, group = request.tuning, _group(request, arms, code)
-    jobs = [
-        Job(tuning.task, arm.optimizer, tuning.preset, arm.settings, seed, tuning.device, running.place.threads_each,
-            code[arm.optimizer],
-            Lineage(request.tag, group, arm.search.search_id if arm.search else None), reuse="spec")
-        for at, _, seed in places for arm in [arms[at]]
-    ]  # fmt: skip
-    found = yield from running.run(jobs, "fresh")
+    jobs = {
+        (at, job.seed): job
+        for at, arm in enumerate(arms)
+        for job in jobs_on(
+            arm.seeds, tuning.task, arm.optimizer, tuning.preset, arm.settings, device=tuning.device,
+            threads=running.place.threads_each, reuse="spec",
+            lineage=Lineage(request.tag, group, arm.search.search_id if arm.search else None),
+        )
+    }  # fmt: skip
+    found = yield from running.run([jobs[at, seed] for at, _, seed in places], "fresh")
     runs: dict[int, list[Any]] = {}
     for (at, _, _), run in zip(places, found, strict=True):
         runs.setdefault(at, []).append(run)
@@ -229,7 +223,7 @@ def _earlier(
 ) -> Generator[Event, None, dict[str, AfterTrials]]:
     """Measure what every search had found after a part of its trials."""
     found = incumbents(arms, request.tuning.trials)
-    jobs = jobs_of(found, request, ready.code, running.store, running.place.threads_each)
+    jobs = jobs_of(found, request, running.store, running.place.threads_each)
     runs = (yield from running.run(jobs, "budget")) if jobs else []
     return by_budget(found, runs, blocks, request, ready.metric.direction)
 

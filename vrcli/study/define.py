@@ -15,6 +15,7 @@ from vrcli.search.axes import Space
 from vrcli.search.definition import Definition
 from vrcli.search.prune import RULES
 from vrcli.search.search import Search
+from vrcli.study.asked import Asked, texts
 from vrcli.variants import Variant, base_of, variant
 
 if TYPE_CHECKING:
@@ -61,6 +62,29 @@ class SweepRequest:
     new: bool = False
     confirm_seeds: int = 0
     equal: Sequence[str] = ()
+
+
+def tuning_of(
+    asked: Asked,
+    *,
+    space: Mapping[str, Any] | Sequence[str],
+    fix: Mapping[str, Any] | Sequence[str],
+    equal: str | Sequence[str] | None = None,
+    **words: Any,
+) -> SweepRequest:
+    """What is asked of searches, from the words of the user.
+
+    Args:
+        space: as texts of the command line, or by name; likewise `fix`.
+        equal: names, or one text with commas between them.
+        words: see `SweepRequest`.
+    """
+    names = equal.split(",") if isinstance(equal, str) else equal or ()
+    words["equal"] = tuple(dict.fromkeys(name.strip().lstrip("-").replace("-", "_") for name in names))
+    return SweepRequest(
+        asked.task, asked.optimizers, asked.preset, asked.config, asked.flags, texts(fix), texts(space), asked.seeds,
+        asked.device, **words,
+    )  # fmt: skip
 
 
 def define(task: TaskClass, request: SweepRequest) -> list[Definition]:

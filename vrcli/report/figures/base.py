@@ -71,7 +71,7 @@ Cost = Annotated[
 ]
 X = Annotated[str, Option("--x", "steps, epochs, gradients or seconds", "AXIS", (*PLURALS, *AXES))]
 Every = Annotated[bool, Option("--all", "every configuration, not each optimizer's best")]
-EveryStep = Annotated[bool, Option("--every-step", "each step of long curves, not means of stretches")]
+EveryStep = Annotated[bool, Option("--every-step", "each step of long curves, not means over bins")]
 Log = Annotated[bool | None, Option("--log/--no-log", "logarithmic y axis [default: where it serves]")]
 BANDS = get_args(Band)
 

@@ -24,7 +24,7 @@ from vrcli.study.by_budget import incumbents
 if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Comparison as Replicated
-    from vrcli.study.events import Arm, CompareResult
+    from vrcli.study.results import Arm, CompareResult
 
 
 def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]:
@@ -152,8 +152,8 @@ def _by_budget(result: CompareResult) -> list[Block]:
         row = {"": name}
         ends = zip(one.trials, one.mean, one.low, one.high, one.median, one.diverged, strict=True)
         for trials, mean, low, high, median, n_diverged in ends:
-            lost = f"{number(median)} (median; {n_diverged} of {one.searches} diverged)"
-            row[f"after {counted(trials, 'trial')}"] = lost if n_diverged else with_half_width(mean, (high - low) / 2)
+            told = f"{number(median)} (median; {n_diverged} of {one.searches} diverged)"
+            row[f"after {counted(trials, 'trial')}"] = told if n_diverged else with_half_width(mean, (high - low) / 2)
         rows.append(row)
     title = f"{result.metric.replace('_', ' ')} by tuning budget: the best of each search so far, on the fresh seeds"
     return [title, Rows.of(rows)]

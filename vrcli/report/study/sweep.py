@@ -17,7 +17,8 @@ from vrcli.results.types import end_of
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
-    from vrcli.study.events import FreshRun, Note, SearchResult, SweepPlan, SweepResult
+    from vrcli.study.events import Note
+    from vrcli.study.results import FreshRun, SearchResult, SweepPlan, SweepResult
 
 
 def ended_text(trials: Iterable[Trial]) -> str:
@@ -197,7 +198,7 @@ def outcome_lines(result: SweepResult) -> list[str]:
 
 
 def advice(result: SweepResult) -> list[str]:
-    """The winner's command, and that its value is flattered, unless fresh seeds were run."""
+    """The winner's command, and that its value is optimistic, unless fresh seeds were run."""
     winners = [one for one in result.searches if one.best is not None]
     if not winners:
         return []
@@ -206,7 +207,7 @@ def advice(result: SweepResult) -> list[str]:
         return found
     if fresh := sum(one.fresh_stored for one in result.searches):
         return [*found, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
-    return [*found, "  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds"]
+    return [*found, "  the best of many trials is optimistic: --confirm-seeds 5 runs it on fresh seeds"]
 
 
 def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:

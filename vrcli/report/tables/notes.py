@@ -24,7 +24,7 @@ DIVERGED = Note("diverged", "NaN: every run diverged")
 CHOSEN = "with the settings found with the most trials, of those the best by"
 SEARCHED = Note(
     "searched",
-    "‖ trials of a search on its own seed: the best of many is flattered, fresh seeds (--confirm-seeds) are not",
+    "‖ trials of a search on its own seed: the best of many is optimistic, fresh seeds (--confirm-seeds) are not",
 )
 
 
