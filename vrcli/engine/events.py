@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,13 @@ class Started:
 
     Args:
         parameters: number of trainable scalars.
+        step: how many steps are behind it already.
     """
 
     parameters: int
     steps_per_epoch: int
     total_steps: int
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,18 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """The state between two steps, to be written down before the next event is asked for: training goes on in it.
+
+    Args:
+        state: plain values and tensors; `vrcli.engine.loop.train` takes it back as `resume_from`.
+    """
+
+    step: int
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Ended:
     """The last event.
 
@@ -72,4 +86,4 @@ class Ended:
     reason: str = ""
 
 
-Event: TypeAlias = Started | Steps | Eval | Artifact | Ended
+Event: TypeAlias = Started | Steps | Eval | Artifact | Checkpoint | Ended

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vrcli.engine import schedules
-from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
+from vrcli.engine import checkpoint, schedules
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Recorder
 from vrcli.engine.seeding import GlobalNoise, derive, generator
@@ -21,18 +22,35 @@ from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
 _EVALUATION_SEED = 20250519
+#: What the loop counts, and a checkpoint keeps.
+_COUNTED = ("step", "samples", "gradient_evaluations", "train_s", "optimizer_s", "used_up")
 
 
-def train(prepared: Prepared, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def train(
+    prepared: Prepared,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoints: checkpoint.Every | None = None,
+    resume_from: checkpoint.State | None = None,
+) -> Iterator[Event]:
     """Train to the end of the run's budget, yielding events as they happen.
 
     The listener runs between steps, on the training thread. Ctrl-C inside a step, or a true `should_stop`, ends the run
     as interrupted, after a last block with everything measured so far.
 
+    Args:
+        checkpoints: how often to yield a `Checkpoint`; also the last event before an orderly stop is one then. None
+            for never.
+        resume_from: the state of a `Checkpoint` of a run of the same spec. What follows are the events that followed
+            it, with the same numbers.
+
     Yields:
-        `Started`, then `Steps`, `Eval` and `Artifact` in order, and `Ended` as the last.
+        `Started`, then `Steps`, `Eval`, `Artifact` and `Checkpoint` in order, and `Ended` as the last.
     """
-    yield from _Loop(prepared, should_stop).run()
+    loop = _Loop(prepared, should_stop, checkpoints)
+    if resume_from is not None:
+        loop.restore(resume_from)
+    yield from loop.run()
 
 
 class _Stop(Exception):
@@ -55,8 +73,11 @@ class _Best:
 
 
 class _Loop:
-    def __init__(self, prepared: Prepared, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: checkpoint.Every | None
+    ) -> None:
         self.p = prepared
+        self.checkpoints = None if checkpoint.NO_RESUME in prepared.capabilities else checkpoints
         self.training = prepared.spec.training
         self.should_stop = should_stop
         self.objective = f"val_{prepared.task.metrics[0].name}"
@@ -70,24 +91,29 @@ class _Loop:
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
         self.steps_per_epoch, self.total_steps = planned_steps(self.training, len(prepared.data.train))
         self.schedule = schedules.make(self.training, self.steps_per_epoch, self.total_steps)
-        self.step, self.epoch, self.samples, self.gradient_evaluations = 0, 0, 0, 0
-        self.train_s, self.optimizer_s = 0.0, 0.0
+        self.step, self.samples, self.gradient_evaluations = 0, 0, 0
+        self.epoch, self.batch = 1, 0  # the place of the next step: its epoch, and how many steps that has behind it
+        self.train_s, self.optimizer_s, self.wall_s = 0.0, 0.0, 0.0
+        self.used_up = False
+        self.augment: torch.Generator | None = None
+        self.saved_s, self.saved_step = time.perf_counter(), 0
         self.best = _Best()
         self.last: dict[str, float] = {}
 
     # -- the outline --------------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[Event]:
-        self.started = self.clock = time.perf_counter()
-        yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps)
+        self.clock = self.saved_s = time.perf_counter()
+        self.started = self.clock - self.wall_s
+        yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps, self.step)
         status, reason = "completed", ""
         try:
-            for epoch in range(1, self.training.epochs + 1):
-                self.epoch = epoch
+            for self.epoch in itertools.count(self.epoch):
                 yield from self.train_epoch()
                 yield from self.end_epoch()
-                if self.step >= self.total_steps:
+                if self.used_up:
                     break
+                self.batch = 0
             self.measure_test()
         except _Stop as stop:
             status, reason = stop.status, stop.reason
@@ -102,21 +128,84 @@ class _Loop:
         self.set_mode(train=True)
         data, spec = self.p.data.train, self.p.spec
         order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
-        augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
+        if self.augment is None or not self.batch:
+            self.augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
         self.clock = time.perf_counter()
-        for index in order.split(self.training.batch_size):
-            batch = self.p.task.train_batch(data, index, augment)
+        for index in order.split(self.training.batch_size)[self.batch :]:
+            if self.used_up:
+                break
+            batch = self.p.task.train_batch(data, index, self.augment)
             self.one_step(batch, len(index))
-            last = self.step >= self.total_steps
+            self.batch += 1
+            self.used_up = self.step >= self.total_steps
             stop = self.should_stop()
             if self.recorder.due or stop:
                 yield from self.flush()
                 self.clock = time.perf_counter()  # the listener's time is not training time
             if stop:
+                yield from self.write_down()
                 raise _Stop("interrupted", "interrupted")
-            if last:
-                break
+            if self.due:
+                yield from self.flush()
+                yield from self.write_down()
+                self.clock = time.perf_counter()
         yield from self.flush()
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint; the device is not waited for to know."""
+        if self.checkpoints is None:
+            return False
+        return self.checkpoints.due(time.perf_counter() - self.saved_s, self.step - self.saved_step)
+
+    def write_down(self, *, next_epoch: bool = False) -> Iterator[Event]:
+        """The state between two steps, of which nothing is waiting in the recorder."""
+        if self.checkpoints is not None:
+            yield Checkpoint(self.step, self.state(next_epoch=next_epoch))
+            self.saved_s, self.saved_step = time.perf_counter(), self.step
+
+    def state(self, *, next_epoch: bool) -> checkpoint.State:
+        """Everything that the steps to come depend on.
+
+        Args:
+            next_epoch: this epoch is over and evaluated.
+        """
+        best, inside = self.best, self.augment is not None and not next_epoch
+        return {
+            "place": [self.epoch + 1, 0] if next_epoch else [self.epoch, self.batch],
+            "counted": {name: getattr(self, name) for name in _COUNTED},
+            "wall_s": time.perf_counter() - self.started,
+            "training": self.p.model.training,
+            "model": dict(self.p.model.state_dict()),
+            "gradients": [p.grad for p in self.parameters] if self.training.accumulate_gradients else [],
+            "optimizer": checkpoint.optimizer_state(self.p.optimizer),
+            "best": {field.name: getattr(best, field.name) for field in fields(best)} | {"values": dict(best.values)},
+            "last": dict(self.last),
+            "losses": self.recorder.losses,
+            "augment": self.augment.get_state() if inside and self.augment is not None else None,
+            "generators": checkpoint.global_generators(self.p.device),
+        }
+
+    def restore(self, state: checkpoint.State) -> None:
+        """Put back what `state` gave, in a loop on what was prepared anew."""
+        (self.epoch, self.batch), self.wall_s = state["place"], state["wall_s"]
+        for name, value in state["counted"].items():
+            setattr(self, name, value)
+        self.saved_step = self.step
+        self.p.model.load_state_dict(state["model"])
+        self.p.model.train(state["training"])
+        for p, gradient in zip(self.parameters, state["gradients"], strict=False):
+            p.grad = None if gradient is None else gradient.to(p.device)
+        checkpoint.restore_optimizer(self.p.optimizer, state["optimizer"])
+        weights = {name: tensor.to(self.p.device) for name, tensor in state["best"]["weights"].items()}
+        self.best, self.last = _Best(**{**state["best"], "weights": weights}), state["last"]
+        self.recorder = Recorder(self.step, state["losses"])
+        if state["augment"] is not None:
+            self.augment = torch.Generator(device=self.p.device)
+            self.augment.set_state(state["augment"])
+        checkpoint.restore_generators(state["generators"], self.p.device)
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -217,15 +306,17 @@ class _Loop:
         if best:
             self.keep_weights(loss, measured)
         yield Eval(self.epoch, self.step, self.last, best)
-        last = self.step >= self.total_steps
         with torch.no_grad():
             self.noise.seed(_EVALUATION_SEED)
-            files = self.p.task.artifacts(self.p.model, epoch=self.epoch, last=last)
+            files = self.p.task.artifacts(self.p.model, epoch=self.epoch, last=self.used_up)
         for name, data in files.items():
             yield Artifact(name, data, self.step)
         if not math.isfinite(loss) or loss > self.p.task.ceiling:
             raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
         self.stop_early()
+        if self.should_stop() and not self.used_up:  # a run that has used its budget up only needs its test
+            yield from self.write_down(next_epoch=True)
+            raise _Stop("interrupted", "interrupted")
 
     def stop_early(self) -> None:
         t, accuracy = self.training, self.last.get("train_accuracy")
@@ -235,8 +326,6 @@ class _Loop:
             raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after epoch {self.epoch}")
         if t.patience is not None and self.epoch - self.best.epoch >= t.patience:
             raise _Stop("completed", f"no better validation loss for {t.patience} epochs")
-        if self.should_stop():
-            raise _Stop("interrupted", "interrupted")
 
     def evaluate(self, split: Split) -> dict[str, float]:
         with torch.no_grad(), self.autocast():
