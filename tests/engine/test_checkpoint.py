@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vrcli.engine.checkpoint import NO_RESUME, Every
-from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Started, Steps
+from vrcli.engine.events import Artifact, Checkpoint, Eval, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, prepare
 from vrcli.errors import UsageError
@@ -125,3 +125,65 @@ def test_every_task_goes_on_with_the_same_bits(task: str, optimizer: str) -> Non
 
     start = next(train(make()))
     check(make, at=max(1, start.total_steps // 2))
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "evaluated every 2 steps": {"eval_every": 2},
+    "evaluated every 5 steps, across epochs": {"eval_every": 5, "until": "steps:14"},
+    "until gradients": {"optimizer": "lbfgs", "until": "gradients:60", "schedule": "warmup-cosine"},
+    "scheduled and clipped": {"schedule": "warmup-cosine", "warmup_epochs": 1, "grad_clip": 0.5},
+    "gradients accumulate": {"accumulate_gradients": True, "lr": 1e-4},
+    "patience": {"lr": 0.3, "patience": 2, "epochs": 12},
+    "accuracy": {"stop_accuracy": 0.05, "epochs": 12, "lr": 0.02},
+    "two sets of weights": {"optimizer": "schedulefreeadamw", "eval_every": 2},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_may_be_stopped_after_any_step(name: str) -> None:
+    settings = {"augment": 0.1, "optimizer": "adamw", **SETTINGS[name]}
+    optimizer, cache = settings.pop("optimizer"), DataCache()
+    expected = facts(list(train(prepared(Net, optimizer, cache, **settings))))
+    total, stops = expected[3][2]["steps"], 0
+    for after in range(1, total + 1):
+        first = list(_stopped(prepared(Net, optimizer, cache, **settings), after))
+        if first[-1].status != "interrupted":
+            continue  # it was its end
+        stops += 1
+        assert isinstance(first[-2], Checkpoint)
+        assert first[-2].step >= after
+        rest = list(train(prepared(Net, optimizer, cache, **settings), resume_from=through_a_file(first[-2].state)))
+        assert same(facts([*first[:-2], *rest]), expected), after
+    assert stops >= min(total - 1, 8)
+
+
+def _stopped(ready: Any, after: int) -> Any:
+    """The events of a run that is told to stop after so many steps."""
+    step, done = ready.optimizer.step, 0
+
+    def stepped(*words: Any) -> Any:
+        nonlocal done
+        done += 1
+        return step(*words)
+
+    ready.optimizer.step = stepped
+    return train(ready, should_stop=lambda: done >= after, checkpoints=Every(seconds=1e9))
+
+
+def test_what_cannot_be_taken_back_is_never_written() -> None:
+    ready = prepared(Net, "sgd")
+    ready.optimizer.state[ready.optimizer.param_groups[0]["params"][0]]["own"] = object()
+    events = list(train(ready, checkpoints=Every(steps=1)))
+    assert not any(isinstance(event, Checkpoint) for event in events)
+    assert events[-1].status == "completed"
+
+
+def test_seconds_go_on_where_they_were() -> None:
+    def make() -> Any:
+        return prepared(Net, "sgd", until="seconds:0.3")
+
+    first = list(_stopped(make(), 3))
+    rest = list(train(make(), resume_from=through_a_file(first[-2].state)))
+    assert first[-1].results["train_s"] <= rest[-1].results["train_s"]
+    assert rest[-1].results["wall_s"] >= first[-1].results["wall_s"]

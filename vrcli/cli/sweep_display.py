@@ -227,7 +227,7 @@ class SweepDisplay:
         ]
         for number, losses in sorted(one.losses.items()):
             last = loss(losses[-1]) if losses else "-"
-            epoch = f"{len(losses)}/{one.definition.epochs}"
+            epoch = f"{len(losses)}/{one.definition.epochs or '?'}"
             text = f"{spark(losses)} {last}  {settings(one.open[number].params)}"
             lines.append(["", f"  trial {number + 1}", epoch, text])
         return lines

@@ -6,6 +6,7 @@ What is derived from the seed at every step or epoch (the data order, the noise 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vrcli.engine.recorder import Recorder
+
 State = dict[str, Any]
 
 #: Of an optimizer whose state cannot be put back bit for bit; see `vrcli.optim.rows.CAPABILITIES`.
 NO_RESUME = "no_resume"
+#: What the loop counts.
+_COUNTED = (
+    "step", "samples", "evaluations", "gradient_evaluations", "hessian_products", "train_s", "optimizer_s", "used_up",
+    "kept_files_of", "mode",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,19 +45,78 @@ class Every:
         return seconds >= self.seconds if self.steps is None else steps >= self.steps
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
-    """What the optimizer has gathered: its own `state_dict`, and what it keeps beside that in plain attributes."""
-    return {"own": optimizer.state_dict(), "beside": dict(_beside(optimizer))}
+def capture(loop: Any, *, next_epoch: bool) -> State:
+    """Everything that the steps to come depend on. Its tensors are the loop's own, which go on changing.
+
+    Args:
+        loop: a training loop of `vrcli.engine.loop` between two steps.
+        next_epoch: the epoch is over and evaluated.
+    """
+    inside = loop.augment is not None and not next_epoch
+    return {
+        "place": [loop.epoch + 1, 0] if next_epoch else [loop.epoch, loop.batch],
+        "counted": {name: getattr(loop, name) for name in _COUNTED},
+        "wall_s": time.perf_counter() - loop.started,
+        "model": dict(loop.p.model.state_dict()),
+        "gradients": [p.grad for p in loop.parameters] if loop.training.accumulate_gradients else [],
+        "optimizer": _optimizer_state(loop.p.optimizer),
+        "best": {**vars(loop.best), "values": dict(loop.best.values)},
+        "last": dict(loop.last),
+        "losses": loop.recorder.losses,
+        "augment": loop.augment.get_state() if inside else None,
+        "generators": _generators(loop.p.device),
+    }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
-    """Put back what `optimizer_state` gave, with the numbers' own precision."""
-    optimizer.load_state_dict(state["own"])
+def restore(loop: Any, state: State) -> None:
+    """Put back what `capture` gave, into a loop on what was prepared anew."""
+    device = loop.p.device
+    (loop.epoch, loop.batch), loop.wall_s, loop.last = state["place"], state["wall_s"], state["last"]
+    for name, value in state["counted"].items():
+        setattr(loop, name, value)
+    loop.saved_step = loop.step
+    loop.p.model.load_state_dict(state["model"])
+    loop.p.model.train(loop.mode is not False)
+    for p, gradient in zip(loop.parameters, state["gradients"], strict=False):
+        p.grad = None if gradient is None else gradient.to(device)
+    _restore_optimizer(loop.p.optimizer, state["optimizer"])
+    weights = {name: tensor.to(device) for name, tensor in state["best"]["weights"].items()}
+    vars(loop.best).update({**state["best"], "weights": weights})
+    loop.recorder = Recorder(loop.step, state["losses"])
+    if state["augment"] is not None:
+        loop.augment = torch.Generator(device=device)
+        loop.augment.set_state(state["augment"])
+    _restore_generators(state["generators"], device)
+
+
+def keepable(value: Any) -> bool:
+    """Whether a value is made of what `torch.load(weights_only=True)` takes back, all the way down."""
+    if isinstance(value, Mapping):
+        return all(keepable(key) and keepable(one) for key, one in value.items())
+    if type(value) in (list, tuple):
+        return all(map(keepable, value))
+    return value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str)
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> State:
+    """Its own `state_dict`, and what it counts beside that in plain attributes."""
+    own = optimizer.state_dict()
+    # What is no plain value was given to the constructor, which is given it again.
+    groups = [{name: value for name, value in group.items() if keepable(value)} for group in own["param_groups"]]
+    return {"own": {**own, "param_groups": groups}, "beside": dict(_beside(optimizer))}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
+    own = state["own"]
+    now = optimizer.state_dict()["param_groups"]
+    groups = [{**fresh, **kept} for fresh, kept in zip(now, own["param_groups"], strict=True)]
+    optimizer.load_state_dict({**own, "param_groups": groups})
     # torch brings what it loads to the parameters' precision: an average that was kept in another one goes back to it.
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, kept in state["own"]["state"].items():
-        loaded = optimizer.state[parameters[index]] if isinstance(index, int) else optimizer.state[index]
-        loaded.update(_own_precision(loaded, kept))
+    for index, kept in own["state"].items():
+        loaded = optimizer.state[parameters[index] if isinstance(index, int) else index]
+        if isinstance(loaded, dict):
+            loaded.update(_own_precision(loaded, kept))
     for name, value in state["beside"].items():
         setattr(optimizer, name, value)
 
@@ -68,7 +135,7 @@ def _beside(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def global_generators(device: torch.device) -> State:
+def _generators(device: torch.device) -> State:
     """Where the generators of Python, numpy, torch and the device are."""
     version, numbers, gauss = random.getstate()
     kind, key, position, has_gauss, cached = np.random.get_state()
@@ -82,8 +149,7 @@ def global_generators(device: torch.device) -> State:
     return found
 
 
-def restore_generators(state: State, device: torch.device) -> None:
-    """Put back what `global_generators` gave."""
+def _restore_generators(state: State, device: torch.device) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, key, *rest = state["numpy"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,8 +21,6 @@ from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
 _EVALUATION_SEED = 20250519
-#: What the loop counts, and a checkpoint keeps.
-_COUNTED = ("step", "samples", "gradient_evaluations", "train_s", "optimizer_s", "used_up")
 
 
 def train(
@@ -49,7 +46,7 @@ def train(
     """
     loop = _Loop(prepared, should_stop, checkpoints)
     if resume_from is not None:
-        loop.restore(resume_from)
+        checkpoint.restore(loop, resume_from)
     yield from loop.run()
 
 
@@ -63,10 +60,11 @@ class _Stop(Exception):
 
 @dataclass
 class _Best:
-    """The best epoch so far, and its weights on the device."""
+    """The best evaluation so far, and its weights on the device."""
 
     loss: float = math.inf
-    epoch: int = 0
+    evaluation: int = 0
+    epoch: float = 0
     step: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -89,14 +87,18 @@ class _Loop:
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
-        self.steps_per_epoch, self.total_steps = planned_steps(self.training, len(prepared.data.train))
-        self.schedule = schedules.make(self.training, self.steps_per_epoch, self.total_steps)
-        self.step, self.samples, self.gradient_evaluations = 0, 0, 0
+        samples = len(prepared.data.train)
+        self.steps_per_epoch, self.total_steps = planned_steps(self.training, samples, prepared.capabilities)
+        self.end, self.used_up = self.training.end, False
+        self.schedule = schedules.make(self.training, self.steps_per_epoch)
+        self.step, self.samples, self.evaluations = 0, 0, 0
         self.epoch, self.batch = 1, 0  # the place of the next step: its epoch, and how many steps that has behind it
+        self.gradient_evaluations, self.hessian_products = 0, 0
         self.train_s, self.optimizer_s, self.wall_s = 0.0, 0.0, 0.0
-        self.used_up = False
+        self.mode: bool | None = None
+        self.kept_files_of = 0
         self.augment: torch.Generator | None = None
-        self.saved_s, self.saved_step = time.perf_counter(), 0
+        self.saved_s, self.saved_step = 0.0, 0
         self.best = _Best()
         self.last: dict[str, float] = {}
 
@@ -108,12 +110,14 @@ class _Loop:
         yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps, self.step)
         status, reason = "completed", ""
         try:
-            for self.epoch in itertools.count(self.epoch):
+            while True:
                 yield from self.train_epoch()
-                yield from self.end_epoch()
+                if self.used_up or self.training.eval_every is None:
+                    yield from self.flush()
+                    yield from self.end_stretch()
                 if self.used_up:
                     break
-                self.batch = 0
+                self.epoch, self.batch = self.epoch + 1, 0
             self.measure_test()
         except _Stop as stop:
             status, reason = stop.status, stop.reason
@@ -126,30 +130,48 @@ class _Loop:
 
     def train_epoch(self) -> Iterator[Event]:
         self.set_mode(train=True)
-        data, spec = self.p.data.train, self.p.spec
+        data, spec, every = self.p.data.train, self.p.spec, self.training.eval_every
         order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
         if self.augment is None or not self.batch:
             self.augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
-        self.clock = time.perf_counter()
         for index in order.split(self.training.batch_size)[self.batch :]:
             if self.used_up:
                 break
             batch = self.p.task.train_batch(data, index, self.augment)
             self.one_step(batch, len(index))
             self.batch += 1
-            self.used_up = self.step >= self.total_steps
-            stop = self.should_stop()
-            if self.recorder.due or stop:
+            self.used_up = self.share() >= 1
+            stop, measure = self.should_stop(), every is not None and self.step % every == 0 and not self.used_up
+            if self.recorder.due or stop or measure:
                 yield from self.flush()
-                self.clock = time.perf_counter()  # the listener's time is not training time
-            if stop:
+            if measure:
+                yield from self.end_stretch()
+                self.set_mode(train=True)
+            elif stop:
                 yield from self.write_down()
                 raise _Stop("interrupted", "interrupted")
             if self.due:
                 yield from self.flush()
                 yield from self.write_down()
-                self.clock = time.perf_counter()
-        yield from self.flush()
+
+    # -- the budget ---------------------------------------------------------------------------------------------------
+
+    def share(self) -> float:
+        """Of the budget, used so far; what the last step took beyond it counts."""
+        if self.total_steps is not None:
+            return self.step / max(1, self.total_steps)
+        if self.end.unit == "gradients":
+            return self.gradient_evaluations / self.end.amount
+        # Without a wait for the device: what it has still to do is waited for, and charged, at the next block.
+        return (self.train_s + time.perf_counter() - self.clock) / self.end.amount
+
+    def expected_steps(self) -> float:
+        """Of the whole run: as planned, or at the cost that its steps have had so far."""
+        if self.total_steps is not None:
+            return self.total_steps
+        if self.end.unit == "gradients" and self.step:
+            return self.step * self.end.amount / self.gradient_evaluations  # whole numbers stay exact
+        return self.step / self.share() if self.step else math.inf
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -161,58 +183,23 @@ class _Loop:
         return self.checkpoints.due(time.perf_counter() - self.saved_s, self.step - self.saved_step)
 
     def write_down(self, *, next_epoch: bool = False) -> Iterator[Event]:
-        """The state between two steps, of which nothing is waiting in the recorder."""
+        """The state between two steps, when nothing is waiting in the recorder."""
         if self.checkpoints is not None:
-            yield Checkpoint(self.step, self.state(next_epoch=next_epoch))
-            self.saved_s, self.saved_step = time.perf_counter(), self.step
-
-    def state(self, *, next_epoch: bool) -> checkpoint.State:
-        """Everything that the steps to come depend on.
-
-        Args:
-            next_epoch: this epoch is over and evaluated.
-        """
-        best, inside = self.best, self.augment is not None and not next_epoch
-        return {
-            "place": [self.epoch + 1, 0] if next_epoch else [self.epoch, self.batch],
-            "counted": {name: getattr(self, name) for name in _COUNTED},
-            "wall_s": time.perf_counter() - self.started,
-            "training": self.p.model.training,
-            "model": dict(self.p.model.state_dict()),
-            "gradients": [p.grad for p in self.parameters] if self.training.accumulate_gradients else [],
-            "optimizer": checkpoint.optimizer_state(self.p.optimizer),
-            "best": {field.name: getattr(best, field.name) for field in fields(best)} | {"values": dict(best.values)},
-            "last": dict(self.last),
-            "losses": self.recorder.losses,
-            "augment": self.augment.get_state() if inside and self.augment is not None else None,
-            "generators": checkpoint.global_generators(self.p.device),
-        }
-
-    def restore(self, state: checkpoint.State) -> None:
-        """Put back what `state` gave, in a loop on what was prepared anew."""
-        (self.epoch, self.batch), self.wall_s = state["place"], state["wall_s"]
-        for name, value in state["counted"].items():
-            setattr(self, name, value)
-        self.saved_step = self.step
-        self.p.model.load_state_dict(state["model"])
-        self.p.model.train(state["training"])
-        for p, gradient in zip(self.parameters, state["gradients"], strict=False):
-            p.grad = None if gradient is None else gradient.to(p.device)
-        checkpoint.restore_optimizer(self.p.optimizer, state["optimizer"])
-        weights = {name: tensor.to(self.p.device) for name, tensor in state["best"]["weights"].items()}
-        self.best, self.last = _Best(**{**state["best"], "weights": weights}), state["last"]
-        self.recorder = Recorder(self.step, state["losses"])
-        if state["augment"] is not None:
-            self.augment = torch.Generator(device=self.p.device)
-            self.augment.set_state(state["augment"])
-        checkpoint.restore_generators(state["generators"], self.p.device)
+            state = checkpoint.capture(self, next_epoch=next_epoch)
+            if not checkpoint.keepable(state):  # an optimizer that does not say so
+                self.checkpoints = None
+                return
+            yield Checkpoint(self.step, state)
+            self.saved_step = self.step
+            self.saved_s = self.clock = time.perf_counter()  # writing down is not training
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def one_step(self, batch: Batch, samples: int) -> None:
         if self.schedule is not None:
+            total = self.expected_steps()
             for group, lr in zip(self.p.optimizer.param_groups, self.base_lrs, strict=True):
-                group["lr"] = self.schedule(lr, self.step)
+                group["lr"] = self.schedule(lr, self.step, total)
         lr = self.p.optimizer.param_groups[0]["lr"]
         if self.needs_closure:
             loss, norm = self.closure_step(batch)
@@ -245,7 +232,13 @@ class _Loop:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.grad_clip)
         else:
             norm = torch.nn.utils.get_total_norm(gradients)
+        if self.create_graph and (first := next((g for g in gradients if g.requires_grad), None)) is not None:
+            first.register_hook(self.count_hessian_product)
         return loss.detach(), norm.detach()
+
+    def count_hessian_product(self, _: Tensor) -> None:
+        """Runs whenever the gradients are differentiated: each product of the Hessian with a vector does so once."""
+        self.hessian_products += 1
 
     def closure_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A step of an optimizer that evaluates the batch itself; the first evaluation is the one recorded."""
@@ -272,9 +265,11 @@ class _Loop:
     def flush(self, *, check: bool = True) -> Iterator[Event]:
         """The steps since the last block, and the end of the run where one of them diverged."""
         steps, values = self.recorder.flush()  # waits for the device, so the clock is read after it
-        self.train_s += time.perf_counter() - self.clock
+        now = time.perf_counter()
+        self.train_s, self.clock = self.train_s + now - self.clock, now
         if steps:
-            yield Steps(steps, values, self.epoch, self.train_s, self.samples)
+            yield Steps(steps, values, self.epoch, self.train_s, self.samples, self.share())
+            self.clock = time.perf_counter()  # the listener's time is not training time
             if check:
                 self.check(steps, values)
 
@@ -287,45 +282,55 @@ class _Loop:
             if loss > ceiling:
                 raise _Stop("diverged", f"loss {loss:g} above {ceiling:g} at step {step}, lr {lr:.3g}")
 
-    # -- the end of an epoch ------------------------------------------------------------------------------------------
+    # -- the end of an epoch, or of the steps from one evaluation to the next -----------------------------------------
 
-    def end_epoch(self) -> Iterator[Event]:
+    def end_stretch(self) -> Iterator[Event]:
+        share = self.share()
         self.set_mode(train=False)
         measured = self.evaluate(self.p.data.val)
         loss = measured[self.p.task.metrics[0].name]
+        self.evaluations += 1
+        partial = self.training.eval_every is not None
         self.last = {
-            "epoch": self.epoch,
+            "epoch": self.step / self.steps_per_epoch if partial else self.epoch,
             "epoch_train_loss": self.recorder.epoch_loss(),
             **{f"val_{name}": value for name, value in measured.items()},
             "wall_s": time.perf_counter() - self.started,
         }
+        if self.needs_closure:  # elsewhere it is the number of steps
+            self.last["gradients"] = self.gradient_evaluations
         if self.training.stop_accuracy is not None:
             train = self.evaluate(self.p.data.train)
             self.last.update({f"train_{name}": value for name, value in train.items() if name == "accuracy"})
         best = loss < self.best.loss
         if best:
             self.keep_weights(loss, measured)
-        yield Eval(self.epoch, self.step, self.last, best)
-        with torch.no_grad():
-            self.noise.seed(_EVALUATION_SEED)
-            files = self.p.task.artifacts(self.p.model, epoch=self.epoch, last=self.used_up)
-        for name, data in files.items():
-            yield Artifact(name, data, self.step)
+        yield Eval(self.last["epoch"], self.step, self.last, best, self.evaluations, share)
+        epoch = self.step // self.steps_per_epoch if partial and not self.used_up else self.epoch
+        if epoch > self.kept_files_of or self.used_up:
+            self.kept_files_of = epoch
+            with torch.no_grad():
+                self.noise.seed(_EVALUATION_SEED)
+                files = self.p.task.artifacts(self.p.model, epoch=epoch, last=self.used_up)
+            for name, data in files.items():
+                yield Artifact(name, data, self.step)
         if not math.isfinite(loss) or loss > self.p.task.ceiling:
             raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
         self.stop_early()
-        if self.should_stop() and not self.used_up:  # a run that has used its budget up only needs its test
-            yield from self.write_down(next_epoch=True)
+        if self.should_stop() and not self.used_up:  # a run that has used its budget up needs its test alone
+            yield from self.write_down(next_epoch=not partial)
             raise _Stop("interrupted", "interrupted")
+        self.clock = time.perf_counter()
 
     def stop_early(self) -> None:
         t, accuracy = self.training, self.last.get("train_accuracy")
+        at, unit = (f"epoch {self.epoch}", "epochs") if t.eval_every is None else (f"step {self.step}", "evaluations")
         if t.stop_loss is not None and self.last["epoch_train_loss"] < t.stop_loss:
-            raise _Stop("completed", f"training loss below {t.stop_loss:g} after epoch {self.epoch}")
+            raise _Stop("completed", f"training loss below {t.stop_loss:g} after {at}")
         if t.stop_accuracy is not None and accuracy is not None and accuracy >= t.stop_accuracy:
-            raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after epoch {self.epoch}")
-        if t.patience is not None and self.epoch - self.best.epoch >= t.patience:
-            raise _Stop("completed", f"no better validation loss for {t.patience} epochs")
+            raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after {at}")
+        if t.patience is not None and self.evaluations - self.best.evaluation >= t.patience:
+            raise _Stop("completed", f"no better validation loss for {t.patience} {unit}")
 
     def evaluate(self, split: Split) -> dict[str, float]:
         with torch.no_grad(), self.autocast():
@@ -333,6 +338,9 @@ class _Loop:
             return self.p.task.evaluate(self.p.model, split)
 
     def set_mode(self, *, train: bool) -> None:
+        if self.mode is train:
+            return
+        self.mode = train
         self.p.model.train(train)
         if "train_eval" in self.p.capabilities:
             # Schedule-free methods keep two sets of weights and swap them.
@@ -345,7 +353,8 @@ class _Loop:
         else:
             for name, tensor in state.items():
                 self.best.weights[name].copy_(tensor)
-        self.best.loss, self.best.epoch, self.best.step, self.best.values = loss, self.epoch, self.step, measured
+        self.best.loss, self.best.values = loss, measured
+        self.best.evaluation, self.best.epoch, self.best.step = self.evaluations, self.last["epoch"], self.step
 
     def measure_test(self) -> None:
         """Once, with the weights of the best epoch: nothing is ever chosen by it."""
@@ -373,7 +382,9 @@ class _Loop:
         if self.last:
             found["final_train_loss"] = self.last["epoch_train_loss"]
             found[f"final_{self.objective}"] = self.last[self.objective]
-        if self.best.epoch:
+        if self.create_graph:
+            found["hessian_products"] = self.hessian_products
+        if self.best.evaluation:
             found[f"best_{self.objective}"] = self.best.loss
             found["best_epoch"], found["best_step"] = self.best.epoch, self.best.step
             found.update({f"val_{name}": value for name, value in self.best.values.items()})

@@ -46,7 +46,7 @@ class Job:
         flags: settings by name.
         threads: CPU threads of this run.
         code: the identity of the code that is to run, as the command found it; empty where it is not known.
-        limits: by epoch, the best validation loss so far with which the run goes on.
+        limits: by evaluation, the best validation loss so far with which the run goes on.
         reuse: which earlier run does instead: one of the same lineage and seed, or any of the same spec.
         rehearse: load the data and time a few steps; nothing is stored.
     """
@@ -88,7 +88,7 @@ class RunOutcome:
     """What came of a job.
 
     Args:
-        losses: validation loss per epoch.
+        losses: validation loss per evaluation.
         pruned: why it was stopped early, in one line; empty where it was not.
         reused: the run was there already.
     """
@@ -125,6 +125,8 @@ def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
 
 
 def of_spec(store: Store, spec: RunSpec) -> RunRecord | None:
-    """A run of this spec that ended: running it again would give the same bits."""
+    """A run of this spec that ended, where running it again would give the same bits."""
+    if not spec.training.end.repeatable:
+        return None
     found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
     return found[0] if found else None

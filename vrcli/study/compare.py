@@ -17,6 +17,8 @@ from vrcli.errors import UsageError, VrError
 from vrcli.execute.job import Job, Lineage, RunOutcome
 from vrcli.execute.lookup import headline_of
 from vrcli.execute.place import Place
+from vrcli.results.filter import Filter
+from vrcli.results.lines import Reader
 from vrcli.results.types import Run, values_of
 from vrcli.stats.budget import AfterTrials, ToTarget, steps_to_target
 from vrcli.stats.comparison import compare_all
@@ -287,20 +289,14 @@ def _counted(
 
 
 def _reached(store: Store, blocks: Blocks, task: TaskClass, target: float) -> dict[str, dict[str, ToTarget]]:
-    """Steps, epochs and seconds to the target; a run that never gets there is censored, not averaged."""
-    name = f"val_{task.metrics[0].name}"
+    """Steps, epochs, gradients and seconds to the target; a run that never gets there is censored, not averaged."""
+    name, reader = f"val_{task.metrics[0].name}", Reader(store, Filter())
     found: dict[str, dict[str, ToTarget]] = {}
     for optimizer, own in blocks.items():
         runs = [run for replicate in own for run in replicate]
-        curves = store.curves.read([run.id for run in runs], [name, "wall_s", "epoch"])
         diverged = [run.status == "diverged" for run in runs]
-        for x, unit in ((None, "steps"), ("epoch", "epochs"), ("wall_s", "s")):
-            pairs: list[tuple[Sequence[float], Sequence[float]]] = []
-            for run in runs:
-                loss = curves.get((run.id, name))
-                if loss is None:  # it diverged before its first evaluation
-                    pairs.append(((), ()))
-                else:
-                    pairs.append((loss.steps if x is None else curves[run.id, x].values, loss.values))
+        for x, unit in (("step", "steps"), ("epoch", "epochs"), ("gradients", "gradients"), ("seconds", "s")):
+            curves = reader.curves(runs, [name], x)
+            pairs = [curves.get((run.id, name), ((), ())) for run in runs]  # none: it diverged before an evaluation
             found.setdefault(optimizer, {})[unit] = steps_to_target(pairs, target, diverged=diverged)
     return found

@@ -20,6 +20,7 @@ from vrcli.variants import Variant, base_of, variant
 if TYPE_CHECKING:
     from vrcli.execute.lookup import TaskClass
     from vrcli.settings import Resolved, Settings
+    from vrcli.spec import Training
 
 
 @dataclass(frozen=True)
@@ -221,11 +222,11 @@ def _define_one(
     values = _by_name(settings, base)
     return Definition(
         task=request.task, preset=request.preset, optimizer=one.name,
-        explicit={name: values[name] for name, origin in base.origins.items() if origin in (FROM_FILE, "flag")},
+        explicit={n: values[n] for n, origin in base.origins.items() if origin in (FROM_FILE, "flag") and n in values},
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial or 0,
-        search_seed=request.search_seed, prune=request.prune, epochs=base.request.training.epochs,
+        search_seed=request.search_seed, prune=request.prune, epochs=_epochs(base.request.training),
         code=base.request.code,
     )  # fmt: skip
 
@@ -271,7 +272,16 @@ def _by_name(settings: Settings, resolved: Resolved) -> dict[str, Any]:
         "training": request.training.model_dump(),
         "optimizer": request.optimizer_settings,
     }
-    return {name: sections[setting.section][setting.key] for name, setting in settings.by_name.items()}
+    return {
+        name: sections[setting.section][setting.key]
+        for name, setting in settings.by_name.items()
+        if setting.key in sections[setting.section]  # one that is not set may leave no trace
+    }
+
+
+def _epochs(training: Training) -> int:
+    """After which a run is evaluated, in all; 0 where nobody knows beforehand how often it is."""
+    return training.epochs if training.until is None and training.eval_every is None else 0
 
 
 def _fix(text: str) -> tuple[str, str]:
@@ -314,10 +324,12 @@ def shared_key_of(definition: Definition) -> str:
     fixed. The optimizer's settings, its code and the space are each search's own; the number of trials may grow.
     """
     from vrcli.settings import settings_of
+    from vrcli.spec import TRACELESS
 
     settings = settings_of(task_of(definition.task), base_of(definition.optimizer)).by_name.values()
-    names = [setting.name for setting in settings if setting.section != "optimizer"]
     plain = definition.plain()
+    traceless = set(TRACELESS) - {*plain["settings"], *plain["space"]}
+    names = [one.name for one in settings if one.section != "optimizer" and one.name not in traceless]
     own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
     body = {name: value for name, value in plain.items() if name not in own}
     body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}
