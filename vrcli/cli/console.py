@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.engine.events import Event
     from vrcli.engine.prepare import Prepared
+    from vrcli.execute.outage import Away
     from vrcli.tasks.base import Metric
 
 WIDTH = 100
@@ -120,10 +121,13 @@ class RunDisplay:
         if self.console.is_terminal:
             self._start_bar()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event | Away) -> None:
         from vrcli.engine.events import Ended, Eval, Started, Steps
+        from vrcli.execute.outage import Away
 
-        if isinstance(event, Started):
+        if isinstance(event, Away):
+            notice(str(event))
+        elif isinstance(event, Started):
             self.total = event.total_steps
             if self.bar is not None:
                 self.bar.update(self.job, total=event.total_steps)

@@ -19,6 +19,7 @@ from typing import Any
 from vrcli.db.liveness import Process, identity
 from vrcli.errors import first_line, stop_signals
 from vrcli.execute.executor import CodeChanged, Message, Refused, Work
+from vrcli.execute.outage import Outage, Unavailable
 
 #: How long a worker that has nothing to do may take to close what it has open.
 LEAVING_S = 5.0
@@ -191,6 +192,10 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
             message = ("refused", str(error))
         except CodeChanged as error:
             message = ("edited", error.now)
+        except Outage as error:
+            message = ("outage", error.reason)
+        except Unavailable as error:
+            message = ("outage", str(error))
         except BaseException as error:  # a sys.exit of others' code ends the job, not the worker
             message = ("failed", first_line(error))
         pipe.send(message)

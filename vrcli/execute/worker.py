@@ -82,9 +82,11 @@ class Worker:
     ) -> RunOutcome:  # fmt: skip
         """Run and store; a run that raised is an outcome too."""
         from vrcli.db.store import Store
+        from vrcli.execute.outage import patiently, told
         from vrcli.execute.run import RunFailed, execute
 
-        self.store = self.store or Store.open(self.database, mode="write")
+        opened = patiently(lambda: Store.open(self.database, mode="write"), should_stop=should_stop)
+        self.store = self.store or told(opened, note)
         watcher = _Watcher(task, note, job.limits, should_stop)
         try:
             record = execute(
@@ -122,7 +124,10 @@ class _Watcher:
 
     def event(self, event: Any) -> None:
         from vrcli.engine.events import Eval
+        from vrcli.execute.outage import Away
 
+        if isinstance(event, Away):
+            self.note(event)
         if not isinstance(event, Eval):
             return
         self.losses = (*self.losses, event.values[self.metric])

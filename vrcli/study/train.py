@@ -10,6 +10,7 @@ from typing import Any
 
 from vrcli.execute.job import Lineage
 from vrcli.execute.lookup import headline_of, task_of
+from vrcli.execute.outage import Away
 from vrcli.execute.place import Place
 from vrcli.execute.run import Began, Done, check, training
 from vrcli.settings import Resolved, resolve
@@ -87,6 +88,8 @@ def _told(
                     for text in said:
                         yield Note("data", {"text": text})
                     yield RunBegan(record, prepared, resolved.origins)
+                case Away():
+                    yield Note("database", {"text": str(event)})
                 case Done():
                     run = event.record
                     yield RunEnded(at, resolved.request.optimizer, resolved.request.seed, run)
