@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from vrcli.engine.checkpoint import NO_RESUME, Every
-from vrcli.engine.events import Artifact, Checkpoint, Eval, Started, Steps
+from vrcli.engine.checkpoint import NO_RESUME
+from vrcli.engine.events import Artifact, Checkpoint, Eval, Every, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, prepare
 from vrcli.errors import UsageError

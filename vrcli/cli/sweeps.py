@@ -197,6 +197,8 @@ def resume(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    checkpoint_every: str = req.CHECKPOINT_EVERY,
+    checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -211,12 +213,15 @@ def resume(
             raise UsageError(f"{flag} must be >= {least}, got {value}")
     if trials == 0:
         raise UsageError("--trials must be >= 1, got 0")
-    from vrcli.cli.sweep import place_of, print_outcome
+    from vrcli.cli.sweep import print_outcome
     from vrcli.cli.sweep_display import SweepDisplay
     from vrcli.cli.watching import watch
+    from vrcli.execute.checkpoints import Checkpoints, every
+    from vrcli.execute.place import Place
     from vrcli.study import sweep as study
 
-    place = place_of(database, data_dir, jobs, threads, malloc_tuning)
+    checkpoints = Checkpoints(every(checkpoint_every), checkpoint_dir)
+    place = Place(database, data_dir, jobs, threads, malloc_tuning, checkpoints)
     found = watch(
         lambda stop: study.resume(
             ref, place, trials=trials or 0, confirm_seeds=confirm_seeds, retry_failed=retry_failed, should_stop=stop

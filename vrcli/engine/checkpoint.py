@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,23 +25,6 @@ _COUNTED = (
     "step", "samples", "evaluations", "gradient_evaluations", "hessian_products", "train_s", "optimizer_s", "used_up",
     "kept_files_of", "mode",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Every:
-    """How often a run is written down; an orderly stop always is.
-
-    Args:
-        seconds: so long after the last time.
-        steps: so many steps after the last time; comes before seconds.
-    """
-
-    seconds: float = 60.0
-    steps: int | None = None
-
-    def due(self, seconds: float, steps: int) -> bool:
-        """Whether it is time, so long and so many steps after the last time."""
-        return seconds >= self.seconds if self.steps is None else steps >= self.steps
 
 
 def capture(loop: Any, *, next_epoch: bool) -> State:

@@ -72,6 +72,23 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Every:
+    """How often a run is written down; an orderly stop always is.
+
+    Args:
+        seconds: so long after the last time.
+        steps: so many steps after the last time; comes before seconds.
+    """
+
+    seconds: float = 60.0
+    steps: int | None = None
+
+    def due(self, seconds: float, steps: int) -> bool:
+        """Whether it is time, so long and so many steps after the last time."""
+        return seconds >= self.seconds if self.steps is None else steps >= self.steps
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The state between two steps, to be written down before the next event is asked for: training goes on in it.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrcli.engine import checkpoint, schedules
-from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Started, Steps
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Recorder
 from vrcli.engine.seeding import GlobalNoise, derive, generator
@@ -27,7 +27,7 @@ def train(
     prepared: Prepared,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    checkpoints: checkpoint.Every | None = None,
+    checkpoints: Every | None = None,
     resume_from: checkpoint.State | None = None,
 ) -> Iterator[Event]:
     """Train to the end of the run's budget, yielding events as they happen.
@@ -71,9 +71,7 @@ class _Best:
 
 
 class _Loop:
-    def __init__(
-        self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: checkpoint.Every | None
-    ) -> None:
+    def __init__(self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: Every | None) -> None:
         self.p = prepared
         self.checkpoints = None if checkpoint.NO_RESUME in prepared.capabilities else checkpoints
         self.training = prepared.spec.training
