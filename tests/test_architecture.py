@@ -79,6 +79,7 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("matplotlib", "tabulate", "jinja2", "plotly"): ("vrcli.report", "vrcli.cli.plot_output"),
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard"): ("vrcli.results.export", "vrcli.bench"),
+    ("safetensors",): ("vrcli.engine.weights",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),
 }
 #: Arrows that are wrong and not yet mended; each must still be there, or its line goes.

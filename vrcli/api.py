@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
 
@@ -60,6 +60,7 @@ def run(
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    keep_weights: Literal["best", "last", "both"] | None = None,
     new: bool = False,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -83,6 +84,7 @@ def run(
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
         new: begin another run although one like it was interrupted, which would go on.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
@@ -113,8 +115,8 @@ def run(
         asked.seeds,
         asked.device,
         asked.tag,
-        new,
-    )
+        new, keep_weights,
+    )  # fmt: skip
     return RunsOutcome(
         place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, _run_display)
     )

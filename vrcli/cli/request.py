@@ -41,6 +41,10 @@ CHECKPOINT_DIR = typer.Option(
     None, "--checkpoint-dir", envvar="VR_CHECKPOINTS", show_default=False,
     help="folder for that [default: beside the database]",
 )  # fmt: skip
+KEEP_WEIGHTS = typer.Option(
+    None, "--keep-weights", metavar="best|last|both", show_default=False,
+    help="keep these weights with the run, for vr runs export --to weights",
+)  # fmt: skip
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
 
 #: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.

@@ -49,6 +49,7 @@ def run(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    keep_weights: str | None = req.KEEP_WEIGHTS,
     new: bool = typer.Option(False, "--new", help="begin another run although one like it was interrupted"),
     checkpoint_every: str = req.CHECKPOINT_EVERY,
     checkpoint_dir: Path | None = req.CHECKPOINT_DIR,

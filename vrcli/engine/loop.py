@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vrcli.engine import checkpoint, schedules
+from vrcli.engine import checkpoint, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Recorder
@@ -29,6 +29,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     checkpoints: Every | None = None,
     resume_from: checkpoint.State | None = None,
+    keep: weights.Kept | None = None,
 ) -> Iterator[Event]:
     """Train to the end of the run's budget, yielding events as they happen.
 
@@ -40,11 +41,13 @@ def train(
             for never.
         resume_from: the state of a `Checkpoint` of a run of the same spec. What follows are the events that followed
             it, with the same numbers.
+        keep: which weights of a run that completes to yield as an `Artifact`.
 
     Yields:
         `Started`, then `Steps`, `Eval`, `Artifact` and `Checkpoint` in order, and `Ended` as the last.
     """
     loop = _Loop(prepared, should_stop, checkpoints)
+    loop.kept = ("best", "last") if keep == "both" else (keep,)
     if resume_from is not None:
         checkpoint.restore(loop, resume_from)
     yield from loop.run()
@@ -116,11 +119,11 @@ class _Loop:
                 if self.used_up:
                     break
                 self.epoch, self.batch = self.epoch + 1, 0
-            self.measure_test()
+            yield from self.finish()
         except _Stop as stop:
             status, reason = stop.status, stop.reason
             if status == "completed":
-                self.measure_test()
+                yield from self.finish()
         except KeyboardInterrupt:
             status, reason = "interrupted", "interrupted"
             yield from self.flush(check=False)
@@ -354,9 +357,22 @@ class _Loop:
         self.best.loss, self.best.values = loss, measured
         self.best.evaluation, self.best.epoch, self.best.step = self.evaluations, self.last["epoch"], self.step
 
+    def finish(self) -> Iterator[Event]:
+        """The test, and the weights that are to be kept."""
+        self.set_mode(train=False)
+        yield from self.keep_file("last")
+        self.measure_test()
+        yield from self.keep_file("best")
+
+    def keep_file(self, which: str) -> Iterator[Event]:
+        """Those in the model, where they are to be kept."""
+        if which in self.kept:
+            yield Artifact(weights.name_of(which), weights.encoded(self.p.model), self.step)
+
+    kept: tuple[str | None, ...] = ()
+
     def measure_test(self) -> None:
         """Once, with the weights of the best epoch: nothing is ever chosen by it."""
-        self.set_mode(train=False)
         self.p.model.load_state_dict(self.best.weights)
         self.test = self.evaluate(self.p.data.test)
 

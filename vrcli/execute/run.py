@@ -22,6 +22,7 @@ from vrcli.engine import provenance
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared
+from vrcli.engine.weights import Kept
 from vrcli.errors import UsageError, VrError, contained, first_line, stop_signals
 from vrcli.execute import checkpoints as files
 from vrcli.execute.checkpoints import Checkpoints, Unsaved
@@ -35,6 +36,8 @@ from vrcli.tasks.base import Task
 
 #: Blocks of points and files that are held in memory before a run waits for its database.
 _MOST_HELD = 1000
+#: Under which a run's provenance says which weights to keep.
+_KEPT = "keep_weights"
 
 
 class RunFailed(VrError):
@@ -157,6 +160,7 @@ def training(
     reuse: bool = False,
     checkpoints: Checkpoints = files.OFF,
     resume: RunRecord | Literal["same"] | None = None,
+    keep: Kept | None = None,
 ) -> Generator[Began | Event | Away | Unsaved | Done, None, None]:
     """One run as it happens: `Began`, the engine's events, `Done`; `Away` where the database cannot be written.
 
@@ -168,6 +172,7 @@ def training(
             give the same bits.
         checkpoints: how often the run is written down, and where.
         resume: go on with this run, or with an interrupted one of the same spec and lineage where there is one.
+        keep: which weights of the run to keep as files.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
@@ -185,6 +190,7 @@ def training(
         taken = _resumed(store, prepared, lineage, checkpoints, resume, notice)
         if taken is None:
             origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
+            origin |= {_KEPT: keep} if keep else {}
             record = yield from patiently(
                 lambda: store.runs.begin(
                     spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
@@ -194,7 +200,7 @@ def training(
             )  # fmt: skip
             taken = Taken(record)
         with Lease(store, taken.record.id) as lease:
-            record = yield from _Run(store, prepared, taken, checkpoints, lease, should_stop).events()
+            record = yield from _Run(store, prepared, taken, checkpoints, lease, should_stop, keep).events()
     yield Done(record)
 
 
@@ -225,13 +231,14 @@ class _Run:
 
     def __init__(
         self, store: Store, prepared: Prepared, taken: Taken, checkpoints: Checkpoints, lease: Lease,
-        should_stop: Callable[[], bool],
+        should_stop: Callable[[], bool], keep: Kept | None,
     ) -> None:  # fmt: skip
         self.store, self.prepared, self.taken, self.record = store, prepared, taken, taken.record
         self.writer = Writer(store, self.record.id, should_stop)
         self.writer.recorded = store.curves.last_step(self.record.id) if taken.state else 0
-        self.checkpoints, self.shelf = checkpoints, checkpoints.of(store.location, self.record)
+        self.checkpoints, self.shelf = checkpoints, checkpoints.known(store.location, self.record)
         self.lease, self.asked, self.gave_up = lease, should_stop, False
+        self.keep = keep or self.record.provenance.get(_KEPT)
 
     def should_stop(self) -> bool:
         return self.gave_up or self.lease.lost or self.asked()
@@ -241,7 +248,7 @@ class _Run:
         number = self.record.id
         events = train(
             self.prepared, should_stop=self.should_stop, checkpoints=self.checkpoints.every,
-            resume_from=self.taken.state,
+            resume_from=self.taken.state, keep=self.keep,
         )  # fmt: skip
         try:
             yield Began(self.record, self.prepared)
@@ -252,6 +259,7 @@ class _Run:
                 else:
                     yield event
             if self.record.status in ("completed", "diverged"):
+                self.shelf.remove()
                 files.remove(self.store.location, self.record)
                 files.tidy(self.store)
         except LeaseLost:  # nothing more may be written here

@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from vrcli.errors import UsageError
 from vrcli.execute.checkpoints import Unsaved
 from vrcli.execute.job import Lineage
 from vrcli.execute.lookup import headline_of, task_of
@@ -29,6 +30,10 @@ class TrainRequest:
         seeds: one run each.
         device: where they run; never "auto".
         new: begin new runs also where some were interrupted.
+        keep_weights: which weights to keep as files of the runs.
+
+    Raises:
+        UsageError: no such weights.
     """
 
     task: str
@@ -40,6 +45,11 @@ class TrainRequest:
     device: str = "cpu"
     tag: str | None = None
     new: bool = False
+    keep_weights: Literal["best", "last", "both"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_weights not in (None, "best", "last", "both"):
+            raise UsageError(f"--keep-weights takes best, last or both, got {self.keep_weights}")
 
 
 def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -84,6 +94,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
                 one.request, task, store, lineage=Lineage(request.tag, left.group or group), data_dir=place.data_dir,
                 cache=place.cache, malloc_tuned=tuned, notice=said.append, should_stop=should_stop,
                 checkpoints=place.checkpoints, resume=None if request.new else "same",
+                keep=request.keep_weights,
             )  # fmt: skip
             run = yield from _told(events, at, one, said)
             runs.append(run)
