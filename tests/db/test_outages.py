@@ -113,7 +113,7 @@ def test_a_server_that_stays_away_ends_a_run(start: Callable[..., Any], own_serv
     assert code == 1, said
     assert len(said) == 2
     assert "run 1 was interrupted and its curves are recorded up to step " in said[1]
-    assert said[1].endswith("; vr runs retry 1 trains it again")
+    assert said[1].endswith("; vr runs resume 1 goes on with it")
     control("start")
     with Store.open(url) as store:
         (run,) = store.runs.select()
