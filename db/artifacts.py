@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -12,6 +13,8 @@ from vrcli.db.connection import Database
 from vrcli.db.errors import StoreError
 from vrcli.db.records import ArtifactRecord
 from vrcli.db.runs import touch
+
+_MEDIA_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8"}
 
 
 class Artifacts:
@@ -40,6 +43,11 @@ class Artifacts:
             connection.execute(delete(table).where(same))
             connection.execute(insert(table).values(data=bytes(data), **row))
         return ArtifactRecord(**row)
+
+    def keep(self, run_id: int, name: str, data: bytes, *, step: int | None = None) -> ArtifactRecord:
+        """As `add`, with the media type that the name's ending says."""
+        kind = _MEDIA_TYPES.get(PurePath(name).suffix, "application/octet-stream")
+        return self.add(run_id, name, data, media_type=kind, step=step)
 
     def select(self, run_id: int) -> list[ArtifactRecord]:
         """What is kept with a run, by name and step, without the bytes."""

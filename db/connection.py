@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -22,9 +23,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from vrcli.db.errors import StoreError
+from vrcli.db.errors import StoreError, Unavailable
 from vrcli.db.location import Location
 
+_SQLITE_OUTAGES = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}  # fmt: skip
 MOST_PARAMETERS = 500  # of one SQL statement; older SQLite takes 999
 
 
@@ -82,10 +87,28 @@ class Database:
             reason = error.orig if isinstance(error, DBAPIError) else error
             if reason is None or isinstance(reason, (driver.IntegrityError, driver.ProgrammingError)):
                 raise  # a fault of ours, not of the machine's
-            raise StoreError(f"{self.label}: {self.location.reason(reason)}") from error
+            kind = Unavailable if is_outage(reason) else StoreError
+            raise kind(f"{self.label}: {self.location.reason(reason)}") from error
         except (UnicodeEncodeError, OverflowError) as error:
             what = "a number is too large" if isinstance(error, OverflowError) else "text is no Unicode"
             raise StoreError(f"{self.label}: {what} for a database") from error
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a driver's error is the machine's: the same request may succeed later."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_OUTAGES  # the rest says more closely what happened
+    names = [f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(error).__mro__]
+    return "psycopg.OperationalError" in names or "psycopg.InterfaceError" in names
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by the one clock that all who write a database share: its server's, or of a file this machine's."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now
 
 
 def stream(connection: Connection, sql: str, parameters: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

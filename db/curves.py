@@ -78,6 +78,12 @@ class Curves:
             drawn = exists().where(points.metric_id == metrics.id, among(connection, points.run_id, many(run_ids)))
             return list(connection.scalars(select(metrics.name).where(drawn).order_by(metrics.id)))
 
+    def last_step(self, run_id: int) -> int:
+        """The last step that any curve of a run has a point of; 0 where none has."""
+        sql = "SELECT coalesce(max(step), 0) FROM points WHERE run_id = ?"
+        with self._database.reading() as connection:
+            return int(fetch(connection, sql, (run_id,))[0][0])
+
     def count(self, run_ids: Iterable[int] | int) -> int:
         """How many points the curves of some runs have together; the curves themselves are not read."""
         sql = "SELECT count(*) FROM points WHERE run_id = ?"

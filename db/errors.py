@@ -11,3 +11,18 @@ class StoreError(Exception):
 
 class EmptyDatabase(StoreError):
     """There is a database without tables, such as one whose making was cut short."""
+
+
+class Unavailable(StoreError):
+    """The database cannot be used at this moment: its server is gone, its disk is full, another holds its lock.
+
+    What was recorded stays, and the same request may succeed later.
+    """
+
+    exit_code = 1
+
+
+class LeaseLost(StoreError):
+    """Another process has taken over what this one was writing, which may write no more of it."""
+
+    exit_code = 1

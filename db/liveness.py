@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 
-# A process that cannot be looked at (another host, another container) is given up after so long a silence.
-UNSEEN_SILENCE = timedelta(hours=6)
-# The same host name under another boot id: rebooted most likely, but two machines may share a name and a database.
-REBOOTED_SILENCE = timedelta(hours=1)
+#: A process that cannot be looked at (another host, another container, a machine of the same name) holds what it
+#: writes by a lease: it renews it so often, and has lost it after so long a silence.
+RENEWED_S = 20.0
+LEASE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,25 @@ def identity(pid: int) -> Process:
     return Process(socket.gethostname(), pid, "/".join((*_here(), _start(pid) or "")))
 
 
-def answers(host: str, pid: int, token: str, heartbeat_at: datetime) -> bool:
+def answers(host: str, pid: int, token: str, heartbeat_at: datetime, now: datetime | None = None) -> bool:
     """Whether a process is alive, as far as can be told from here.
 
     Args:
         heartbeat_at: when it was last heard of.
+        now: by the clock that `heartbeat_at` was taken from; None for this machine's.
     """
-    return not is_dead(Process(host, pid, token), heartbeat_at, datetime.now(UTC))
+    return not is_dead(Process(host, pid, token), heartbeat_at, now or datetime.now(UTC))
 
 
 def is_dead(process: Process, heartbeat_at: datetime, now: datetime) -> bool:
-    """True only where the process is known to be gone, or has been silent for hours where it cannot be looked at."""
-    silence = now - heartbeat_at
+    """True only where the process is known to be gone, or its lease is over where it cannot be looked at.
+
+    A process of this host that is suspended is alive, however long it is silent.
+    """
+    over = now - heartbeat_at > LEASE
     boot, _, rest = process.token.partition("/")
     namespace, _, start = rest.partition("/")
     here_boot, here_namespace = _here()
-    if process.host != socket.gethostname():
-        return silence > UNSEEN_SILENCE
-    if boot != here_boot:
-        return silence > REBOOTED_SILENCE
-    if namespace != here_namespace:
-        return silence > UNSEEN_SILENCE
+    if process.host != socket.gethostname() or boot != here_boot or namespace != here_namespace:
+        return over
     return _start(process.pid) != start

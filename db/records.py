@@ -94,7 +94,11 @@ class RunRecord:
     @property
     def answers(self) -> bool:
         """Whether the process that runs it is alive, as far as can be told from here."""
-        return liveness.answers(self.host, self.pid, self.process, self.heartbeat_at)
+        return self.answers_at(None)
+
+    def answers_at(self, now: datetime | None) -> bool:
+        """As `answers`, at a time of the database's own clock."""
+        return liveness.answers(self.host, self.pid, self.process, self.heartbeat_at, now)
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -239,7 +243,11 @@ class SearchRecord:
     @property
     def answers(self) -> bool:
         """Whether the process that drives it is alive, as far as can be told from here."""
-        return liveness.answers(self.host, self.pid, self.process, self.updated_at)
+        return self.answers_at(None)
+
+    def answers_at(self, now: datetime | None) -> bool:
+        """As `answers`, at a time of the database's own clock."""
+        return liveness.answers(self.host, self.pid, self.process, self.updated_at, now)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

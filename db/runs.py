@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
 from vrcli.db import facts, liveness, schema
 from vrcli.db.configuration import configuration_of
-from vrcli.db.connection import Database, among, fetch
+from vrcli.db.connection import Database, among, clock, fetch
 from vrcli.db.damage import DAMAGED, Cells, Objects
-from vrcli.db.errors import StoreError
+from vrcli.db.errors import LeaseLost, StoreError
 from vrcli.db.facts import Metric
 from vrcli.db.location import masked_provenance
 from vrcli.db.records import ENDED_RUNS, MetricFact, RunRecord
@@ -40,7 +40,13 @@ _VANISHED = "its process is gone"
 # Built once: it goes with every block of points.
 _HEARTBEAT = (
     update(schema.runs)
-    .where(schema.runs.c.id == bindparam("run_id"), schema.runs.c.status == "running")
+    .where(
+        schema.runs.c.id == bindparam("run_id"),
+        schema.runs.c.status == "running",
+        schema.runs.c.host == bindparam("of_host"),
+        schema.runs.c.pid == bindparam("of_pid"),
+        schema.runs.c.process == bindparam("of_process"),
+    )
     .values(heartbeat_at=bindparam("now"))
 )
 _SPEC_COLUMNS = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
@@ -85,7 +91,6 @@ class Runs:
         Returns:
             The new run, with its number and name.
         """
-        now = datetime.now(UTC)
         row = {
             **{name: spec.get(name) for name in _SPEC_COLUMNS},
             "uuid": uuid4().hex,
@@ -93,8 +98,7 @@ class Runs:
             "spec_id": spec_id,
             "tag": tag,
             "run_group": group,
-            "created_at": now,
-            "heartbeat_at": now,
+            "created_at": datetime.now(UTC),
             **this_process(),
             "objective": facts.objective(metrics),
             "configuration": configuration_of(spec),
@@ -109,10 +113,11 @@ class Runs:
             if search_id is not None:
                 row["sweep_id"] = known(self._database, connection, schema.searches.c.sweep_id, "search", search_id)
             facts.write(connection, str(row["task"]), metrics)
+            row["heartbeat_at"] = clock(connection)
             return self._one(connection, insert_named(connection, schema.runs, row))
 
     def heartbeat(self, run_id: int) -> None:
-        """Say that the run's process is alive."""
+        """Renew the lease that the run's process has on it; see `touch`."""
         with self._database.writing() as connection:
             touch(self._database, connection, run_id)
 
@@ -129,8 +134,8 @@ class Runs:
         if status not in ENDED_RUNS:
             raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(ENDED_RUNS)}")
         with self._database.writing() as connection:
-            now = datetime.now(UTC)
-            touch(self._database, connection, run_id, status=status, heartbeat_at=now, finished_at=now, error=error)
+            ended = {"status": status, "finished_at": datetime.now(UTC), "error": error}
+            touch(self._database, connection, run_id, **ended)
             insert_results(connection, run_id, results or {})
             return self._one(connection, run_id)
 
@@ -160,12 +165,12 @@ class Runs:
         Raises:
             StoreError: the run is complete, has diverged, or is still running elsewhere.
         """
-        now = datetime.now(UTC)
         with self._database.writing() as connection:
             connection.execute(select(schema.runs.c.id).where(schema.runs.c.id == run_id).with_for_update())
-            run = self._one(connection, run_id)
-            resumable = run.status in ("interrupted", "failed") or (run.status == "running" and not run.answers)
-            if not resumable:
+            run, now = self._one(connection, run_id), clock(connection)
+            if run.status == "running" and run.answers_at(now):
+                raise StoreError(f"run {run_id} is running (pid {run.pid} on {run.host})")
+            if run.status not in ("interrupted", "failed", "running"):
                 raise StoreError(f"run {run_id} is {run.status}; only interrupted and failed runs can be resumed")
             for table in (schema.points, schema.artifacts):
                 connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
@@ -202,7 +207,7 @@ class Runs:
             if missing := set(ids) - {run.id for run in found}:
                 raise _no_run(self._database, connection, min(missing))
             for run in found:
-                if run.status == "running" and run.answers:
+                if run.status == "running" and run.answers_at(clock(connection)):
                     raise StoreError(f"run {run.id} is still running (pid {run.pid} on {run.host})")
             connection.execute(delete(schema.runs).where(chosen))
 
@@ -210,13 +215,16 @@ class Runs:
         """Mark the running runs whose process is gone as interrupted, and say which."""
         running = select(*_COLUMNS).where(schema.runs.c.status == "running")
         with self._database.reading() as connection:
-            dead = [run.id for run in _records(connection.execute(running).all(), {}) if not run.answers]
+            rows = connection.execute(running).all()
+            now = clock(connection) if rows else None
+            dead = [run.id for run in _records(rows, {}) if not run.answers_at(now)]
         if not dead:
             return []
         with self._database.writing() as connection:
             # Looked at again: since the reading they may have ended, or been resumed by another process.
             again = _records(connection.execute(running.where(schema.runs.c.id.in_(dead)).with_for_update()).all(), {})
-            dead = [run.id for run in again if not run.answers]
+            now = clock(connection)
+            dead = [run.id for run in again if not run.answers_at(now)]
             connection.execute(
                 update(schema.runs)
                 .where(schema.runs.c.id.in_(dead))
@@ -318,23 +326,34 @@ class Runs:
 
 
 def touch(database: Database, connection: Connection, run_id: int, **changes: Any) -> None:
-    """Set the heartbeat and other columns of a run that is running; refuse any other.
+    """Renew the lease of this process on a run that is running, and set other columns; refuse any other run.
 
-    A run given up after hours of silence (a suspended machine) goes on when its own process is heard again.
+    A run given up after a silence (a suspended machine) goes on when its own process is heard again, unless another
+    one has taken it over meanwhile.
+
+    Raises:
+        LeaseLost: another one has.
+        StoreError: the run has ended, or is not there.
     """
-    now = datetime.now(UTC)
-    if not changes and connection.execute(_HEARTBEAT, {"run_id": run_id, "now": now}).rowcount:
+    now, process = clock(connection), liveness.current()
+    mine = {"of_host": process.host, "of_pid": process.pid, "of_process": process.token}
+    if not changes and connection.execute(_HEARTBEAT, {"run_id": run_id, "now": now, **mine}).rowcount:
         return
-    table, process = schema.runs, liveness.current()
+    table = schema.runs
+    own = (table.c.host == process.host) & (table.c.pid == process.pid) & (table.c.process == process.token)
     given_up = (table.c.status == "interrupted") & (table.c.error == _VANISHED)
-    given_up &= (table.c.host == process.host) & (table.c.pid == process.pid) & (table.c.process == process.token)
     values = {"status": "running", "finished_at": None, "error": None, "heartbeat_at": now, **changes}
-    changeable = (table.c.id == run_id) & ((table.c.status == "running") | given_up)
+    changeable = (table.c.id == run_id) & own & ((table.c.status == "running") | given_up)
     if connection.execute(update(table).where(changeable).values(values)).rowcount:
         return
-    status = connection.scalar(select(schema.runs.c.status).where(schema.runs.c.id == run_id))
-    if status is None:
+    found = connection.execute(
+        select(table.c.status, table.c.pid, table.c.host, own).where(table.c.id == run_id)
+    ).first()
+    if found is None:
         raise _no_run(database, connection, run_id)
+    status, pid, host, is_mine = found
+    if not is_mine:
+        raise LeaseLost(f"run {run_id} was taken over by process {pid} on {host}; nothing more of it is written here")
     raise StoreError(f"run {run_id} is {status}; a run that has ended cannot be changed")
 
 

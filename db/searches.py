@@ -11,9 +11,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from vrcli.db import liveness, schema
-from vrcli.db.connection import Database
+from vrcli.db.connection import Database, clock
 from vrcli.db.damage import DAMAGED, Cells
-from vrcli.db.errors import StoreError
+from vrcli.db.errors import LeaseLost, StoreError
 from vrcli.db.records import ENDED_TRIALS, SEARCH_STATUSES, SearchRecord, TrialRecord, join_value, split_value
 from vrcli.db.rows import as_json, insert_sweep, known, many, this_process
 from vrcli.db.runs import Runs
@@ -63,11 +63,11 @@ class Searches:
         Raises:
             StoreError: a search of this definition is there already.
         """
-        now = datetime.now(UTC)
         row: dict[str, Any] = {"optimizer": settings.get("optimizer") or "", "search_seed": settings.get("search_seed")}
         row |= {"uuid": uuid4().hex, "definition_key": key, "status": "running", "trials": trials, **this_process()}
-        row |= {"settings": as_json("the search", settings), "created_at": now, "updated_at": now}
+        row |= {"settings": as_json("the search", settings), "created_at": datetime.now(UTC)}
         with self._database.writing() as connection:
+            row["updated_at"] = clock(connection)
             same = _select_searches().where(schema.searches.c.definition_key == key)
             if (found := connection.execute(same).one_or_none()) is not None:
                 raise StoreError(f"{self._database.label} has this search already: {SearchRecord(*found).name}")
@@ -93,7 +93,7 @@ class Searches:
     def _resume(self, connection: Connection, search_id: int, trials: int | None) -> SearchRecord:
         search = self._search(connection, search_id, lock=True)
         mine = this_process() == {"host": search.host, "pid": search.pid, "process": search.process}
-        if search.status == "running" and not mine and search.answers:
+        if search.status == "running" and not mine and search.answers_at(clock(connection)):
             raise StoreError(f"sweep {search.name} is being run by process {search.pid} on {search.host}")
         if trials is not None and trials < search.trials:
             raise StoreError(f"sweep {search.name} has {search.trials} trials, which cannot become {trials}")
@@ -163,6 +163,7 @@ class Searches:
         own = schema.trials.c.search_id == search_id
         with self._database.writing() as connection:
             search = self._search(connection, search_id, lock=True)
+            _check_mine(f"sweep {search.name}", search)
             number = connection.scalar(select(func.coalesce(func.max(schema.trials.c.number) + 1, 0)).where(own))
             if number >= search.trials:
                 raise StoreError(f"sweep {search.name} has all of its {search.trials} trials of {search.optimizer}")
@@ -173,9 +174,9 @@ class Searches:
 
     def start_trial(self, trial_id: int) -> TrialRecord:
         """Record that this process begins a pending trial; only one of several that try succeeds."""
-        now = datetime.now(UTC)
-        begun = {"state": "running", "started_at": now, "heartbeat_at": now, "finished_at": None, "error": None}
+        begun = {"state": "running", "started_at": datetime.now(UTC), "finished_at": None, "error": None}
         with self._database.writing() as connection:
+            begun["heartbeat_at"] = clock(connection)
             self._change_trial(
                 connection, trial_id, "pending", **begun, **this_process(), attempt=schema.trials.c.attempt + 1
             )
@@ -241,7 +242,8 @@ class Searches:
             rows = connection.execute(query.order_by(schema.trials.c.id).with_for_update(of=schema.trials)).all()
             found = [_trial_record(row) for row in rows]
             training = set(connection.scalars(select(schema.runs.c.trial_id).where(schema.runs.c.status == "running")))
-            ids = [trial.id for trial in found if trial.id not in training and _is_over(trial)]
+            now = clock(connection)
+            ids = [trial.id for trial in found if trial.id not in training and _is_over(trial, now)]
             connection.execute(
                 update(schema.trials)
                 .where(schema.trials.c.id.in_(ids))
@@ -251,8 +253,11 @@ class Searches:
 
     def mark_interrupted(self) -> None:
         """Mark running searches whose process is gone as interrupted."""
-        for search in self.select(status="running"):
-            if not search.answers:
+        running = self.select(status="running")
+        with self._database.reading() as connection:
+            now = clock(connection) if running else None
+        for search in running:
+            if not search.answers_at(now):
                 same = (schema.searches.c.id == search.id) & (schema.searches.c.process == search.process)
                 still = same & (schema.searches.c.status == "running")
                 with self._database.writing() as connection:
@@ -268,7 +273,7 @@ class Searches:
 
     def _change_search(self, connection: Connection, search_id: int, **changes: Any) -> None:
         statement = update(schema.searches).where(schema.searches.c.id == search_id)
-        if not connection.execute(statement.values(updated_at=datetime.now(UTC), **changes)).rowcount:
+        if not connection.execute(statement.values(updated_at=clock(connection), **changes)).rowcount:
             self._search(connection, search_id)
 
     def _trial(self, connection: Connection, trial_id: int) -> TrialRecord:
@@ -281,6 +286,9 @@ class Searches:
         """Change a trial that is in this state; refuse any other."""
         table = schema.trials
         expected = (table.c.id == trial_id) & (table.c.state == state)
+        if state == "running":
+            found = self._trial(connection, trial_id)
+            _check_mine(f"trial {found.number} of {found.optimizer}", found)
         changed = connection.execute(update(table).where(expected).values(**changes)).rowcount
         trial = self._trial(connection, trial_id)
         if not changed:
@@ -288,10 +296,20 @@ class Searches:
         self._change_search(connection, trial.search_id)
 
 
-def _is_over(trial: TrialRecord) -> bool:
+def _check_mine(what: str, row: SearchRecord | TrialRecord) -> None:
+    """Refuse to write what another process has taken over.
+
+    Raises:
+        LeaseLost: it has.
+    """
+    if row.host is not None and this_process() != {"host": row.host, "pid": row.pid, "process": row.process}:
+        raise LeaseLost(f"{what} was taken over by process {row.pid} on {row.host}; nothing more of it is written here")
+
+
+def _is_over(trial: TrialRecord, now: datetime) -> bool:
     if trial.state != "running" or trial.host is None or trial.pid is None or trial.heartbeat_at is None:
         return True
-    return not liveness.answers(trial.host, trial.pid, trial.process or "", trial.heartbeat_at)
+    return not liveness.answers(trial.host, trial.pid, trial.process or "", trial.heartbeat_at, now)
 
 
 def _select_searches() -> Select[Any]:

@@ -23,9 +23,9 @@ from sqlalchemy.exc import DBAPIError
 from vrcli.db import maintenance, schema, versions
 from vrcli.db.artifacts import Artifacts
 from vrcli.db.cells import Digest
-from vrcli.db.connection import Database
+from vrcli.db.connection import Database, is_outage
 from vrcli.db.curves import Curves
-from vrcli.db.errors import EmptyDatabase, StoreError
+from vrcli.db.errors import EmptyDatabase, StoreError, Unavailable
 from vrcli.db.location import Location
 from vrcli.db.merge import merge
 from vrcli.db.records import MergeReport
@@ -34,7 +34,7 @@ from vrcli.db.searches import Searches
 from vrcli.db.sweeps import Sweeps
 from vrcli.db.versions import Upgrade
 
-__all__ = ["EmptyDatabase", "Store", "StoreError"]
+__all__ = ["EmptyDatabase", "Store", "StoreError", "Unavailable"]
 
 
 class Store:
@@ -99,7 +99,12 @@ class Store:
             return store
         except DBAPIError as error:
             engine.dispose()
-            raise StoreError(f"{location} cannot be opened: {location.reason(error.orig or error)}") from error
+            reason = error.orig or error
+            refusal = (Unavailable if is_outage(reason) else StoreError)(
+                f"{location} cannot be opened: {location.reason(reason)}"
+            )
+            refusal.exit_code = 2  # nothing was begun
+            raise refusal from error
         except BaseException:
             engine.dispose()
             raise

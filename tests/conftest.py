@@ -112,7 +112,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     from vrcli.execute.worker import Worker
 
     monkeypatch.setattr(
-        Place, "executor", lambda self: Inline(partial(Worker, self.database, self.data_dir, tune=False))
+        Place, "executor", lambda self: Inline(partial(Worker, self.database, self.data_dir, False, self.checkpoints))
     )
 
 

@@ -84,6 +84,7 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("matplotlib", "tabulate", "jinja2", "plotly"): ("vrcli.report", "vrcli.cli.plot_output"),
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard"): ("vrcli.results.export", "vrcli.bench"),
+    ("safetensors",): ("vrcli.engine.weights",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),
 }
 #: All that `vr --help` executes of ours, beside what the modules themselves import at their top.

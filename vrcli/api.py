@@ -59,11 +59,17 @@ def run(
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    keep_weights: Literal["best", "last", "both"] | None = None,
+    new: bool = False,
+    checkpoint_every: str = "60s",
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
 ) -> RunsOutcome:
     """Train a task with an optimizer; configuration and loss curves go to the database. This is `vr run`.
+
+    A run that was interrupted goes on when the same call is made again.
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`.
@@ -77,6 +83,10 @@ def run(
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
+        new: begin another run although one like it was interrupted, which would go on.
+        checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
+        checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: this process keeps freed memory from now on (glibc), which makes steps faster.
         watch: gets every event of `vrcli.study.events` and `vrcli.engine.events`; by default a terminal or a notebook
             shows progress.
@@ -94,10 +104,11 @@ def run(
         task, [] if opt is None else [opt], preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
-    place = _place(db, data_dir, 1, asked.threads, malloc_tuning)
+    place = _place(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
     request = TrainRequest(
-        asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag
-    )
+        asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
+        new, keep_weights,
+    )  # fmt: skip
     return RunsOutcome(place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
@@ -125,6 +136,8 @@ def sweep(
     config: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
+    checkpoint_every: str = "60s",
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
@@ -157,6 +170,8 @@ def sweep(
         config: a TOML file with settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
+        checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
         watch: gets every event of `vrcli.study.events`; by default a terminal or a notebook shows progress.
         settings: of the task and the training: `epochs=3`.
@@ -173,7 +188,8 @@ def sweep(
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds,
         jobs=jobs, new=new, device=device, threads=threads, config=config, data_dir=data_dir, db=db,
-        malloc_tuning=malloc_tuning, settings=settings,
+        malloc_tuning=malloc_tuning,
+        checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
     found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
     return SweepOutcome(place.database, found)
@@ -236,6 +252,8 @@ def compare(
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    checkpoint_every: str = "60s",
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
@@ -279,6 +297,8 @@ def compare(
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
+        checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
         watch: gets every event of `vrcli.study.events`; by default a terminal or a notebook shows progress.
         settings: of the task and the training: `epochs=3`.
@@ -313,7 +333,7 @@ def compare(
 
     several = isinstance(task, list | tuple)
     requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
-    place = _place(db, data_dir, jobs, requests[0][1].threads, malloc_tuning)
+    place = _place(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
     found = _follow(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
@@ -347,17 +367,22 @@ def _location(db: Database | None) -> Location:
 
 
 def _place(
-    db: Database | None, data_dir: str | os.PathLike[str] | None, jobs: int, threads: int | None, tune: bool
-) -> Place:
+    db: Database | None, data_dir: str | os.PathLike[str] | None, jobs: int, threads: int | None, tune: bool,
+    checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None,
+) -> Place:  # fmt: skip
+    from vrcli.execute.checkpoints import Checkpoints, every
     from vrcli.execute.place import Place
 
-    return Place(_location(db), None if data_dir is None else Path(data_dir), jobs, threads, tune)
+    folder = checkpoint_dir or os.environ.get("VR_CHECKPOINTS")
+    checkpoints = Checkpoints(every(checkpoint_every), Path(folder) if folder else None)
+    return Place(_location(db), None if data_dir is None else Path(data_dir), jobs, threads, tune, checkpoints)
 
 
 def _sweep_request(
     task: TaskLike | None, *, opt: Optimizers, preset: str | None, device: str | None, threads: int | None,
     config: str | os.PathLike[str] | None, seed: int | None, seeds: int | None, settings: Mapping[str, Any],
-    jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool, **words: Any,
+    jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool,
+    checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None, **words: Any,
 ) -> tuple[SweepRequest, Place]:  # fmt: skip
     """What a sweep is asked, and where it runs."""
     from vrcli.study.asked import complete, listed
@@ -367,7 +392,9 @@ def _sweep_request(
         task, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
         seeds=seeds,
     )  # fmt: skip
-    return tuning_of(asked, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
+    return tuning_of(asked, **words), _place(
+        db, data_dir, jobs, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir
+    )  # fmt: skip
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def postgres_server() -> Iterator[str]:
     if given := os.environ.get("VR_TEST_POSTGRES"):
         yield given
         return
+    with _private_server() as (url, _):
+        yield url
+
+
+@contextmanager
+def _private_server() -> Iterator[tuple[str, Callable[..., None]]]:
+    """The URL of a server on a socket, without its database's name, and what calls pg_ctl for it."""
     programs = _server_programs()
     if programs is None:
         pytest.skip("PostgreSQL's server programs are not installed")
@@ -54,12 +62,25 @@ def postgres_server() -> Iterator[str]:
         run = {"user": who.get("user"), **group, "cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
         subprocess.run([programs / "initdb", "-D", f"{folder}/data", "-U", "vr", "-A", "trust", "-N"], **run)
         options = f"-k {folder} -c listen_addresses='' -c fsync=off -c synchronous_commit=off"
-        control = [programs / "pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"]
-        subprocess.run([*control, "-o", options, "start"], **run)
+        command = [programs / "pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options]
+
+        def control(*words: str) -> None:
+            subprocess.run([*command, *words], **run)
+
+        control("start")
         try:
-            yield f"postgresql://vr@/postgres?host={folder}"
+            yield f"postgresql://vr@/postgres?host={folder}", control
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], **run)
+            with suppress(subprocess.CalledProcessError):  # it is stopped already
+                control("-m", "immediate", "stop")
+
+
+@pytest.fixture
+def own_server() -> Iterator[tuple[str, Callable[..., None]]]:
+    """The URL of a database on a server that nobody else uses, and what calls pg_ctl for it: "stop", "start"."""
+    pytest.importorskip("psycopg")
+    with _private_server() as found:
+        yield found
 
 
 @pytest.fixture

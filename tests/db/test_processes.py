@@ -17,10 +17,12 @@ import pytest
 from sqlalchemy import update
 
 from vrcli.db import liveness, schema
+from vrcli.db.errors import LeaseLost
 from vrcli.db.location import Location
 from vrcli.db.records import RunRecord
 from vrcli.db.store import Store, StoreError
 from vrcli.errors import UsageError
+from vrcli.execute.lease import Lease
 from vrcli.output import Target
 
 Begin = Callable[..., RunRecord]
@@ -139,25 +141,26 @@ _BOOT, _NAMESPACE, _START = _TOKEN.split("/")
 
 
 @pytest.mark.parametrize(
-    ("changes", "silent_h", "dead"),
+    ("changes", "silent_s", "dead"),
     [
-        ({}, 1000, False),
+        ({}, 600, False),  # suspended, say
+        ({}, 3_600_000, False),
         ({"pid": 2**22 + 1}, 0, True),
         ({"process": f"{_BOOT}/{_NAMESPACE}/1"}, 0, True),  # the pid was used again
-        ({"host": "elsewhere"}, 5, False),
-        ({"host": "elsewhere", "pid": 2**22 + 1}, 5, False),
-        ({"host": "elsewhere"}, 7, True),
-        ({"process": f"{_BOOT}/1/{_START}", "pid": 2**22 + 1}, 5, False),  # another container on this host
-        ({"process": f"{_BOOT}/1/{_START}", "pid": 2**22 + 1}, 7, True),
-        ({"process": f"other/{_NAMESPACE}/{_START}"}, 0.5, False),  # rebooted, or another machine of the same name
-        ({"process": f"other/{_NAMESPACE}/{_START}"}, 2, True),
+        ({"host": "elsewhere"}, 50, False),
+        ({"host": "elsewhere", "pid": 2**22 + 1}, 50, False),
+        ({"host": "elsewhere"}, 70, True),
+        ({"process": f"{_BOOT}/1/{_START}", "pid": 2**22 + 1}, 50, False),  # another container on this host
+        ({"process": f"{_BOOT}/1/{_START}", "pid": 2**22 + 1}, 70, True),
+        ({"process": f"other/{_NAMESPACE}/{_START}"}, 50, False),  # rebooted, or another machine of the same name
+        ({"process": f"other/{_NAMESPACE}/{_START}"}, 70, True),
     ],
 )
 def test_only_what_is_known_to_be_dead_is_marked(
-    begin: Begin, store: Store, changes: dict[str, object], silent_h: float, dead: bool
+    begin: Begin, store: Store, changes: dict[str, object], silent_s: float, dead: bool
 ) -> None:
     run, other = begin(), begin(seed=1)
-    _set(store, run, heartbeat_at=datetime.now(UTC) - timedelta(hours=silent_h), **changes)
+    _set(store, run, heartbeat_at=datetime.now(UTC) - timedelta(seconds=silent_s), **changes)
     assert store.runs.mark_interrupted() == ([run.id] if dead else [])
     assert store.runs.get(run.id).status == ("interrupted" if dead else "running")
     assert store.runs.get(other.id).status == "running"
@@ -167,7 +170,7 @@ def test_a_run_that_was_given_up_goes_on_when_it_is_heard_again(begin: Begin, st
     run = begin()
     _set(store, run, host="elsewhere", heartbeat_at=datetime.now(UTC) - timedelta(hours=9))
     assert store.runs.mark_interrupted() == [run.id]
-    with pytest.raises(StoreError, match="is interrupted"):
+    with pytest.raises(LeaseLost, match=f"run {run.id} was taken over by process {run.pid} on elsewhere"):
         store.curves.add(run.id, {"loss": ([1], [1.0])})
     _set(store, run, host=run.host)  # now this process is its own, waking up
     store.curves.add(run.id, {"loss": ([1], [1.0])})
@@ -176,6 +179,35 @@ def test_a_run_that_was_given_up_goes_on_when_it_is_heard_again(begin: Begin, st
     store.runs.finish(run.id, "interrupted", error="Ctrl-C")
     with pytest.raises(StoreError, match="is interrupted"):
         store.runs.heartbeat(run.id)
+
+
+def test_who_lost_a_run_to_another_process_writes_nothing_of_it(begin: Begin, store: Store) -> None:
+    run = begin()
+    store.curves.add(run.id, {"loss": ([1], [1.0])})
+    _set(store, run, host="elsewhere", heartbeat_at=datetime.now(UTC))  # another host goes on with it
+    for write in (
+        lambda: store.curves.add(run.id, {"loss": ([2], [2.0])}),
+        lambda: store.artifacts.add(run.id, "a", b"", media_type="text/plain"),
+        lambda: store.runs.heartbeat(run.id),
+        lambda: store.runs.finish(run.id, "completed"),
+    ):
+        with pytest.raises(LeaseLost, match="taken over by process"):
+            write()
+    assert store.runs.get(run.id).status == "running"
+    assert len(store.curves.read(run.id)[run.id, "loss"]) == 1
+    assert store.artifacts.select(run.id) == []
+
+
+def test_a_lease_is_renewed_while_nothing_is_written(begin: Begin, store: Store) -> None:
+    run = begin()
+    _set(store, run, heartbeat_at=datetime.now(UTC) - timedelta(hours=9))
+    with Lease(store, run.id, every_s=0.01) as lease:
+        while store.runs.get(run.id).heartbeat_at < datetime.now(UTC) - timedelta(minutes=1):
+            time.sleep(0.01)
+        assert not lease.lost
+        _set(store, run, host="elsewhere")
+        while not lease.lost:
+            time.sleep(0.01)
 
 
 def test_a_dead_running_run_can_be_resumed_and_deleted(begin: Begin, store: Store) -> None:

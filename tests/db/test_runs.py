@@ -254,7 +254,7 @@ def test_an_interrupted_run_is_resumed_from_its_checkpoint(begin: Begin, store: 
     store.curves.add(run.id, {"train_loss": ([1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0])})
     store.artifacts.add(run.id, "grid", b"early", media_type="image/png", step=2)
     store.artifacts.add(run.id, "grid", b"late", media_type="image/png", step=4)
-    with pytest.raises(StoreError, match="is running; only interrupted and failed runs"):
+    with pytest.raises(StoreError, match=f"run {run.id} is running .pid {run.pid} on "):
         store.runs.resume(run.id)
     store.runs.finish(run.id, "interrupted", results={"steps": 4}, error="Ctrl-C")
     resumed = store.runs.resume(run.id, step=2)

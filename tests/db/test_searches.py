@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import text, update
 
 from vrcli.db import schema
+from vrcli.db.errors import LeaseLost
 from vrcli.db.records import ENDED_TRIALS, SearchRecord
 from vrcli.db.store import Store, StoreError
 
@@ -203,14 +205,19 @@ def test_only_trials_of_the_dead_are_reclaimed_with_their_points(store: Store, s
     assert (again.number, again.params, again.attempt) == (dead.number, dead.params, 2)
 
 
-def test_a_silent_trial_elsewhere_is_reclaimed_after_hours_only(store: Store, sweep: SearchRecord) -> None:
+def test_a_silent_trial_elsewhere_is_reclaimed_when_its_lease_is_over(store: Store, sweep: SearchRecord) -> None:
     trial = store.searches.start_trial(store.searches.add_trial(sweep.id, {}).id)
-    _set(store, "trials", trial.id, host="elsewhere", heartbeat_at=datetime.now(UTC) - timedelta(hours=5))
+    _set(store, "trials", trial.id, host="elsewhere", heartbeat_at=datetime.now(UTC) - timedelta(seconds=50))
     assert store.searches.reclaim_trials(sweep.id) == []
-    _set(store, "trials", trial.id, heartbeat_at=datetime.now(UTC) - timedelta(hours=7))
-    run = _run(store, trial_id=trial.id)
+    _set(store, "trials", trial.id, heartbeat_at=datetime.now(UTC) - timedelta(seconds=70))
+    run, here = _run(store, trial_id=trial.id), socket.gethostname()
     _set(store, "runs", run, host="elsewhere")
     assert store.searches.reclaim_trials(sweep.id) == []  # its run was heard just now
+    with pytest.raises(LeaseLost, match="taken over by process"):
+        store.searches.finish_trial(trial.id, "completed", value=1.0)
+    with pytest.raises(LeaseLost, match="taken over by process"):
+        store.runs.finish(run, "completed")
+    _set(store, "runs", run, host=here)
     store.runs.finish(run, "completed")
     assert [found.id for found in store.searches.reclaim_trials(sweep.id)] == [trial.id]
 

@@ -242,7 +242,8 @@ class _Engine:
             before = time.perf_counter()
             if isinstance(event, Steps):
                 self.train_s, self.steps = event.train_s, event.steps[-1]
-            self.writer.write(event)
+            for _ in self.writer.write(event):  # the database is away: it tries again by itself
+                pass
             self.store_s += time.perf_counter() - before
         return (self.train_s - start_s) / (self.steps - start_steps)
 

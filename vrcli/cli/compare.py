@@ -99,6 +99,8 @@ def compare(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    checkpoint_every: str = req.CHECKPOINT_EVERY,
+    checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.engine.events import Event
     from vrcli.engine.prepare import Prepared
+    from vrcli.execute.checkpoints import Unsaved
+    from vrcli.execute.outage import Away
     from vrcli.tasks.base import Metric
 
 WIDTH = 100
@@ -120,11 +122,18 @@ class RunDisplay:
         if self.console.is_terminal:
             self._start_bar()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event | Away | Unsaved) -> None:
         from vrcli.engine.events import Ended, Eval, Started, Steps
+        from vrcli.execute.checkpoints import Unsaved
+        from vrcli.execute.outage import Away
 
-        if isinstance(event, Started):
+        if isinstance(event, Away | Unsaved):
+            notice(str(event))
+        elif isinstance(event, Started):
             self.total = event.total_steps or self.spec.training.until
+            if self.bar is not None and event.step and event.total_steps:
+                at = f"{event.step}/{self.total}"
+                self.bar.update(self.job, completed=event.step / event.total_steps, at=at)
         elif isinstance(event, Steps):
             self.lr = event.values["lr_effective"][-1]
             self.rate = event.samples / event.train_s if event.train_s > 0 else 0.0

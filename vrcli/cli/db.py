@@ -25,8 +25,11 @@ def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = re
     """Show the schema's revision, what is stored, and its size."""
     req.check_format(format)
 
+    from vrcli.execute.checkpoints import weigh
+
     with open_existing(database) as store:
         facts = store.info()
+        facts["checkpoints"], facts["checkpoint_bytes"] = weigh(store)
     if format == "json":
         print(json.dumps(facts, default=str))
         return

@@ -33,6 +33,18 @@ TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_defaul
 FORCE = typer.Option(False, "--force", help="replace a file that vr did not write")
 QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
+CHECKPOINT_EVERY = typer.Option(
+    "60s", "--checkpoint-every", metavar="60s|N|off",
+    help="how often a run is written down, in seconds or steps; an interrupted run goes on from there",
+)  # fmt: skip
+CHECKPOINT_DIR = typer.Option(
+    None, "--checkpoint-dir", envvar="VR_CHECKPOINTS", show_default=False,
+    help="folder for that [default: beside the database]",
+)  # fmt: skip
+KEEP_WEIGHTS = typer.Option(
+    None, "--keep-weights", metavar="best|last|both", show_default=False,
+    help="keep these weights with the run, for vr runs export --to weights",
+)  # fmt: skip
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
 
 #: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.

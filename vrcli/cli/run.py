@@ -49,10 +49,16 @@ def run(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    keep_weights: str | None = req.KEEP_WEIGHTS,
+    new: bool = typer.Option(False, "--new", help="begin another run although one like it was interrupted"),
+    checkpoint_every: str = req.CHECKPOINT_EVERY,
+    checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
     """Train a task with an optimizer; configuration and loss curves go to the database.
+
+    A run that was interrupted goes on when the same command is given again.
 
     `vr run cnn --opt sgd --help` lists the settings of that task and that optimizer.
     """

@@ -37,7 +37,8 @@ def export(
     """Write runs with their curves for other programs.
 
     csv and parquet are two files: results.csv has a row per run (settings and results as columns), results.curves.csv
-    a row per point. sqlite is a database of vr. tensorboard and mlflow are folders their viewers open.
+    a row per point. sqlite is a database of vr. tensorboard and mlflow are folders their viewers open; weights is
+    a folder with the safetensors files of runs that kept theirs (vr run --keep-weights).
 
     NaN and infinities are words in csv and json, and numbers in parquet and tensorboard (whose numbers have 32 bits);
     mlflow itself keeps infinities as 1.8e308.

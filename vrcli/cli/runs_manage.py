@@ -1,4 +1,4 @@
-"""`vr runs rm`, `tag`, `rerun` and `retry`: what can be done with stored runs."""
+"""`vr runs rm`, `tag`, `resume`, `rerun` and `retry`: what can be done with stored runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vrcli.cli.console import RunDisplay, err, notice, say
 from vrcli.cli.run import exit_code
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
+from vrcli.execute.checkpoints import remove as remove_checkpoints
 from vrcli.report.tables.runs import title
 from vrcli.report.wording import counted
 from vrcli.results.flat import as_json
@@ -43,6 +44,8 @@ def rm(
         if not yes:
             confirm(f"remove {counted(len(records), 'run')} for good?")
         store.runs.delete([record.id for record in records])
+        for record in records:
+            remove_checkpoints(database, record)
     say(f"removed run{'s' * (len(records) != 1)} {', '.join(str(record.id) for record in records)}")
 
 
@@ -74,6 +77,40 @@ def rerun(
     those of the stored run, or at which step they part.
     """
     again(ref, database, data_dir, format=format, quiet=quiet, retry=False)
+
+
+def resume(
+    ref: str = typer.Argument(
+        None, metavar="[RUN]", help="number or name of a run [default: the newest interrupted one]", show_default=False
+    ),
+    checkpoint_every: str = req.CHECKPOINT_EVERY,
+    checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
+    data_dir: Path | None = req.DATA_DIR,
+    database: Location = req.DB,
+    format: str = req.FORMAT,
+    quiet: bool = req.QUIET,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Go on with an interrupted run from its last checkpoint.
+
+    It keeps its number, and ends with the curves and weights that it would have had without the interruption, bit for
+    bit on the same machine. What it recorded after the checkpoint is replaced.
+    """
+    req.check_format(format)
+    from vrcli.cli.run import exit_code
+    from vrcli.execute.checkpoints import Checkpoints, every
+    from vrcli.study.resume import resume as go_on
+
+    checkpoints, text = Checkpoints(every(checkpoint_every), checkpoint_dir), format == "text"
+    checkpoints.check()
+    with req.open_existing(database, mode="write") as store:
+        run = go_on(
+            store, ref, checkpoints=checkpoints, data_dir=data_dir, notice=notice,
+            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text),
+        )  # fmt: skip
+    if not text:
+        print(json.dumps(as_json(run)))
+    raise typer.Exit(exit_code([run]))
 
 
 def retry(

@@ -18,7 +18,6 @@ from vrcli.db.location import Location
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
-    from vrcli.execute.place import Place
     from vrcli.outcomes import PlanOutcome
     from vrcli.study.results import SweepResult
 
@@ -90,6 +89,8 @@ def sweep(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    checkpoint_every: str = req.CHECKPOINT_EVERY,
+    checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
@@ -133,13 +134,6 @@ def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
         for line in outcome_lines(found):
             say(line)
     return int(any(one.best is None for one in found.searches))
-
-
-def place_of(database: Location, data_dir: Path | None, jobs: int, threads: int | None, tune: bool) -> Place:
-    """Where the command's runs run."""
-    from vrcli.execute.place import Place
-
-    return Place(database, data_dir, jobs, threads, tune)
 
 
 app = verb(sweep, SweepCommand)

@@ -202,18 +202,25 @@ def resume(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    checkpoint_every: str = req.CHECKPOINT_EVERY,
+    checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
     """Go on with a stored sweep to its total, or to a larger one."""
     req.check_format(format)
-    at_least(("--trials", 1 if trials is None else trials, 1), ("--confirm-seeds", confirm_seeds, 0))
-    from vrcli.cli.sweep import place_of, print_outcome
+    at_least(
+        ("--trials", 1 if trials is None else trials, 1), ("--jobs", jobs, 1), ("--confirm-seeds", confirm_seeds, 0)
+    )
+    from vrcli.cli.sweep import print_outcome
     from vrcli.cli.sweep_display import SweepDisplay
     from vrcli.cli.watching import watch
+    from vrcli.execute.checkpoints import Checkpoints, every
+    from vrcli.execute.place import Place
     from vrcli.study import sweep as study
 
-    place = place_of(database, data_dir, jobs, threads, malloc_tuning)
+    checkpoints = Checkpoints(every(checkpoint_every), checkpoint_dir)
+    place = Place(database, data_dir, jobs, threads, malloc_tuning, checkpoints)
     found = watch(
         lambda stop: study.resume(
             ref, place, trials=trials or 0, confirm_seeds=confirm_seeds, retry_failed=retry_failed, should_stop=stop

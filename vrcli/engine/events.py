@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,13 @@ class Started:
     Args:
         parameters: number of trainable scalars.
         total_steps: of a run that nothing ends early; None where its budget does not say.
+        step: how many steps are behind it already.
     """
 
     parameters: int
     steps_per_epoch: int
     total_steps: int | None
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,35 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Every:
+    """How often a run is written down; an orderly stop always is.
+
+    Args:
+        seconds: so long after the last time.
+        steps: so many steps after the last time; comes before seconds.
+    """
+
+    seconds: float = 60.0
+    steps: int | None = None
+
+    def due(self, seconds: float, steps: int) -> bool:
+        """Whether it is time, so long and so many steps after the last time."""
+        return seconds >= self.seconds if self.steps is None else steps >= self.steps
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state between two steps, to be written down before the next event is asked for: training goes on in it.
+
+    Args:
+        state: plain values and tensors; `vrcli.engine.loop.train` takes it back as `resume_from`.
+    """
+
+    step: int
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Ended:
     """The last event.
 
@@ -83,4 +114,4 @@ class Ended:
     reason: str = ""
 
 
-Event: TypeAlias = Started | Steps | Eval | Artifact | Ended
+Event: TypeAlias = Started | Steps | Eval | Artifact | Checkpoint | Ended

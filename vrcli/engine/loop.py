@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vrcli.engine import schedules
-from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
+from vrcli.engine import checkpoint, schedules, weights
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Recorder
 from vrcli.engine.seeding import GlobalNoise, derive, generator
@@ -24,16 +23,34 @@ from vrcli.tasks.base import Batch, Split
 _EVALUATION_SEED = 20250519
 
 
-def train(prepared: Prepared, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def train(
+    prepared: Prepared,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoints: Every | None = None,
+    resume_from: checkpoint.State | None = None,
+    keep: weights.Kept | None = None,
+) -> Iterator[Event]:
     """Train to the end of the run's budget, yielding events as they happen.
 
     The listener runs between steps, on the training thread. Ctrl-C inside a step, or a true `should_stop`, ends the run
     as interrupted, after a last block with everything measured so far.
 
+    Args:
+        checkpoints: how often to yield a `Checkpoint`; also the last event before an orderly stop is one then. None
+            for never.
+        resume_from: the state of a `Checkpoint` of a run of the same spec. What follows are the events that followed
+            it, with the same numbers.
+        keep: which weights of a run that completes to yield as an `Artifact`.
+
     Yields:
-        `Started`, then `Steps`, `Eval` and `Artifact` in order, and `Ended` as the last.
+        `Started`, then `Steps`, `Eval`, `Artifact` and `Checkpoint` in order, and `Ended` as the last.
     """
-    yield from _Loop(prepared, should_stop).run()
+    loop = _Loop(prepared, should_stop, checkpoints)
+    loop.kept = ("best", "last") if keep == "both" else (keep,)
+    if resume_from is not None:
+        checkpoint.restore(loop, resume_from)
+    yield from loop.run()
 
 
 class _Stop(Exception):
@@ -57,8 +74,9 @@ class _Best:
 
 
 class _Loop:
-    def __init__(self, prepared: Prepared, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: Every | None) -> None:
         self.p = prepared
+        self.checkpoints = None if checkpoint.NO_RESUME in prepared.capabilities else checkpoints
         self.training = prepared.spec.training
         self.should_stop = should_stop
         self.objective = f"val_{prepared.task.metrics[0].name}"
@@ -74,33 +92,38 @@ class _Loop:
         self.steps_per_epoch, self.total_steps = planned_steps(self.training, samples, prepared.capabilities)
         self.end, self.used_up = self.training.end, False
         self.schedule = schedules.make(self.training, self.steps_per_epoch)
-        self.step, self.epoch, self.samples, self.evaluations = 0, 0, 0, 0
+        self.step, self.samples, self.evaluations = 0, 0, 0
+        self.epoch, self.batch = 1, 0  # the place of the next step: its epoch, and how many steps that has behind it
         self.gradient_evaluations, self.hessian_products = 0, 0
-        self.train_s, self.optimizer_s = 0.0, 0.0
+        self.train_s, self.optimizer_s, self.wall_s = 0.0, 0.0, 0.0
         self.mode: bool | None = None
         self.kept_files_of = 0
+        self.augment: torch.Generator | None = None
+        self.saved_s, self.saved_step = 0.0, 0
         self.best = _Best()
         self.last: dict[str, float] = {}
 
     # -- the outline --------------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[Event]:
-        self.started = self.clock = time.perf_counter()
-        yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps)
+        self.clock = self.saved_s = time.perf_counter()
+        self.started = self.clock - self.wall_s
+        yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps, self.step)
         status, reason = "completed", ""
         try:
-            for self.epoch in itertools.count(1):
+            while True:
                 yield from self.train_epoch()
                 if self.used_up or self.training.eval_every is None:
                     yield from self.flush()
                     yield from self.end_stretch()
                 if self.used_up:
                     break
-            self.measure_test()
+                self.epoch, self.batch = self.epoch + 1, 0
+            yield from self.finish()
         except _Stop as stop:
             status, reason = stop.status, stop.reason
             if status == "completed":
-                self.measure_test()
+                yield from self.finish()
         except KeyboardInterrupt:
             status, reason = "interrupted", "interrupted"
             yield from self.flush(check=False)
@@ -110,21 +133,27 @@ class _Loop:
         self.set_mode(train=True)
         data, spec, every = self.p.data.train, self.p.spec, self.training.eval_every
         order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
-        augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
-        for index in order.split(self.training.batch_size):
-            batch = self.p.task.train_batch(data, index, augment)
-            self.one_step(batch, len(index))
-            self.used_up = self.share() >= 1
-            stop, measure = self.should_stop(), every is not None and self.step % every == 0
-            if self.recorder.due or stop or measure:
-                yield from self.flush()
-            if stop:
-                raise _Stop("interrupted", "interrupted")
+        if self.augment is None or not self.batch:
+            self.augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
+        for index in order.split(self.training.batch_size)[self.batch :]:
             if self.used_up:
                 break
+            batch = self.p.task.train_batch(data, index, self.augment)
+            self.one_step(batch, len(index))
+            self.batch += 1
+            self.used_up = self.share() >= 1
+            stop, measure = self.should_stop(), every is not None and self.step % every == 0 and not self.used_up
+            if self.recorder.due or stop or measure:
+                yield from self.flush()
             if measure:
                 yield from self.end_stretch()
                 self.set_mode(train=True)
+            elif stop:
+                yield from self.write_down()
+                raise _Stop("interrupted", "interrupted")
+            if self.due:
+                yield from self.flush()
+                yield from self.write_down()
 
     # -- the budget ---------------------------------------------------------------------------------------------------
 
@@ -144,6 +173,26 @@ class _Loop:
         if self.end.unit == "gradients" and self.step:
             return self.step * self.end.amount / self.gradient_evaluations  # whole numbers stay exact
         return self.step / self.share() if self.step else math.inf
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint; the device is not waited for to know."""
+        if self.checkpoints is None:
+            return False
+        return self.checkpoints.due(time.perf_counter() - self.saved_s, self.step - self.saved_step)
+
+    def write_down(self, *, next_epoch: bool = False) -> Iterator[Event]:
+        """The state between two steps, when nothing is waiting in the recorder."""
+        if self.checkpoints is not None:
+            state = checkpoint.capture(self, next_epoch=next_epoch)
+            if not checkpoint.keepable(state):  # an optimizer that does not say so
+                self.checkpoints = None
+                return
+            yield Checkpoint(self.step, state)
+            self.saved_step = self.step
+            self.saved_s = self.clock = time.perf_counter()  # writing down is not training
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -269,6 +318,9 @@ class _Loop:
         if not math.isfinite(loss) or loss > self.p.task.diverged_above:
             raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
         self.stop_early()
+        if self.should_stop() and not self.used_up:  # a run that has used its budget up needs its test alone
+            yield from self.write_down(next_epoch=not partial)
+            raise _Stop("interrupted", "interrupted")
         self.clock = time.perf_counter()
 
     def stop_early(self) -> None:
@@ -280,8 +332,6 @@ class _Loop:
             raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after {at}")
         if t.patience is not None and self.evaluations - self.best.evaluation >= t.patience:
             raise _Stop("completed", f"no better validation loss for {t.patience} {unit}")
-        if self.should_stop():
-            raise _Stop("interrupted", "interrupted")
 
     def evaluate(self, split: Split) -> dict[str, float]:
         with torch.no_grad(), self.autocast():
@@ -307,9 +357,22 @@ class _Loop:
         self.best.loss, self.best.values = loss, measured
         self.best.evaluation, self.best.epoch, self.best.step = self.evaluations, self.last["epoch"], self.step
 
+    def finish(self) -> Iterator[Event]:
+        """The test, and the weights that are to be kept."""
+        self.set_mode(train=False)
+        yield from self.keep_file("last")
+        self.measure_test()
+        yield from self.keep_file("best")
+
+    def keep_file(self, which: str) -> Iterator[Event]:
+        """Those in the model, where they are to be kept."""
+        if which in self.kept:
+            yield Artifact(weights.name_of(which), weights.encoded(self.p.model), self.step)
+
+    kept: tuple[str | None, ...] = ()
+
     def measure_test(self) -> None:
         """Once, with the weights of the best epoch: nothing is ever chosen by it."""
-        self.set_mode(train=False)
         self.p.model.load_state_dict(self.best.weights)
         self.test = self.evaluate(self.p.data.test)
 

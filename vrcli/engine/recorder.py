@@ -15,15 +15,19 @@ BLOCK_SECONDS = 0.5
 
 
 class Recorder:
-    """Collects one row of scalars per step without waiting for the device, and reads them together."""
+    """Collects one row of scalars per step without waiting for the device, and reads them together.
 
-    def __init__(self) -> None:
+    Args:
+        step: the last one behind it.
+        losses: what `losses` was then.
+    """
+
+    def __init__(self, step: int = 0, losses: tuple[float, int] = (0.0, 0)) -> None:
         self._rows: dict[str, list[Value]] = {}
         self._weights: list[int] = []
-        self._first_step = 1
+        self._first_step = step + 1
         self._opened = time.perf_counter()
-        self._loss_sum = 0.0
-        self._loss_weight = 0
+        self._loss_sum, self._loss_weight = losses
 
     def put(self, values: Mapping[str, Value], samples: int) -> None:
         """One step's scalars; tensors must not be written to afterwards."""
@@ -47,6 +51,11 @@ class Recorder:
         self._rows, self._weights = {}, []
         self._opened = time.perf_counter()
         return steps, values
+
+    @property
+    def losses(self) -> tuple[float, int]:
+        """Weighted sum of the flushed losses since the last `epoch_loss`, and their weight."""
+        return self._loss_sum, self._loss_weight
 
     def epoch_loss(self) -> float:
         """Mean training loss, weighted by samples, of the flushed steps since the last call."""

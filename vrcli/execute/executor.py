@@ -19,12 +19,13 @@ class Message:
 
     Args:
         kind: "note" while it runs; then once "done" (it returned), "failed" (it raised), "refused" (its request was no
-            good), "edited" (its code was edited meanwhile) or "died" (its process did, under it).
+            good), "edited" (its code was edited meanwhile), "outage" (its database stayed away) or "died" (its
+            process did, under it).
         body: the note, what it returned, or why, in one line; of edited code its identity now.
     """
 
     key: Any
-    kind: Literal["note", "done", "failed", "refused", "edited", "died"]
+    kind: Literal["note", "done", "failed", "refused", "edited", "outage", "died"]
     body: Any
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from vrcli.db.liveness import Process, identity
 from vrcli.errors import first_line, stop_signals
 from vrcli.execute.executor import CodeChanged, Message, Refused, Work
+from vrcli.execute.outage import Outage, Unavailable
 
 #: How long a worker that has nothing to do may take to close what it has open.
 LEAVING_S = 5.0
@@ -32,6 +33,8 @@ class _Worker:
     identity: Process
     pipe: Connection
     key: Any = None
+    payload: Any = None
+    deaths: int = 0
     busy: bool = False
 
 
@@ -39,20 +42,23 @@ class _Worker:
 class LocalExecutor:
     """Persistent worker processes on this machine.
 
-    A worker that dies, whatever of, is reported with its job and replaced when the next job needs it. Workers end by
-    themselves as soon as this process is gone, however it went.
+    A worker that dies, whatever of, is replaced, and its job is done again so often as it may; then it is reported with
+    it. Workers end by themselves as soon as this process is gone, however it went.
 
     Args:
         make: called once in every new worker, with importing and opening to do; returns the work. It can be pickled.
         jobs: how many workers.
-        gone: told of every worker that died while it had a job: which process, and of what; of nothing where it was
-            ended here.
+        gone: told of every worker that died while it had a job: which process, of what (of nothing where it was ended
+            here), and whether the job is done again.
+        retries: how often a job is done again, after its worker died.
     """
 
     make: Callable[[], Work]
     jobs: int = 1
-    gone: Callable[[Process, str], object] = lambda process, why: None
+    gone: Callable[[Process, str, bool], object] = lambda process, why, again: None
+    retries: Callable[[Any], int] = lambda payload: 0
     _workers: list[_Worker] = field(default_factory=list)
+    _closing: bool = False
 
     def free(self) -> int:
         return self.jobs - sum(worker.busy for worker in self._workers)
@@ -60,6 +66,9 @@ class LocalExecutor:
     def submit(self, key: Any, payload: Any) -> None:
         if self.free() < 1:
             raise RuntimeError(f"all {self.jobs} workers are busy")
+        self._submit(key, payload, 0)
+
+    def _submit(self, key: Any, payload: Any, deaths: int) -> None:
         for worker in [worker for worker in self._workers if not worker.busy]:
             if self._send(worker, (key, payload)):
                 break
@@ -67,7 +76,7 @@ class LocalExecutor:
         else:
             worker = self._start()
             self._send(worker, (key, payload))
-        worker.key, worker.busy = key, True
+        worker.key, worker.payload, worker.deaths, worker.busy = key, payload, deaths, True
         while len(self._workers) < self.jobs:  # the others begin their imports meanwhile
             self._start()
 
@@ -84,6 +93,7 @@ class LocalExecutor:
 
     def close(self, *, patience_s: float = 0.0) -> list[Message]:
         messages: list[Message] = []
+        self._closing = True
         for worker in self._workers:
             self._send(worker, None)
         end = time.monotonic() + patience_s
@@ -95,7 +105,7 @@ class LocalExecutor:
                 worker.process.join(max(0.0, end - time.monotonic()))
             self._remove(worker)
             if worker.busy:
-                self.gone(worker.identity, "")
+                self.gone(worker.identity, "", False)
         return messages
 
     def _start(self) -> _Worker:
@@ -129,10 +139,19 @@ class LocalExecutor:
         except (EOFError, OSError):
             self._remove(worker)
             if worker.busy:
-                why = _why(worker.process.exitcode)
-                self.gone(worker.identity, why)
-                messages.append(Message(worker.key, "died", why))
+                messages += self._died(worker)
         return messages
+
+    def _died(self, worker: _Worker) -> list[Message]:
+        """Do the job of a dead worker again, or report it."""
+        why, deaths = _why(worker.process.exitcode), worker.deaths + 1
+        again = not self._closing and deaths <= self.retries(worker.payload)
+        times = f" ({deaths} times)" if deaths > 1 else ""
+        self.gone(worker.identity, why + times, again)
+        if again:
+            self._submit(worker.key, worker.payload, deaths)
+            return []
+        return [Message(worker.key, "died", why + times)]
 
     def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -191,6 +210,10 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
             message = ("refused", str(error))
         except CodeChanged as error:
             message = ("edited", error.now)
+        except Outage as error:
+            message = ("outage", error.reason)
+        except Unavailable as error:
+            message = ("outage", str(error))
         except BaseException as error:  # a sys.exit of others' code ends the job, not the worker
             message = ("failed", first_line(error))
         pipe.send(message)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
+from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.job import Job, RunOutcome, of_lineage, of_spec
 
 if TYPE_CHECKING:
@@ -41,12 +42,21 @@ def check_threads(given: int | None) -> int | None:
     return given
 
 
-def _close_runs(database: Location, process: Process, why: str) -> None:
+#: How often a run goes on from its checkpoint after the process that ran it died.
+RETRIES = 2
+
+
+def _retries(job: Job) -> int:
+    return 0 if job.rehearse else RETRIES
+
+
+def _close_runs(database: Location, process: Process, why: str, goes_on: bool) -> None:
     """End the runs of a worker that is gone. A rehearsal may have had no database yet, and needs none."""
     from vrcli.db.store import Store, StoreError
 
+    failed = why and not goes_on
     with suppress(StoreError), Store.open(database, mode="write") as store:
-        store.runs.close_of(process, "failed" if why else "interrupted", why or "interrupted")
+        store.runs.close_of(process, "failed" if failed else "interrupted", why or "interrupted")
 
 
 @dataclass(frozen=True)
@@ -57,9 +67,10 @@ class Place:
         jobs: runs at the same time.
         threads: of all runs together; None for what the machine has.
         tune: keep freed memory where runs run.
+        checkpoints: how often runs are written down, and where.
 
     Raises:
-        UsageError: no jobs, no threads, or more than the machine has.
+        UsageError: no jobs, no threads, or more than the machine has; or checkpoints cannot be written there.
     """
 
     database: Location
@@ -67,11 +78,13 @@ class Place:
     jobs: int = 1
     threads: int | None = None
     tune: bool = True
+    checkpoints: Checkpoints = Checkpoints()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise UsageError(f"--jobs must be >= 1, got {self.jobs}")
         check_threads(self.threads)
+        self.checkpoints.check()
 
     def keep_memory(self) -> bool:
         """Keep freed memory in this process, where that is asked for and can be. Before the first tensor."""
@@ -96,8 +109,8 @@ class Place:
         from vrcli.execute.local import LocalExecutor
         from vrcli.execute.worker import Worker
 
-        make = partial(Worker, self.database, self.data_dir, self.tune)
-        return LocalExecutor(make, self.jobs, partial(_close_runs, self.database))
+        make = partial(Worker, self.database, self.data_dir, self.tune, self.checkpoints)
+        return LocalExecutor(make, self.jobs, partial(_close_runs, self.database), _retries)
 
     def store(self, mode: Literal["create", "write"] = "create") -> Store:
         """The database for writing."""

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
+from vrcli.db.errors import LeaseLost
 from vrcli.db.records import RunRecord
-from vrcli.db.store import Store
+from vrcli.db.store import Store, StoreError, Unavailable
 from vrcli.engine import provenance
-from vrcli.engine.events import Artifact, Ended, Eval, Event, Started, Steps
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Started, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared
-from vrcli.errors import VrError, contained, first_line, stop_signals
+from vrcli.engine.weights import Kept
+from vrcli.errors import UsageError, VrError, contained, first_line, stop_signals
+from vrcli.execute import checkpoints as files
+from vrcli.execute.checkpoints import Checkpoints, Unsaved
 from vrcli.execute.job import Lineage, of_spec
 from vrcli.execute.known_data import prepare_known
-from vrcli.spec import Request
+from vrcli.execute.lease import Lease
+from vrcli.execute.outage import Away, Outage, Patience, patiently
+from vrcli.execute.resume import Points, Taken, interrupted, take_up, taken_meanwhile, unwritten
+from vrcli.spec import Request, RunSpec
 from vrcli.tasks.base import Task
 
-_MEDIA_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8"}
+#: Blocks of points and files that are held in memory before a run waits for its database.
+_MOST_HELD = 1000
+#: Under which a run's provenance says which weights to keep.
+_KEPT = "keep_weights"
 
 
 class RunFailed(VrError):
@@ -38,7 +49,7 @@ class Watcher(Protocol):
 
     def begin(self, record: RunRecord, prepared: Prepared) -> None: ...
 
-    def event(self, event: Event) -> None: ...
+    def event(self, event: Event | Away | Unsaved) -> None: ...
 
     def end(self, record: RunRecord) -> None: ...
 
@@ -49,7 +60,7 @@ class Silent:
     def begin(self, record: RunRecord, prepared: Prepared) -> None:
         pass
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event | Away | Unsaved) -> None:
         pass
 
     def end(self, record: RunRecord) -> None:
@@ -89,17 +100,22 @@ def execute(
     notice: Callable[[str], object] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     reuse: bool = False,
+    **more: Any,
 ) -> RunRecord:
     """Run what is requested and store it, as `training` does, while a watcher looks on.
+
+    Args:
+        more: what else `training` takes.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
         RunFailed: training or the watcher raised an error.
+        Outage: the database stayed away.
     """
     watcher = watcher or Silent()
     events = training(
         request, task_class, store, lineage=lineage, data_dir=data_dir, cache=cache, malloc_tuned=malloc_tuned,
-        notice=notice, should_stop=should_stop, reuse=reuse,
+        notice=notice, should_stop=should_stop, reuse=reuse, **more,
     )  # fmt: skip
     event = next(events)
     while not isinstance(event, Done):
@@ -117,14 +133,17 @@ def execute(
     return event.record
 
 
-def check(request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache) -> None:
+def check(request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache) -> RunSpec:
     """Load the data and build what would be trained.
+
+    Returns:
+        What is asked for, on the data as they are.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out.
     """
     with _torch_as_it_was(), contained():
-        prepare_known(request, task_class, data_dir=data_dir, cache=cache)
+        return prepare_known(request, task_class, data_dir=data_dir, cache=cache).spec
 
 
 def training(
@@ -139,8 +158,11 @@ def training(
     notice: Callable[[str], object] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
     reuse: bool = False,
-) -> Generator[Began | Event | Done, None, None]:
-    """One run as it happens: `Began`, the engine's events, `Done`.
+    checkpoints: Checkpoints = files.OFF,
+    resume: RunRecord | Literal["same"] | None = None,
+    keep: Kept | None = None,
+) -> Generator[Began | Event | Away | Unsaved | Done, None, None]:
+    """One run as it happens: `Began`, the engine's events, `Done`; `Away` where the database cannot be written.
 
     The row is written once data, model and optimizer exist, so a request that cannot be carried out leaves none. From
     then on every ending, also an error, Ctrl-C or that nobody asks for the next event, closes the row.
@@ -148,10 +170,15 @@ def training(
     Args:
         reuse: give back a stored run of the same spec that completed or diverged, instead of running it again: it would
             give the same bits.
+        checkpoints: how often the run is written down, and where.
+        resume: go on with this run, or with an interrupted one of the same spec and lineage where there is one.
+        keep: which weights of the run to keep as files.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
+        StoreError: the run to resume goes on elsewhere, or has ended; or another process took this one over.
         RunFailed: training raised an error.
+        Outage: the database stayed away; the run ended as interrupted, as far as that could be recorded.
     """
     with _torch_as_it_was():
         with contained():
@@ -160,35 +187,126 @@ def training(
         if reuse and (earlier := of_spec(store, spec)) is not None:
             yield Done(earlier, reused=True)
             return
-        origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned)
-        record = store.runs.begin(
-            spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
-            **lineage.plain(),
+        taken = _resumed(store, prepared, lineage, checkpoints, resume, notice)
+        if taken is None:
+            origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
+            origin |= {_KEPT: keep} if keep else {}
+            record = yield from patiently(
+                lambda: store.runs.begin(
+                    spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
+                    **lineage.plain(),
+                ),
+                should_stop=should_stop,
+            )  # fmt: skip
+            taken = Taken(record)
+        with Lease(store, taken.record.id) as lease:
+            record = yield from _Run(store, prepared, taken, checkpoints, lease, should_stop, keep).events()
+    yield Done(record)
+
+
+def _resumed(
+    store: Store, prepared: Prepared, lineage: Lineage, checkpoints: Checkpoints,
+    resume: RunRecord | Literal["same"] | None, notice: Callable[[str], object],
+) -> Taken | None:  # fmt: skip
+    """The run to go on with, taken up; None where one is to begin."""
+    spec = prepared.spec
+    run = interrupted(store, spec, lineage) if resume == "same" else resume
+    if run is None:
+        return None
+    if run.spec_id != spec.spec_id:
+        raise UsageError(
+            f"run {run.id} began on other data, {run.dataset_fingerprint} and not {spec.dataset_fingerprint}; "
+            f"vr runs retry {run.id} begins it again"
+        )
+    try:
+        return take_up(store, run, checkpoints.known(store.location, run), prepared, notice)
+    except StoreError as error:
+        if resume == "same" and taken_meanwhile(error, store, run):
+            return None
+        raise
+
+
+class _Run:
+    """A run whose row is written, on its way to the closed row."""
+
+    def __init__(
+        self, store: Store, prepared: Prepared, taken: Taken, checkpoints: Checkpoints, lease: Lease,
+        should_stop: Callable[[], bool], keep: Kept | None,
+    ) -> None:  # fmt: skip
+        self.store, self.prepared, self.taken, self.record = store, prepared, taken, taken.record
+        self.writer = Writer(store, self.record.id, should_stop)
+        self.writer.recorded = store.curves.last_step(self.record.id) if taken.state else 0
+        self.checkpoints, self.shelf = checkpoints, checkpoints.known(store.location, self.record)
+        self.lease, self.asked, self.gave_up = lease, should_stop, False
+        self.keep = keep or self.record.provenance.get(_KEPT)
+
+    def should_stop(self) -> bool:
+        return self.gave_up or self.lease.lost or self.asked()
+
+    def events(self) -> Generator[Began | Event | Away | Unsaved, None, RunRecord]:
+        """What happens until the row is closed; returns it."""
+        number = self.record.id
+        events = train(
+            self.prepared, should_stop=self.should_stop, checkpoints=self.checkpoints.every,
+            resume_from=self.taken.state, keep=self.keep,
         )  # fmt: skip
-        writer = Writer(store, record.id)
-
-        def close(status: str, error: str | None = None) -> RunRecord:
-            writer.flush()
-            return store.runs.finish(record.id, status, results=_best_so_far(store, record.id, prepared), error=error)
-
         try:
-            yield Began(record, prepared)
-            events = train(prepared, should_stop=should_stop)
+            yield Began(self.record, self.prepared)
             while (event := _next(events)) is not None:
-                record = writer.write(event) or record
-                yield event
+                self.record = (yield from self.writer.write(event)) or self.record
+                if isinstance(event, Checkpoint):
+                    yield from self.save(event)
+                else:
+                    yield event
+            if self.record.status in ("completed", "diverged"):
+                self.shelf.remove()
+                files.remove(self.store.location, self.record)
+                files.tidy(self.store)
+        except LeaseLost:  # nothing more may be written here
+            raise
+        except Unavailable as error:
+            self.write_down(events)
+            with suppress(StoreError):
+                self.close("interrupted", str(error))
+            raise Outage(str(error), self.writer.left()) from error
         except KeyboardInterrupt:  # outside a step: the engine turns one inside into an orderly end
-            record = close("interrupted") if record.status == "running" else record
+            self.record = self.close("interrupted") if self.record.status == "running" else self.record
         except (SystemExit, GeneratorExit):  # rich ends the process so when the reader of a pipe goes away
-            if record.status == "running":
-                close("interrupted")
+            if self.record.status == "running":
+                with suppress(Unavailable):
+                    self.close("interrupted")
             raise
         except Exception as error:
             line = first_line(error)
-            if record.status == "running":
-                close("failed", line)
-            raise RunFailed(f"run {record.id} failed: {line}") from error
-    yield Done(record)
+            if self.record.status == "running":
+                with suppress(Unavailable):
+                    yield from patiently(lambda: self.close("failed", line), should_stop=self.asked)
+            raise RunFailed(f"run {number} failed: {line}") from error
+        return self.record
+
+    def close(self, status: str, error: str | None = None) -> RunRecord:
+        number = self.record.id
+        with suppress(Unavailable):
+            self.writer.flush()
+        return self.store.runs.finish(
+            number, status, results=_best_so_far(self.store, number, self.prepared), error=error
+        )
+
+    def save(self, event: Checkpoint) -> Iterator[Unsaved]:
+        """Write a checkpoint, with what the database has not taken; where that fails the run goes on."""
+        try:
+            state = {**event.state, **unwritten(self.writer.held)}
+            self.shelf.save(event.step, state, recorded=self.writer.recorded)
+        except OSError as error:
+            yield Unsaved(error.strerror or str(error))
+
+    def write_down(self, events: Iterator[Event]) -> None:
+        """End in order, without the database: what it has not taken goes to a last checkpoint."""
+        self.gave_up = True
+        while (event := _next(events)) is not None and not isinstance(event, Ended):
+            self.writer.hold(event)
+            if isinstance(event, Checkpoint):
+                list(self.save(event))
 
 
 def _next(events: Iterator[Event]) -> Event | None:
@@ -223,34 +341,105 @@ def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, flo
 
 
 class Writer:
-    """Writes a run's events. A block of steps waits for the evaluation that mostly follows it: one commit for both."""
+    """Writes a run's events. A block of steps waits for the evaluation that mostly follows it: one commit for both.
 
-    def __init__(self, store: Store, run_id: int) -> None:
-        self.store, self.run_id = store, run_id
+    While the database is away, what is to be written is held, and the run goes on.
+
+    Args:
+        should_stop: nobody wants to wait for the database any longer.
+    """
+
+    def __init__(self, store: Store, run_id: int, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self.store, self.run_id, self.should_stop = store, run_id, should_stop
         self.waiting: Steps | None = None
+        self.held: deque[Points | Artifact] = deque()
+        self.recorded = 0
+        self.patience = Patience(should_stop)
 
-    def write(self, event: Event) -> RunRecord | None:
-        """Write one event; the run's closed row where it was the last."""
-        match event:
-            case Steps():
-                self.flush()
-                self.waiting = event
-            case Eval():
-                self.flush(event)
-            case Artifact():
-                self.flush()
-                kind = _MEDIA_TYPES.get(Path(event.name).suffix, "application/octet-stream")
-                self.store.artifacts.add(self.run_id, event.name, event.data, media_type=kind, step=event.step)
-            case Ended():
-                self.flush()
-                error = event.reason if event.status != "completed" else None
-                return self.store.runs.finish(self.run_id, event.status, results=event.results, error=error)
-            case Started():
-                pass
+    def write(self, event: Event) -> Generator[Away, None, RunRecord | None]:
+        """Write one event; the run's closed row where it was the last.
+
+        Yields:
+            Once, when the database is away.
+
+        Raises:
+            Unavailable: it stayed away.
+        """
+        self.hold(event)
+        if isinstance(event, Ended):
+            yield from self._sent(wait=True)
+            return (yield from self._finish(event))
+        yield from self._sent(wait=len(self.held) > _MOST_HELD)
         return None
 
-    def flush(self, evaluation: Eval | None = None) -> None:
-        """Write the block that waits, together with an evaluation."""
+    def hold(self, event: Event) -> None:
+        """Keep what an event brings until it is written."""
+        match event:
+            case Steps():
+                self._hold()
+                self.waiting = event
+            case Eval():
+                self._hold(event)
+            case Artifact():
+                self._hold()
+                self.held.append(event)
+            case Checkpoint() | Ended():
+                self._hold()
+            case Started():
+                pass
+
+    def flush(self) -> None:
+        """Write all that there is.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        self._hold()
+        self._send()
+
+    def _send(self) -> None:
+        while self.held:
+            if isinstance(one := self.held[0], Artifact):
+                self.store.artifacts.keep(self.run_id, one.name, one.data, step=one.step)
+            else:
+                self.store.curves.add(self.run_id, one)
+                self.recorded = max(self.recorded, *(steps[-1] for steps, _ in one.values()))
+            self.held.popleft()
+
+    def left(self) -> str:
+        """What is recorded of a run whose database is away, and how to go on."""
+        kept = f"its curves are recorded up to step {self.recorded}" if self.recorded else "nothing of its curves is"
+        again = f"vr runs resume {self.run_id} goes on with it"
+        return f"run {self.run_id} was interrupted and {kept}; {again}"
+
+    def _sent(self, *, wait: bool) -> Generator[Away, None, None]:
+        """Write what waits, where it is time to; with `wait` until all is written."""
+        while self.patience.due or wait:
+            self.patience.pause()
+            try:
+                self._send()
+            except Unavailable as error:
+                if (away := self.patience.failed(error)) is not None:
+                    yield away
+            else:
+                return self.patience.forget()
+            if not wait:
+                return None
+        return None
+
+    def _finish(self, event: Ended) -> Generator[Away, None, RunRecord]:
+        def arrived() -> RunRecord | None:
+            found = self.store.runs.get(self.run_id)
+            return found if found.status == event.status else None
+
+        error = event.reason if event.status != "completed" else None
+        return patiently(
+            lambda: self.store.runs.finish(self.run_id, event.status, results=event.results, error=error),
+            should_stop=self.should_stop, arrived=arrived,
+        )  # fmt: skip
+
+    def _hold(self, evaluation: Eval | None = None) -> None:
+        """Hold the block that waits, together with an evaluation."""
         points: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
         if self.waiting is not None:
             points = {name: (self.waiting.steps, values) for name, values in self.waiting.values.items()}
@@ -258,7 +447,7 @@ class Writer:
             points |= {name: ([evaluation.step], [value]) for name, value in evaluation.values.items()}
         self.waiting = None
         if points:
-            self.store.curves.add(self.run_id, points)
+            self.held.append(points)
 
 
 @contextmanager

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.executor import CodeChanged, Refused
 from vrcli.execute.job import Job, Rehearsal, RunOutcome
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
+    from vrcli.db.store import Store
     from vrcli.spec import Request
     from vrcli.tasks.base import Task
 
@@ -22,16 +24,23 @@ class Worker:
 
     Args:
         tune: keep freed memory.
+        checkpoints: how often runs are written down, and where.
     """
 
-    def __init__(self, database: Location, data_dir: Path | None = None, tune: bool = True) -> None:
+    def __init__(
+        self,
+        database: Location,
+        data_dir: Path | None = None,
+        tune: bool = True,
+        checkpoints: Checkpoints = Checkpoints(),  # noqa: B008  # frozen
+    ) -> None:
         from vrcli.engine.allocator import keep_freed_memory
 
         self.tuned = tune and keep_freed_memory()  # before torch allocates anything
 
         from vrcli.engine.prepare import DataCache
 
-        self.database, self.data_dir = database, data_dir
+        self.database, self.data_dir, self.checkpoints = database, data_dir, checkpoints
         self.cache = DataCache()
         self.store: Any = None
 
@@ -86,19 +95,24 @@ class Worker:
     ) -> RunOutcome:
         """Run and store; a run that raised is an outcome too."""
         from vrcli.db.store import Store
+        from vrcli.execute.outage import patiently, told
         from vrcli.execute.run import RunFailed, execute
 
-        self.store = self.store or Store.open(self.database, mode="write")
-        watcher = _Watcher(task, note, job.limits, should_stop)
+        opened = patiently(lambda: Store.open(self.database, mode="write"), should_stop=should_stop)
+        self.store = self.store or told(opened, note)
+        watcher = _Watcher(task, note, job.limits, should_stop, self.store)
         try:
             record = execute(
                 job.request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
                 cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
+                checkpoints=self.checkpoints, resume="same",
             )  # fmt: skip
         except RunFailed:
             if watcher.record is None:
                 raise
             record = self.store.runs.get(watcher.record.id)
+        if watcher.pruned:
+            self.checkpoints.of(self.database, record).remove()
         return RunOutcome(record, watcher.losses, watcher.pruned, reused=watcher.record is None)
 
 
@@ -111,7 +125,9 @@ class _Watcher:
         note: Callable[[Any], None],
         limits: Mapping[int, float],
         should_stop: Callable[[], bool],
+        store: Store,
     ) -> None:
+        self.store = store
         self.metric = f"val_{task.metrics[0].name}"
         self.note, self.limits, self.stopped = note, limits, should_stop
         self.losses: tuple[float, ...] = ()
@@ -123,13 +139,18 @@ class _Watcher:
 
     def begin(self, record: RunRecord, prepared: Any) -> None:
         self.record = record
+        curve = self.store.curves.read([record.id], [self.metric]).get((record.id, self.metric))
+        self.losses = tuple(curve.values) if curve else ()  # of a run that goes on
 
     def event(self, event: Any) -> None:
         from vrcli.engine.events import Eval
+        from vrcli.execute.outage import Away
 
+        if isinstance(event, Away):
+            self.note(event)
         if not isinstance(event, Eval):
             return
-        self.losses = (*self.losses, event.values[self.metric])
+        self.losses = (*self.losses[: event.number - 1], event.values[self.metric])
         self.note((event.number, event.values[self.metric]))
         best, limit = min(self.losses), self.limits.get(event.number, math.inf)
         if best > limit:

@@ -21,6 +21,7 @@ CAPABILITIES: Mapping[str, str] = {
     "train_eval": "keeps two sets of weights: has train() and eval()",
     "lr_free": "estimates its own learning rate; lr is a factor, normally 1",
     "sparse": "takes sparse gradients",
+    "no_resume": "keeps state that cannot be put back: an interrupted run of it begins again",
 }
 
 PAPER_LR = "the VRAdam paper's range for its baselines"

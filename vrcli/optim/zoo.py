@@ -156,6 +156,7 @@ _SHARPNESS_AWARE: Mapping[str, tuple[str, str]] = {
 _CAPABILITIES: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("emofact", "emolynx", "emonavi"), frozenset({"closure"})),
     **dict.fromkeys(("adahessian", "sophiah"), frozenset({"create_graph"})),
+    **dict.fromkeys(("adashift", "conda", "scalableshampoo"), frozenset({"no_resume"})),
     **dict.fromkeys(("schedulefreeadamw", "schedulefreeradam", "schedulefreesgd", "splus"), frozenset({"train_eval"})),
     **dict.fromkeys(
         ("adamg", "dadaptadagrad", "dadaptadam", "dadaptadan", "dadaptlion", "dadaptsgd", "prodigy"),

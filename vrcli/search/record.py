@@ -6,13 +6,15 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vrcli.db.damage import DAMAGED
+from vrcli.db.liveness import RENEWED_S
 from vrcli.db.records import RunRecord, SearchRecord, TrialRecord
 from vrcli.db.store import Store as Store
-from vrcli.db.store import StoreError
+from vrcli.db.store import StoreError, Unavailable
 from vrcli.errors import UsageError
 from vrcli.search.axes import Params
 from vrcli.search.definition import Definition, code_changes
@@ -20,7 +22,7 @@ from vrcli.search.trials import Outcome, SearchState, Trial
 
 #: How long workers of a controller that was killed may take to notice and end.
 ORPHAN_S = 30.0
-_HEARTBEAT_S = 60.0
+_HEARTBEAT_S = RENEWED_S
 _LOOK_S = 2.0
 
 
@@ -114,15 +116,21 @@ class StoredSearch:
         return sum(run.trial_id is None for run in runs)
 
     def told_to_stop(self) -> bool:
-        """Whether `vr sweeps stop` was called; also says, once in a while, that this process is alive."""
+        """Whether `vr sweeps stop` was called; also says, once in a while, that this process is alive.
+
+        A database that is away says nothing: whoever writes to it notices.
+        """
         now = time.monotonic()
         if now - self._beaten > _HEARTBEAT_S:
             self._beaten = now
-            self.store.searches.heartbeat(self.id)
+            with suppress(Unavailable):
+                self.store.searches.heartbeat(self.id)
         if now - self._looked < _LOOK_S:
             return False
         self._looked = now
-        return self.store.searches.get(self.id).status == "stopped"
+        with suppress(Unavailable):
+            return self.store.searches.get(self.id).status == "stopped"
+        return False
 
     def leave(self, status: str) -> None:
         """Say how the search stands, unless it was told to stop."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from vrcli.execute.executor import PATIENCE_S, Executor, Interrupted, Message
 from vrcli.execute.job import Job, RunOutcome
-from vrcli.study.events import RunEnded, RunStarted, Tick
-from vrcli.study.tune import edited
+from vrcli.execute.outage import Away
+from vrcli.study.events import Event, RunEnded, RunStarted, Tick
+from vrcli.study.tune import Teller, edited, stayed_away, written
 
 
 def fresh_seeds(seeds: Sequence[int], count: int) -> list[int]:
@@ -23,7 +25,7 @@ def run_fresh(
     earlier: Callable[[Job], RunOutcome | None],
     should_stop: Callable[[], bool],
     what: str,
-) -> Iterator[RunStarted | RunEnded | Tick]:
+) -> Iterator[Event]:
     """Run every job, as many at a time as the executor takes; runs that are stored already are not repeated.
 
     Args:
@@ -32,12 +34,13 @@ def run_fresh(
 
     Raises:
         Interrupted: `should_stop` said so; running jobs had time to end in order.
+        Outage: the database stayed away.
     """
-    waiting, running, stopped = deque(enumerate(jobs)), 0, False
+    waiting, running, stopped, tell = deque(enumerate(jobs)), 0, False, Teller()
     while waiting or running or stopped:
         while waiting and (running == 0 or executor.free() > 0) and not should_stop():
             at, job = waiting.popleft()
-            found = earlier(job)
+            found = yield from written(partial(earlier, job), should_stop, tell)
             if found is not None:
                 yield RunEnded(at, job.optimizer, job.seed, found.run, reused=True)
                 continue
@@ -48,6 +51,11 @@ def run_fresh(
             executor.close(patience_s=PATIENCE_S)
             raise Interrupted(f"the {what} was interrupted; the same command goes on with it")
         for message in executor.receive(0.2) if running else ():
+            if message.kind == "outage":
+                executor.close(patience_s=PATIENCE_S)
+                raise stayed_away(message.body)
+            if isinstance(message.body, Away):
+                yield from tell(message.body)
             if message.kind != "note":
                 running -= 1
                 ended = _ended(message, jobs[message.key])

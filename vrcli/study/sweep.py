@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from vrcli.errors import UsageError, VrError
 from vrcli.execute.executor import Executor, Interrupted
 from vrcli.execute.job import Job, Lineage, Rehearsal
 from vrcli.execute.lookup import task_of
+from vrcli.execute.outage import Unavailable
 from vrcli.execute.place import Place
 from vrcli.search import record
 from vrcli.search.definition import Definition, code_changes
@@ -183,7 +184,7 @@ def rehearse(
             if message.kind in ("refused", "edited"):
                 said = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
                 raise UsageError(said)
-            if message.kind in ("failed", "died"):
+            if message.kind in ("failed", "died", "outage"):
                 raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
             if message.kind == "done":
                 found: Rehearsal = message.body
@@ -276,7 +277,8 @@ class _Searches:
             yield from self.confirm(earlier, stop)
         finally:
             for one, state in zip(self.stored, self.states, strict=True):
-                one.leave("completed" if finished or state.done else "interrupted")
+                with suppress(Unavailable):  # whoever looks next finds this process gone
+                    one.leave("completed" if finished or state.done else "interrupted")
         yield Finished(SweepResult(tuple(map(self.result, range(len(self.stored))))))
 
     def confirm(self, earlier: Callable[[Job], Any], stop: Callable[[], bool]) -> Iterator[Event]:

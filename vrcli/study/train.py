@@ -6,15 +6,19 @@ import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from vrcli.errors import UsageError
+from vrcli.execute.checkpoints import Unsaved
 from vrcli.execute.job import Lineage
 from vrcli.execute.lookup import headline_of, task_of
+from vrcli.execute.outage import Away
 from vrcli.execute.place import Place
 from vrcli.execute.run import Began, Done, check, training
 from vrcli.settings import Resolved, resolve
 from vrcli.study.events import Event, Finished, Note, RunBegan, RunEnded, RunsPlanned, notes_of
 from vrcli.study.results import TrainResult
+from vrcli.study.unfinished import Unfinished, unfinished
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class TrainRequest:
         flags: settings that were given beside it, by name.
         seeds: one run each.
         device: where they run; never "auto".
+        new: begin new runs also where some were interrupted.
+        keep_weights: which weights to keep as files of the runs.
+
+    Raises:
+        UsageError: no such weights.
     """
 
     task: str
@@ -36,10 +45,19 @@ class TrainRequest:
     seeds: Sequence[int] = (0,)
     device: str = "cpu"
     tag: str | None = None
+    new: bool = False
+    keep_weights: Literal["best", "last", "both"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_weights not in (None, "best", "last", "both"):
+            raise UsageError(f"--keep-weights takes best, last or both, got {self.keep_weights}")
 
 
 def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """One stored run per seed, in order; those after an interrupted one are left out.
+
+    A run that was interrupted earlier goes on, and the command that it belonged to with it: what of that has ended is
+    not repeated.
 
     Beside the events of studies come those of the engine, between `RunBegan` and `RunEnded`.
 
@@ -63,11 +81,21 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     with place.store() as store:
         yield from notes_of(store)
         yield RunsPlanned(len(resolved))
+        left = Unfinished() if request.new or not several else unfinished(store, resolved, request.tag, task, place)
+        if left.ended:
+            listed = ", ".join(str(run.id) for _, run in sorted(left.ended.items()))
+            yield Note("data", {"text": f"this command was interrupted: {listed} ended before and are kept"})
         for at, one in enumerate(resolved):
+            if (ended := left.ended.get(one.request.seed)) is not None:
+                yield RunEnded(at, one.request.optimizer, one.request.seed, ended, reused=True)
+                runs.append(ended)
+                continue
             said: list[str] = []
             events = training(
-                one.request, task, store, lineage=Lineage(request.tag, group), data_dir=place.data_dir,
+                one.request, task, store, lineage=Lineage(request.tag, left.group or group), data_dir=place.data_dir,
                 cache=place.cache, malloc_tuned=tuned, notice=said.append, should_stop=should_stop,
+                checkpoints=place.checkpoints, resume=None if request.new else "same",
+                keep=request.keep_weights,
             )  # fmt: skip
             run = yield from _told(events, at, one, said)
             runs.append(run)
@@ -88,6 +116,8 @@ def _told(
                     for text in said:
                         yield Note("data", {"text": text})
                     yield RunBegan(record, prepared, resolved.origins)
+                case Away() | Unsaved():
+                    yield Note("database", {"text": str(event)})
                 case Done():
                     run = event.record
                     yield RunEnded(at, resolved.request.optimizer, resolved.request.seed, run)

@@ -6,19 +6,23 @@ A trial is one run for each of its seeds, one after the other; what they came to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from vrcli.errors import UsageError, VrError
 from vrcli.execute.executor import PATIENCE_S, Executor, Interrupted, Message
 from vrcli.execute.job import Job, Lineage, RunOutcome
+from vrcli.execute.outage import Away, Outage, Unavailable, patiently
 from vrcli.search.definition import code_changes
 from vrcli.search.trials import Outcome, SearchState, Trial
-from vrcli.study.events import Event, SearchEnded, Tick, TrialEnded, TrialEpoch, TrialStarted
+from vrcli.study.events import Event, Note, SearchEnded, Tick, TrialEnded, TrialEpoch, TrialStarted
 from vrcli.study.jobs import JobOf
 
 Key = tuple[int, int]
+T = TypeVar("T")
 
 
 def outcome_of(runs: Sequence[RunOutcome]) -> Outcome:
@@ -34,6 +38,42 @@ def outcome_of(runs: Sequence[RunOutcome]) -> Outcome:
 def edited(expected: Mapping[str, str], now: Mapping[str, str]) -> str:
     """The reason where a worker, started later, would run other code than the command began with."""
     return f"code was edited meanwhile: {', '.join(code_changes(expected, now))}; the same command begins anew with it"
+
+
+def stayed_away(reason: object) -> Outage:
+    """The end of a study whose database stayed away."""
+    return Outage(str(reason), "what is recorded stays, and the same command goes on with it")
+
+
+def written(
+    write: Callable[[], T], should_stop: Callable[[], bool], tell: Callable[[Away], Iterator[Event]]
+) -> Generator[Event, None, T]:
+    """Read or write what a study records, also where the database is away for a while.
+
+    Raises:
+        Outage: it stayed away.
+    """
+    waiting = patiently(write, should_stop=should_stop)
+    try:
+        while True:
+            yield from tell(next(waiting))
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    except Unavailable as error:
+        raise stayed_away(error) from error
+
+
+class Teller:
+    """Says that a database is away: once, whoever is the first to notice."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, away: Away) -> Iterator[Event]:
+        if not self._said:
+            self._said = True
+            yield Note("database", {"text": str(away)})
 
 
 @dataclass
@@ -68,7 +108,9 @@ class Tuning:
         self.partly: dict[Key, list[RunOutcome]] = {}
         self.over: set[int] = set()
         self.stopping = False
-        self.edited = ""
+        self.halted: VrError | None = None
+        self.should_stop: Callable[[], bool] = lambda: False
+        self._tell = Teller()
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """The sweep as it happens.
@@ -77,9 +119,11 @@ class Tuning:
             Interrupted: `should_stop` said so; the running trials were left open.
             VrError: the first trial of all was refused (its data are not there, say), so that no other can do better;
                 or code was edited meanwhile, and running trials were left open.
+            Outage: the database stayed away, and running trials were left open.
         """
+        self.should_stop = should_stop
         while True:
-            if self.edited or should_stop():
+            if self.halted or should_stop():
                 yield from self._stop()
             yield from self._start()
             for at, state in enumerate(self.searches):
@@ -93,12 +137,12 @@ class Tuning:
             yield Tick()
 
     def _start(self) -> Iterator[Event]:
-        while self.executor.free() > 0 and (chosen := self._choose()) is not None:
+        while self.executor.free() > 0 and (chosen := (yield from self._written(self._choose))) is not None:
             at, trial = chosen
             state, key = self.searches[at], (at, trial.number)
+            yield from self._written(partial(state.record.start, trial.number))
             self.open[key] = _Open(trial, state.limits(), self.partly.pop(key, []))
             state.running.add(trial.number)
-            state.record.start(trial.number)
             yield TrialStarted(at, trial)
             yield from self._advance(key)
 
@@ -137,11 +181,15 @@ class Tuning:
         at, number = key = message.key
         one, state = self.open[key], self.searches[at]
         match message.kind:
+            case "note" if isinstance(message.body, Away):
+                yield from self._tell(message.body)
             case "note":
                 yield TrialEpoch(at, number, *message.body)
             case "edited":  # the trial stays with those that run, which are left open
                 assert one.job is not None
-                self.edited = edited(one.job.request.code, message.body)
+                self.halted = VrError(edited(one.job.request.code, message.body))
+            case "outage":
+                self.halted = stayed_away(message.body)
             case "done":
                 one.runs.append(message.body)
                 yield from self._advance(key)
@@ -158,14 +206,19 @@ class Tuning:
             self.partly[key] = one.runs[:-1]
             state.record.release(number)
         else:
-            yield TrialEnded(at, state.end(number, outcome))
+            yield TrialEnded(at, (yield from self._written(lambda: state.end(number, outcome))))
+
+    def _written(self, write: Callable[[], T]) -> Generator[Event, None, T]:
+        """Write to the record of trials; where the database stays away, the sweep ends."""
+        return (yield from written(write, self.should_stop, self._tell))
 
     def _stop(self) -> Iterator[Event]:
         self.stopping = True
         for message in self.executor.close(patience_s=PATIENCE_S):
             yield from self._handle(message)
         for at, number in self.open:
-            self.searches[at].record.release(number)
-        if self.edited:
-            raise VrError(self.edited)
+            with suppress(Unavailable):  # whoever goes on finds the process gone
+                self.searches[at].record.release(number)
+        if self.halted:
+            raise self.halted
         raise Interrupted("the sweep was interrupted; the same command goes on with it")

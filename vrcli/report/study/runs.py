@@ -37,6 +37,8 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any], *, hints: bool) -> l
     else:
         reason = f" ({record.error})" if record.error and record.error != record.status else ""
         lines = [f"{label}   {record.status}{reason}" + (f"   before: {best}" if best else "")]
+    if hints and record.status == "interrupted":
+        lines.append(f"  vr runs resume {record.id}    goes on with it, as the same command does")
     if hints:
         lines.append(f"  vr runs show {record.id}      curves and settings")
     return lines

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Format -> suffix of its file, or None for a folder.
 FORMATS: dict[str, str | None] = {
     "csv": ".csv", "json": ".json", "parquet": ".parquet", "sqlite": ".db", "tensorboard": None, "mlflow": None,
+    "weights": None,
 }  # fmt: skip
 _BY_SUFFIX = {suffix: name for name, suffix in FORMATS.items() if suffix} | {".sqlite": "sqlite"}
 

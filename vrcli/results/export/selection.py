@@ -91,6 +91,12 @@ class Clock:
         return self.start + seconds[before] + share * (seconds[after] - seconds[before])
 
 
+def folder_of(record: RunRecord) -> str:
+    """A name for a run that is readable, and safe as a file name: an optimizer may be `module:Class`."""
+    text = f"{record.id:04d}-{record.task}-{record.optimizer}-seed{record.seed}-{record.name}"
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)[:200]
+
+
 def mark(folder: Path) -> None:
     """Leave a list of a finished folder's files in it, by which `owns` knows them."""
     (folder / MARKER).write_text(json.dumps({"files": sorted(_files(folder))}), encoding="utf-8")

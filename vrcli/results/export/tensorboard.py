@@ -13,7 +13,7 @@ from typing import Any
 
 from vrcli.db.records import RunRecord
 from vrcli.output import Target
-from vrcli.results.export.selection import Clock, Selection, Written, files_left, mark, missing_library
+from vrcli.results.export.selection import Clock, Selection, Written, files_left, folder_of, mark, missing_library
 from vrcli.results.flat import plain
 
 
@@ -42,7 +42,7 @@ def write(runs: Selection, to: Target) -> Written:
     with to.part() as part:
         part.mkdir()
         for record, curves, clock in runs.timed():
-            with SummaryWriter(str(part / _folder(record)), max_queue=10_000) as out:
+            with SummaryWriter(str(part / folder_of(record)), max_queue=10_000) as out:
                 _add_settings(out, record, varying)
                 _add_pictures(out, runs, record, clock)
                 for name, curve in curves.items():
@@ -51,12 +51,6 @@ def write(runs: Selection, to: Target) -> Written:
                     points += len(curve)
         mark(part)
     return Written(paths(to.path), points, lines=(f"open it with: tensorboard --logdir {to.path}",))
-
-
-def _folder(record: RunRecord) -> str:
-    """Readable in TensorBoard's list of runs, and safe as a file name: an optimizer may be `module:Class`."""
-    text = f"{record.id:04d}-{record.task}-{record.optimizer}-seed{record.seed}-{record.name}"
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)[:200]
 
 
 def _tag(metric: str) -> str:
