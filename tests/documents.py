@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,3 +49,11 @@ def changes(diff: str) -> Iterator[tuple[str, str, str]]:
         for hunk in re.split(r"^@@\n", body, flags=re.M):
             lines = hunk.splitlines(keepends=True)
             yield name, *("".join(line[1:] for line in lines if line[0] in kinds) for kinds in (" -", " +"))
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The words of each command of a shell block."""
+    for line in block.body.replace("\\\n", " ").splitlines():
+        for part in line.split(" && "):
+            if words := shlex.split(part, comments=True):
+                yield words
