@@ -251,7 +251,9 @@ def _task_page(name: str) -> Iterator[str]:
     yield from ("", "## Metrics", "")
     yield "The first is the objective: its validation value selects weights and guides searches."
     directions = {"min": "smaller is better", "max": "larger is better"}
-    yield from _table(["metric", "direction", "unit"], ([_code(m.name), directions[m.direction], m.unit] for m in task.metrics))
+    yield from _table(
+        ["metric", "direction", "unit"], ([_code(m.name), directions[m.direction], m.unit] for m in task.metrics)
+    )
     yield from ("## Settings", "", "The [settings of the training](../training.md) come on top.")
     yield from _settings(task.Config)
     yield from ("## Presets", "")
