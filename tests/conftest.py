@@ -27,8 +27,8 @@ SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands take longest of all: begun last, they would keep one process waiting for the other."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """What the documents say takes longest of all: begun last, it would keep one process waiting for the other."""
+    items.sort(key=lambda item: item.path.name not in ("test_docs.py", "test_readme.py"))
 
 
 @pytest.fixture(autouse=True)

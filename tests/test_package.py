@@ -86,6 +86,7 @@ def test_the_wheel_runs_from_another_directory_without_the_test_extra(built: Pat
 
 #: What files say that need a distribution which is not imported by its own name.
 MODULES = {
+    "mkdocs-material": "name: material",
     "mlflow-skinny": "mlflow", "pillow": "PIL", "pytest-timeout": "timeout", "pytest-xdist": "--maxprocesses",
     "pytorch-optimizer": r"pytorch_optimizer|importorskip\(PACKAGE", "scikit-learn": "sklearn",
     "scikit-optimize": "skopt",

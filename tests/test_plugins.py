@@ -1,28 +1,25 @@
-"""Packages of other people: the README's examples, installed beside vr and found through their entry points."""
+"""Packages of other people: the documentation's examples, installed beside vr and found through their entry points."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+sys.path.insert(0, str(Path(__file__).parent))
+from documents import ROOT, write_files
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the README's optimizer and the scaffold's task, installed by pip."""
+    """A folder with the documentation's optimizer and the scaffold's task, installed by pip."""
     pytest.importorskip("pip", reason="an environment made by uv has no pip")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name, body in re.findall(r"<!-- file (\S+) -->\n```\w+\n(.*?)```", README, re.S):
-        path = source / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(body)
+    write_files((ROOT / "docs/how-to/own-optimizer.md").read_text(), source)
     subprocess.run([sys.executable, "-m", "vrcli", "tasks", "new", "swirl"], cwd=source, check=True)
     command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
     done = subprocess.run(
@@ -53,6 +50,6 @@ def test_they_are_listed_with_their_origin(installed: Path, tmp_path: Path):
     assert opts[0]["from"] == "vr-heavyball"
 
 
-def test_the_readmes_optimizer_passes_its_check(installed: Path, tmp_path: Path):
+def test_the_documented_optimizer_passes_its_check(installed: Path, tmp_path: Path):
     done = vr(installed, tmp_path, "opts", "check", "heavyball")
     assert done.returncode == 0, done.stdout + done.stderr
