@@ -36,11 +36,25 @@ def test_figures_are_written_by_their_ending(vr: Any, seeds: list[int], tmp_path
     assert list(csv.DictReader((tmp_path / "a.csv").open()))
 
 
+@pytest.mark.parametrize("name", ["envelope", "sensitivity", "target"])
+def test_a_figure_fits_the_page_that_it_is_for(vr: Any, searched: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    vr("plot", name, "-o", "own.svg")
+    vr("plot", name, "-o", "small.svg", "--size", "3.3x2.5", "--title", "Mine", "--no-caption")
+    own, small = ((tmp_path / file).read_text() for file in ("own.svg", "small.svg"))
+    assert 'width="237.6pt" height="180pt"' in small
+    assert ("Mine" in small, "Mine" in own) == (True, False)
+    assert len(small) < len(own) or name == "target"  # the small print is gone; a target has none
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["envelope", "--metric", "val_los"], "did you mean val_loss"),
         (["envelope", "--metric", "zzz"], "there are train_loss"),
+        (["envelope", "-o", "a.png", "--size", "3.3"], "--size must be WIDTHxHEIGHT in inches"),
+        (["envelope", "-o", "a.png", "--size", "0x2"], "--size must be WIDTHxHEIGHT in inches"),
+        (["envelope", "--title", "Mine"], "--title changes a picture"),
+        (["envelope", "--data", "a.csv", "--no-caption"], "--no-caption changes a picture"),
         (["envelope", "-o", "a.gif"], ".png, .svg or .pdf"),
         (["envelope", "--data", "a.txt"], ".csv"),
         (["envelope", "-o", "missing/a.png"], "there is no folder missing"),

@@ -42,6 +42,23 @@ def test_optimizers_by_tasks(vr, filled) -> None:
     assert [row["row"]["lr"] for row in json.loads(by_rate.out)["rows"]] == ["0.01", "0.1"]
 
 
+@pytest.mark.parametrize("pivot", [(), ("--pivot", "test_loss")])
+def test_a_paper_has_its_own_names_for_optimizers(vr, filled, pivot) -> None:
+    words = ("report", "cnn", *pivot, "--names", "vradam=VRAdam,adamw=AdamW (ours)")
+    assert {row["optimizer"] for row in rows_of(vr(*words, "--format", "csv").out)} == {"VRAdam", "AdamW (ours)"}
+    assert "vradam" not in vr(*words).out
+
+
+def test_a_latex_table_with_a_caption_is_a_float(vr, filled) -> None:
+    words = ("report", "cnn", "--format", "latex_booktabs", "--caption", "50% of all & more", "--label", "tab:cnn")
+    text = vr(*words).out
+    lines = text.splitlines()
+    assert lines[:3] == [r"% needs \usepackage{booktabs}", r"\begin{table}[t]", r"\centering"]
+    assert lines[3:5] == [r"\caption{50\% of all \& more}", r"\label{tab:cnn}"]
+    assert lines[-1] == r"\end{table}"
+    assert text.index(r"\end{tabular}") < text.index(r"\footnotesize") < text.index(r"\end{table}")
+
+
 def test_columns_that_were_asked_for(vr, filled) -> None:
     done = vr("report", "cnn", "--columns", "optimizer,lr,best_val_loss,n,budget", "--sort", "-lr", "--format", "text")
     lines = done.out.splitlines()
@@ -92,6 +109,10 @@ def test_pooling_by_a_setting_says_what_was_pooled(vr, stored) -> None:
         (("--format", "mardown"), "--format mardown is not known; did you mean markdown?"),
         (("--output", "missing/table.md"), "--output missing/table.md: there is no folder missing"),
         (("--output", "."), "--output . is a folder"),
+        (("--names", "vradma=VRAdam"), "--names vradma is no optimizer of these runs; did you mean vradam?"),
+        (("--names", "vradam"), "--names vradam must be optimizer=name, as in vradam=VRAdam"),
+        (("--caption", "x"), "--caption belongs to a LaTeX table: --format latex_booktabs"),
+        (("--label", "x", "--format", "latex_longtable"), "--label belongs to a LaTeX table"),
         (("transfomer",), "did you mean transformer?"),
         (("--opt", "adamv"), "did you mean adamw?"),
         (("--where", "lr>5"), "none of the 18 stored runs matches"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -31,6 +32,9 @@ NARROW, WIDE = 80, 100
 
 FIGURE = typer.Option(None, "--output", "-o", metavar="FILE", help="write FILE.png, .svg or .pdf", show_default=False)
 DATA = typer.Option(None, "--data", metavar="FILE", help="write the numbers behind it as FILE.csv", show_default=False)
+SIZE = typer.Option(None, "--size", metavar="WxH", help="width and height in inches: 3.3x2.5", show_default=False)
+TITLE = typer.Option(None, "--title", help='in place of the figure\'s own; "" for none', show_default=False)
+CAPTION = typer.Option(True, "--caption/--no-caption", help="the small print that says how to read the figure")
 SHOW = typer.Option(False, "--show", help="open it in a window or the system's viewer")
 
 
@@ -41,6 +45,9 @@ class Output(Bundle):
     database: Annotated[Location, req.DB]
     figure: Annotated[Path | None, FIGURE] = None
     data: Annotated[Path | None, DATA] = None
+    size: Annotated[str | None, SIZE] = None
+    title: Annotated[str | None, TITLE] = None
+    caption: Annotated[bool, CAPTION] = True
     show: Annotated[bool, SHOW] = False
     force: Annotated[bool, req.FORCE] = False
 
@@ -52,6 +59,15 @@ class Output(Bundle):
         """
         from vrcli.report.figures.style import check_suffix
 
+        size_of(self.size)
+        if self.figure is None and not self.show:
+            for flag, given in (
+                ("--size", self.size),
+                ("--title", self.title),
+                ("--no-caption", not self.caption or None),
+            ):
+                if given is not None:
+                    raise UsageError(f"{flag} changes a picture: name a file with --output, or give --show")
         if self.figure is not None:
             check_suffix(self.figure, "--output")
             self.target(self.figure, "--output").check()
@@ -67,6 +83,8 @@ class Output(Bundle):
     def deliver(self, drawn: Drawn) -> None:
         """Write and show the figure as asked, or print it as text where nothing was asked."""
         plot = drawn.plot
+        if self.size is not None or self.title is not None or not self.caption:
+            plot.lay_out(size_of(self.size), self.title, caption=self.caption)
         if self.figure is not None:
             with self.target(self.figure, "--output").part() as part:
                 plot.save(part)
@@ -79,6 +97,23 @@ class Output(Bundle):
             show(plot)
         if self.figure is None and self.data is None and not self.show:
             put(drawn.text(page(drawn.log)).rstrip("\n") + "\n")
+
+
+def size_of(text: str | None) -> tuple[float, float] | None:
+    """Width and height in inches of "3.3x2.5".
+
+    Raises:
+        UsageError: it says something else.
+    """
+    if text is None:
+        return None
+    try:
+        width, height = (float(part) for part in text.lower().split("x"))
+    except ValueError:
+        width = height = math.nan
+    if not (1 <= width <= 40 and 1 <= height <= 40):
+        raise UsageError(f"--size must be WIDTHxHEIGHT in inches, each from 1 to 40, as in 3.3x2.5, got {text}")
+    return width, height
 
 
 def page(log: bool | None) -> Page:

@@ -60,6 +60,9 @@ BEST = typer.Option(
     False, "--best",
     help="one row per optimizer: the settings found with the most trials, of those the best on validation",
 )  # fmt: skip
+NAMES = typer.Option([], "--names", metavar="NAMES", help="what to call optimizers: vradam=VRAdam,sgd=SGD")
+CAPTION = typer.Option(None, "--caption", help="make a LaTeX table a float with this caption", show_default=False)
+LABEL = typer.Option(None, "--label", help="the label of that float", show_default=False)
 FORMAT = typer.Option(
     None, "--format", metavar="FORMAT", show_default=False,
     help="markdown (default), text, csv, tsv, json, latex_booktabs, html, ...; else by the ending of --output",
@@ -84,6 +87,9 @@ class Asked(TableOptions, Bundle):
     level: Annotated[float, LEVEL] = 0.95
     trials: Annotated[bool, TRIALS] = False
     best: Annotated[bool, BEST] = False
+    names: Annotated[list[str], NAMES] = field(default_factory=list)
+    caption: Annotated[str | None, CAPTION] = None
+    label: Annotated[str | None, LABEL] = None
 
 
 @unpacked

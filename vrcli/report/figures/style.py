@@ -98,6 +98,31 @@ class Plot:
             stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
             self.figure.savefig(path, metadata=stamp)
 
+    def lay_out(self, size: tuple[float, float] | None, title: str | None, *, caption: bool) -> None:
+        """Fit the figure to where it will be printed.
+
+        Args:
+            size: width and height in inches; None leaves it.
+            title: in place of the figure's own; None leaves that, and nothing is no title.
+            caption: keep the small print that says how to read it.
+        """
+        figure = self.figure
+        with styled():
+            if size is not None:
+                figure.set_size_inches(*size)
+            if title is not None:
+                titled = [axes for axes in figure.axes if axes.get_title("left")]
+                if len(titled) == 1 and not figure.get_suptitle():
+                    titled[0].set_title(title, loc="left", fontweight="bold")
+                else:
+                    head(figure, title)
+            for legend in list(figure.legends):
+                note = legend.get_title().get_text().replace("\n", " ") if caption else ""
+                labels = [text.get_text() for text in legend.get_texts()]
+                handles = legend.legend_handles
+                legend.remove()
+                _legend(figure, handles, labels, note)
+
     def svg(self) -> str:
         """The figure as an SVG document."""
         with styled():
@@ -227,7 +252,7 @@ def _channels(colour: str) -> list[int]:
 
 def head(figure: Figure, title: str) -> None:
     """What the whole figure is of, in its upper left corner; nothing where it is not known."""
-    if title:
+    if title or figure.get_suptitle():
         figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
 
 
@@ -252,8 +277,11 @@ def legend_below(figure: Figure, axes: Axes, *, note: str = "") -> None:
         note: how to read the figure, in small print above the names.
     """
     handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
+    if handles:
+        _legend(figure, handles, labels, note)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], note: str) -> None:
     width = figure.get_figwidth()
     longest = max(len(label) for label in labels)
     columns = max(1, min(len(labels), int(width / (0.55 + 0.075 * longest))))

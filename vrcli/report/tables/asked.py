@@ -13,7 +13,7 @@ from vrcli.report.tables.columns import COLUMNS
 from vrcli.report.tables.layout import WIDTH, every_name, fit, show
 from vrcli.report.tables.notes import stopped_early, texts
 from vrcli.report.tables.options import ALL, EMPTY, TableOptions
-from vrcli.report.tables.render import DATA, LAID_OUT, render
+from vrcli.report.tables.render import DATA, LAID_OUT, floating, render
 from vrcli.report.wording import counted
 from vrcli.results.groups import group_runs
 from vrcli.results.reading import Reading
@@ -41,6 +41,9 @@ def table_text(
     Raises:
         UsageError: an option names what no run has.
     """
+    if (options.caption or options.label) and not (format.startswith("latex") and format != "latex_longtable"):
+        flag = "--caption" if options.caption else "--label"
+        raise UsageError(f"{flag} belongs to a LaTeX table: --format latex_booktabs, latex or latex_raw")
     notices = unfinished(reading)
     empty = render(Table((), ()), format).rstrip("\n") + "\n" if format in DATA else ""
     if not reading.finished:
@@ -61,6 +64,8 @@ def table_text(
         text, more = request.pivoted(format)
     else:
         text, more = request.plain(format, narrow=not whole and format in LAID_OUT, width=width)
+    if options.caption or options.label:
+        text = floating(text, options.caption, options.label)
     return text.rstrip("\n") + "\n", notices + more
 
 
@@ -123,12 +128,16 @@ class _Request:
 
     def _summarised(self, columns: Sequence[Column]) -> Table:
         options, plain = self.options, not self.options.is_pivot
-        return summarise(
+        found = summarise(
             self.selection.runs, columns, trials=self.selection.trials, pruned=self.reading.pruned,
             known=self.reading.known, one_per_optimizer=options.best, across=options.is_pivot,
             group_by=options.group_by, sort=options.sort if plain else None, level=options.level,
             spread=cast(Spread, options.spread),
         )  # fmt: skip
+        renamed = options.renamed
+        _known("--names", renamed, {row.optimizer for row in found.rows}, "optimizer")
+        rows = tuple(replace(row, optimizer=renamed.get(row.optimizer, row.optimizer)) for row in found.rows)
+        return replace(found, rows=rows)
 
     def _asked(self) -> list[Column]:
         """The results that the plain table is about, the first of which orders it; refuses names that no run has."""

@@ -25,6 +25,9 @@ class TableOptions:
         pivot: results to lay out by rows and columns.
         trials: also every trial of a search.
         best: one row per optimizer.
+        names: what optimizers are called, "vradam=VRAdam".
+        caption: makes a LaTeX table a float with this caption.
+        label: the float's label.
 
     Raises:
         UsageError: names the option that is to blame.
@@ -40,9 +43,12 @@ class TableOptions:
     level: float = 0.95
     trials: bool = False
     best: bool = False
+    names: Sequence[str] = ()
+    caption: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("columns", "pivot", "group_by"):
+        for name in ("columns", "pivot", "group_by", "names"):
             object.__setattr__(self, name, _names("--" + name.replace("_", "-"), getattr(self, name)))
         for flag, text in (("--sort", self.sort), ("--rows", self.rows)):
             _names(flag, [] if text is None else [text.lstrip(" -")])
@@ -59,6 +65,15 @@ class TableOptions:
             raise UsageError("--group-by pools settings, --pivot shows the best of them; leave one of them out")
         if self.is_pivot and self.best:
             raise UsageError("--best: --pivot shows the best settings in each cell anyway; leave one of them out")
+
+        for text in self.names:
+            if not all(text.partition("=")[::2]):
+                raise UsageError(f"--names {text} must be optimizer=name, as in vradam=VRAdam")
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """What to call an optimizer, by its name."""
+        return {text.partition("=")[0].strip(): text.partition("=")[2].strip() for text in self.names}
 
     @property
     def is_pivot(self) -> bool:

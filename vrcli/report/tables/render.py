@@ -283,6 +283,20 @@ def _latex(found: str, notes: list[str]) -> str:
     return re.sub(r"[^\x00-\x7f]", lambda match: _latex_letter(match[0]), text)
 
 
+def floating(text: str, caption: str | None, label: str | None) -> str:
+    """A LaTeX table as a float, with its footnotes below.
+
+    Args:
+        caption: plain text.
+        label: what `\\ref` takes, as it is.
+    """
+    lines = text.strip().splitlines()
+    needs = [line for line in lines[:1] if line.startswith("% needs")]
+    words = [] if caption is None else [rf"\caption{{{_latex(_latex_escape(_clean(caption)), [])}}}"]
+    words += [] if label is None else [rf"\label{{{_clean(label)}}}"]
+    return "\n".join([*needs, r"\begin{table}[t]", r"\centering", *words, *lines[len(needs) :], r"\end{table}"])
+
+
 def _latex_letter(letter: str) -> str:
     """A character for any LaTeX: with its accent as a command, else by its number, since few fonts have all."""
     base, *marks = list(unicodedata.normalize("NFKD", letter))
