@@ -81,6 +81,8 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("matplotlib", "tabulate", "jinja2", "plotly"): ("vrcli.report", "vrcli.cli.plot_output"),
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard", "wandb"): ("vrcli.results.export", "vrcli.bench"),
+    ("lightning",): ("vrcli.record.lightning",),
+    ("transformers",): ("vrcli.record.transformers",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),
 }
 #: Arrows that are wrong and not yet mended; each must still be there, or its line goes.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Longest text of a setting that is kept as it is; longer ones are cut.
 LONGEST = 500
+#: The optimizer of a run that named none.
+UNKNOWN = "unknown"
 
 
 def optimizer_name(optimizer: torch.optim.Optimizer) -> str:
@@ -96,7 +98,7 @@ def spec_of(
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise UsageError(f"vrcli.track: seed must be a whole number, got {seed!r}")
     if optimizer is None or isinstance(optimizer, str):
-        name, values = optimizer or "unknown", {}
+        name, values = optimizer or UNKNOWN, {}
     else:
         name, values = optimizer_name(optimizer), optimizer_settings(optimizer)
     return {

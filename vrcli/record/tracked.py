@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, first_line
-from vrcli.record.described import spec_of
+from vrcli.record.described import UNKNOWN, spec_of
 from vrcli.record.points import Points
 from vrcli.spec import digest_of
 
@@ -68,6 +68,30 @@ class Tracked:
         self._step, self._evaluations = 0, 0
         self.diverged = ""
         self.since_best = 0
+
+    def describe(
+        self,
+        *,
+        optimizer: torch.optim.Optimizer | str | None = None,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say what was not known when `track` was called, as it takes it; what was said there stays.
+
+        Raises:
+            UsageError: something is recorded already.
+        """
+        if self._quiet:
+            return
+        if self._record is not None:
+            raise UsageError("describe a run before its first log or evaluate")
+        known = self._spec
+        found = spec_of(known["task"], known["dataset"] or "", optimizer, settings or {}, {}, seed)
+        first = {name: found[name] for name in ("optimizer", "seed") if known[name] in (None, UNKNOWN)}
+        parts = {name: {**found[name], **known[name]} for name in ("task_settings", "optimizer_settings")}
+        self._spec = {**known, **first, **parts}
+        if own := parameters_of(optimizer):
+            self._device, self._parameters = own[0].device, sum(p.numel() for p in own)
 
     # -- what a script calls ------------------------------------------------------------------------------------------
 
@@ -163,8 +187,6 @@ class Tracked:
     # -- a block ------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if not self._quiet:
-            self._open()
         return self
 
     def __exit__(
@@ -299,7 +321,7 @@ def track(
     if patience is not None and patience < 1:
         raise UsageError(f"patience must be >= 1, got {patience}")
     spec = spec_of(task, dataset, optimizer, settings or {}, optimizer_settings or {}, seed)
-    parameters = _parameters(optimizer)
+    parameters = parameters_of(optimizer)
     declared = [Measured(name.removeprefix("val_"), direction) for name, direction in (metrics or {}).items()]
     return Tracked(
         spec, declared, Location.of(db if db is not None else os.environ.get("VR_DB") or "vr.db"), tag=tag,
@@ -308,7 +330,7 @@ def track(
     )  # fmt: skip
 
 
-def _parameters(optimizer: Any) -> list[Tensor]:
+def parameters_of(optimizer: Any) -> list[Tensor]:
     if optimizer is None or isinstance(optimizer, str):
         return []
     return [p for group in optimizer.param_groups for p in group["params"]]
