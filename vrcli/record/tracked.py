@@ -250,7 +250,8 @@ class Tracked:
                 f'is less or more of {new[0]} better? Say so: vrcli.track(..., metrics={{"{new[0]}": "min"}})'
             )
         self._metrics += [Measured(name, USUAL[name]) for name in new if name in USUAL]
-        self._record = self._opened.runs.declare(self._open().id, self._metrics)
+        record = self._open()
+        self._record = self._opened.runs.declare(record.id, self._metrics)
 
     def _better(self, value: float, direction: Direction) -> bool:
         best = self._best.get(f"best_val_{self._metrics[0].name}")
