@@ -59,9 +59,9 @@ def damages(connection: Connection, digest: Digest | None) -> Iterator[Damage]:
     for name in _ROWS:
         yield from _of_rows(connection, schema.metadata.tables[name], digest)
     if connection.dialect.name == "sqlite":
-        for name, lost in _NUMBERS.items():
+        for name, no_number in _NUMBERS.items():
             keys = [column.name for column in schema.metadata.tables[name].primary_key]
-            for row in fetch(connection, f"SELECT {', '.join(keys)} FROM {name} WHERE {lost}", ()):
+            for row in fetch(connection, f"SELECT {', '.join(keys)} FROM {name} WHERE {no_number}", ()):
                 yield Damage(name, tuple(zip(keys, row, strict=True)), "its value or step is no number")
 
 

@@ -88,8 +88,8 @@ def _inconsistent(database: Database) -> list[str]:
     problems = []
     with database.reading() as connection:
         for table, column, parent in _REFERENCES:
-            lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT id FROM {parent})"
-            ((orphans,),) = fetch(connection, f"SELECT count(*) FROM {table} WHERE {lost}", ())
+            orphaned = f"{column} IS NOT NULL AND {column} NOT IN (SELECT id FROM {parent})"
+            ((orphans,),) = fetch(connection, f"SELECT count(*) FROM {table} WHERE {orphaned}", ())
             if orphans:
                 problems.append(f"{table}: {orphans} rows whose {column} is not in {parent}")
         ((damaged,),) = fetch(connection, "SELECT count(*) FROM artifacts WHERE size <> length(data)", ())

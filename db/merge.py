@@ -91,11 +91,11 @@ def merge(
         search_ids, sweep_ids = {row["id"] for row in searches}, {row["sweep_id"] for row in searches}
         sweeps = [row for row in _rows(connection, schema.sweeps) if used is None or row["id"] in sweep_ids]
         trials = [row for row in _rows(connection, schema.trials) if row["search_id"] in search_ids]
-        lost = sum(1 for _ in damages(connection, None))
+        damaged = sum(1 for _ in damages(connection, None))
         said = list(facts.read(connection).values())
-    if lost:
+    if damaged:
         raise StoreError(
-            f"{other.label} has {lost} damaged row{'s' * (lost != 1)}, and nothing of it came in; "
+            f"{other.label} has {damaged} damaged row{'s' * (damaged != 1)}, and nothing of it came in; "
             "vr db check names them, with --repair it puts them aside"
         )
     with suppress(_Undo), database.writing() as connection:
@@ -131,9 +131,9 @@ def _merge_run(connection: Connection, other: Database, row: Row, tally: _Tally,
     values = {name: value for name, value in row.items() if name != "id"}
     values["provenance"] = masked_provenance(row["provenance"])  # older versions stored passwords
     values["trial_id"] = tally.trial_ids.get(row["trial_id"])
-    lost = row["trial_id"] is not None and values["trial_id"] is None
-    values["search_id"] = None if lost else tally.search_ids.get(row["search_id"])
-    values["sweep_id"] = None if lost else tally.sweep_of.get(values["search_id"])
+    orphaned = row["trial_id"] is not None and values["trial_id"] is None
+    values["search_id"] = None if orphaned else tally.search_ids.get(row["search_id"])
+    values["sweep_id"] = None if orphaned else tally.sweep_of.get(values["search_id"])
     if here:
         run_id = here.id
         _clear(connection, run_id, values)

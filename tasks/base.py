@@ -188,11 +188,16 @@ class Task(ABC, Generic[C]):
     #: Search spaces by optimizer name; "*" holds for the optimizers that are not named.
     space: ClassVar[Mapping[str, Space]] = {}
     #: A training or validation loss above this counts as diverged.
-    ceiling: ClassVar[float] = float("inf")
+    diverged_above: ClassVar[float] = float("inf")
     #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
     no_closure: ClassVar[str] = ""
     #: Of vr's own tasks: raised by hand when the same settings give other numbers than before.
     revision: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "ceiling" in vars(cls):  # passed over, it would leave diverged runs in every mean
+            raise TypeError(f"{cls.__name__} sets ceiling; a task's bound is called diverged_above")
 
     def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
         self.config = config

@@ -163,8 +163,8 @@ def _loss(built: Built) -> str:
     assert loss.shape == (), f"loss() must return a scalar, got shape {tuple(loss.shape)}"
     value = loss.item()
     assert math.isfinite(value), f"the loss at initialisation is {value}"
-    assert value <= built.task.ceiling, (
-        f"the loss at initialisation, {value:g}, is above the ceiling {built.task.ceiling:g}"
+    assert value <= built.task.diverged_above, (
+        f"the loss at initialisation, {value:g}, is above diverged_above, {built.task.diverged_above:g}"
     )
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]

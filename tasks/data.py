@@ -7,7 +7,6 @@ to decode a folder for the first time, `torchvision` (3 s) only to download.
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import hashlib
 import importlib.util
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from vrcli.tasks.base import Split, Splits, TaskError
-from vrcli.tasks.images import Images, ImageSet, cache_dir, files_below
+from vrcli.tasks.images import Images, ImageSet, cache_dir, files_below, folder_of
 
 #: torchvision opens connections without a time limit of its own.
 _NETWORK_TIMEOUT_S = 30.0
@@ -57,14 +56,7 @@ def load_images(dataset: str, data_dir: Path | None = None) -> ImageSet:
     }
     if dataset in named:
         return named[dataset](data_dir)
-    path = Path(dataset).expanduser()
-    if path.is_dir():
-        return image_folder(path)
-    if path.exists():
-        raise TaskError(f"dataset {dataset!r} is a file; give the folder that contains it")
-    close = difflib.get_close_matches(dataset, named, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]}?" if close else f": it is neither a folder nor one of {', '.join(named)}"
-    raise TaskError(f"no dataset {dataset!r}{hint}")
+    return image_folder(folder_of(dataset, named))
 
 
 def image_files(dataset: str, data_dir: Path | None = None) -> list[Path] | None:

@@ -171,7 +171,7 @@ class Diffusion(Task[Config]):
     summary = "U-Net, noise prediction"
     metrics = (Metric("loss", "min"),)
     Config = Config
-    ceiling = 100.0
+    diverged_above = 100.0
 
     presets = {
         "smoke": Preset(

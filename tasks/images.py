@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+
+from vrcli.tasks.base import TaskError
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,23 @@ class ImageSet:
     val: Images | None = None
     test: Images | None = None
     origin: str = ""
+
+
+def folder_of(dataset: str, named: Iterable[str]) -> Path:
+    """The folder that a data set's name means, where it is none of the known names.
+
+    Raises:
+        TaskError: there is no such folder.
+    """
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise TaskError(f"dataset {dataset!r} is a file; give the folder that contains it")
+    names = list(named)
+    close = difflib.get_close_matches(dataset, names, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]}?" if close else f": it is neither a folder nor one of {', '.join(names)}"
+    raise TaskError(f"no dataset {dataset!r}{hint}")
 
 
 def files_below(folder: Path) -> list[Path] | None:

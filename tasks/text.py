@@ -5,7 +5,6 @@ A text is a list of paragraphs. Its words are mapped through a vocabulary made f
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import re
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vrcli.tasks.base import TaskError
-from vrcli.tasks.images import cache_dir, files_below
+from vrcli.tasks.images import cache_dir, files_below, folder_of
 
 UNKNOWN, END = "<unk>", "<eos>"
 _UNKNOWN_ID, _END_ID = 0, 1
@@ -73,14 +72,7 @@ def load_corpus(dataset: str, generator: torch.Generator, data_dir: Path | None 
         return topics(generator)
     if dataset in _WIKITEXT:
         return wikitext2(dataset, data_dir)
-    path = Path(dataset).expanduser()
-    if path.is_dir():
-        return text_folder(path, data_dir)
-    if path.exists():
-        raise TaskError(f"dataset {dataset!r} is a file; give the folder that contains it")
-    close = difflib.get_close_matches(dataset, named, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]}?" if close else f": it is neither a folder nor one of {', '.join(named)}"
-    raise TaskError(f"no dataset {dataset!r}{hint}")
+    return text_folder(folder_of(dataset, named), data_dir)
 
 
 def corpus_files(dataset: str, data_dir: Path | None = None) -> list[Path] | None:

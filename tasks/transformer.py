@@ -193,7 +193,7 @@ class Transformer(Task[Config]):
         Metric("accuracy", "max", percent=True),
     )
     Config = Config
-    ceiling = 1000.0
+    diverged_above = 1000.0
 
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(

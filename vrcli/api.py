@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
 
@@ -99,9 +98,7 @@ def run(
     request = TrainRequest(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag
     )
-    return RunsOutcome(
-        place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, _run_display)
-    )
+    return RunsOutcome(place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
 def sweep(
@@ -178,7 +175,7 @@ def sweep(
         jobs=jobs, new=new, device=device, threads=threads, config=config, data_dir=data_dir, db=db,
         malloc_tuning=malloc_tuning, settings=settings,
     )  # fmt: skip
-    found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, _sweep_display)
+    found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
     return SweepOutcome(place.database, found)
 
 
@@ -200,7 +197,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     usual = {name: value for name, value in (sweep.__kwdefaults__ or {}).items() if name != "watch"}
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
     request, place = _sweep_request(task, **{**usual, **words}, settings=settings)
-    return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, _sweep_display))
+    return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
 @overload
@@ -293,17 +290,18 @@ def compare(
     """
     from vrcli.outcomes import CompareOutcome, TasksOutcome
     from vrcli.study.across import compare_tasks
-    from vrcli.study.asked import complete
+    from vrcli.study.asked import complete, listed
     from vrcli.study.compare import compare as study
     from vrcli.study.comparison import CompareRequest, margin_of, pair_of
+    from vrcli.study.define import tuning_of
 
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
         asked = complete(
-            one, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
+            one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
             seed=seed, tag=tag,
         )  # fmt: skip
         usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
-        tuning = _tuning(
+        tuning = tuning_of(
             asked, space=space, fix=fix, equal=equal, search=search, initial=initial, search_seed=search_seed + shift,
             trials=trials, searches=usual_searches if searches is None else searches, vary_split=vary_split,
         )  # fmt: skip
@@ -321,7 +319,7 @@ def compare(
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
             else study(requests[0][0], place, should_stop=stop)
         ),
-        watch, lambda: _compare_display(metric),
+        watch, "compare", metric,
     )  # fmt: skip
     return TasksOutcome(place.database, found, power) if several else CompareOutcome(place.database, found, power)
 
@@ -362,43 +360,14 @@ def _sweep_request(
     jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool, **words: Any,
 ) -> tuple[SweepRequest, Place]:  # fmt: skip
     """What a sweep is asked, and where it runs."""
-    from vrcli.study.asked import complete
+    from vrcli.study.asked import complete, listed
+    from vrcli.study.define import tuning_of
 
     asked = complete(
-        task, _listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
+        task, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
         seeds=seeds,
     )  # fmt: skip
-    return _tuning(asked, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
-
-
-def _tuning(
-    asked: Asked, *, space: Texts, fix: Texts, equal: str | Sequence[str] | None = None, **words: Any
-) -> SweepRequest:
-    from vrcli.study.define import SweepRequest
-
-    names = equal.split(",") if isinstance(equal, str) else equal or ()
-    words["equal"] = tuple(dict.fromkeys(name.strip().lstrip("-").replace("-", "_") for name in names))
-
-    return SweepRequest(
-        asked.task, asked.optimizers, asked.preset, asked.config, asked.flags, _texts(fix), _texts(space), asked.seeds,
-        asked.device, **words,
-    )  # fmt: skip
-
-
-def _listed(opt: Any) -> list[Any]:
-    """One optimizer or several as a list."""
-    return list(opt) if isinstance(opt, Iterable) and not isinstance(opt, str | type) else [opt]
-
-
-def _texts(given: Texts) -> tuple[str, ...]:
-    """Settings by name as the command line takes them; its own texts as they are."""
-    if isinstance(given, Mapping):
-        return tuple(f"{name}={_text(value)}" for name, value in given.items())
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return tuning_of(asked, **words), _place(db, data_dir, jobs, asked.threads, malloc_tuning)
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------
@@ -407,29 +376,15 @@ def _text(value: Any) -> str:
 def _follow(
     study: Callable[[Callable[[], bool]], Iterator[Event]],
     watch: Watch | None,
-    display: Callable[[], AbstractContextManager[Any]],
+    what: Literal["run", "sweep", "compare"],
+    metric: str | None = None,
 ) -> Any:
     """Carry out a study; without a watcher a person sees the progress, on stderr, where there is one."""
     from vrcli.study.follow import follow
 
-    seen = watch is None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    with display() if seen else nullcontext() as shown:
-        return follow(study, watch or (shown.show if shown else lambda event: None))
+    if watch is not None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        return follow(study, watch or (lambda event: None))
+    from vrcli.cli.watching import display_of
+    from vrcli.cli.watching import watch as shown
 
-
-def _run_display() -> AbstractContextManager[Any]:
-    from vrcli.cli.console import RunDisplay
-
-    return RunDisplay({}, quiet=False, summary=False)
-
-
-def _sweep_display() -> AbstractContextManager[Any]:
-    from vrcli.cli.sweep_display import SweepDisplay
-
-    return SweepDisplay(quiet=False, summary=False)
-
-
-def _compare_display(metric: str | None) -> AbstractContextManager[Any]:
-    from vrcli.cli.compare_display import CompareDisplay
-
-    return CompareDisplay(metric, quiet=False, summary=False)
+    return shown(study, display_of(what, metric))

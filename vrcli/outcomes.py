@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Pair
-    from vrcli.study.events import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
+    from vrcli.study.results import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
 
 __all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome", "TasksOutcome"]
 
@@ -133,7 +133,7 @@ class SweepOutcome(Outcome):
         rows = [
             {
                 "optimizer": one.definition.optimizer, "sweep_id": one.sweep_id, "search_id": one.search_id,
-                "trials": len(one.trials), "epochs": one.definition.epochs,
+                "trials": len(one.trials), **one.definition.ending,
                 "best_val_loss": one.best.value if one.best else None, **(one.best.params if one.best else {}),
             }
             for one in self.searches

@@ -7,6 +7,7 @@ used can be explained.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -16,7 +17,8 @@ from pydantic.fields import FieldInfo
 from vrcli.errors import UsageError, nearest
 from vrcli.identity import code_of
 from vrcli.optim import registry
-from vrcli.spec import Request, Training
+from vrcli.spec import Request, Training, Until
+from vrcli.visible import visible
 
 if TYPE_CHECKING:
     from vrcli.tasks.base import Task
@@ -175,6 +177,7 @@ def resolve(
         put(name, sourced.value, str(sourced))
     for given, origin in ((config or {}, FROM_FILE), (flags or {}, "flag")):
         given = {name.replace("-", "_"): value for name, value in given.items()}
+        _replace_end(given, values["training"], origins, origin)
         _merge_betas(settings, given, values["optimizer"])
         for name, value in given.items():
             put(name, value, origin)
@@ -216,6 +219,35 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     for key, sourced in chosen.optimizers.get(optimizer, {}).items():
         found[names.get(key, key)] = sourced
     return found
+
+
+#: Settings that say where a run ends.
+_ENDS = ("until", "epochs", "max_steps")
+
+
+def _replace_end(given: dict[str, Any], so_far: dict[str, Any], origins: dict[str, str], origin: str) -> None:
+    """Where one place says how a run ends, what a lower place said of it counts no more.
+
+    Epochs are one setting, however they are asked for.
+
+    Raises:
+        UsageError: one place gives two ends.
+    """
+    ends = [name for name in _ENDS if given.get(name) is not None and given[name] != "none"]
+    if "until" not in ends:
+        if ends and so_far.pop("until", None) is not None:
+            origins["until"] = "default"
+        return
+    if len(ends) > 1:
+        until, flag = visible(str(given["until"])), "--" + ends[1].replace("_", "-")
+        where = "" if origin == "flag" else f"{origin}: "
+        raise UsageError(f"{where}--until {until} and {flag} are two ends of one run; leave one of them out")
+    with suppress(ValueError):  # refused with all other values
+        if (end := Until.of(str(given["until"]))).unit == "epochs":
+            del given["until"]
+            given["epochs"] = int(end.amount)
+            so_far.pop("until", None)
+            so_far.pop("max_steps", None)
 
 
 def _merge_betas(settings: Settings, given: dict[str, Any], so_far: Mapping[str, Any]) -> None:

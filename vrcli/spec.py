@@ -8,11 +8,65 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+#: Settings of the loop that are no part of a spec while they are not set: they came later than stored specs.
+TRACELESS = ("until", "eval_every")
+#: What the end of a run can be counted in.
+UNITS = ("epochs", "steps", "gradients", "seconds")
+
+
+class Until(NamedTuple):
+    """Where a run ends: after so many epochs, steps, evaluations of the gradient, or seconds of training.
+
+    Args:
+        amount: whole but for seconds.
+    """
+
+    unit: str
+    amount: float
+
+    def __str__(self) -> str:
+        number = int(self.amount) if float(self.amount).is_integer() else self.amount
+        return f"{self.unit}:{number}"
+
+    @classmethod
+    def of(cls, text: str) -> Until:
+        """What "gradients:20000" says.
+
+        Raises:
+            ValueError: it says none of them.
+        """
+        unit, _, number = (part.strip() for part in text.partition(":"))
+        if unit not in UNITS:
+            raise ValueError(f"must be {', '.join(UNITS[:-1])} or {UNITS[-1]} with a number, as in gradients:20000")
+        try:
+            amount = float(number)
+        except ValueError:
+            amount = math.nan
+        if unit != "seconds" and not amount.is_integer():
+            raise ValueError(f"must be a whole number of {unit}")
+        if not 0 < amount < 2**53:
+            raise ValueError("must be a finite number above 0")
+        return cls(unit, amount)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it ends every run of one spec at the same step."""
+        return self.unit != "seconds"
 
 
 class Training(BaseModel):
@@ -20,19 +74,59 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    until: str | None = Field(
+        None, description="end of the run instead of --epochs: steps:N, gradients:N, seconds:S or epochs:N"
+    )
     epochs: int = Field(10, ge=1, description="passes over the training set")
     batch_size: int = Field(128, ge=1, description="samples per step")
     max_steps: int | None = Field(None, ge=1, description="stop after this many steps")
+    eval_every: int | None = Field(None, ge=1, description="evaluate every so many steps, not after every epoch")
     schedule: Literal["constant", "warmup-cosine"] = Field("constant", description="learning-rate schedule")
     warmup_epochs: float = Field(5.0, ge=0, description="linear warm-up of warmup-cosine, in epochs")
     warmup_factor: float = Field(0.1, gt=0, le=1, description="learning rate at the first step, as a share of lr")
     eta_min: float = Field(0.0, ge=0, description="learning rate at the end of warmup-cosine")
     grad_clip: float | None = Field(None, gt=0, description="largest 2-norm of all gradients together")
-    patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better validation loss")
-    stop_loss: float | None = Field(None, description="stop once an epoch's mean training loss is below this")
+    patience: int | None = Field(
+        None, ge=1, description="stop after this many evaluations without a better validation loss"
+    )
+    stop_loss: float | None = Field(
+        None, description="stop once the mean training loss since the last evaluation is below this"
+    )
     stop_accuracy: float | None = Field(None, gt=0, le=1, description="stop once the training accuracy reaches this")
     precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="autocast precision of model and loss")
     accumulate_gradients: bool = Field(False, description="never zero the gradients (a fault of released code)")
+
+    @field_validator("until")
+    @classmethod
+    def _canonical(cls, text: str | None) -> str | None:
+        return text if text is None else str(Until.of(text))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_end(cls, given: Any) -> Any:
+        """A run that ends elsewhere has no number of epochs; "epochs:20" and 20 epochs are one thing."""
+        if not isinstance(given, Mapping) or not isinstance(text := given.get("until"), str):
+            return given
+        others = {name: value for name, value in given.items() if name not in ("epochs", "max_steps")}
+        try:
+            until = Until.of(text)
+        except ValueError:  # the field's own validator says so
+            return others
+        return {**others, "until": None, "epochs": int(until.amount)} if until.unit == "epochs" else others
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not set leaves no trace, so that stored specs keep their identity."""
+        body: dict[str, Any] = dump(self)
+        absent = {name for name in TRACELESS if body.get(name) is None}
+        if "until" not in absent:
+            absent |= {"epochs", "max_steps"}
+        return {name: value for name, value in body.items() if name not in absent}
+
+    @property
+    def end(self) -> Until:
+        """What ends the run, if nothing else does; `max_steps` may do so before."""
+        return Until("epochs", self.epochs) if self.until is None else Until.of(self.until)
 
 
 class Request(BaseModel):
@@ -63,6 +157,10 @@ class Request(BaseModel):
     def with_training(self, **changes: Any) -> Request:
         """The same request with other settings of the training loop, which are not validated."""
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+
+    def with_seed(self, seed: int) -> Request:
+        """The same request with another seed, which is not validated."""
+        return self.model_copy(update={"seed": seed})
 
     def on(self, dataset: str, fingerprint: str) -> RunSpec:
         """The spec of this request on data that are known now."""

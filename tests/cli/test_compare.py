@@ -140,7 +140,7 @@ def test_seeds_of_the_configuration_file_are_the_searchs_and_never_confirm(vr, t
 
 def test_a_run_that_diverges_at_once_is_counted_as_worst(vr, tmp_path):
     (tmp_path / "steep.py").write_text(
-        "from vrcli.cli.scaffold.task_template import Spirals\nclass Steep(Spirals):\n    ceiling = 0.75\n"
+        "from vrcli.cli.scaffold.task_template import Spirals\nclass Steep(Spirals):\n    diverged_above = 0.75\n"
     )
     words = ("compare", "steep:Steep", "--opt", "adamw", "--opt", "sgd", "--fix", "momentum=0", "--seeds", "4")
     done = vr(*words, "--lr", "1e-4", *QUICK)

@@ -47,7 +47,7 @@ def test_envelope_numbers_equal_pandas(
             assert own.n.tolist() == n.tolist()
             np.testing.assert_allclose(own.centre, centre)
             np.testing.assert_allclose(own.high, high)
-            assert own.lost.sum() == int(table.isna().sum().sum())
+            assert own.nonfinite.sum() == int(table.isna().sum().sum())
             assert set(own.runs) == {3}
 
 
@@ -256,9 +256,9 @@ def test_every_run_that_ended_as_diverged_counts_as_lost(vr: Any, tmp_path: Path
             store.runs.finish(run.id, "diverged", results={})
     for words in (["envelope"], ["curves"], ["telemetry", "--metric", "train_loss"]):
         assert vr("plot", *words, "-o", "a.svg").code == 0
-        assert "sgd (n = 3, 3 lost)" in (tmp_path / "a.svg").read_text(), words
+        assert "sgd (n = 3, 3 diverged)" in (tmp_path / "a.svg").read_text(), words
     text = vr("plot", "envelope", "--metric", "val_loss").out
-    assert "sgd (n = 3, 3 lost)" in text
+    assert "sgd (n = 3, 3 diverged)" in text
     vr("plot", "envelope", "--metric", "val_loss", "--data", "a.csv")
     (row,) = pd.read_csv(tmp_path / "a.csv").to_dict("records")
     assert (row["runs"], row["n"], row["diverged"]) == (3, 2, 3)
@@ -274,7 +274,7 @@ def test_an_optimizer_of_which_nothing_was_measured_stands_in_the_legend(
         store.runs.finish(run.id, "diverged", results={})
     done = vr("plot", "envelope", "--metric", "val_loss", "-o", "a.svg")
     assert "1 run of muon diverged before the first point of validation loss" in done.err
-    assert "muon (n = 1, 1 lost)" in (tmp_path / "a.svg").read_text()
+    assert "muon (n = 1, 1 diverged)" in (tmp_path / "a.svg").read_text()
 
 
 def test_names_of_curves_are_read_once_for_all_runs(vr: Any, seeds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

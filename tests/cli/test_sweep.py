@@ -99,8 +99,8 @@ def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr, inline):
 
 
 def test_a_trial_that_kills_its_worker_does_not_stop_a_sweep(vr):
-    wish = ("--search", "random", "--search-seed", 4, "--space", "trouble=none,die", "--jobs", 2)
-    done = vr("sweep", *VALLEY, "--trials", 3, *wish)
+    asked = ("--search", "random", "--search-seed", 4, "--space", "trouble=none,die", "--jobs", 2)
+    done = vr("sweep", *VALLEY, "--trials", 3, *asked)
     assert done.code == 0, done.err
     with Store.open("vr.db", mode="read") as store:
         trials = store.searches.trials(1)
@@ -175,17 +175,17 @@ def test_fresh_seeds_that_failed_confirm_nothing(vr, inline):
     vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 2)
     with sqlite3.connect("vr.db") as connection:
         connection.execute("UPDATE runs SET status = 'failed' WHERE trial_id IS NULL")
-    assert "flattered" in vr("sweeps", "resume", 1).out
+    assert "optimistic" in vr("sweeps", "resume", 1).out
     report = vr("report")
     assert "vradam" in report.out
     assert "2 x 3 ‖" in report.out
 
 
 def test_fresh_seeds_that_are_stored_are_not_advised_again(vr, inline):
-    assert "flattered" in vr("sweep", *VALLEY, "--trials", 2).out
+    assert "optimistic" in vr("sweep", *VALLEY, "--trials", 2).out
     vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 2)
     again = vr("sweeps", "resume", 1).out
-    assert "flattered" not in again
+    assert "optimistic" not in again
     assert "2 runs on fresh seeds are stored" in again
 
 
@@ -214,11 +214,11 @@ def test_pruned_trials_are_marked(vr, inline):
 
 
 def test_a_sweep_of_which_no_trial_completed_exits_with_1(vr, inline):
-    wish = ("--trials", 2, "--search", "random", "--space", "trouble=raise,missing", "--format", "json")
-    done = vr("sweep", *VALLEY, *wish)
+    asked = ("--trials", 2, "--search", "random", "--space", "trouble=raise,missing", "--format", "json")
+    done = vr("sweep", *VALLEY, *asked)
     assert done.code == 1, done.err
     assert json.loads(done.out)["sweeps"][0]["best_params"] is None
-    assert vr("sweep", *VALLEY, *wish, "--plan").code == 0
+    assert vr("sweep", *VALLEY, *asked, "--plan").code == 0
     assert vr("sweeps", "resume", 1, "--threads", 1, "--quiet").code == 1
 
 
@@ -278,8 +278,8 @@ def test_nonsense_is_refused_and_nothing_is_written(vr, inline, words, says):
 
 def test_a_sweep_outlives_its_runs(vr, inline):
     """The trials keep what they found; only the curves behind them are gone."""
-    wish = (*VALLEY, "--search", "sobol")
-    assert vr("sweep", *wish, "--trials", 2, "--confirm-seeds", 1).code == 0
+    asked = (*VALLEY, "--search", "sobol")
+    assert vr("sweep", *asked, "--trials", 2, "--confirm-seeds", 1).code == 0
     before = json.loads(vr("sweeps", "show", 1, "--format", "json").out)
     with Store.open("vr.db", mode="read") as store:
         runs = [run.id for run in store.runs.select(sweep=1)]

@@ -119,9 +119,9 @@ def test_divergence_names_the_first_bad_step_and_keeps_the_curve():
     assert "test_loss" not in end.results
 
 
-def test_a_loss_above_the_ceiling_diverges():
+def test_a_loss_above_the_tasks_bound_diverges():
     class Low(Toy):
-        ceiling = 1e-3
+        diverged_above = 1e-3
 
     end = ended(run(task=Low))
     assert end.status == "diverged"

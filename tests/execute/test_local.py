@@ -96,7 +96,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_reported(executor, kind, say
     pool.submit("bad", (kind, 0))
     pool.submit("good", ("square", 4))
     found = ends(pool, 2)
-    assert found["bad"].kind == "lost"
+    assert found["bad"].kind == "died"
     assert says in found["bad"].body
     assert found["good"].body[0] == 16
     for i in range(2):
@@ -111,7 +111,7 @@ def test_an_idle_worker_that_was_killed_is_replaced(executor):
     os.kill(pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=5)
     pool.submit("b", ("square", 2))
-    assert ends(pool, 1)["b"].kind in ("done", "lost")
+    assert ends(pool, 1)["b"].kind in ("done", "died")
     pool.submit("c", ("square", 3))
     assert ends(pool, 1)["c"].body[0] == 9
 

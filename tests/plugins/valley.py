@@ -40,7 +40,7 @@ class Valley(Task[Config]):
         },
         "*": {"lr": Real(1e-5, 10.0, log=True, origin="for all")},
     }
-    ceiling = 1e4
+    diverged_above = 1e4
 
     def data(self, generator: torch.Generator) -> Splits:
         if self.config.trouble == "missing":

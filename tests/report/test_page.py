@@ -112,7 +112,7 @@ def test_a_diverged_run_leaves_valid_json_and_is_counted(make_source: Callable[.
     assert details["1"]["curves"][0]["y"][-1] is None
     assert ("diverged", "1") in page.facts
     series = embedded(html, "section-0-curves")["series"]
-    assert sum(len(row["train_loss"]["lost"]) for row in series) == 1
+    assert sum(len(row["train_loss"]["diverged"]) for row in series) == 1
 
 
 def test_comparisons_are_those_of_the_statistics(make_source: Callable[..., Source]):

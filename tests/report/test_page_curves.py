@@ -67,5 +67,5 @@ def test_steps_become_epochs_and_seconds():
 def test_a_run_that_stops_being_finite_is_marked_where_it_did():
     lost = {1: curve([1.0, math.nan]), 2: curve([1.0, 2.0, 3.0])}
     found = page_curves.row_series([1, 2], {(i, "train_loss"): c for i, c in lost.items()}, 100)["train_loss"]
-    assert [at["x"] for at in found["lost"]] == [2]
+    assert [at["x"] for at in found["diverged"]] == [2]
     assert found["c"] == [1, 2, 3]

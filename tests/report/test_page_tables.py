@@ -57,11 +57,11 @@ def test_a_run_that_lacks_the_result_is_left_out_and_has_not_diverged(runs: list
     assert verdicts(summarise(runs, ["test_loss"]), {run.id: run for run in runs}, NAMES) is None
 
 
-def test_what_is_chosen_by_the_values_compared_is_said_to_flatter(runs: list[Any]) -> None:
+def test_what_is_chosen_by_the_values_compared_is_said_to_be_optimistic(runs: list[Any]) -> None:
     found = verdicts(summarise(runs, ["best_val_loss"]), {run.id: run for run in runs}, NAMES)
     assert found is not None
     assert found.found[0].difference == pytest.approx(0.11 - 0.2)
-    assert found.notes[0].endswith("the best by best val loss of the same runs, so it flatters")
+    assert found.notes[0].endswith("the best by best val loss of the same runs, so it is optimistic")
 
 
 def test_a_single_run_is_not_the_best_beside_rows_of_several(make_run: Callable[..., Any]) -> None:

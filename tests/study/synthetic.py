@@ -25,8 +25,9 @@ from vrcli.execute.known_data import KnownData
 from vrcli.execute.place import Place
 from vrcli.study.compare import CompareRequest, compare
 from vrcli.study.define import SweepRequest
-from vrcli.study.events import CompareResult, Finished
+from vrcli.study.events import Finished
 from vrcli.study.replicates import STRIDE
+from vrcli.study.results import CompareResult
 from vrcli.tasks.registry import load
 
 NOISE = 0.02
@@ -57,11 +58,12 @@ class World:
 
     def losses(self, job: Job) -> tuple[float, float]:
         """Best validation and test loss of a run; NaN where it diverged."""
-        lr, momentum = float(job.flags["lr"]), float(job.flags.get("momentum", 0.9))
+        settings = job.request.optimizer_settings
+        lr, momentum = float(settings["lr"]), float(settings["momentum"])
         best = -2 + self._rng("best", job.optimizer, job.seed // STRIDE).normal(0, self.wander)
         value = 0.3 + self.steep * (math.log10(lr) - best) ** 2 + 0.05 * (momentum - 0.9) ** 2
         value += self.worse.get(job.optimizer, 0.0)
-        own = self._rng("own", job.optimizer, job.seed, repr(sorted(job.flags.items())))
+        own = self._rng("own", job.optimizer, job.seed, repr(sorted(settings.items())))
         if own.random() < self.diverging:
             return math.nan, math.nan
         shared = self._rng("shared", job.seed).normal(0, NOISE / 2)
@@ -91,7 +93,7 @@ class Inline:
         task = load(job.task)
         if job.rehearse:
             return Rehearsal("valley", FINGERPRINT, "", 0.0)
-        spec = job.request(task).on("valley", FINGERPRINT)
+        spec = job.request.on("valley", FINGERPRINT)
         if job.reuse == "spec" and (earlier := of_spec(self.store, spec)) is not None:
             return RunOutcome(earlier, reused=True)
         run = self.store.runs.begin(

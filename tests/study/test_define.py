@@ -4,11 +4,12 @@ from dataclasses import replace
 import pytest
 
 from vrcli.errors import UsageError
+from vrcli.execute.lookup import task_of
 from vrcli.optim import registry
 from vrcli.search.definition import Definition
 from vrcli.search.record import key_of
 from vrcli.settings import settings_of
-from vrcli.study.define import SweepRequest, default_space, define
+from vrcli.study.define import SweepRequest, default_space, define, shared_key_of
 from vrcli.study.tune import edited
 from vrcli.tasks.space import Integer, Real
 
@@ -20,8 +21,8 @@ def task(valley):
     return Valley
 
 
-def one(task, **wish):
-    return define(task, SweepRequest("valley:Valley", wish.pop("optimizers", ["vradam"]), **wish))[0]
+def one(task, **asked):
+    return define(task, SweepRequest("valley:Valley", asked.pop("optimizers", ["vradam"]), **asked))[0]
 
 
 def test_the_space_comes_from_the_task_or_else_from_the_optimizer(task):
@@ -73,14 +74,14 @@ def test_entries_of_betas_are_axes(task):
 
 
 def test_what_only_one_optimizer_has_reaches_only_that_one(task):
-    wish = SweepRequest("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
-    vradam, adamw = define(task, wish)
+    asked = SweepRequest("valley:Valley", ["vradam", "adamw"], fixed=["beta3=2"], config={"power": 2})
+    vradam, adamw = define(task, asked)
     assert vradam.explicit == {"beta3": 2.0, "power": 2}
     assert adamw.explicit == {}
 
 
 @pytest.mark.parametrize(
-    ("wish", "says"),
+    ("asked", "says"),
     [
         ({"optimizers": ["adamw", "vradam", "adamw"]}, "--opt adamw is given twice"),
         ({"spaces": ["lrr=0.1:1"]}, "no setting of vradam.*did you mean lr"),
@@ -100,9 +101,9 @@ def test_what_only_one_optimizer_has_reaches_only_that_one(task):
         ({"flags": {"epochs": "0"}}, "--epochs must be >= 1"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(task, wish, says):
+def test_nonsense_is_refused_in_one_line(task, asked, says):
     with pytest.raises(UsageError, match=says) as refused:
-        one(task, **wish)
+        one(task, **asked)
     assert "\n" not in str(refused.value)
 
 
@@ -115,7 +116,7 @@ def test_a_definition_survives_json(task):
 
 
 @pytest.mark.parametrize(
-    ("wish", "names"),
+    ("asked", "names"),
     [
         ({}, []),
         ({"flags": {"epochs": "5"}}, ["epochs 3 -> 5"]),
@@ -127,8 +128,8 @@ def test_a_definition_survives_json(task):
         ({"fixed": ["weight_decay=0.01"]}, ["weight_decay 1e-05 -> 0.01"]),
     ],
 )
-def test_differences_are_named(task, wish, names):
-    assert sorted(one(task).differences(one(task, **wish))) == sorted(names)
+def test_differences_are_named(task, asked, names):
+    assert sorted(one(task).differences(one(task, **asked))) == sorted(names)
 
 
 def test_other_data_are_a_difference(task):
@@ -144,3 +145,17 @@ def test_other_code_is_a_difference(task):
     assert replace(made, code={}).differences(made) == ["code not recorded -> recorded"]
     assert key_of(other) != key_of(made)
     assert edited(other.code, made.code).startswith("code was edited meanwhile: optimizer code revision 99 -> revision")
+
+
+def test_a_sweep_is_known_by_what_it_was_known_by_before_there_were_other_budgets():
+    """The key of a stored sweep of these settings; it was not computed here."""
+    request = SweepRequest("cnn", ["adamw"], preset="smoke", flags={"epochs": "3"})
+    (found,) = define(task_of("cnn"), request)
+    assert shared_key_of(found) == "e096d33d5a3fe9c15b4209a124bfbae5"
+    (other,) = define(task_of("cnn"), replace(request, flags={"until": "gradients:30"}))
+    assert shared_key_of(other) != shared_key_of(found)
+
+
+def test_epochs_that_were_asked_for_as_an_end_are_among_what_was_given(task):
+    made = one(task, flags={"until": "epochs:5"})
+    assert (made.epochs, made.explicit) == (5, {"epochs": 5})

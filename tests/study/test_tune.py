@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from vrcli.errors import VrError
+from vrcli.errors import UsageError, VrError
 from vrcli.execute.executor import Interrupted, Message
-from vrcli.execute.job import RunOutcome
+from vrcli.execute.job import Job, RunOutcome
 from vrcli.search import axes
 from vrcli.search.definition import Definition
 from vrcli.search.trials import SearchState, Trial
+from vrcli.spec import Request, Training
 from vrcli.study.tune import Tuning
 from vrcli.tasks.space import Categorical, Integer, Real
 
@@ -64,6 +65,15 @@ class Memory:
         return number
 
 
+def job_of(definition, params, seed, **more):
+    """A job of a task that nobody has."""
+    request = Request(
+        task="t", preset="quick", task_settings={}, optimizer=definition.optimizer, optimizer_settings=params,
+        training=Training(), seed=seed,
+    )  # fmt: skip
+    return Job("t", definition.optimizer, request, **more)
+
+
 def bowl(params):
     return (math.log10(params["lr"]) + 2) ** 2 + (params["k"] - 4) ** 2 + params["flag"]
 
@@ -73,7 +83,7 @@ def ends(status, value=None, losses=()):
 
 
 def completes(job):
-    value = bowl(job.flags)
+    value = bowl(job.request.optimizer_settings)
     return ends("completed", value, (value + 1, value))
 
 
@@ -132,15 +142,15 @@ class Mortal(Memory):
         self.write("close", *args)
 
 
-def finish(ledger, total, executor=None, made=None, **kwargs):
-    search = SearchState(made or definition(), ledger, total)
-    for _ in Tuning([search], executor or Toy(1), threads=1).run(**kwargs):
+def finish(record, total, executor=None, made=None, **kwargs):
+    search = SearchState(made or definition(), record, total)
+    for _ in Tuning([search], executor or Toy(1), job_of=job_of).run(**kwargs):
         pass
     return search
 
 
-def points(ledger):
-    return [(t.number, t.params) for t in sorted(ledger.closed.values(), key=lambda t: t.number)]
+def points(record):
+    return [(t.number, t.params) for t in sorted(record.closed.values(), key=lambda t: t.number)]
 
 
 def test_a_sweep_runs_to_its_total_and_finds_the_best():
@@ -154,57 +164,58 @@ def test_a_sweep_runs_to_its_total_and_finds_the_best():
 def test_a_sweep_killed_at_ten_random_writes_ends_with_every_trial_once(jobs):
     whole, rng = Memory(), random.Random(jobs)
     finish(whole, 20)
-    ledger, kills = Mortal(), 0
+    record, kills = Mortal(), 0
     while kills < 10:
-        ledger.left, ledger.after = rng.randrange(1, 4), rng.random() < 0.5
+        record.left, record.after = rng.randrange(1, 4), rng.random() < 0.5
         with pytest.raises(Killed):
-            finish(ledger, 20, Toy(jobs, seed=kills))
+            finish(record, 20, Toy(jobs, seed=kills))
         kills += 1
-    ledger.left = math.inf
-    finish(ledger, 20, Toy(jobs))
-    assert sorted(ledger.closed) == list(range(20))
-    assert not ledger.open
-    assert len({axes.key(t.params) for t in ledger.closed.values()}) == 20
+    record.left = math.inf
+    finish(record, 20, Toy(jobs))
+    assert sorted(record.closed) == list(range(20))
+    assert not record.open
+    assert len({axes.key(t.params) for t in record.closed.values()}) == 20
     if jobs == 1:
-        assert points(ledger) == points(whole)
+        assert points(record) == points(whole)
 
 
 def test_open_trials_are_redone_with_the_same_settings():
-    ledger = Memory()
-    ledger.add(0, {"lr": 0.5, "k": 3, "flag": True})
+    record = Memory()
+    record.add(0, {"lr": 0.5, "k": 3, "flag": True})
     executor = Toy(1)
-    finish(ledger, 3, executor)
+    finish(record, 3, executor)
     assert executor.seen[0][0] == (0, 0)
-    assert executor.seen[0][1].flags == {"lr": 0.5, "k": 3, "flag": True}
-    assert sorted(ledger.closed) == [0, 1, 2]
+    assert executor.seen[0][1].request.optimizer_settings == {"lr": 0.5, "k": 3, "flag": True}
+    assert sorted(record.closed) == [0, 1, 2]
 
 
 def test_a_finished_sweep_does_nothing_and_a_larger_total_extends_it():
-    ledger, longer = Memory(), Memory()
-    finish(ledger, 6)
+    record, longer = Memory(), Memory()
+    finish(record, 6)
     executor = Toy(1)
-    finish(ledger, 6, executor)
+    finish(record, 6, executor)
     assert executor.seen == []
-    finish(ledger, 9, executor)
+    finish(record, 9, executor)
     assert len(executor.seen) == 3
     finish(longer, 9)
-    assert points(ledger) == points(longer)
+    assert points(record) == points(longer)
 
 
 def test_workers_are_kept_busy_and_go_to_the_next_sweep():
-    ledgers = [Memory(), Memory()]
-    searches = [SearchState(definition(name), ledger, 5) for name, ledger in zip("ab", ledgers, strict=True)]
+    records = [Memory(), Memory()]
+    searches = [SearchState(definition(name), record, 5) for name, record in zip("ab", records, strict=True)]
     executor = Toy(3)
-    assert list(Tuning(searches, executor, threads=1).run())
-    assert [len(ledger.closed) for ledger in ledgers] == [5, 5]
+    assert list(Tuning(searches, executor, job_of=job_of).run())
+    assert [len(record.closed) for record in records] == [5, 5]
     assert executor.most == 3
     assert [key[0] for key, _ in executor.seen] == [0] * 5 + [1] * 5
 
 
-@pytest.mark.parametrize("kind", ["failed", "lost"])
+@pytest.mark.parametrize("kind", ["failed", "died"])
 def test_crashes_are_recorded_and_the_sweep_goes_on(kind):
     def act(job):
-        return Message(None, kind, "its process was killed") if job.flags["flag"] else completes(job)
+        dies = job.request.optimizer_settings["flag"]
+        return Message(None, kind, "its process was killed") if dies else completes(job)
 
     sweep = finish(Memory(), 12, Toy(2, act))
     statuses = [t.status for t in sweep.trials.values()]
@@ -227,6 +238,20 @@ def test_a_refusal_of_the_first_trial_ends_the_sweep():
     assert len(executor.seen) == 1
 
 
+def test_settings_that_are_refused_together_fail_their_trial_alone():
+    def choosy(definition, params, seed, **more):
+        if params["flag"]:
+            raise UsageError("--flag does not go with these")
+        return job_of(definition, params, seed, **more)
+
+    record = Memory()
+    record.add(0, {"lr": 0.5, "k": 3, "flag": False})
+    search = SearchState(definition(), record, 12)
+    assert list(Tuning([search], Toy(1), job_of=choosy).run())
+    assert {t.status for t in search.trials.values() if t.params["flag"]} == {"failed"}
+    assert {t.status for t in search.trials.values() if not t.params["flag"]} == {"completed"}
+
+
 def test_a_used_up_space_ends_the_sweep():
     done = ends("completed", 1.0)
     sweep = finish(Memory(), 50, Toy(1, lambda job: done), definition(space={"k": Integer(0, 4)}))
@@ -236,18 +261,18 @@ def test_a_used_up_space_ends_the_sweep():
 
 
 def test_a_stop_leaves_the_running_trials_open():
-    ledger, asked = Memory(), []
+    record, asked = Memory(), []
 
     def should_stop():
         asked.append(1)
         return len(asked) > 4
 
     with pytest.raises(Interrupted) as stop:
-        finish(ledger, 8, Toy(2), should_stop=should_stop)
+        finish(record, 8, Toy(2), should_stop=should_stop)
     assert stop.value.exit_code == 130
-    assert len(ledger.open) == 1
-    finish(ledger, 8)
-    assert sorted(ledger.closed) == list(range(8))
+    assert len(record.open) == 1
+    finish(record, 8)
+    assert sorted(record.closed) == list(range(8))
 
 
 def test_interrupted_trials_run_again():

@@ -20,8 +20,9 @@ from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
 from vrcli.settings import resolve
 from vrcli.tasks.base import Split, Splits
-from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn, resnet32
+from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn
 from vrcli.tasks.images import Images, ImageSet
+from vrcli.tasks.resnet import ResidualBlock, resnet32
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -236,8 +237,6 @@ def test_an_untrained_resnet32_guesses(criterion: str, guess: float) -> None:
 
 
 def test_a_shrinking_shortcut_subsamples_and_pads_with_zeros() -> None:
-    from vrcli.tasks.cnn import ResidualBlock
-
     block = ResidualBlock(16, 32, stride=2).eval()
     nn.init.zeros_(block.norm2.weight)  # only the shortcut is left
     x = torch.randn(2, 16, 8, 8)

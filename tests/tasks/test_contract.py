@@ -149,9 +149,9 @@ def test_an_untrained_model_guesses(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_ceiling_is_far_above_the_first_loss(name: str) -> None:
+def test_the_bound_of_divergence_is_far_above_the_first_loss(name: str) -> None:
     built = smoke(name)
-    assert built.task.ceiling > 10 * abs(built.loss(built.model()).item())
+    assert built.task.diverged_above > 10 * abs(built.loss(built.model()).item())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,7 +27,8 @@ from vrcli.report.study.compare import compare_blocks
 from vrcli.study.compare import compare
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import SweepRequest
-from vrcli.study.events import CompareResult, Finished, RunEnded, Tuned
+from vrcli.study.events import Finished, RunEnded, Tuned
+from vrcli.study.results import CompareResult
 from vrcli.tasks.registry import load
 
 TASK = "cnn"
@@ -117,15 +118,14 @@ class _MadeUp:
 
     def _run(self, job: Job) -> RunOutcome:
         task, data = load(job.task), _data(job)
-        request = job.request(task)
-        request = request.with_training(batch_size=min(request.training.batch_size, data.samples))
+        request = job.request.with_training(batch_size=min(job.request.training.batch_size, data.samples))
         spec = request.on(data.dataset, data.fingerprint)
         run = self.store.runs.begin(
             spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance={}, metrics=task.metrics,
             **job.named_lineage.plain(),
         )  # fmt: skip
         rng = random.Random(spec.spec_id)
-        loss = 0.3 + 0.02 * math.log(float(job.flags["lr"])) ** 2 + rng.gauss(0, 0.01)
+        loss = 0.3 + 0.02 * math.log(float(request.optimizer_settings["lr"])) ** 2 + rng.gauss(0, 0.01)
         results = {"best_val_loss": loss, "val_loss": loss, "test_loss": loss + rng.gauss(0, 0.01)}
         results |= {"test_accuracy": 0.9, "wall_s": 1.0, "step_ms": 2.0, "peak_memory_bytes": 1e8}
         return RunOutcome(self.store.runs.finish(run.id, "completed", results=results), (loss,))
@@ -134,9 +134,8 @@ class _MadeUp:
 def _data(job: Job) -> KnownData:
     """The data of a job; they are loaded once, so that all later calls know them."""
     task = load(job.task)
-    request = job.request(task)
-    if known_data(request, task) is None:
-        prepare_known(request, task)
-    found = known_data(request, task)
+    if known_data(job.request, task) is None:
+        prepare_known(job.request, task)
+    found = known_data(job.request, task)
     assert found is not None
     return found

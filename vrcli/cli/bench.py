@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.console import notice, say
+from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from vrcli.bench.tasks import TaskBench
     from vrcli.bench.timing import Timings
 
 app = noun("Measure speed, side by side.")
@@ -68,7 +73,6 @@ def task(
     """Train a task with vr's engine and with a plain PyTorch loop, side by side: the same data, model and batch."""
     req.check_format(format)
     from vrcli.bench.tasks import bench_task
-    from vrcli.cli.console import notice
     from vrcli.engine.allocator import keep_freed_memory
 
     keep_freed_memory()  # both sides run in this process
@@ -78,18 +82,21 @@ def task(
                    rounds=rounds, block_s=seconds, threads=threads, data_dir=data_dir, notice=notice)
         for name in names
     ]  # fmt: skip
-    rows = [
-        {"task": r.task, "data": r.dataset, "batch": r.batch_size, "precision": f"{r.precision}/{r.plain_precision}",
-         "plain steps/s": f"{r.plain_steps_per_s:.1f}", "vr steps/s": f"{r.steps_per_s:.1f}",
-         "speed-up": f"{r.speedup:.2f}", "quartiles": f"{r.speedup_low:.2f}-{r.speedup_high:.2f}",
-         "loop": f"{100 * r.loop_cost:.1f}%", "store": f"{100 * r.store_cost:.1f}%"}
-        for r in found
-    ]  # fmt: skip
     note = (
         f"medians of {rounds} alternating rounds of {seconds:g} s, {found[0].threads} threads; precision: vr/plain; "
         "loop and store: what measuring and recording add"
     )
-    _print(rows, note, format)
+    _print([task_row(one) for one in found], note, format)
+
+
+def task_row(r: TaskBench) -> dict[str, Any]:
+    """A line of `vr bench task`."""
+    return {
+        "task": r.task, "data": r.dataset, "batch": r.batch_size, "precision": f"{r.precision}/{r.plain_precision}",
+        "plain steps/s": f"{r.plain_steps_per_s:.1f}", "vr steps/s": f"{r.steps_per_s:.1f}",
+        "speed-up": f"{r.speedup:.2f}", "quartiles": f"{r.speedup_low:.2f}-{r.speedup_high:.2f}",
+        "loop": f"{100 * r.loop_cost:.1f}%", "store": f"{100 * r.store_cost:.1f}%",
+    }  # fmt: skip
 
 
 @app.command("sweep")
@@ -118,11 +125,8 @@ def store(
 ) -> None:
     """Time writing points, and reading a database of many runs: lists, reports, envelopes."""
     req.check_format(format)
-    from contextlib import nullcontext
-    from tempfile import TemporaryDirectory
 
     from vrcli.bench.store import against_mlflow, bench_store
-    from vrcli.cli.console import notice
 
     if folder is not None and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--folder {folder} must be an empty folder")
@@ -147,7 +151,6 @@ def stats(
 ) -> None:
     """Time vr compare where every run is stored: 4 optimizers, 5 searches of 8 trials, 3 fresh seeds per search."""
     req.check_format(format)
-    from tempfile import TemporaryDirectory
 
     from vrcli.bench.stats import bench_stats
 
@@ -189,8 +192,6 @@ def side_rows(timings: Timings, version: str) -> tuple[list[dict[str, Any]], str
 
 
 def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:
-    from vrcli.cli.console import say
-    from vrcli.cli.grid import grid
     from vrcli.engine.provenance import cpu_name
 
     if format == "json":

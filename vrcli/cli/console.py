@@ -124,15 +124,14 @@ class RunDisplay:
         from vrcli.engine.events import Ended, Eval, Started, Steps
 
         if isinstance(event, Started):
-            self.total = event.total_steps
-            if self.bar is not None:
-                self.bar.update(self.job, total=event.total_steps)
+            self.total = event.total_steps or self.spec.training.until
         elif isinstance(event, Steps):
             self.lr = event.values["lr_effective"][-1]
             self.rate = event.samples / event.train_s if event.train_s > 0 else 0.0
             if self.bar is not None:
                 text = f"loss {event.values['train_loss'][-1]:.4f}   {self.rate:,.0f} samples/s"
-                self.bar.update(self.job, completed=event.steps[-1], text=text)
+                at = f"{event.steps[-1]}/{self.total}"
+                self.bar.update(self.job, completed=min(1.0, event.share), at=at, text=text)
         elif isinstance(event, Eval):
             if not self.quiet:
                 say(self.row(event), to=self.bar.console if self.bar else self.console)
@@ -172,7 +171,12 @@ class RunDisplay:
 
     def columns(self) -> str:
         heads = "".join(f"{'val ' + m.name:>{self.width}}" for m in self.metrics)
-        return f"{'epoch':>9}{'train loss':>13}{heads}{'lr eff':>11}{'samples/s':>12}"
+        return f"{'step' if self.by_step else 'epoch':>9}{'train loss':>13}{heads}{'lr eff':>11}{'samples/s':>12}"
+
+    @property
+    def by_step(self) -> bool:
+        """Whether its lines stand for steps and a share of the budget, not for epochs."""
+        return self.spec.training.until is not None or self.spec.training.eval_every is not None
 
     @property
     def width(self) -> int:
@@ -181,7 +185,7 @@ class RunDisplay:
 
     def row(self, event: Any) -> str:
         values = event.values
-        epoch = f"{event.epoch}/{self.spec.training.epochs}"
+        epoch = f"{event.step} {event.share:4.0%}" if self.by_step else f"{event.epoch}/{self.spec.training.epochs}"
         cells = "".join(f"{value(values[f'val_{m.name}'], percent=m.percent):>{self.width}}" for m in self.metrics)
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
         train = value(values["epoch_train_loss"])
@@ -191,11 +195,11 @@ class RunDisplay:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.bar = Progress(
-            TextColumn("   step {task.completed}/{task.total}"), BarColumn(bar_width=24),
+            TextColumn("   step {task.fields[at]}"), BarColumn(bar_width=24),
             TextColumn("{task.fields[text]}"), TimeRemainingColumn(), TextColumn("left"),
             console=self.console, transient=True, refresh_per_second=5,
         )  # fmt: skip
-        self.job = self.bar.add_task("", total=None, text="")
+        self.job = self.bar.add_task("", total=1.0, at="0", text="")
         self.bar.start()
 
 

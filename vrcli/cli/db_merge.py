@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vrcli.cli import request as req
+from vrcli.cli.console import say
+from vrcli.cli.runs_export import progress
 from vrcli.db.location import Location
+from vrcli.db.store import Store, StoreError
 from vrcli.errors import UsageError, VrError
 
 if TYPE_CHECKING:
     from vrcli.db.records import MergeReport
-    from vrcli.db.store import Store
 
 
 def merge(
@@ -34,7 +38,6 @@ def merge(
     cannot be, none comes in. Runs that have not ended there are left out until they have.
     """
     req.check_format(format)
-    from vrcli.cli.console import say
 
     bodies: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -58,7 +61,6 @@ def said_before(bodies: list[dict[str, Any]], dry_run: bool) -> Iterator[None]:
     Raises:
         VrError: something has been written, so that this is no refusal any more.
     """
-    from vrcli.db.store import StoreError
 
     try:
         yield
@@ -71,9 +73,6 @@ def said_before(bodies: list[dict[str, Any]], dry_run: bool) -> Iterator[None]:
 @contextmanager
 def own(database: Location, dry_run: bool) -> Iterator[Store]:
     """The database that takes the runs; one that is not there is made, but not for a rehearsal."""
-    import tempfile
-
-    from vrcli.db.store import Store
 
     if dry_run and database.path is not None:
         if not database.path.exists():
@@ -93,7 +92,6 @@ def opened(other: Location, database: Location) -> Iterator[Store]:
     Raises:
         UsageError: it is not there, or is the very database that it would be merged into.
     """
-    from vrcli.db.store import Store
 
     path = other.path
     if path is None:
@@ -110,7 +108,6 @@ def opened(other: Location, database: Location) -> Iterator[Store]:
 
 def copy(store: Store, source: Store, dry_run: bool) -> MergeReport:
     """Merge, with a bar on a terminal."""
-    from vrcli.cli.runs_export import progress
 
     if dry_run:
         return store.merge(source, dry_run=True)
@@ -156,6 +153,5 @@ def numbers(ids: tuple[int, ...]) -> str:
 
 def as_json(report: MergeReport) -> dict[str, Any]:
     """A report as plain values."""
-    from dataclasses import asdict
 
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(report).items()}

@@ -56,12 +56,7 @@ def check(
     from vrcli.bench.check_optimizer import check as run_checks
 
     torch.set_num_threads(1)  # its tensors are small
-    settings = dict(text.partition("=")[::2] for text in fix)
-    fields = settings_model(name).model_fields
-    for key in settings:
-        if key not in fields:
-            raise UsageError(f"--fix {key}: no setting of {name} is called so{nearest(key, fields)}")
-    results = run_checks(name, settings)
+    results = run_checks(name, _known(name, dict(text.partition("=")[::2] for text in fix)))
     failed = sum(r.status == "failed" for r in results)
     if format == "json":
         print(json.dumps([{"check": r.name, "status": r.status, "detail": r.detail} for r in results]))
@@ -74,43 +69,49 @@ def check(
         raise typer.Exit(1)
 
 
+def _known(name: str, settings: dict[str, str]) -> dict[str, str]:
+    """The same settings.
+
+    Raises:
+        UsageError: the optimizer has no setting of one of the names.
+    """
+    fields = settings_model(name).model_fields
+    for key in settings:
+        if key not in fields:
+            raise UsageError(f"--fix {key}: no setting of {name} is called so{nearest(key, fields)}")
+    return settings
+
+
 @app.command("show")
 def show(
     name: str = typer.Argument(help="name, or package.module:Class"), format: str = req.FORMAT, debug: bool = req.DEBUG
 ) -> None:
     """Show an optimizer's settings, their defaults and its search space."""
     req.check_format(format)
-
-    row = find(name)
-    fields = settings_model(name).model_fields
-    rows = [
-        {
-            "setting": n,
-            "default": setting(f.get_default(call_default_factory=True)),
-            "meaning": f.description or "",
-        }
-        for n, f in fields.items()
-    ]
+    row, settings = find(name), _settings(name)
     space = {n: str(d) for n, d in row.space.items()}
     if format == "json":
         body = {
-            "optimizer": row.name,
-            "from": row.origin,
-            "summary": row.summary,
-            "capabilities": sorted(row.capabilities),
-            "note": row.note,
-        }
-        print(json.dumps({**body, "settings": rows, "space": space}))
+            "optimizer": row.name, "from": row.origin, "summary": row.summary, "capabilities": sorted(row.capabilities),
+            "note": row.note, "settings": settings, "space": space,
+        }  # fmt: skip
+        print(json.dumps(body))
         return
     say(f"{row.name} · {row.summary}", style="bold")
-    say(
-        f"{row.target.replace(':', '.')} (from {row.origin})" + (f" · cannot run: {row.refusal}" if row.refusal else "")
-    )
+    refusal = f" · cannot run: {row.refusal}" if row.refusal else ""
+    say(f"{row.target.replace(':', '.')} (from {row.origin}){refusal}")
     if row.note:
         say(f"note: {row.note}")
-    say()
-    for line in grid(["setting", "default", "meaning"], rows):
+    for line in ["", *grid(["setting", "default", "meaning"], settings)]:
         say(line)
     if space:
         say()
         say("search space   " + "   ".join(f"{n} {d}" for n, d in space.items()))
+
+
+def _settings(name: str) -> list[dict[str, str]]:
+    """One row per setting of an optimizer."""
+    return [
+        {"setting": n, "default": setting(f.get_default(call_default_factory=True)), "meaning": f.description or ""}
+        for n, f in settings_model(name).model_fields.items()
+    ]

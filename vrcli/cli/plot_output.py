@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -129,7 +130,6 @@ def show(plot: Plot) -> None:
     """Open the figure in a window, else in the system's viewer; where neither works, say where it lies."""
     if has_display() and in_window(plot.figure):
         return
-    import tempfile
 
     with tempfile.NamedTemporaryFile(prefix="vr-", suffix=".png", delete=False) as file:
         path = Path(file.name)

@@ -11,6 +11,7 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import RunDisplay, err, notice, say
+from vrcli.cli.run import exit_code
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.report.tables.runs import title
@@ -109,7 +110,6 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
         print(json.dumps({**as_json(run), "again": stored.id, "bit_identical": same, "verdict": words}))
     elif found.compares:
         say(f"same curves as run {stored.id}, bit for bit" if same else words)
-    from vrcli.cli.run import exit_code
 
     raise typer.Exit(exit_code([run]))
 

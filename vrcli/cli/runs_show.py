@@ -15,6 +15,7 @@ from vrcli.output import Target
 from vrcli.report.tables.runs import title
 from vrcli.report.wording import NOT_ANSWERING, setting, status
 from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
+from vrcli.results.types import repeatable
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
@@ -63,6 +64,8 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
             f"  not answering: its process (pid {record.pid} on {record.host}) is gone; "
             "the next command that writes to the database marks it as interrupted"
         )
+    if not repeatable(record.settings):
+        lines.append(f"  not repeatable: it ended after a time (until {record.settings['until']}), at any step")
     lines += ["", "settings"]
     lines += settings_lines(record)
     lines += ["", "provenance", *provenance_lines(record)]

@@ -20,7 +20,7 @@ from vrcli.study.asked import DEFAULT_OPTIMIZER
 if TYPE_CHECKING:
     from vrcli.execute.place import Place
     from vrcli.outcomes import PlanOutcome
-    from vrcli.study.events import SweepResult
+    from vrcli.study.results import SweepResult
 
 
 class SweepCommand(SettingsCommand):

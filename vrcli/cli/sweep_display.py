@@ -13,11 +13,12 @@ from vrcli.report.study.blocks import lines
 from vrcli.report.study.sweep import ended_text, header, note_text, plan_line, space_lines, sweep_blocks
 from vrcli.report.wording import duration, settings
 from vrcli.report.wording import value as loss
+from vrcli.study.results import SweepPlan, SweepResult
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
-    from vrcli.study.events import Event, Note, SearchBegan, SweepResult
+    from vrcli.study.events import Event, Note, SearchBegan
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -123,9 +124,9 @@ class SweepDisplay:
                 say(f"{event.optimizer}  fresh seed {event.seed}  {what}", to=self.console)
             case e.Tick() if self.live is not None:
                 self.live.update(self.render())
-            case e.Finished(e.SweepResult() as result) | e.Tuned(result):
+            case e.Finished(SweepResult() as result) | e.Tuned(result):
                 self.outcome(result)
-            case e.Finished(e.SweepPlan() as plan) if self.summary and not self.quiet:
+            case e.Finished(SweepPlan() as plan) if self.summary and not self.quiet:
                 for planned in plan.searches:
                     done = f"{planned.stored} of {plan.trials} trials stored"
                     say(f"{planned.definition.optimizer}: {done}, about {duration(planned.trial_s)} each")
@@ -227,7 +228,7 @@ class SweepDisplay:
         ]
         for number, losses in sorted(one.losses.items()):
             last = loss(losses[-1]) if losses else "-"
-            epoch = f"{len(losses)}/{one.definition.epochs}"
+            epoch = f"{len(losses)}/{one.definition.epochs or '?'}"
             text = f"{spark(losses)} {last}  {settings(one.open[number].params)}"
             lines.append(["", f"  trial {number + 1}", epoch, text])
         return lines

@@ -27,6 +27,7 @@ from vrcli.search import record
 from vrcli.search.plain import Stored, search_json, sweep_json, write_csv
 from vrcli.search.search import initial_points
 from vrcli.search.summary import summarise
+from vrcli.study.asked import at_least
 
 if TYPE_CHECKING:
     from vrcli.search.record import StoredSearch
@@ -51,22 +52,27 @@ def list_sweeps(
         stored = record.select(store, task=task, optimizer=opt)
         found = [(one, one.state()) for one in stored]
         fresh = store.searches.overview()
-        for lost in record.damaged(store):
-            notice(f"search {lost.id} of sweep {lost.sweep_id} is damaged and left out; vr db check says where")
+        for one in record.damaged(store):
+            notice(f"search {one.id} of sweep {one.sweep_id} is damaged and left out; vr db check says where")
     if format == "json":
         print(json.dumps([search_json(one, state) for one, state in found]))
         return
     if not found:
         say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
         return
+    for line in list_lines(found, fresh):
+        say(line)
+
+
+def list_lines(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `vr sweeps list` prints: a line for each search, and how far those of one optimizer lie apart."""
     rows = [list_row(one, state) for one, state in found]
     columns = [name for name in rows[0] if name != "search" or several_of_one(found)]
-    for line in grid(columns, rows, right=["id", "search", "trials", "best val"]):
-        say(line)
+    lines = grid(columns, rows, right=["id", "search", "trials", "best val"])
     for id in dict.fromkeys(one.sweep_id for one, _ in found):
         own = [(one, state) for one, state in found if one.sweep_id == id]
-        for line in spread_lines(found_of(own, fresh)):
-            say(f"sweep {id}, {line}")
+        lines += [f"sweep {id}, {line}" for line in spread_lines(found_of(own, overview))]
+    return lines
 
 
 def several_of_one(found: Sequence[Stored]) -> bool:
@@ -144,7 +150,6 @@ def several_lines(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]
 
 def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     """Everything `vr sweeps show` prints."""
-
     from vrcli.report.study.command import run_command
     from vrcli.report.text_plot import plot  # scipy is slow to import
 
@@ -202,15 +207,7 @@ def resume(
 ) -> None:
     """Go on with a stored sweep to its total, or to a larger one."""
     req.check_format(format)
-    for flag, value, least in (
-        ("--trials", trials or 1, 1),
-        ("--jobs", jobs, 1),
-        ("--confirm-seeds", confirm_seeds, 0),
-    ):
-        if value < least:
-            raise UsageError(f"{flag} must be >= {least}, got {value}")
-    if trials == 0:
-        raise UsageError("--trials must be >= 1, got 0")
+    at_least(("--trials", 1 if trials is None else trials, 1), ("--confirm-seeds", confirm_seeds, 0))
     from vrcli.cli.sweep import place_of, print_outcome
     from vrcli.cli.sweep_display import SweepDisplay
     from vrcli.cli.watching import watch

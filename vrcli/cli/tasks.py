@@ -52,7 +52,6 @@ def show(
 ) -> None:
     """Show a preset: every setting, its value, and where the value comes from."""
     req.check_format(format)
-
     task = load(name)
     rows = preset_rows(task, preset, opt)
     spaces = {o: {n: str(d) for n, d in space.items()} for o, space in task.space.items()}
@@ -63,15 +62,14 @@ def show(
     chosen = task.presets[preset].summary
     others = ", ".join(p for p in task.presets if p != preset)
     say(f"preset {preset}{f' ({chosen})' if chosen else ''}; others: {others}")
-    say()
-    for line in grid(["setting", "value", "where from"], rows):
+    for line in ["", *grid(["setting", "value", "where from"], rows)]:
         say(line)
     if spaces:
         say()
         say("search space", style="bold")
-        for optimizer, space in spaces.items():
-            label = "others" if optimizer == "*" else optimizer
-            say(f"  {label:12} " + "   ".join(f"{n} {d}" for n, d in space.items()))
+    for optimizer, space in spaces.items():
+        label = "others" if optimizer == "*" else optimizer
+        say(f"  {label:12} " + "   ".join(f"{n} {d}" for n, d in space.items()))
 
 
 def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> list[dict[str, str]]:

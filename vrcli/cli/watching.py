@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from vrcli.cli.compare_display import CompareDisplay
+from vrcli.cli.console import RunDisplay
+from vrcli.cli.sweep_display import SweepDisplay
+from vrcli.study.follow import follow
 
 if TYPE_CHECKING:
     from vrcli.study.events import Event
@@ -25,7 +30,16 @@ def watch(study: Callable[[Callable[[], bool]], Iterator[Event]], display: Displ
     Returns:
         The result.
     """
-    from vrcli.study.follow import follow
-
     with display:
         return follow(study, display.show)
+
+
+def display_of(what: Literal["run", "sweep", "compare"], metric: str | None = None) -> Display:
+    """The display of progress alone: whoever asked gets the result and prints it.
+
+    Args:
+        metric: that a comparison is about.
+    """
+    if what == "compare":
+        return CompareDisplay(metric, quiet=False, summary=False)
+    return RunDisplay({}, quiet=False, summary=False) if what == "run" else SweepDisplay(quiet=False, summary=False)

@@ -13,11 +13,12 @@ class Started:
 
     Args:
         parameters: number of trainable scalars.
+        total_steps: of a run that nothing ends early; None where its budget does not say.
     """
 
     parameters: int
     steps_per_epoch: int
-    total_steps: int
+    total_steps: int | None
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Steps:
         epoch: the epoch that the block's last step belongs to, counted from 1.
         train_s: seconds of training so far, evaluation not counted.
         samples: training samples seen so far.
+        share: of the budget used so far; above 1 where the last step took more than was left.
     """
 
     steps: Sequence[int]
@@ -37,16 +39,25 @@ class Steps:
     epoch: int
     train_s: float
     samples: int
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
 class Eval:
-    """The end of an epoch: one value per metric (`epoch_train_loss`, `val_loss`, ..., `wall_s`)."""
+    """An evaluation, after an epoch or between: one value per metric (`epoch_train_loss`, `val_loss`, ..., `wall_s`).
 
-    epoch: int
+    Args:
+        epoch: passes over the data so far; whole where every epoch is evaluated.
+        number: of the evaluation, counted from 1.
+        share: of the budget used so far.
+    """
+
+    epoch: float
     step: int
     values: Mapping[str, float]
     best: bool
+    number: int = 0
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class Ended:
 
     Args:
         results: flat figures of the run; what was never measured is absent.
-        reason: why it ended where that is not the number of epochs ("loss not finite at step 118, lr 0.08").
+        reason: why it ended where that is not the end of its budget ("loss not finite at step 118, lr 0.08").
     """
 
     status: Literal["completed", "diverged", "interrupted"]

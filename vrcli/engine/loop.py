@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,10 +46,11 @@ class _Stop(Exception):
 
 @dataclass
 class _Best:
-    """The best epoch so far, and its weights on the device."""
+    """The best evaluation so far, and its weights on the device."""
 
     loss: float = math.inf
-    epoch: int = 0
+    evaluation: int = 0
+    epoch: float = 0
     step: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -68,10 +70,15 @@ class _Loop:
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
-        self.steps_per_epoch, self.total_steps = planned_steps(self.training, len(prepared.data.train))
-        self.schedule = schedules.make(self.training, self.steps_per_epoch, self.total_steps)
-        self.step, self.epoch, self.samples, self.gradient_evaluations = 0, 0, 0, 0
+        samples = len(prepared.data.train)
+        self.steps_per_epoch, self.total_steps = planned_steps(self.training, samples, prepared.capabilities)
+        self.end, self.used_up = self.training.end, False
+        self.schedule = schedules.make(self.training, self.steps_per_epoch)
+        self.step, self.epoch, self.samples, self.evaluations = 0, 0, 0, 0
+        self.gradient_evaluations, self.hessian_products = 0, 0
         self.train_s, self.optimizer_s = 0.0, 0.0
+        self.mode: bool | None = None
+        self.kept_files_of = 0
         self.best = _Best()
         self.last: dict[str, float] = {}
 
@@ -82,11 +89,12 @@ class _Loop:
         yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps)
         status, reason = "completed", ""
         try:
-            for epoch in range(1, self.training.epochs + 1):
-                self.epoch = epoch
+            for self.epoch in itertools.count(1):
                 yield from self.train_epoch()
-                yield from self.end_epoch()
-                if self.step >= self.total_steps:
+                if self.used_up or self.training.eval_every is None:
+                    yield from self.flush()
+                    yield from self.end_stretch()
+                if self.used_up:
                     break
             self.measure_test()
         except _Stop as stop:
@@ -100,30 +108,50 @@ class _Loop:
 
     def train_epoch(self) -> Iterator[Event]:
         self.set_mode(train=True)
-        data, spec = self.p.data.train, self.p.spec
+        data, spec, every = self.p.data.train, self.p.spec, self.training.eval_every
         order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
         augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
-        self.clock = time.perf_counter()
         for index in order.split(self.training.batch_size):
             batch = self.p.task.train_batch(data, index, augment)
             self.one_step(batch, len(index))
-            last = self.step >= self.total_steps
-            stop = self.should_stop()
-            if self.recorder.due or stop:
+            self.used_up = self.share() >= 1
+            stop, measure = self.should_stop(), every is not None and self.step % every == 0
+            if self.recorder.due or stop or measure:
                 yield from self.flush()
-                self.clock = time.perf_counter()  # the listener's time is not training time
             if stop:
                 raise _Stop("interrupted", "interrupted")
-            if last:
+            if self.used_up:
                 break
-        yield from self.flush()
+            if measure:
+                yield from self.end_stretch()
+                self.set_mode(train=True)
+
+    # -- the budget ---------------------------------------------------------------------------------------------------
+
+    def share(self) -> float:
+        """Of the budget, used so far; what the last step took beyond it counts."""
+        if self.total_steps is not None:
+            return self.step / max(1, self.total_steps)
+        if self.end.unit == "gradients":
+            return self.gradient_evaluations / self.end.amount
+        # Without a wait for the device: what it has still to do is waited for, and charged, at the next block.
+        return (self.train_s + time.perf_counter() - self.clock) / self.end.amount
+
+    def expected_steps(self) -> float:
+        """Of the whole run: as planned, or at the cost that its steps have had so far."""
+        if self.total_steps is not None:
+            return self.total_steps
+        if self.end.unit == "gradients" and self.step:
+            return self.step * self.end.amount / self.gradient_evaluations  # whole numbers stay exact
+        return self.step / self.share() if self.step else math.inf
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def one_step(self, batch: Batch, samples: int) -> None:
         if self.schedule is not None:
+            total = self.expected_steps()
             for group, lr in zip(self.p.optimizer.param_groups, self.base_lrs, strict=True):
-                group["lr"] = self.schedule(lr, self.step)
+                group["lr"] = self.schedule(lr, self.step, total)
         lr = self.p.optimizer.param_groups[0]["lr"]
         if self.needs_closure:
             loss, norm = self.closure_step(batch)
@@ -156,7 +184,13 @@ class _Loop:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.grad_clip)
         else:
             norm = torch.nn.utils.get_total_norm(gradients)
+        if self.create_graph and (first := next((g for g in gradients if g.requires_grad), None)) is not None:
+            first.register_hook(self.count_hessian_product)
         return loss.detach(), norm.detach()
+
+    def count_hessian_product(self, _: Tensor) -> None:
+        """Runs whenever the gradients are differentiated: each product of the Hessian with a vector does so once."""
+        self.hessian_products += 1
 
     def closure_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A step of an optimizer that evaluates the batch itself; the first evaluation is the one recorded."""
@@ -183,58 +217,69 @@ class _Loop:
     def flush(self, *, check: bool = True) -> Iterator[Event]:
         """The steps since the last block, and the end of the run where one of them diverged."""
         steps, values = self.recorder.flush()  # waits for the device, so the clock is read after it
-        self.train_s += time.perf_counter() - self.clock
+        now = time.perf_counter()
+        self.train_s, self.clock = self.train_s + now - self.clock, now
         if steps:
-            yield Steps(steps, values, self.epoch, self.train_s, self.samples)
+            yield Steps(steps, values, self.epoch, self.train_s, self.samples, self.share())
+            self.clock = time.perf_counter()  # the listener's time is not training time
             if check:
                 self.check(steps, values)
 
     def check(self, steps: Sequence[int], values: Mapping[str, Sequence[float]]) -> None:
-        """Ends the run at the first step whose loss is not finite or above the task's ceiling."""
-        ceiling = self.p.task.ceiling
+        """Ends the run at the first step whose loss is not finite or above the task's `diverged_above`."""
+        bound = self.p.task.diverged_above
         for step, loss, lr in zip(steps, values["train_loss"], values["lr_effective"], strict=True):
             if not math.isfinite(loss):
                 raise _Stop("diverged", f"loss not finite at step {step}, lr {lr:.3g}")
-            if loss > ceiling:
-                raise _Stop("diverged", f"loss {loss:g} above {ceiling:g} at step {step}, lr {lr:.3g}")
+            if loss > bound:
+                raise _Stop("diverged", f"loss {loss:g} above {bound:g} at step {step}, lr {lr:.3g}")
 
-    # -- the end of an epoch ------------------------------------------------------------------------------------------
+    # -- the end of an epoch, or of the steps from one evaluation to the next -----------------------------------------
 
-    def end_epoch(self) -> Iterator[Event]:
+    def end_stretch(self) -> Iterator[Event]:
+        share = self.share()
         self.set_mode(train=False)
         measured = self.evaluate(self.p.data.val)
         loss = measured[self.p.task.metrics[0].name]
+        self.evaluations += 1
+        partial = self.training.eval_every is not None
         self.last = {
-            "epoch": self.epoch,
+            "epoch": self.step / self.steps_per_epoch if partial else self.epoch,
             "epoch_train_loss": self.recorder.epoch_loss(),
             **{f"val_{name}": value for name, value in measured.items()},
             "wall_s": time.perf_counter() - self.started,
         }
+        if self.needs_closure:  # elsewhere it is the number of steps
+            self.last["gradients"] = self.gradient_evaluations
         if self.training.stop_accuracy is not None:
             train = self.evaluate(self.p.data.train)
             self.last.update({f"train_{name}": value for name, value in train.items() if name == "accuracy"})
         best = loss < self.best.loss
         if best:
             self.keep_weights(loss, measured)
-        yield Eval(self.epoch, self.step, self.last, best)
-        last = self.step >= self.total_steps
-        with torch.no_grad():
-            self.noise.seed(_EVALUATION_SEED)
-            files = self.p.task.artifacts(self.p.model, epoch=self.epoch, last=last)
-        for name, data in files.items():
-            yield Artifact(name, data, self.step)
-        if not math.isfinite(loss) or loss > self.p.task.ceiling:
+        yield Eval(self.last["epoch"], self.step, self.last, best, self.evaluations, share)
+        epoch = self.step // self.steps_per_epoch if partial and not self.used_up else self.epoch
+        if epoch > self.kept_files_of or self.used_up:
+            self.kept_files_of = epoch
+            with torch.no_grad():
+                self.noise.seed(_EVALUATION_SEED)
+                files = self.p.task.artifacts(self.p.model, epoch=epoch, last=self.used_up)
+            for name, data in files.items():
+                yield Artifact(name, data, self.step)
+        if not math.isfinite(loss) or loss > self.p.task.diverged_above:
             raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
         self.stop_early()
+        self.clock = time.perf_counter()
 
     def stop_early(self) -> None:
         t, accuracy = self.training, self.last.get("train_accuracy")
+        at, unit = (f"epoch {self.epoch}", "epochs") if t.eval_every is None else (f"step {self.step}", "evaluations")
         if t.stop_loss is not None and self.last["epoch_train_loss"] < t.stop_loss:
-            raise _Stop("completed", f"training loss below {t.stop_loss:g} after epoch {self.epoch}")
+            raise _Stop("completed", f"training loss below {t.stop_loss:g} after {at}")
         if t.stop_accuracy is not None and accuracy is not None and accuracy >= t.stop_accuracy:
-            raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after epoch {self.epoch}")
-        if t.patience is not None and self.epoch - self.best.epoch >= t.patience:
-            raise _Stop("completed", f"no better validation loss for {t.patience} epochs")
+            raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after {at}")
+        if t.patience is not None and self.evaluations - self.best.evaluation >= t.patience:
+            raise _Stop("completed", f"no better validation loss for {t.patience} {unit}")
         if self.should_stop():
             raise _Stop("interrupted", "interrupted")
 
@@ -244,6 +289,9 @@ class _Loop:
             return self.p.task.evaluate(self.p.model, split)
 
     def set_mode(self, *, train: bool) -> None:
+        if self.mode is train:
+            return
+        self.mode = train
         self.p.model.train(train)
         if "train_eval" in self.p.capabilities:
             # Schedule-free methods keep two sets of weights and swap them.
@@ -256,7 +304,8 @@ class _Loop:
         else:
             for name, tensor in state.items():
                 self.best.weights[name].copy_(tensor)
-        self.best.loss, self.best.epoch, self.best.step, self.best.values = loss, self.epoch, self.step, measured
+        self.best.loss, self.best.values = loss, measured
+        self.best.evaluation, self.best.epoch, self.best.step = self.evaluations, self.last["epoch"], self.step
 
     def measure_test(self) -> None:
         """Once, with the weights of the best epoch: nothing is ever chosen by it."""
@@ -284,7 +333,9 @@ class _Loop:
         if self.last:
             found["final_train_loss"] = self.last["epoch_train_loss"]
             found[f"final_{self.objective}"] = self.last[self.objective]
-        if self.best.epoch:
+        if self.create_graph:
+            found["hessian_products"] = self.hessian_products
+        if self.best.evaluation:
             found[f"best_{self.objective}"] = self.best.loss
             found["best_epoch"], found["best_step"] = self.best.epoch, self.best.step
             found.update({f"val_{name}": value for name, value in self.best.values.items()})

@@ -135,17 +135,24 @@ def prepare(
     if row.origin not in ("torch", "vr") or "closure" in row.capabilities:
         # Many optimizers flatten with view(), which a channels-last weight refuses; its gradient follows its layout.
         model = model.to(memory_format=torch.contiguous_format)
-    _, steps = planned_steps(spec.training, samples)
+    _, steps = planned_steps(spec.training, samples, row.capabilities)
     optimizer = registry.construct(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
 
 
-def planned_steps(training: Training, samples: int) -> tuple[int, int]:
-    """Steps per epoch, and of a run that nothing ends early, over a training set of `samples`."""
-    per_epoch = math.ceil(samples / training.batch_size)
-    planned = training.epochs * per_epoch
-    return per_epoch, min(planned, training.max_steps or planned)
+def planned_steps(training: Training, samples: int, capabilities: frozenset[str]) -> tuple[int, int | None]:
+    """Steps per epoch, and of a run that nothing ends early, over a training set of `samples`.
+
+    How many steps a number of gradients buys is known of an optimizer that evaluates one in each step, and how many
+    some seconds buy of none: there it is None.
+    """
+    per_epoch, end = math.ceil(samples / training.batch_size), training.end
+    if end.unit == "epochs":
+        planned = training.epochs * per_epoch
+        return per_epoch, min(planned, training.max_steps or planned)
+    known = end.unit == "steps" or (end.unit == "gradients" and "closure" not in capabilities)
+    return per_epoch, int(end.amount) if known else None
 
 
 def _deterministic(device: torch.device) -> None:

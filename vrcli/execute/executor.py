@@ -19,12 +19,12 @@ class Message:
 
     Args:
         kind: "note" while it runs; then once "done" (it returned), "failed" (it raised), "refused" (its request was no
-            good), "edited" (its code was edited meanwhile) or "lost" (its process died under it).
+            good), "edited" (its code was edited meanwhile) or "died" (its process did, under it).
         body: the note, what it returned, or why, in one line; of edited code its identity now.
     """
 
     key: Any
-    kind: Literal["note", "done", "failed", "refused", "edited", "lost"]
+    kind: Literal["note", "done", "failed", "refused", "edited", "died"]
     body: Any
 
 

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from vrcli.variants import base_of
-
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
     from vrcli.spec import Request, RunSpec
-    from vrcli.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -39,48 +36,33 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: everything that `vrcli.settings.resolve` needs, and what the run belongs to. It can be pickled.
+    """One run: what is asked for, and what it belongs to. It can be pickled.
 
     Args:
+        task: by which a process finds it: its name, or "module:Class".
         optimizer: its name, or that of a variant of it, under which the run is stored.
-        flags: settings by name.
-        threads: CPU threads of this run.
-        code: the identity of the code that is to run, as the command found it; empty where it is not known.
-        limits: by epoch, the best validation loss so far with which the run goes on.
+        request: settings resolved, with the identity of the code that is to run.
+        limits: by evaluation, the best validation loss so far with which the run goes on.
         reuse: which earlier run does instead: one of the same lineage and seed, or any of the same spec.
         rehearse: load the data and time a few steps; nothing is stored.
     """
 
     task: str
     optimizer: str
-    preset: str
-    flags: Mapping[str, Any]
-    seed: int
-    device: str
-    threads: int
-    code: Mapping[str, str] = field(default_factory=dict)
+    request: Request
     lineage: Lineage = Lineage()
     limits: Mapping[int, float] = field(default_factory=dict)
     reuse: Literal["lineage", "spec"] = "lineage"
     rehearse: bool = False
 
     @property
+    def seed(self) -> int:
+        return self.request.seed
+
+    @property
     def named_lineage(self) -> Lineage:
         """What the run belongs to, with the name of its variant."""
         return replace(self.lineage, variant=self.optimizer if "@" in self.optimizer else None)
-
-    def request(self, task: type[Task[Any]]) -> Request:
-        """What is to be run, before its data are known.
-
-        Raises:
-            UsageError: a setting is not accepted.
-        """
-        from vrcli.settings import resolve
-
-        return resolve(
-            task, base_of(self.optimizer), preset=self.preset, flags=self.flags, seed=self.seed, device=self.device,
-            threads=self.threads,
-        ).request  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +70,7 @@ class RunOutcome:
     """What came of a job.
 
     Args:
-        losses: validation loss per epoch.
+        losses: validation loss per evaluation.
         pruned: why it was stopped early, in one line; empty where it was not.
         reused: the run was there already.
     """
@@ -125,6 +107,8 @@ def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
 
 
 def of_spec(store: Store, spec: RunSpec) -> RunRecord | None:
-    """A run of this spec that ended: running it again would give the same bits."""
+    """A run of this spec that ended, where running it again would give the same bits."""
+    if not spec.training.end.repeatable:
+        return None
     found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
     return found[0] if found else None

@@ -131,7 +131,7 @@ class LocalExecutor:
             if worker.busy:
                 why = _why(worker.process.exitcode)
                 self.gone(worker.identity, why)
-                messages.append(Message(worker.key, "lost", why))
+                messages.append(Message(worker.key, "died", why))
         return messages
 
     def _remove(self, worker: _Worker) -> None:

@@ -127,8 +127,7 @@ class Place:
         from vrcli.execute.known_data import known_data
         from vrcli.tasks.registry import load
 
-        task = load(job.task)
-        return known_data(job.request(task), task, self.data_dir)
+        return known_data(job.request, load(job.task), self.data_dir)
 
     def earlier(self, store: Store, job: Job) -> RunOutcome | None:
         """The stored run that does instead of a job, as far as that can be told without loading data."""
@@ -137,11 +136,9 @@ class Place:
 
         if job.reuse == "lineage":
             return of_lineage(store, job.lineage, job.seed)
-        task = load(job.task)
-        request = job.request(task)
-        data = known_data(request, task, self.data_dir)
+        data = known_data(job.request, load(job.task), self.data_dir)
         if data is None:
             return None
-        request = request.with_training(batch_size=min(request.training.batch_size, data.samples))
+        request = job.request.with_training(batch_size=min(job.request.training.batch_size, data.samples))
         run = of_spec(store, request.on(data.dataset, data.fingerprint))
         return None if run is None else RunOutcome(run, reused=True)

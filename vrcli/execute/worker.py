@@ -39,15 +39,16 @@ class Worker:
         self, job: Job, note: Callable[[Any], None], should_stop: Callable[[], bool]
     ) -> RunOutcome | Rehearsal:
         from vrcli.errors import UsageError
+        from vrcli.identity import code_of
         from vrcli.tasks.base import TaskError
         from vrcli.tasks.registry import UnknownTask, load
 
         try:
             task = load(job.task)
-            request = job.request(task)
-            if job.code and job.code != request.code:  # edited since the command began, and this process began later
-                raise CodeChanged(request.code)
-            return self.rehearse(request, task) if job.rehearse else self.run(job, request, task, note, should_stop)
+            code = code_of(task, job.request.optimizer)
+            if code != job.request.code:  # edited since the command began, and this process began later
+                raise CodeChanged(code)
+            return self.rehearse(job.request, task) if job.rehearse else self.run(job, task, note, should_stop)
         except (UsageError, TaskError, UnknownTask) as error:
             raise Refused(str(error)) from error
 
@@ -64,22 +65,25 @@ class Worker:
 
         timed: dict[str, float] = {}
         for steps in (2, 8):  # the first steps of a process are slow
-            short = request.with_training(max_steps=steps)
+            short = request.with_training(until=f"steps:{steps}", eval_every=None)
             ready = prepare_known(short, task, data_dir=self.data_dir, cache=self.cache)
             *_, ended = train(ready)
             timed = dict(getattr(ended, "results", {}))
             if timed.get("wall_s", math.inf) > 20:
                 break
-        batch = {"batch_size": ready.spec.training.batch_size}
-        per_epoch, steps = planned_steps(request.training.model_copy(update=batch), len(ready.data.train))
+        training = request.training.model_copy(update={"batch_size": ready.spec.training.batch_size})
+        per_epoch, total = planned_steps(training, len(ready.data.train), ready.capabilities)
+        step_s = timed.get("step_ms", math.nan) / 1000
+        if total is None:  # as many as the budget buys at this cost of a step
+            each = step_s if training.end.unit == "seconds" else timed["gradient_evaluations"] / timed["steps"]
+            total = math.ceil(training.end.amount / each) if each > 0 else 0
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
-        run_s = steps * timed.get("step_ms", math.nan) / 1000 + steps / per_epoch * epoch_end_s
+        run_s = total * step_s + total / (training.eval_every or per_epoch) * epoch_end_s
         return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
 
     def run(
-        self, job: Job, request: Request, task: type[Task[Any]], note: Callable[[Any], None],
-        should_stop: Callable[[], bool],
-    ) -> RunOutcome:  # fmt: skip
+        self, job: Job, task: type[Task[Any]], note: Callable[[Any], None], should_stop: Callable[[], bool]
+    ) -> RunOutcome:
         """Run and store; a run that raised is an outcome too."""
         from vrcli.db.store import Store
         from vrcli.execute.run import RunFailed, execute
@@ -88,7 +92,7 @@ class Worker:
         watcher = _Watcher(task, note, job.limits, should_stop)
         try:
             record = execute(
-                request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
+                job.request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
                 cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
             )  # fmt: skip
         except RunFailed:
@@ -99,7 +103,7 @@ class Worker:
 
 
 class _Watcher:
-    """Passes a run's epochs on, and stops it where it misses a limit."""
+    """Passes a run's evaluations on, and stops it where it misses a limit."""
 
     def __init__(
         self,
@@ -126,10 +130,11 @@ class _Watcher:
         if not isinstance(event, Eval):
             return
         self.losses = (*self.losses, event.values[self.metric])
-        self.note((event.epoch, event.values[self.metric]))
-        best, limit = min(self.losses), self.limits.get(event.epoch, math.inf)
+        self.note((event.number, event.values[self.metric]))
+        best, limit = min(self.losses), self.limits.get(event.number, math.inf)
         if best > limit:
-            self.pruned = f"stopped after epoch {event.epoch}: {best:.4g} is above {limit:.4g}"
+            at = f"epoch {event.epoch}" if event.epoch == event.number else f"step {event.step}"
+            self.pruned = f"stopped after {at}: {best:.4g} is above {limit:.4g}"
 
     def end(self, record: RunRecord) -> None:
         pass

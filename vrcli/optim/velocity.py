@@ -65,7 +65,7 @@ class Batch:
         return self.params[0].device
 
     @cached_property
-    def odd(self) -> set[int]:
+    def unaligned(self) -> set[int]:
         """Indices of tensors whose memory cannot be walked in step with the others' (a gradient of other strides)."""
         rows = zip(*filter(None, (self.params, self.grads, self.velocities, self.squares)), strict=True)
         return {i for i, row in enumerate(rows) if not _aligned(row)}
@@ -199,7 +199,7 @@ def _cpu_sums(batch: Batch, indices: Sequence[int], power: float, ratio: float, 
                 yield _joined_sum(batch, small, power, ratio, scratch)
                 small, waiting = [], 0
         else:
-            pieces = _pieces_by_rows(v, g) if i in batch.odd else zip(_chunks(v), _chunks(g), strict=True)
+            pieces = _pieces_by_rows(v, g) if i in batch.unaligned else zip(_chunks(v), _chunks(g), strict=True)
             for v_piece, g_piece in pieces:
                 yield _power_sum(_shifted(v_piece, g_piece, ratio, scratch), power)
     if small:
@@ -232,7 +232,7 @@ def advance_and_sum(batch: Batch) -> Tensor:
         return multi_tensor_power_sums(batch.grads if normgrad else batch.velocities, power)
     rows = []
     for i, (v, g) in enumerate(zip(batch.velocities, batch.grads, strict=True)):
-        whole = v.numel() <= CHUNK or i in batch.odd
+        whole = v.numel() <= CHUNK or i in batch.unaligned
         parts = []
         for v_piece, g_piece in [(v, g)] if whole else zip(_chunks(v), _chunks(g), strict=True):
             v_piece.lerp_(-g_piece if batch.group["maximize"] else g_piece, weight)

@@ -154,11 +154,11 @@ class VelocityOptimizer(OwnOptimizer):
     def _advance(self, batches: Sequence[Batch], idle: set[int]) -> None:
         """Count this step. Parameters with equal counts share one tensor; those left out of this step part from it."""
         if idle:
-            apart: dict[int, Tensor] = {}
+            clones: dict[int, Tensor] = {}
             for batch in batches:
                 for i, step in enumerate(batch.steps):
                     if id(step) in idle:
-                        batch.steps[i] = self.state[batch.params[i]]["step"] = apart.setdefault(id(step), step.clone())
+                        batch.steps[i] = self.state[batch.params[i]]["step"] = clones.setdefault(id(step), step.clone())
         for step in {id(step): step for batch in batches for step in batch.steps}.values():
             step.add_(1)
 

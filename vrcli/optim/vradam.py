@@ -210,7 +210,7 @@ def _fused_vradam(batches: Sequence[Batch], scratch: Sequence[Tensor | None]) ->
 def _fused_update(batch: Batch, eta: Tensor) -> None:
     """The kernel walks plain memory, so tensors whose gradient has other strides take the reference's way."""
     group = batch.group
-    walked = batch.take([i for i in range(len(batch.params)) if i not in batch.odd]) if batch.odd else batch
+    walked = batch.take([i for i in range(len(batch.params)) if i not in batch.unaligned]) if batch.unaligned else batch
     if walked.params:
         fused_adamw(
             walked.params,
@@ -225,7 +225,7 @@ def _fused_update(batch: Batch, eta: Tensor) -> None:
             maximize=group["maximize"],
         )
     b1, b2 = group["betas"]
-    for i in batch.odd:
+    for i in batch.unaligned:
         g = -batch.grads[i] if group["maximize"] else batch.grads[i]
         batch.velocities[i].lerp_(g, 1 - b1)
         batch.squares[i].mul_(b2).addcmul_(g, g, value=1 - b2)

@@ -179,10 +179,10 @@ def _fused_vrmomentum(batches: Sequence[Batch]) -> list[Regularised]:
     regularised = regularise(batches, power_sums)
     for batch, line6 in zip(batches, regularised, strict=True):
         decay = batch.group["weight_decay"]
-        for i in batch.odd:
+        for i in batch.unaligned:
             eta = line6.lr[i] if line6.lr.ndim else line6.lr
             batch.params[i].mul_(1 - eta * decay).sub_(batch.velocities[i] * eta)
-        walked = [i for i in range(len(batch.params)) if i not in batch.odd]
+        walked = [i for i in range(len(batch.params)) if i not in batch.unaligned]
         if line6.lr.ndim:  # one learning rate per tensor
             for i in walked:
                 fused_sgd([batch.params[i]], [batch.velocities[i]], lr=line6.lr[i], weight_decay=decay)

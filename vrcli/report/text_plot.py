@@ -149,7 +149,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _columns(x: Array, y: Array, left: float, right: float, count: int) -> Columns:
-    """Mean, lowest and highest value of the points in each column, NaN where there are none; and where some are lost.
+    """Mean, lowest and highest value of the points in each column, NaN where there are none; where some are not finite.
 
     Columns between two points are interpolated, unless a value that is not finite lies between them.
     """

@@ -6,9 +6,9 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from vrcli.results.types import Several
+from vrcli.results.types import Several, end_of
 
 MINUS = "\u2212"
 
@@ -188,3 +188,9 @@ def command(argv: Sequence[str]) -> str:
         argv: as a process has it, the program first.
     """
     return shlex.join(["vr", *argv[1:]])
+
+
+def end_text(settings: Mapping[str, Any]) -> str:
+    """What was to end a run, of its settings: "20 epochs", "gradients:2000"."""
+    end = end_of(settings)
+    return f"{end} epoch{'s' * (end != '1')}" if end.isdecimal() else end

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vrcli.output import json_number
-from vrcli.results.types import NamedRun, Run
+from vrcli.results.types import NamedRun, Run, repeatable
 
 #: What a run is called by, in the order of the columns.
 FIELDS = (
@@ -73,5 +73,6 @@ def as_json(run: NamedRun) -> dict[str, Any]:
         "id": run.id, "name": run.name, "status": run.status, "task": run.task, "preset": run.preset,
         "dataset": run.dataset, "optimizer": run.optimizer, "seed": run.seed, "spec_id": run.spec_id,
         "tag": run.tag, "group": run.group, "created_at": run.created_at.isoformat(), "error": run.error,
+        "repeatable": repeatable(run.settings),
         "results": {name: json_number(value) for name, value in run.results.items()}, "spec": run.spec,
     }  # fmt: skip

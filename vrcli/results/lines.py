@@ -164,7 +164,8 @@ class Reader:
 
     def curves(self, runs: Iterable[Run], metrics: Sequence[str], x: str) -> dict[tuple[int, str], Arrays]:
         """Positions and values by run and metric."""
-        axis = POSITIONS.get(x)
+        axis, runs = POSITIONS.get(x), list(runs)
+        each = {run.id: gradients_per_step(run) for run in runs} if x == "gradients" else {}
         stored = self.store.curves.read([run.id for run in runs], [*metrics, *([axis] if axis else [])])
         found: dict[tuple[int, str], Arrays] = {}
         for (run, metric), curve in stored.items():
@@ -176,6 +177,8 @@ class Reader:
                 found[run, metric] = steps, np.asarray(curve.values)
             elif known is not None:
                 found[run, metric] = rescaled(steps, known.steps, known.values), np.asarray(curve.values)
+            elif (ratio := each.get(run)) is not None:
+                found[run, metric] = steps * ratio, np.asarray(curve.values)
         return found
 
     def panels(self, sections: Mapping[str, Mapping[K, Sequence[Run]]], metrics: Sequence[str], x: str) -> Panels[K]:
@@ -205,6 +208,12 @@ class Reader:
             if in_section:
                 found[section] = in_section
         return found
+
+
+def gradients_per_step(run: Run) -> float | None:
+    """Mean number of a run's gradient evaluations in a step; None where it was not counted."""
+    gradients, steps = run.results.get("gradient_evaluations"), run.results.get("steps")
+    return gradients / steps if gradients is not None and steps else None
 
 
 def _differing_by_optimizer(rows: Sequence[Any]) -> list[Mapping[str, Any]]:

@@ -169,7 +169,8 @@ def _like(newest: SearchRecord, pool: Sequence[SearchRecord]) -> list[SearchReco
     """The newest sweep of each optimizer that searched the same thing with the same budget."""
 
     def kind(sweep: SearchRecord) -> list[Any]:
-        return [sweep.trials, *(sweep.settings.get(name) for name in ALIKE)]
+        until = sweep.settings.get("settings", {}).get("until")
+        return [sweep.trials, until, *(sweep.settings.get(name) for name in ALIKE)]
 
     found: dict[str, SearchRecord] = {}
     for sweep in pool:

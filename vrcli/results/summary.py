@@ -40,6 +40,7 @@ from vrcli.results.types import (
     Spread,
     Table,
     axes_of,
+    end_of,
     outcome,
     shown_columns,
 )
@@ -52,8 +53,13 @@ SORTS: Mapping[str, Callable[[Row], Any]] = {
     "optimizer": lambda row: row.optimizer,
     "n": lambda row: row.n,
     "diverged": lambda row: row.diverged / row.n,
-    "budget": lambda row: row.trials * (row.epochs or 1),
+    "budget": lambda row: row.trials * _amount(row),
 }
+
+
+def _amount(row: Row) -> float:
+    """Of what ends a run, whatever it is counted in."""
+    return float(row.until.partition(":")[2]) if row.until else float(row.epochs or 1)
 
 
 #: How results begin by which settings may be chosen: neither the training nor the test set tells which are best.
@@ -170,7 +176,7 @@ def grouped(
     def budget(group: Group) -> tuple[object, ...]:
         first = group.runs[0]
         searched = trial_of(first) is not None
-        return searched, trials.get(first.id, 1), group.settings.get("epochs"), group.settings.get("max_steps")
+        return searched, trials.get(first.id, 1), end_of(group.settings)
 
     return pool(groups, group_by, budget)
 
@@ -193,7 +199,7 @@ def _protocol(groups: Sequence[Group], trials: Mapping[int, int]) -> Callable[[G
 
 def _with_shown(rows: Sequence[Row], group_by: Sequence[str]) -> list[Row]:
     settings, optimizers = [row.settings for row in rows], [row.optimizer for row in rows]
-    shown = shown_settings(settings, optimizers, [row.axes for row in rows], ignore=("epochs",))
+    shown = shown_settings(settings, optimizers, [row.axes for row in rows], ignore=("epochs", "until"))
     named = [{name: row.settings[name] for name in group_by if name in row.settings} for row in rows]
     for row, found in zip(rows, shown, strict=True):
         found |= {name: Several(values) for name, values in row.ranges.items()}
@@ -274,6 +280,7 @@ def _row(
         pruned=any(run.id in pruned for run in group.runs),
         epochs=int(epochs) if epochs is not None else None,
         max_steps=group.settings.get("max_steps"),
+        until=group.settings.get("until"),
         hardware=tuple(sorted({_machine(run) for run in group.runs})),
         cells={c.key: Cell(summary_of(group.runs, group.searches, c, level)) for c in columns},
         searched=trial_of(group.runs[0]) is not None,

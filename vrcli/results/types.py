@@ -28,7 +28,8 @@ class Declared(NamedTuple):
 Known: TypeAlias = Mapping[str, Declared]
 
 #: Curves that give an axis its positions, by what the axis is called; they are no results.
-POSITIONS = {"epoch": "epoch", "seconds": "wall_s"}
+#: Gradients have one where their number follows from no number of steps.
+POSITIONS = {"epoch": "epoch", "seconds": "wall_s", "gradients": "gradients"}
 
 #: What stands beside a mean: a confidence interval, the standard deviation, the smallest and largest value, nothing.
 Spread: TypeAlias = Literal["ci", "sd", "minmax", "none"]
@@ -77,6 +78,18 @@ def outcome(run: Run, name: str) -> float | None:
 def values_of(runs: Iterable[Run], name: str) -> list[float]:
     """A result of every run as it counts; NaN where there is none."""
     return [math.nan if (value := outcome(run, name)) is None else value for run in runs]
+
+
+def end_of(settings: Mapping[str, Any]) -> str:
+    """What was to end a run, of all its settings: "gradients:20000", the number of its epochs, "?" where unknown."""
+    epochs, steps = settings.get("epochs"), settings.get("max_steps")
+    text = settings.get("until") or ("?" if epochs is None else str(epochs))
+    return text if steps is None else f"{text} ({steps} steps)"
+
+
+def repeatable(settings: Mapping[str, Any]) -> bool:
+    """Whether the same settings and seed end at the same step each time: a number of seconds does not."""
+    return not str(settings.get("until") or "").startswith("seconds:")
 
 
 def axes_of(run: Run) -> tuple[str, ...]:
@@ -137,9 +150,10 @@ COSTS = {
     "epochs": "epochs",
     "parameters": "parameters",
     "gradient_evaluations": "gradients",
+    "hessian_products": "Hessian products",
 }
 #: Those that differ from one time to the next, and from one machine to another, whatever was computed.
-TIMINGS = frozenset(COSTS) - {"steps", "epochs", "parameters", "gradient_evaluations"}
+TIMINGS = frozenset(COSTS) - {"steps", "epochs", "parameters", "gradient_evaluations", "hessian_products"}
 
 
 @dataclass(frozen=True)
@@ -222,8 +236,9 @@ class Row:
         repeats: further finished runs of a seed that is counted already.
         trials: configurations tried to find this one, by each search.
         pruned: some of them were stopped before their budget was spent.
-        epochs: planned for each run; None where unknown.
+        epochs: planned for each run; None where unknown, or where it ends elsewhere.
         max_steps: planned limit of steps, if there is one.
+        until: what ends each run instead of epochs, as "gradients:20000".
         hardware: distinct machines.
         cells: by column key.
         searched: trials of a search on the seeds of that search, no fresh ones.
@@ -262,6 +277,7 @@ class Row:
     replaced: int = 0
     passed_over: int = 0
     parameters: tuple[int, ...] = ()
+    until: str | None = None
 
     @property
     def n(self) -> int:
@@ -285,9 +301,14 @@ class Row:
         return len(self.per_search) or 1
 
     @property
-    def budget(self) -> tuple[int | None, ...]:
-        """Searches, trials of each, epochs and steps of a run."""
-        return self.searches, self.trials, self.epochs, self.max_steps
+    def end(self) -> str:
+        """What was to end each run."""
+        return end_of({"epochs": self.epochs, "max_steps": self.max_steps, "until": self.until})
+
+    @property
+    def budget(self) -> tuple[int | str, ...]:
+        """Searches, trials of each, and what was to end a run."""
+        return self.searches, self.trials, self.end
 
 
 @dataclass(frozen=True)

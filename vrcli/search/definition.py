@@ -27,6 +27,7 @@ class Definition:
         initial: points before the search learns; 0 for as many as suit the number of trials.
         seeds: of each trial's runs; its value is their mean.
         dataset_fingerprint: of the data, once they were loaded.
+        epochs: evaluations of each run, one after every epoch; 0 where their number is not known beforehand.
         code: the identity of the code that all trials run; empty in a search of an earlier version.
     """
 
@@ -47,6 +48,14 @@ class Definition:
     dataset: str = ""
     dataset_fingerprint: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """What ends each run: `epochs`, or `until` instead."""
+        until = self.settings.get("until")
+        return (
+            {"epochs": self.settings.get("epochs", self.epochs)} if until is None else {"epochs": None, "until": until}
+        )
 
     @cached_property
     def axes(self) -> dict[str, Dimension]:
@@ -76,12 +85,12 @@ class Definition:
         ] + code_changes(self.code, other.code)
 
 
-_APART = ("explicit", "settings", "space", "origins", "epochs", "code")
+_COMPARED_ELSEWHERE = ("explicit", "settings", "space", "origins", "epochs", "code")
 
 
 def _facts(definition: Definition) -> dict[str, Any]:
     body = definition.plain()
-    facts = {k: v for k, v in body.items() if k not in _APART}
+    facts = {k: v for k, v in body.items() if k not in _COMPARED_ELSEWHERE}
     facts |= {f"space of {name}": str(axis) for name, axis in definition.axes.items()}
     return {**facts, **body["settings"]}
 

@@ -183,8 +183,8 @@ def damaged(store: Store) -> list[SearchRecord]:
 def of_sweep(store: Store, ref: str) -> list[StoredSearch]:
     """The searches of the sweep of this number or name, in the order in which they began."""
     found = store.searches.select(sweep=store.sweeps.get(ref).id)
-    if lost := [record for record in found if record.status == DAMAGED]:
-        raise StoreError(f"search {lost[0].id} of sweep {ref} is damaged; vr db check says where")
+    if damaged := [record for record in found if record.status == DAMAGED]:
+        raise StoreError(f"search {damaged[0].id} of sweep {ref} is damaged; vr db check says where")
     return [StoredSearch(store, record) for record in found[::-1]]
 
 

@@ -126,9 +126,11 @@ class SearchState:
         return trial
 
     def limits(self) -> Mapping[int, float]:
-        """With which best loss so far, by epoch, a trial that begins now goes on."""
+        """With which best loss so far, by evaluation, a trial that begins now goes on."""
         finished = [t.losses for t in self.ended() if t.status in ("completed", "pruned")]
-        return limits(self.definition.prune, finished, self.definition.epochs)
+        # Under budgets that do not say how often a run is evaluated, those that came to their end do.
+        whole = [len(t.losses) for t in self.ended() if t.status == "completed"]
+        return limits(self.definition.prune, finished, self.definition.epochs or max(whole, default=0))
 
     def end(self, number: int, outcome: Outcome) -> Trial:
         self.record.close(number, outcome)

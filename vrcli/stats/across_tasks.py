@@ -194,8 +194,8 @@ def _pair(a: str, b: str, tables: Mapping[str, Mapping[str, Array]], direction: 
 
 def _centred(a: Array, b: Array) -> tuple[Array, Array]:
     """y of both by replicate: means over the runs, or medians where a run of either diverged."""
-    lost = np.isinf(a).any() or np.isinf(b).any()
-    return centres(a, "median" if lost else "mean"), centres(b, "median" if lost else "mean")
+    diverged = np.isinf(a).any() or np.isinf(b).any()
+    return centres(a, "median" if diverged else "mean"), centres(b, "median" if diverged else "mean")
 
 
 def _log_ratios(a: Array, b: Array, direction: Direction) -> Array:
@@ -314,8 +314,8 @@ def costs_of(values: Mapping[str, Mapping[str, Array]], direction: Direction = "
     costs: dict[str, dict[str, float]] = {}
     for task, by_name in values.items():
         tables = {name: oriented(table, direction) for name, table in by_name.items()}
-        lost = any(np.isinf(table).any() for table in tables.values())
+        diverged = any(np.isinf(table).any() for table in tables.values())
         for name, table in tables.items():
-            y = centres(table, "median" if lost else "mean")
-            costs.setdefault(name, {})[task] = float(centres(y, "median") if lost else y.mean())
+            y = centres(table, "median" if diverged else "mean")
+            costs.setdefault(name, {})[task] = float(centres(y, "median") if diverged else y.mean())
     return costs

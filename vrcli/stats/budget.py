@@ -143,7 +143,7 @@ def steps_to_target(
 ) -> ToTarget:
     """Steps (or epochs, or seconds) until each run's curve first reaches the target.
 
-    A diverged run does not get there, even if its curve touched the target before: its result is lost.
+    A diverged run does not get there, even if its curve touched the target before: it has no result.
 
     Args:
         curves: x and y of each run, x increasing.

@@ -143,15 +143,12 @@ def compare(
         p, lean, test = _rank_test(x, y, paired)
         spread = effect = math.nan
         p_check = p
-        resampled = (math.nan, math.nan)
     else:
         result, test, spread, effect, p_check = _mean_test(x, y, paired, level)
-        p = result.p
-        lean = float(np.heaviside(-result.difference, 0.5))
-        resampled = (math.nan, math.nan)
-        if bootstrap:
-            differences, minus = (x - y, None) if paired else (x, y)
-            resampled = statistics.bca_interval(differences, minus, level)
+        p, lean = result.p, float(np.heaviside(-result.difference, 0.5))
+    resampled = (math.nan, math.nan)
+    if bootstrap and not any(diverged):
+        resampled = statistics.bca_interval(x - y if paired else x, None if paired else y, level)
     sign = 1.0 if direction == "min" else -1.0
     low, high = sorted((sign * result.low, sign * result.high))
     least, most = sorted((sign * resampled[0], sign * resampled[1]))

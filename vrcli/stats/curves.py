@@ -1,7 +1,8 @@
 """Curves of several runs on one axis: envelopes with the number of runs behind each point, and thinning.
 
 Values that are not finite never enter a mean; they are counted beside it. A run that ended is not carried on: the
-number of runs alive is part of the result, because a mean over survivors flatters an optimizer that lost the others.
+number of runs alive is part of the result, because a mean over the finite runs is
+biased in favour of an optimizer whose others diverged.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def align(curves: Sequence[tuple[ArrayLike, ArrayLike]], grid: ArrayLike | None 
 
 
 def _interpolated(x: Array, y: Array, at: Array) -> Array:
-    """Values between a run's points; infinite next to a lost one, NaN outside the run's range."""
+    """Values between a run's points; infinite next to one that is not finite, NaN outside the run's range."""
     if not len(x):
         return np.full(len(at), np.nan)
     finite = np.isfinite(y)
@@ -137,10 +138,10 @@ def _interpolated(x: Array, y: Array, at: Array) -> Array:
 
 
 def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Array]:
-    """One run's means over consecutive stretches, at their middles; NaN-valued where a stretch has a lost value.
+    """One run's means over consecutive bins, at their middles; NaN-valued where a bin has a value that is not finite.
 
     Args:
-        edges: of the stretches, increasing; stretches without points are left out.
+        edges: of the bins, increasing; bins without points are left out.
     """
     x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
     place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
@@ -181,7 +182,7 @@ def best_so_far(values: ArrayLike, direction: Direction = "min") -> Array:
 
 
 def thin(y: ArrayLike, most: int) -> Counts:
-    """Indices of at most `most` points that keep the ends, and of every bucket its extremes and a lost value.
+    """Indices of at most `most` points that keep the ends, and of every bucket its extremes and a nonfinite value.
 
     Args:
         most: at least 8; all points are kept when there are no more.

@@ -130,8 +130,8 @@ def pair_tests(values: Array, plan: Plan) -> PairTests:
     """
     searches = values.shape[2]
     first, second = (np.array([pair[side] for pair in plan.pairs]) for side in (0, 1))
-    lost = np.asarray(np.isinf(values).any(axis=(2, 3)))
-    ranked: NDArray[np.bool_] = lost[:, first] | lost[:, second]
+    diverged = np.asarray(np.isinf(values).any(axis=(2, 3)))
+    ranked: NDArray[np.bool_] = diverged[:, first] | diverged[:, second]
     means, medians = centres(values, "mean"), centres(values, "median")
     a, b = (
         np.where(ranked[..., None], medians[:, side], means[:, side]) for side in (first, second)

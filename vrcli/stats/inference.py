@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from vrcli.errors import UsageError
 from vrcli.stats import exact
 
 Array: TypeAlias = NDArray[np.float64]
@@ -58,6 +59,16 @@ class Summary:
     @property
     def half_width(self) -> float:
         return (self.high - self.low) / 2
+
+
+def check_level(level: float) -> None:
+    """Refuse what is no confidence level of a comparison.
+
+    Raises:
+        UsageError: it is below a half, or not below 1.
+    """
+    if not 0.5 <= level < 1:
+        raise UsageError(f"--level must be in [0.5, 1), got {level:g}")
 
 
 def oriented(values: Sequence[float] | Array, direction: Direction = "min") -> Array:

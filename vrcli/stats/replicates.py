@@ -257,11 +257,11 @@ def compare_replicates(
         unpaired_ranks=unpaired_ranks,
     )
     found = decide(tables[None], plan)
-    lost = np.isinf(tables).sum(axis=2)  # (optimizers, K)
-    p_diverged = [float(flip_signs((lost[a] - lost[b])[None])[0]) for a, b in plan.pairs]
+    diverged = np.isinf(tables).sum(axis=2)  # (optimizers, K)
+    p_diverged = [float(flip_signs((diverged[a] - diverged[b])[None])[0]) for a, b in plan.pairs]
     shares = zip(p_diverged, holm(p_diverged), strict=True)
     pairs = [
-        _pair(index, names, plan, found, sign, lost / tables.shape[2], share) for index, share in enumerate(shares)
+        _pair(index, names, plan, found, sign, diverged / tables.shape[2], share) for index, share in enumerate(shares)
     ]
     return Comparison(
         metric=metric,
@@ -302,8 +302,8 @@ def pairs_of(
 
 def _replicated(name: str, table: Array, sign: float, level: float) -> Replicated:
     """Summarise one optimizer from its oriented values (K, m)."""
-    lost = np.isinf(table)
-    centre: Literal["mean", "median"] = "median" if lost.any() else "mean"
+    diverged = np.isinf(table)
+    centre: Literal["mean", "median"] = "median" if diverged.any() else "mean"
     y = centres(table, centre)
     told = summary((sign * y).tolist(), direction="min" if sign > 0 else "max", level=level)
     whole = told.diverged == 0
@@ -316,7 +316,7 @@ def _replicated(name: str, table: Array, sign: float, level: float) -> Replicate
         high=told.high if whole else math.nan,
         median=told.median,
         seeds=table.shape[1],
-        diverged=tuple(lost.sum(axis=1).tolist()),
+        diverged=tuple(diverged.sum(axis=1).tolist()),
         luck=luck_of(sign * table, level),
     )
 
@@ -327,13 +327,13 @@ def _pair(
     plan: Plan,
     found: Decisions,
     sign: float,
-    lost: Array,
+    diverged: Array,
     p_diverged: tuple[float, float],
 ) -> Pair:
     """One pair of a comparison, in the metric's own sign.
 
     Args:
-        lost: share of the runs that diverged (optimizers, K).
+        diverged: share of the runs that diverged (optimizers, K).
         p_diverged: of the test of these shares, and adjusted.
     """
     tests, at = found.tests, (0, index)
@@ -371,7 +371,7 @@ def _pair(
         margin=float(tests.margin[at]),
         p_equal=float(found.p_equal[at]),
         p_equal_holm=float(found.p_equal_adjusted[at]),
-        diverged=(float(lost[a].mean()), float(lost[b].mean())),
+        diverged=(float(diverged[a].mean()), float(diverged[b].mean())),
         p_diverged=p_diverged[0],
         p_diverged_holm=p_diverged[1],
         verdict=_verdict(found, at, alpha, needs or 2),

@@ -13,7 +13,8 @@ from vrcli.execute.place import Place
 from vrcli.stats.across_tasks import across_tasks, costs_of, ranks_over_tasks
 from vrcli.study.compare import compare
 from vrcli.study.comparison import Checked, CompareRequest, checked
-from vrcli.study.events import CompareResult, Event, Finished, TaskBegan, TaskEnded, TasksResult
+from vrcli.study.events import Event, Finished, TaskBegan, TaskEnded
+from vrcli.study.results import CompareResult, TasksResult
 
 
 def compare_tasks(

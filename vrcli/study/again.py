@@ -74,6 +74,8 @@ def again(
     request = request_again(stored.spec, task, device, f"run {stored.id}")
     for line in [*_code_changes(stored, request.code), *execute_again.machine_changes(stored, device)]:
         notice(line)
+    if not request.training.end.repeatable:
+        notice(f"run {stored.id} ended after a time (--until {request.training.until}): this ends at another step")
     origins = dict.fromkeys(differing_settings(request), "stored")
     with stop_requests() as should_stop:
         run = execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,3 +120,19 @@ def checked_tag(given: str | None, flag: str = "--tag") -> str | None:
     if found is not None and has_controls(found):
         raise UsageError(f"{flag} must be one line without control characters, got {found}")
     return found
+
+
+def listed(opt: Any) -> list[Any]:
+    """One optimizer or several as a list."""
+    return list(opt) if isinstance(opt, Iterable) and not isinstance(opt, str | type) else [opt]
+
+
+def texts(given: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    """Settings by name as the command line takes them; its own texts as they are."""
+    if isinstance(given, Mapping):
+        return tuple(f"{name}={_text(value)}" for name, value in given.items())
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

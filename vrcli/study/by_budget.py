@@ -16,7 +16,8 @@ from vrcli.execute.job import Job, Lineage
 from vrcli.results.types import values_of
 from vrcli.search.trials import Trial, best_of
 from vrcli.stats.budget import AfterTrials, after_trials, parts_of
-from vrcli.study.events import Arm
+from vrcli.study.jobs import jobs_on
+from vrcli.study.results import Arm
 
 if TYPE_CHECKING:
     from vrcli.search.record import Store
@@ -56,9 +57,7 @@ def incumbents(arms: Sequence[Arm], trials: int) -> Incumbents:
     return Incumbents(arms, found)
 
 
-def jobs_of(
-    one: Incumbents, request: CompareRequest, code: Mapping[str, Mapping[str, str]], store: Store, threads: int
-) -> list[Job]:
+def jobs_of(one: Incumbents, request: CompareRequest, store: Store, threads: int) -> list[Job]:
     """The runs that measure incumbents. They belong to their trials: no table takes them for a search's result."""
     tuning = request.tuning
     jobs = []
@@ -67,11 +66,10 @@ def jobs_of(
         assert arm.search is not None
         ids = {stored.number: stored.id for stored in store.searches.trials(arm.search.search_id)}
         lineage = Lineage(request.tag, search_id=arm.search.search_id, trial_id=ids[trial.number])
-        jobs += [
-            Job(tuning.task, arm.optimizer, tuning.preset, {**arm.settings, **trial.params}, seed, tuning.device,
-                threads, code[arm.optimizer], lineage, reuse="spec")
-            for seed in arm.seeds
-        ]  # fmt: skip
+        jobs += jobs_on(
+            arm.seeds, tuning.task, arm.optimizer, tuning.preset, {**arm.settings, **trial.params},
+            device=tuning.device, threads=threads, lineage=lineage, reuse="spec",
+        )  # fmt: skip
     return jobs
 
 

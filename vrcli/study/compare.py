@@ -17,6 +17,8 @@ from vrcli.errors import UsageError, VrError
 from vrcli.execute.job import Job, Lineage, RunOutcome
 from vrcli.execute.lookup import headline_of
 from vrcli.execute.place import Place
+from vrcli.results.filter import Filter
+from vrcli.results.lines import Reader
 from vrcli.results.types import Run, values_of
 from vrcli.stats.budget import AfterTrials, ToTarget, steps_to_target
 from vrcli.stats.comparison import compare_all
@@ -25,19 +27,10 @@ from vrcli.stats.sequential import Looks, planned
 from vrcli.study.by_budget import by_budget, incumbents, jobs_of
 from vrcli.study.comparison import Checked, CompareRequest, Settings, checked
 from vrcli.study.confirm import fresh_seeds, run_fresh
-from vrcli.study.events import (
-    Arm,
-    CompareResult,
-    Event,
-    Finished,
-    Note,
-    RunEnded,
-    RunsPlanned,
-    SweepResult,
-    Tuned,
-    notes_of,
-)
+from vrcli.study.events import Event, Finished, Note, RunEnded, RunsPlanned, Tuned, notes_of
+from vrcli.study.jobs import jobs_on
 from vrcli.study.replicates import RERANK_SEEDS, candidates, replicates, rerank_jobs, reranked
+from vrcli.study.results import Arm, CompareResult, SweepResult
 from vrcli.study.sweep import sweep
 
 if TYPE_CHECKING:
@@ -206,13 +199,16 @@ def _fresh(
         key=lambda place: place[1:],
     )
     tuning, group = request.tuning, _group(request, arms, code)
-    jobs = [
-        Job(tuning.task, arm.optimizer, tuning.preset, arm.settings, seed, tuning.device, running.place.threads_each,
-            code[arm.optimizer],
-            Lineage(request.tag, group, arm.search.search_id if arm.search else None), reuse="spec")
-        for at, _, seed in places for arm in [arms[at]]
-    ]  # fmt: skip
-    found = yield from running.run(jobs, "fresh")
+    jobs = {
+        (at, job.seed): job
+        for at, arm in enumerate(arms)
+        for job in jobs_on(
+            arm.seeds, tuning.task, arm.optimizer, tuning.preset, arm.settings, device=tuning.device,
+            threads=running.place.threads_each, reuse="spec",
+            lineage=Lineage(request.tag, group, arm.search.search_id if arm.search else None),
+        )
+    }  # fmt: skip
+    found = yield from running.run([jobs[at, seed] for at, _, seed in places], "fresh")
     runs: dict[int, list[Any]] = {}
     for (at, _, _), run in zip(places, found, strict=True):
         runs.setdefault(at, []).append(run)
@@ -227,7 +223,7 @@ def _earlier(
 ) -> Generator[Event, None, dict[str, AfterTrials]]:
     """Measure what every search had found after a part of its trials."""
     found = incumbents(arms, request.tuning.trials)
-    jobs = jobs_of(found, request, ready.code, running.store, running.place.threads_each)
+    jobs = jobs_of(found, request, running.store, running.place.threads_each)
     runs = (yield from running.run(jobs, "budget")) if jobs else []
     return by_budget(found, runs, blocks, request, ready.metric.direction)
 
@@ -287,20 +283,14 @@ def _counted(
 
 
 def _reached(store: Store, blocks: Blocks, task: TaskClass, target: float) -> dict[str, dict[str, ToTarget]]:
-    """Steps, epochs and seconds to the target; a run that never gets there is censored, not averaged."""
-    name = f"val_{task.metrics[0].name}"
+    """Steps, epochs, gradients and seconds to the target; a run that never gets there is censored, not averaged."""
+    name, reader = f"val_{task.metrics[0].name}", Reader(store, Filter())
     found: dict[str, dict[str, ToTarget]] = {}
     for optimizer, own in blocks.items():
         runs = [run for replicate in own for run in replicate]
-        curves = store.curves.read([run.id for run in runs], [name, "wall_s", "epoch"])
         diverged = [run.status == "diverged" for run in runs]
-        for x, unit in ((None, "steps"), ("epoch", "epochs"), ("wall_s", "s")):
-            pairs: list[tuple[Sequence[float], Sequence[float]]] = []
-            for run in runs:
-                loss = curves.get((run.id, name))
-                if loss is None:  # it diverged before its first evaluation
-                    pairs.append(((), ()))
-                else:
-                    pairs.append((loss.steps if x is None else curves[run.id, x].values, loss.values))
+        for x, unit in (("step", "steps"), ("epoch", "epochs"), ("gradients", "gradients"), ("seconds", "s")):
+            curves = reader.curves(runs, [name], x)
+            pairs = [curves.get((run.id, name), ((), ())) for run in runs]  # none: it diverged before an evaluation
             found.setdefault(optimizer, {})[unit] = steps_to_target(pairs, target, diverged=diverged)
     return found

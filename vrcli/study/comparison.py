@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.lookup import task_of
+from vrcli.stats.inference import check_level
 from vrcli.stats.sequential import Boundary
 from vrcli.study.asked import at_least
 from vrcli.study.define import SweepRequest, define, given_settings
@@ -145,8 +146,7 @@ def _check(request: CompareRequest) -> None:
         ("--trials", tuning.trials, 0), ("--searches", tuning.searches, 1), ("--seeds", request.seeds, 1),
         ("--looks", request.looks, 1),
     )  # fmt: skip
-    if not 0.5 <= request.level < 1:
-        raise UsageError(f"--level must be in [0.5, 1), got {request.level:g}")
+    check_level(request.level)
     for flag, value in (("--target", request.target), ("--margin", request.margin)):
         if value is not None and not math.isfinite(value):
             raise UsageError(f"{flag} must be a finite number, got {value:g}")

@@ -60,5 +60,5 @@ def _ended(message: Message, job: Job) -> RunEnded:
     if message.kind == "done":
         outcome: RunOutcome = message.body
         return RunEnded(message.key, job.optimizer, job.seed, outcome.run, reused=outcome.reused)
-    reason = edited(job.code, message.body) if message.kind == "edited" else str(message.body)
+    reason = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
     return RunEnded(message.key, job.optimizer, job.seed, problem=message.kind, reason=reason)

@@ -15,11 +15,13 @@ from vrcli.search.axes import Space
 from vrcli.search.definition import Definition
 from vrcli.search.prune import RULES
 from vrcli.search.search import Search
+from vrcli.study.asked import Asked, texts
 from vrcli.variants import Variant, base_of, variant
 
 if TYPE_CHECKING:
     from vrcli.execute.lookup import TaskClass
     from vrcli.settings import Resolved, Settings
+    from vrcli.spec import Training
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,29 @@ class SweepRequest:
     new: bool = False
     confirm_seeds: int = 0
     equal: Sequence[str] = ()
+
+
+def tuning_of(
+    asked: Asked,
+    *,
+    space: Mapping[str, Any] | Sequence[str],
+    fix: Mapping[str, Any] | Sequence[str],
+    equal: str | Sequence[str] | None = None,
+    **words: Any,
+) -> SweepRequest:
+    """What is asked of searches, from the words of the user.
+
+    Args:
+        space: as texts of the command line, or by name; likewise `fix`.
+        equal: names, or one text with commas between them.
+        words: see `SweepRequest`.
+    """
+    names = equal.split(",") if isinstance(equal, str) else equal or ()
+    words["equal"] = tuple(dict.fromkeys(name.strip().lstrip("-").replace("-", "_") for name in names))
+    return SweepRequest(
+        asked.task, asked.optimizers, asked.preset, asked.config, asked.flags, texts(fix), texts(space), asked.seeds,
+        asked.device, **words,
+    )  # fmt: skip
 
 
 def define(task: TaskClass, request: SweepRequest) -> list[Definition]:
@@ -221,11 +246,11 @@ def _define_one(
     values = _by_name(settings, base)
     return Definition(
         task=request.task, preset=request.preset, optimizer=one.name,
-        explicit={name: values[name] for name, origin in base.origins.items() if origin in (FROM_FILE, "flag")},
+        explicit={n: values[n] for n, origin in base.origins.items() if origin in (FROM_FILE, "flag") and n in values},
         settings={name: value for name, value in values.items() if name not in space},
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial or 0,
-        search_seed=request.search_seed, prune=request.prune, epochs=base.request.training.epochs,
+        search_seed=request.search_seed, prune=request.prune, epochs=_epochs(base.request.training),
         code=base.request.code,
     )  # fmt: skip
 
@@ -271,7 +296,16 @@ def _by_name(settings: Settings, resolved: Resolved) -> dict[str, Any]:
         "training": request.training.model_dump(),
         "optimizer": request.optimizer_settings,
     }
-    return {name: sections[setting.section][setting.key] for name, setting in settings.by_name.items()}
+    return {
+        name: sections[setting.section][setting.key]
+        for name, setting in settings.by_name.items()
+        if setting.key in sections[setting.section]  # one that is not set may leave no trace
+    }
+
+
+def _epochs(training: Training) -> int:
+    """After which a run is evaluated, in all; 0 where nobody knows beforehand how often it is."""
+    return training.epochs if training.until is None and training.eval_every is None else 0
 
 
 def _fix(text: str) -> tuple[str, str]:
@@ -314,10 +348,12 @@ def shared_key_of(definition: Definition) -> str:
     fixed. The optimizer's settings, its code and the space are each search's own; the number of trials may grow.
     """
     from vrcli.settings import settings_of
+    from vrcli.spec import TRACELESS
 
     settings = settings_of(task_of(definition.task), base_of(definition.optimizer)).by_name.values()
-    names = [setting.name for setting in settings if setting.section != "optimizer"]
     plain = definition.plain()
+    traceless = set(TRACELESS) - {*plain["settings"], *plain["space"]}
+    names = [one.name for one in settings if one.section != "optimizer" and one.name not in traceless]
     own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
     body = {name: value for name, value in plain.items() if name not in own}
     body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}

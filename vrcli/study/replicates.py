@@ -18,8 +18,8 @@ from vrcli.execute.job import Job, Lineage
 from vrcli.search.trials import Trial
 from vrcli.study.confirm import fresh_seeds
 from vrcli.study.define import SweepRequest
-from vrcli.study.events import Candidate, SearchResult
-from vrcli.study.tune import job_of
+from vrcli.study.jobs import job_of
+from vrcli.study.results import Candidate, SearchResult
 
 if TYPE_CHECKING:
     from vrcli.search.record import Store
@@ -102,8 +102,8 @@ def rerank_jobs(store: Store, found: SearchResult, seeds: Sequence[int], threads
     ids = {trial.number: trial.id for trial in store.searches.trials(found.search_id)}
     return [
         job_of(
-            found.definition, trial.params, seed, threads,
-            Lineage(search_id=found.search_id, trial_id=ids[trial.number]),
+            found.definition, trial.params, seed, threads=threads,
+            lineage=Lineage(search_id=found.search_id, trial_id=ids[trial.number]),
         )
         for trial in chosen for seed in seeds
     ]  # fmt: skip

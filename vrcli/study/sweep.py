@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, VrError
@@ -20,22 +21,11 @@ from vrcli.search.trials import SearchState
 from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, define, shared_key_of
-from vrcli.study.events import (
-    Event,
-    Finished,
-    FreshRun,
-    Note,
-    PlanMade,
-    PlannedSearch,
-    RunEnded,
-    SearchBegan,
-    SearchResult,
-    SweepPlan,
-    SweepResult,
-    notes_of,
-)  # fmt: skip
+from vrcli.study.events import Event, Finished, Note, PlanMade, RunEnded, SearchBegan, notes_of
+from vrcli.study.jobs import job_of
 from vrcli.study.replicates import replicates
-from vrcli.study.tune import Tuning, job_of
+from vrcli.study.results import FreshRun, PlannedSearch, SearchResult, SweepPlan, SweepResult
+from vrcli.study.tune import Tuning, edited
 from vrcli.variants import base_of
 
 if TYPE_CHECKING:
@@ -184,28 +174,24 @@ def rehearse(
     Raises:
         Interrupted: `should_stop` said so.
     """
-    executor.submit("rehearsal", _first_job(definition, place))
+    job = _first_job(definition, place)
+    executor.submit("rehearsal", job)
     while True:
         if should_stop():
             raise Interrupted("the sweep was interrupted before it began")
         for message in executor.receive(0.2):
             if message.kind in ("refused", "edited"):
-                raise UsageError(_reason(definition, message.kind, message.body))
-            if message.kind in ("failed", "lost"):
+                said = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
+                raise UsageError(said)
+            if message.kind in ("failed", "died"):
                 raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
             if message.kind == "done":
                 found: Rehearsal = message.body
                 return found
 
 
-def _reason(definition: Definition, kind: str, body: Any) -> str:
-    from vrcli.study.tune import edited
-
-    return edited(definition.code, body) if kind == "edited" else str(body)
-
-
 def _first_job(definition: Definition, place: Place) -> Job:
-    return job_of(definition, {}, definition.seeds[0], place.threads_each, Lineage(), rehearse=True)
+    return job_of(definition, {}, definition.seeds[0], threads=place.threads_each, rehearse=True)
 
 
 def _known(definitions: Sequence[Definition], trials: int, place: Place) -> Ready | None:
@@ -279,13 +265,13 @@ class _Searches:
         def earlier(job: Job) -> Any:
             return self.place.earlier(self.stored[0].store, job)
 
+        make = partial(job_of, threads=self.place.threads_each)
         try:
             yield _plan_made(self.ready, trials, self.place)
             for at, (one, state) in enumerate(zip(self.stored, self.states, strict=True)):
                 known = tuple(state.trials.values())
                 yield SearchBegan(at, one.sweep_id, one.id, one.name, one.definition, one.total, known)
-            threads = self.place.threads_each
-            yield from Tuning(self.states, self.executor, threads=threads, earlier=earlier).run(stop)
+            yield from Tuning(self.states, self.executor, job_of=make, earlier=earlier).run(stop)
             finished = True
             yield from self.confirm(earlier, stop)
         finally:
@@ -301,7 +287,8 @@ class _Searches:
             if (best := state.best()) is not None:
                 lineage = Lineage(search_id=one.id, group=f"{one.name}-confirm-{best.number}")
                 seeds = fresh_seeds(one.definition.seeds, self.confirm_seeds)
-                jobs += [job_of(one.definition, best.params, s, self.place.threads_each, lineage) for s in seeds]
+                make = partial(job_of, one.definition, best.params, threads=self.place.threads_each, lineage=lineage)
+                jobs += [make(seed) for seed in seeds]
                 owners += [at] * len(seeds)
         for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=stop, what="confirmation"):
             if isinstance(event, RunEnded):

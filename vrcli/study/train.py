@@ -13,7 +13,8 @@ from vrcli.execute.lookup import headline_of, task_of
 from vrcli.execute.place import Place
 from vrcli.execute.run import Began, Done, check, training
 from vrcli.settings import Resolved, resolve
-from vrcli.study.events import Event, Finished, Note, RunBegan, RunEnded, RunsPlanned, TrainResult, notes_of
+from vrcli.study.events import Event, Finished, Note, RunBegan, RunEnded, RunsPlanned, notes_of
+from vrcli.study.results import TrainResult
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vrcli.errors import VrError
+from vrcli.errors import UsageError, VrError
 from vrcli.execute.executor import PATIENCE_S, Executor, Interrupted, Message
 from vrcli.execute.job import Job, Lineage, RunOutcome
-from vrcli.search.definition import Definition, code_changes
+from vrcli.search.definition import code_changes
 from vrcli.search.trials import Outcome, SearchState, Trial
 from vrcli.study.events import Event, SearchEnded, Tick, TrialEnded, TrialEpoch, TrialStarted
+from vrcli.study.jobs import JobOf
 
 Key = tuple[int, int]
-
-
-def job_of(
-    definition: Definition, params: Mapping[str, Any], seed: int, threads: int, lineage: Lineage, **more: Any
-) -> Job:
-    """One run with these settings of a search."""
-    return Job(
-        definition.task, definition.optimizer, definition.preset, {**definition.explicit, **params}, seed,
-        definition.device, threads, definition.code, lineage, **more,
-    )  # fmt: skip
 
 
 def outcome_of(runs: Sequence[RunOutcome]) -> Outcome:
@@ -47,11 +38,12 @@ def edited(expected: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 @dataclass
 class _Open:
-    """A trial that runs, and what its runs came to so far."""
+    """A trial that runs, what its runs came to so far, and the job that goes on."""
 
     trial: Trial
     limits: Mapping[int, float]
     runs: list[RunOutcome] = field(default_factory=list)
+    job: Job | None = None
 
 
 class Tuning:
@@ -59,7 +51,7 @@ class Tuning:
 
     Args:
         executor: stays open, for what comes after; whoever made it closes it.
-        threads: CPU threads of each run.
+        job_of: see `vrcli.study.jobs.job_of`, without its threads.
         earlier: the stored run that does instead of a job.
     """
 
@@ -68,10 +60,10 @@ class Tuning:
         searches: Sequence[SearchState],
         executor: Executor,
         *,
-        threads: int,
+        job_of: JobOf,
         earlier: Callable[[Job], RunOutcome | None] = lambda job: None,
     ) -> None:
-        self.searches, self.executor, self.threads, self.earlier = searches, executor, threads, earlier
+        self.searches, self.executor, self.job_of, self.earlier = searches, executor, job_of, earlier
         self.open: dict[Key, _Open] = {}
         self.partly: dict[Key, list[RunOutcome]] = {}
         self.over: set[int] = set()
@@ -123,7 +115,11 @@ class Tuning:
         while not one.runs or (one.runs[-1].run.status == "completed" and len(one.runs) < len(seeds)):
             if self.stopping:
                 return
-            job = self._job(key, one, seeds[len(one.runs)])
+            try:
+                job = one.job = self._job(key, one, seeds[len(one.runs)])
+            except UsageError as error:  # settings that are each accepted, and not together
+                yield from self._handle(Message(key, "refused", error))
+                return
             found = self.earlier(job) if one.trial.run_ids else None  # only a trial that was begun before has any
             if found is None:
                 self.executor.submit(key, job)
@@ -135,7 +131,7 @@ class Tuning:
         state: Any = self.searches[key[0]]
         lineage = Lineage(search_id=state.record.id, trial_id=state.record.trial_id(key[1]))
         limits = {} if one.runs else one.limits  # the first seed's run alone is stopped early
-        return job_of(state.definition, one.trial.params, seed, self.threads, lineage, limits=limits)
+        return self.job_of(state.definition, one.trial.params, seed, lineage=lineage, limits=limits)
 
     def _handle(self, message: Message) -> Iterator[Event]:
         at, number = key = message.key
@@ -144,7 +140,8 @@ class Tuning:
             case "note":
                 yield TrialEpoch(at, number, *message.body)
             case "edited":  # the trial stays with those that run, which are left open
-                self.edited = edited(state.definition.code, message.body)
+                assert one.job is not None
+                self.edited = edited(one.job.request.code, message.body)
             case "done":
                 one.runs.append(message.body)
                 yield from self._advance(key)

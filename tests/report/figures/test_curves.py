@@ -25,7 +25,7 @@ def test_run_curves_keep_every_point_and_every_loss() -> None:
     dots = [line for line in plot.figure.axes[0].lines if line.get_marker() == "o"]
     assert [list(line.get_xdata()) for line in dots] == [[12.0]]
     labels = plot.figure.axes[0].get_legend_handles_labels()[1]
-    assert labels == ["a (n = 3, 1 lost)", "b (n = 1)"]
+    assert labels == ["a (n = 3, 1 diverged)", "b (n = 1)"]
 
 
 def test_runs_are_a_mean_with_their_range() -> None:

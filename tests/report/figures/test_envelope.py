@@ -30,9 +30,9 @@ def test_a_run_that_diverged_is_counted_marked_and_thins_the_line() -> None:
     plot = envelopes({"training": {"a": curves(4, die=12)}})
     axes = plot.figure.axes[0]
     by_x = {r["x"]: r for r in plot.rows}
-    assert (by_x[11.0]["n"], by_x[12.0]["n"], by_x[12.0]["lost"], by_x[20.0]["n"]) == (4, 3, 1, 3)
+    assert (by_x[11.0]["n"], by_x[12.0]["n"], by_x[12.0]["nonfinite"], by_x[20.0]["n"]) == (4, 3, 1, 3)
     (label,) = axes.get_legend_handles_labels()[1]
-    assert label == "a (n = 4, 1 lost)"
+    assert label == "a (n = 4, 1 diverged)"
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert [
         line.get_xdata().tolist() if hasattr(line.get_xdata(), "tolist") else line.get_xdata() for line in dots

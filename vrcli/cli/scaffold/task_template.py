@@ -32,7 +32,7 @@ class Spirals(Task[SpiralsConfig]):
     summary = "two interleaved arms, binary classification"
     metrics = (Metric("loss", "min", unit="nats"), Metric("accuracy", "max", percent=True))
     Config = SpiralsConfig
-    ceiling = 100.0  # nats; chance is ln 2, and weights this far out do not come back
+    diverged_above = 100.0  # nats; chance is ln 2, and weights this far out do not come back
 
     presets = {
         "quick": Preset(

@@ -39,8 +39,11 @@ class Axis(NamedTuple):
 AXES = {
     "step": Axis("step", "steps", True),
     "epoch": Axis("epoch", "epochs", True),
+    "gradients": Axis("gradient evaluation", "gradient evaluations", True),
     "seconds": Axis("wall time (s)", "seconds", False),
 }
+#: As they may be asked for besides.
+PLURALS = {f"{name}s": name for name in ("step", "epoch")}
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ Metrics = Annotated[tuple[str, ...], replace(ANY_CURVE, help=f"{ANY_CURVE.help} 
 Cost = Annotated[
     str | None, Option("--metric", "result, less is better [default: the best validation objective]", "NAME")
 ]
-X = Annotated[str, Option("--x", "step, epoch or seconds", "AXIS", tuple(AXES))]
+X = Annotated[str, Option("--x", "steps, epochs, gradients or seconds", "AXIS", (*PLURALS, *AXES))]
 Every = Annotated[bool, Option("--all", "every configuration, not each optimizer's best")]
-EveryStep = Annotated[bool, Option("--every-step", "each step of long curves, not means of stretches")]
+EveryStep = Annotated[bool, Option("--every-step", "each step of long curves, not means over bins")]
 Log = Annotated[bool | None, Option("--log/--no-log", "logarithmic y axis [default: where it serves]")]
 BANDS = get_args(Band)
 
@@ -101,6 +104,10 @@ class Figure(ABC):
 
     #: Which of the options that select runs it has, as fields of a filter.
     selects: ClassVar[Sequence[str]] = ("tasks", "opts", "preset", "tag", "group", "sweeps", "where", "since")
+
+    def __post_init__(self) -> None:
+        if (x := getattr(self, "x", None)) in PLURALS:
+            object.__setattr__(self, "x", PLURALS[x])
 
     @classmethod
     def options(cls) -> dict[str, tuple[Any, Option, Any]]:

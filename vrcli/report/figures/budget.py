@@ -17,6 +17,7 @@ from vrcli.report.wording import number, quantity, with_half_width
 from vrcli.results.lines import Reader
 from vrcli.results.replicates import by_budget, compared, metric_of
 from vrcli.stats.budget import AfterTrials, after_trials
+from vrcli.stats.inference import check_level
 
 MORE = "vr compare ... --trials 8 --by-budget runs what each search had found earlier"
 
@@ -32,8 +33,7 @@ class Budget(Figure):
 
     def check(self) -> None:
         super().check()
-        if not 0.5 <= self.level < 1:
-            raise UsageError(f"--level must be in [0.5, 1), got {self.level:g}")
+        check_level(self.level)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         every = compared(reader.store, reader.runs(), notes)
@@ -79,8 +79,8 @@ def draw(
             x = [trials * (1 + 0.03 * (place - (len(found) - 1) / 2)) for trials in one.trials]
             half = [(high - low) / 2 for low, high in zip(one.low, one.high, strict=True)]
             axes.errorbar(x, one.mean, half, label=series.label, marker="o", markersize=4, capsize=2, **look)
-            lost = [at for at, mean in zip(x, one.mean, strict=True) if not math.isfinite(mean)]
-            style.mark_on_top(axes, lost, look["color"], "x")
+            diverged = [at for at, mean in zip(x, one.mean, strict=True) if not math.isfinite(mean)]
+            style.mark_on_top(axes, diverged, look["color"], "x")
             rows += _rows(series.label, one)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()

@@ -17,8 +17,6 @@ Curves: TypeAlias = Sequence[Curve]
 Panels: TypeAlias = Mapping[str, Mapping[Series, Curves]]
 #: How many runs ended as diverged, by line, by section: also those whose values stayed finite.
 Diverged: TypeAlias = Mapping[str, Mapping[Series, int]]
-#: What a legend means by it.
-LOST_NOTE = "lost means diverged"
 
 
 def diverged_runs(sections: Mapping[str, Mapping[Series, Sequence[Run]]]) -> dict[str, dict[Series, int]]:
@@ -30,12 +28,12 @@ def diverged_runs(sections: Mapping[str, Mapping[Series, Sequence[Run]]]) -> dic
 
 
 def counted_runs(panels: Panels, diverged: Mapping[Series, int]) -> dict[Series, str]:
-    """Runs of each line, and how many of them were lost: "5", "5, 1 lost"."""
+    """Runs of each line, and how many of them diverged: "5", "5, 1 diverged"."""
     found: dict[Series, str] = {}
     for name in dict.fromkeys(name for panel in panels.values() for name in panel):
         mine = [panel[name] for panel in panels.values() if name in panel]
         n_diverged = max(diverged_of(curves, diverged.get(name, 0)) for curves in mine)
-        found[name] = f"{max(map(len, mine))}{f', {n_diverged} lost' if n_diverged else ''}"
+        found[name] = f"{max(map(len, mine))}{f', {n_diverged} diverged' if n_diverged else ''}"
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.counts import LOST_NOTE, Curve, Diverged, counted_runs, diverged_runs, legend_labels
+from vrcli.report.figures.counts import Curve, Diverged, counted_runs, diverged_runs, legend_labels
 from vrcli.report.figures.panels import (
     BINS,
     LOSSES,
@@ -81,7 +81,7 @@ def draw(
         sections: x and y by run, by line, by the panel's metric, by the title of the row of panels.
         x: one of `base.AXES`.
         y_label: of every panel; None where the panel's title says it.
-        stretches: see `envelope.draw`.
+        bins: see `envelope.draw`.
         diverged: likewise.
     """
     with styled():
@@ -100,7 +100,6 @@ def draw(
         most = max((row["averaged"] for row in rows), default=1)
         notes = ["one line per run"]
         notes += ["dots where a run's value stopped being finite"] * any(not math.isfinite(r["y"]) for r in rows)
-        notes += [LOST_NOTE] * any("lost" in count for by_series in counts.values() for count in by_series.values())
         notes += [f"points average up to {most} steps"] * (most > 1)
         legend_below(figure, fullest(axes for line in grid for axes in line), note="; ".join(notes))
         return Plot(figure, rows)

@@ -18,6 +18,7 @@ from vrcli.report.wording import MINUS, counted, number, p_value, quantity, sign
 from vrcli.results.lines import Reader
 from vrcli.results.replicates import Compared, compared, metric_of
 from vrcli.stats.across_tasks import across_tasks
+from vrcli.stats.inference import check_level
 from vrcli.stats.replicates import Pair, compare_replicates, pairs_of
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class Difference(Figure):
 
     def check(self) -> None:
         super().check()
-        if not 0.5 <= self.level < 1:
-            raise UsageError(f"--level must be in [0.5, 1), got {self.level:g}")
+        check_level(self.level)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         found = compared(reader.store, reader.runs(), notes)
@@ -280,11 +280,16 @@ def _labels(entries: Sequence[Entry]) -> list[str]:
 def _line(axes: Axes, y: float, one: Entry, colour: str) -> None:
     low, high = axes.get_xlim()
     dots = np.clip(np.asarray(one.dots, dtype=np.float64), low, high)  # what diverged lies at the edge
-    lost = ~np.isfinite(np.asarray(one.dots))
-    axes.plot(dots[~lost], np.full((~lost).sum(), y - 0.2), "o", markersize=3, color=colour, alpha=0.55, zorder=2)
-    if lost.any():  # of nothing, what is not clipped takes room
+    finite = np.isfinite(np.asarray(one.dots))
+    axes.plot(dots[finite], np.full(finite.sum(), y - 0.2), "o", markersize=3, color=colour, alpha=0.55, zorder=2)
+    if not finite.all():  # of nothing, what is not clipped takes room
         axes.plot(
-            dots[lost], np.full(lost.sum(), y - 0.2), "x", markersize=4, color=style.DIVERGED_COLOUR, clip_on=False
+            dots[~finite],
+            np.full((~finite).sum(), y - 0.2),
+            "x",
+            markersize=4,
+            color=style.DIVERGED_COLOUR,
+            clip_on=False,
         )
     if math.isfinite(one.estimate):
         if math.isfinite(one.wide[0]):

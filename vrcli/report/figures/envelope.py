@@ -98,7 +98,7 @@ def draw(
         band: see `curves.envelope`.
         log: logarithmic loss axis; by default where it serves.
         grid_points: interpolate all runs to this many positions, for axes without common positions (seconds).
-        stretches: long curves are drawn as means of so many stretches; None for every step.
+        bins: long curves are drawn as means over so many bins; None for every step.
         diverged: by the title of the row; by default the runs with a value that is not finite.
     """
     with styled():
@@ -130,7 +130,7 @@ def text(rows: Rows, page: Page, x_label: str, more_is_better: Collection[str] =
         series, facts = {}, []
         for name, own in by(panel, "optimizer"):
             n_diverged = own[0]["diverged"]
-            label = f"{name} (n = {own[0]['runs']}{f', {n_diverged} lost' if n_diverged else ''})"
+            label = f"{name} (n = {own[0]['runs']}{f', {n_diverged} diverged' if n_diverged else ''})"
             series[label] = ([row["x"] for row in own], [row["centre"] for row in own])
             facts.append(_envelope_facts(name, own, x_label, highest=own[0]["panel"] in more_is_better))
         parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}")
@@ -141,14 +141,14 @@ def _envelope_facts(name: str, rows: Rows, x_label: str, *, highest: bool) -> di
     word = "highest" if highest else "lowest"
     finite = [row for row in rows if math.isfinite(row["centre"])]
     if not finite:
-        return {"": name, "n": str(rows[0]["runs"]), "lost": str(rows[0]["diverged"]), word: "NaN"}
+        return {"": name, "n": str(rows[0]["runs"]), "diverged": str(rows[0]["diverged"]), word: "NaN"}
     best, last = (max if highest else min)(finite, key=lambda row: float(row["centre"])), finite[-1]
     half = (last["high"] - last["low"]) / 2
     return {
         "": name,
         "n": str(last["runs"]),
         "alive at the end": str(last["n"]),
-        "lost": str(rows[0]["diverged"]),
+        "diverged": str(rows[0]["diverged"]),
         word: number(best["centre"]),
         f"at {x_label}": number(best["x"]),
         "last": number(last["centre"]),

@@ -1,4 +1,4 @@
-"""What figures of curves share: rows of panels, envelopes in them, and long curves as means of stretches."""
+"""What figures of curves share: rows of panels, envelopes in them, and long curves as means over bins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import AXES
-from vrcli.report.figures.counts import LOST_NOTE, Curve, Curves, diverged_of
+from vrcli.report.figures.counts import Curve, Curves, diverged_of
 from vrcli.report.figures.style import (
     PAGE,
     PANEL,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: The curves that figures show where none are named.
 LOSSES = ("train_loss", "val_loss")
-#: Stretches as whose means a long curve is drawn: more points would be a smear at the width of a panel.
+#: Bins over which a long curve's means are drawn: more points would be a smear at the width of a panel.
 BINS = 100
 #: Positions on an axis of seconds, on which runs have none in common.
 GRID = 200
@@ -114,10 +114,8 @@ def band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> s
         words += "; bands may pass zero"
     if any(row["n"] < row["runs"] for row in rows):
         words += "; thin where runs have ended"
-    if any(row["lost"] for row in rows):
+    if any(row["nonfinite"] for row in rows):
         words += "; dots where a run's value stopped being finite"
-    if any(row["diverged"] for row in rows):
-        words += f"; {LOST_NOTE}"
     most = max((row["averaged"] for row in rows), default=1)
     return words + (f"; points average up to {most} steps" if most > 1 else "")
 
@@ -205,6 +203,6 @@ def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) 
     columns = (found.x, found.centre, found.low, found.high, found.n, found.nonfinite)
     about = {"panel": title, "optimizer": name, "runs": found.runs, "diverged": diverged, "averaged": averaged}
     return [
-        {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "lost": nonfinite}
+        {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "nonfinite": nonfinite}
         for x, c, low, high, n, nonfinite in zip(*(column.tolist() for column in columns), strict=True)
     ]

@@ -16,6 +16,7 @@ from vrcli.report.wording import counted, p_value
 from vrcli.results.lines import Reader
 from vrcli.results.replicates import compared, metric_of
 from vrcli.stats.across_tasks import ENOUGH_TASKS, Ranks, average_ranks, costs_of, ranks_over_tasks
+from vrcli.stats.inference import check_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +36,7 @@ class OverTasks(Figure):
 
     def check(self) -> None:
         super().check()
-        if not 0.5 <= self.level < 1:
-            raise UsageError(f"--level must be in [0.5, 1), got {self.level:g}")
+        check_level(self.level)
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
         found = compared(reader.store, reader.runs(), notes)

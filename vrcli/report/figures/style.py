@@ -347,7 +347,7 @@ def whole_ticks(axes: Axes) -> None:
 
 
 def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") -> None:
-    """Runs that were lost, as marks on the upper edge: their values have no place on the axis."""
+    """Runs that diverged, as marks on the upper edge: their values have no place on the axis."""
     if len(x):
         axes.plot(
             x,

@@ -44,7 +44,8 @@ class Sweep(Figure):
         "--kind", "trials (curves), settings (scatter) or parallel (coordinates)", choices=KINDS,
     )] = "trials"  # fmt: skip
     x: Annotated[str | None, Option(
-        "--x", "of the curves: step, epoch or seconds [default: epoch]", "AXIS", tuple(base.AXES),
+        "--x", "of the curves: steps, epochs, gradients or seconds [default: epochs]", "AXIS",
+        (*base.PLURALS, *base.AXES),
     )] = None  # fmt: skip
 
     def check(self) -> None:

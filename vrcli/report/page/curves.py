@@ -54,7 +54,7 @@ def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], 
     Returns:
         By metric: positions as steps `x`, epochs `e` and seconds `t` (empty where they are unknown; seconds are the
         mean over runs), the mean `c`, the edges `lo` and `hi` at one standard deviation (empty of a single run), the
-        number of runs `n` behind each point (one number where it is always the same), positions `lost` where runs
+        number of runs `n` behind each point (one number where it is always the same), positions `diverged` where runs
         stopped being finite, and `of`, the points there were before thinning.
     """
     found = {}
@@ -72,7 +72,7 @@ def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], 
             **_band(drawn),
             "n": drawn.n.tolist() if drawn.n.min(initial=0) < drawn.n.max(initial=0) else len(pairs),
             "runs": len(pairs),
-            "lost": [
+            "diverged": [
                 {key: value[0] for key, value in _positions(np.array([x]), clocks).items() if value} for x in nonfinite
             ],
             "of": len(whole.x),

@@ -318,7 +318,7 @@ def _left_out(reading: Reading, selection: Selection) -> list[str]:
         )
     if selection.on_search_seed:
         text = "some rows show the best trial of a sweep on the search's own seed"
-        notes.append(f"{text}: the best of many is flattered, fresh seeds (--confirm-seeds) are not")
+        notes.append(f"{text}: the best of many is optimistic, fresh seeds (--confirm-seeds) are not")
     return notes
 
 

@@ -150,7 +150,7 @@ def verdicts(
 
 def _chosen_by(by: Column, column: Column) -> str:
     words = f"that found with the most trials, of those the best by {by.title or by.key} of the same runs"
-    return f"{words}, so it flatters" if by.key == column.key else words
+    return f"{words}, so it is optimistic" if by.key == column.key else words
 
 
 def chosen_rows(rows: Sequence[Row], runs: Mapping[int, Run], by: Column) -> dict[str, Row]:

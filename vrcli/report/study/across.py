@@ -15,7 +15,7 @@ from vrcli.stats.across_tasks import ENOUGH_TASKS
 
 if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
-    from vrcli.study.events import TasksResult
+    from vrcli.study.results import TasksResult
 
 
 def tasks_blocks(result: TasksResult, *, power: bool = False) -> list[Block]:
@@ -67,8 +67,8 @@ def _here(result: TasksResult, pair: AcrossTasks) -> str:
     metrics = {one.metric for one in result.tasks.values()}
     words = metrics.pop().replace("_", " ") if len(metrics) == 1 else "result"
     if math.isnan(pair.effect):
-        lost = [one.task for one in pair.tasks if math.isnan(one.effect)]
-        return f"undecided between {pair.a} and {pair.b} on {_tasks(pair)}: runs diverged on {', '.join(lost)}"
+        diverged = [one.task for one in pair.tasks if math.isnan(one.effect)]
+        return f"undecided between {pair.a} and {pair.b} on {_tasks(pair)}: runs diverged on {', '.join(diverged)}"
     if math.isnan(pair.low):
         return f"undecided between {pair.a} and {pair.b} on {_tasks(pair)}: one replicate has no interval"
     tests = f", Holm-corrected for {len(result.pairs)} comparisons" if len(result.pairs) > 1 else ""
@@ -146,8 +146,8 @@ def _ranks(found: Ranks, level: float) -> list[Block]:
     rows = [
         {"": name, "mean rank": f"{rank:.2f}"} for name, rank in sorted(found.average.items(), key=lambda pair: pair[1])
     ]
-    apart = [f"{a} and {b} ({p_value(p)})" for (a, b), p in found.pairs.items() if p <= 1 - level]
-    told = ", ".join(apart) if apart else "none"
+    different = [f"{a} and {b} ({p_value(p)})" for (a, b), p in found.pairs.items() if p <= 1 - level]
+    told = ", ".join(different) if different else "none"
     return [
         Rows.of(rows),
         f"ranks over {found.tasks} tasks: all alike? {p_value(found.p)} (Friedman); told apart (Holm): {told}",

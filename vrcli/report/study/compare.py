@@ -14,9 +14,9 @@ from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.tables.notes import model_size_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import counted, number, settings, with_half_width
+from vrcli.report.wording import counted, end_text, number, settings, with_half_width
 from vrcli.results.groups import unsearched
-from vrcli.results.types import Note, axes_of
+from vrcli.results.types import Note, axes_of, repeatable
 from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
 from vrcli.study.by_budget import incumbents
@@ -24,7 +24,7 @@ from vrcli.study.by_budget import incumbents
 if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Comparison as Replicated
-    from vrcli.study.events import Arm, CompareResult
+    from vrcli.study.results import Arm, CompareResult
 
 
 def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]:
@@ -75,10 +75,13 @@ def _head(result: CompareResult) -> str:
 
 def _budget(result: CompareResult) -> str:
     """What each optimizer was given."""
-    first = result.of(next(iter(result.runs)))[0]
-    epochs = counted(first.spec["training"]["epochs"], "epoch")
+    ends = {name: end_text(result.of(name)[0].settings) for name in result.runs}
+    same = len(set(ends.values())) == 1
+    epochs = next(iter(ends.values())) if same else ", ".join(f"{name} {end}" for name, end in ends.items())
+    epochs += "" if all(repeatable(result.of(name)[0].settings) for name in result.runs) else " (not repeatable)"
     if not result.trials:
-        return f"the preset's settings, {epochs}, {counted(result.seeds, 'fresh seed')}, the same for all"
+        for_all = "the same for all" if same else "so the budgets differ"
+        return f"the preset's settings, {epochs}, {counted(result.seeds, 'fresh seed')}, {for_all}"
     best = len(result.arms[0].candidates)
     reranking = max(sum(len(one.values) for one in arm.candidates) for arm in result.arms)
     again = f" and {counted(reranking, 'run')} that rank its best {best} again" if reranking else ""
@@ -149,17 +152,20 @@ def _by_budget(result: CompareResult) -> list[Block]:
         row = {"": name}
         ends = zip(one.trials, one.mean, one.low, one.high, one.median, one.diverged, strict=True)
         for trials, mean, low, high, median, n_diverged in ends:
-            lost = f"{number(median)} (median; {n_diverged} of {one.searches} diverged)"
-            row[f"after {counted(trials, 'trial')}"] = lost if n_diverged else with_half_width(mean, (high - low) / 2)
+            told = f"{number(median)} (median; {n_diverged} of {one.searches} diverged)"
+            row[f"after {counted(trials, 'trial')}"] = told if n_diverged else with_half_width(mean, (high - low) / 2)
         rows.append(row)
     title = f"{result.metric.replace('_', ' ')} by tuning budget: the best of each search so far, on the fresh seeds"
     return [title, Rows.of(rows)]
 
 
 def _target_lines(result: CompareResult) -> list[str]:
+    """What it took to get there, in gradients only where steps do not say so."""
+    one_each = all(by_unit["gradients"] == by_unit["steps"] for by_unit in result.reached.values())
     lines = [f"to val {result.metrics[0].name.replace('_', ' ')} {result.target:g}"]
     for optimizer, by_unit in result.reached.items():
-        texts = [f"{found.median:.4g} {unit}" for unit, found in by_unit.items() if found.median is not None]
+        texts = [f"{found.median:.4g} {unit}" for unit, found in by_unit.items()
+                 if found.median is not None and not (one_each and unit == "gradients")]  # fmt: skip
         median = f"median {'  '.join(texts)}   " if texts else ""
         last = by_unit["s"]
         lines.append(f"  {optimizer:12} {median}reached by {last.reached} of {last.n}")
@@ -180,6 +186,11 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
         "verdicts": sentences, "comparisons": pairs,
         "warnings": [{"kind": note.kind, "text": note.text} for note in _warnings(result)],
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
+        "target": result.target,
+        "reached": {
+            name: {unit: {"median": one.median, "reached": one.reached, "n": one.n} for unit, one in by_unit.items()}
+            for name, by_unit in result.reached.items()
+        },
         "by_budget": {name: plain(asdict(one)) for name, one in result.by_budget.items()},
         "optimizers": {
             name: {

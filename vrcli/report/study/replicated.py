@@ -16,7 +16,7 @@ from vrcli.stats.replicates import Verdict
 
 if TYPE_CHECKING:
     from vrcli.stats.replicates import Comparison, Pair, Replicated
-    from vrcli.study.events import CompareResult
+    from vrcli.study.results import CompareResult
 
 
 def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:

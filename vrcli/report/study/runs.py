@@ -21,7 +21,8 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any], *, hints: bool) -> l
     reached = r.get(record.objective)
     best = ""
     if reached is not None:
-        epoch = f" (epoch {r['best_epoch']:.0f})" if "best_epoch" in r else ""
+        at = r.get("best_epoch")
+        epoch = "" if at is None else f" (epoch {at:.{0 if at == round(at) else 1}f})"
         best = f"best val {metrics[0].name} {value(reached)}{epoch}"
     if record.status == "completed":
         parts = [best]

@@ -11,12 +11,14 @@ from vrcli.report.budget_text import best_of_k_rows
 from vrcli.report.study.blocks import Block, Rows, lines
 from vrcli.report.study.command import run_command
 from vrcli.report.study.spread import settings_text, spread_text
-from vrcli.report.wording import duration
+from vrcli.report.wording import duration, end_text
+from vrcli.results.types import end_of
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
-    from vrcli.study.events import FreshRun, Note, SearchResult, SweepPlan, SweepResult
+    from vrcli.study.events import Note
+    from vrcli.study.results import FreshRun, SearchResult, SweepPlan, SweepResult
 
 
 def ended_text(trials: Iterable[Trial]) -> str:
@@ -66,7 +68,7 @@ def header(definition: Definition, trials: int, about: str) -> str:
     """What is searched, and what it costs."""
     data = definition.dataset + (f" ({about})" if about else "")
     several = f" x {len(definition.seeds)} seeds" if len(definition.seeds) > 1 else ""
-    epochs = f"{definition.epochs} epoch{'s' * (definition.epochs != 1)}"
+    epochs = end_text(definition.ending)
     pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
     return (
         f"{definition.task} · {data} · preset {definition.preset} · objective: best validation loss · "
@@ -96,7 +98,8 @@ def note_text(note: Note) -> str:
             )
         case "unequal budgets":
             one = ", ".join(
-                f"{s.definition.optimizer} {len(s.trials)} x {s.definition.epochs}" for s in facts["result"].searches
+                f"{s.definition.optimizer} {len(s.trials)} x {end_of(s.definition.ending)}"
+                for s in facts["result"].searches
             )
             return f"the optimizers had unequal budgets: {one}"
         case "equal":
@@ -115,7 +118,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Any]:
     searches = [
         {
             "optimizer": one.definition.optimizer, "space": {n: str(a) for n, a in one.definition.axes.items()},
-            "origin": dict(one.definition.origins), "trials": plan.trials, "epochs": one.definition.epochs,
+            "origin": dict(one.definition.origins), "trials": plan.trials, **one.definition.ending,
             "seeds": list(one.definition.seeds), "stored": one.stored, "trial_s": one.trial_s,
         }
         for one in plan.searches
@@ -169,7 +172,7 @@ def search_json(one: SearchResult) -> dict[str, Any]:
     statuses = [trial.status for trial in one.trials]
     return {
         "id": one.sweep_id, "search": one.search_id, "name": one.name, "optimizer": one.definition.optimizer,
-        "trials": len(one.trials), "epochs": one.definition.epochs,
+        "trials": len(one.trials), **one.definition.ending,
         "statuses": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
         "best_val_loss": one.best.value if one.best else None, "best_params": one.best.params if one.best else None,
         "command": command_of(one) or None, "confirmed": fresh_json(one.fresh) if one.fresh else None,
@@ -195,7 +198,7 @@ def outcome_lines(result: SweepResult) -> list[str]:
 
 
 def advice(result: SweepResult) -> list[str]:
-    """The winner's command, and that its value is flattered, unless fresh seeds were run."""
+    """The winner's command, and that its value is optimistic, unless fresh seeds were run."""
     winners = [one for one in result.searches if one.best is not None]
     if not winners:
         return []
@@ -204,7 +207,7 @@ def advice(result: SweepResult) -> list[str]:
         return found
     if fresh := sum(one.fresh_stored for one in result.searches):
         return [*found, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
-    return [*found, "  the best of many trials is flattered by its luck: --confirm-seeds 5 runs it on fresh seeds"]
+    return [*found, "  the best of many trials is optimistic: --confirm-seeds 5 runs it on fresh seeds"]
 
 
 def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:

@@ -91,6 +91,7 @@ COLUMNS: dict[str, Field] = {
             "trials": row.trials,
             "epochs": row.epochs,
             "max_steps": row.max_steps,
+            "until": row.until,
         },
         numeric=True,
         usual=lambda table: True,
@@ -130,10 +131,9 @@ def count(row: Row) -> str:
 
 
 def budget(row: Row) -> str:
-    """ "20 x 30": trials x epochs; "5 x 8 x 30": searches x trials x epochs."""
-    text = f"{row.trials} x {'?' if row.epochs is None else row.epochs}"
-    text = f"{row.searches} x {text}" if row.per_search else text
-    return text if row.max_steps is None else f"{text} ({row.max_steps} steps)"
+    """ "20 x 30": trials x epochs; "5 x 8 x gradients:2000": searches x trials x what ended each run."""
+    text = f"{row.trials} x {row.end}"
+    return f"{row.searches} x {text}" if row.per_search else text
 
 
 def _budget_marks(row: Row, unequal: frozenset[Section]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vrcli.report.wording import number, with_half_width
-from vrcli.results.types import Run, values_of
+from vrcli.results.types import Run, end_of, values_of
 from vrcli.stats.inference import summary, t_interval
 
 
@@ -38,7 +38,7 @@ def comparison_rows(
         row: dict[str, Any] = {"": optimizer}
         for name, (heading, percent) in columns.items():
             row[heading] = cell(values_of(runs, name), percent=percent, level=level)
-        row["budget"] = f"{trials[optimizer]} x {runs[0].spec['training']['epochs']}"
+        row["budget"] = f"{trials[optimizer]} x {end_of(runs[0].settings)}"
         row["diverged"] = f"{sum(run.status == 'diverged' for run in runs)}/{len(runs)}"
         times = [run.results["wall_s"] for run in runs if "wall_s" in run.results]
         row["s/run"] = number(sum(times) / len(times), 3) if times else "-"

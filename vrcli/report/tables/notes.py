@@ -9,11 +9,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from vrcli.report.wording import counted, setting
 from vrcli.results.groups import unsearched
 from vrcli.results.reading import Reading
-from vrcli.results.types import Column, Note, Row, Section, Spread, Table, unequal_axes, unequal_budgets
+from vrcli.results.types import Column, Note, Row, Section, Spread, Table, repeatable, unequal_axes, unequal_budgets
 
 PARTLY = Note("partly", "‡ mean of the runs that did not diverge; comparisons count the others as worst", warns=True)
 PRUNED = Note("pruned", "¶ hopeless trials were stopped early: the search cost less than its budget says", warns=True)
 UNEQUAL = Note("budget", "§ budgets (trials x epochs) differ within a task: compare with care", warns=True)
+UNREPEATABLE = Note(
+    "unrepeatable", "seconds: such runs end at another step each time, on any other machine most of all", warns=True
+)
 UNEQUAL_SEARCHES = Note("budget", UNEQUAL.text.replace("(", "(searches x "), warns=True)
 NO_MEAN = Note("diverged", "NaN of several searches: runs diverged, so there is no mean (json and csv have the median)")
 DIVERGED = Note("diverged", "NaN: every run diverged")
@@ -21,7 +24,7 @@ DIVERGED = Note("diverged", "NaN: every run diverged")
 CHOSEN = "with the settings found with the most trials, of those the best by"
 SEARCHED = Note(
     "searched",
-    "‖ trials of a search on its own seed: the best of many is flattered, fresh seeds (--confirm-seeds) are not",
+    "‖ trials of a search on its own seed: the best of many is optimistic, fresh seeds (--confirm-seeds) are not",
 )
 
 
@@ -50,6 +53,7 @@ def notes(table: Table) -> list[Note]:
     if names is None or "budget" in names:
         found += unequal_notes(rows)
         found += [PRUNED] if any(row.pruned for row in rows) else []
+    found += [] if all(repeatable({"until": row.until}) for row in rows) else [UNREPEATABLE]
     found += [SEARCHED] if any(row.searched for row in rows) else []
     found += [*pooled_notes(rows), *several_notes(rows), *fairness_notes(rows)]
     sizes = Counter(row.section for row in rows)

@@ -291,9 +291,8 @@ def _to_json(found: Pivot) -> str:
             if cell is not None:
                 about = {name: getattr(cell, name) for name in ("task", "dataset", "preset", "optimizer")}
                 metrics = {metric.key: cell_json(cell.cells[metric.key]) for metric in found.metrics}
-                cost = {
-                    name: getattr(cell, name) for name in ("n", "diverged", "searches", "trials", "searched", "epochs")
-                }
+                names = ("n", "diverged", "searches", "trials", "searched", "epochs", "until")
+                cost = {name: getattr(cell, name) for name in names}
                 own.append({"column": head, **about, "settings": dict(cell.settings), **cost, "metrics": metrics})
         rows.append({"row": dict(zip(found.names, label, strict=True)), "cells": own})
     body = {"level": found.table.level, "columns": list(found.heads), "rows": rows, "notes": list(found.notes)}

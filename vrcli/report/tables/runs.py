@@ -9,7 +9,7 @@ from typing import Any
 
 from vrcli.report import wording
 from vrcli.results.groups import shown_settings
-from vrcli.results.types import Known, ListedRun, NamedRun, Run, axes_of, shown_columns
+from vrcli.results.types import Known, ListedRun, NamedRun, Run, axes_of, repeatable, shown_columns
 
 #: The columns of text.
 LEFT = ("when", "task", "dataset", "optimizer", "settings", "status")
@@ -60,5 +60,10 @@ def settings_texts(runs: Sequence[Run]) -> list[str]:
         own = shown_settings(settings, optimizers, [axes_of(run) for run in here])
         named = {"preset": preset} if len(presets[task]) > 1 else {}
         for index, row in zip(indices, own, strict=True):
-            texts[index] = wording.settings({**named, **row})
+            texts[index] = wording.settings({**named, **row, **_unrepeatable(runs[index])})
     return texts
+
+
+def _unrepeatable(run: Run) -> dict[str, Any]:
+    """The end of a run that no repetition meets again, which is said whatever other runs have."""
+    return {} if repeatable(run.settings) else {"until": f"{run.settings['until']} (not repeatable)"}

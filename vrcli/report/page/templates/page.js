@@ -139,7 +139,7 @@
       modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.axis, activecolor: theme.ink },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       xaxis: { ...axis, ...x }, yaxis: { ...axis, ...y },
-      // Marks on the upper edge: runs that were lost have no place on the axis of values.
+      // Marks on the upper edge: runs that diverged have no place on the axis of values.
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       ...extra,
     };
@@ -186,7 +186,7 @@
     });
   }
 
-  /* The outline of a band, one closed piece per stretch without gaps. */
+  /* The outline of a band, one closed piece per run of points without gaps. */
   function outline(x, low, high) {
     const [xs, ys] = [[], []];
     for (let i = 0; i < x.length; ) {
@@ -202,7 +202,7 @@
     return [xs, ys];
   }
 
-  /* The traces of one line: its band, the line (thin where runs have ended), and the runs that were lost. */
+  /* The traces of one line: its band, the line (thin where runs have ended), and the runs that diverged. */
   function envelope(found, axis, name, place, { log, percent }) {
     const colour = colourOf(place);
     const scale = percent ? 100 : 1;
@@ -225,9 +225,9 @@
     if (!centre.every((_, i) => whole(i))) {
       traces.push({ ...common, y: centre.map((v, i) => (whole(i) ? null : v)), line: { ...common.line, width: 0.8 } });
     }
-    const lost = found.lost.map((at) => at[axis]).filter((v) => v !== undefined);
-    if (lost.length) {
-      traces.push({ x: lost, y: lost.map(() => 1), yaxis: "y2", name, mode: "markers", cliponaxis: false, marker: { color: colour, size: 8 }, hovertemplate: "a run stopped being finite" });
+    const diverged = found.diverged.map((at) => at[axis]).filter((v) => v !== undefined);
+    if (diverged.length) {
+      traces.push({ x: diverged, y: diverged.map(() => 1), yaxis: "y2", name, mode: "markers", cliponaxis: false, marker: { color: colour, size: 8 }, hovertemplate: "a run stopped being finite" });
     }
     return traces;
   }
