@@ -116,6 +116,14 @@ class Runs:
             row["heartbeat_at"] = clock(connection)
             return self._one(connection, insert_named(connection, schema.runs, row))
 
+    def declare(self, run_id: int, metrics: Sequence[Metric]) -> RunRecord:
+        """Say of a run that is running what it measures, as `begin` takes it."""
+        with self._database.writing() as connection:
+            touch(self._database, connection, run_id, objective=facts.objective(metrics))
+            record = self._one(connection, run_id)
+            facts.write(connection, record.task, metrics)
+            return record
+
     def heartbeat(self, run_id: int) -> None:
         """Renew the lease that the run's process has on it; see `touch`."""
         with self._database.writing() as connection:

@@ -46,13 +46,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.engine": ("vrcli.tasks", "vrcli.optim", "vrcli.spec"),
     "vrcli.search": ("vrcli.tasks.space", "vrcli.db", "vrcli.stats", "vrcli.identity"),
     "vrcli.execute": ("vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.tasks", "vrcli.optim", "vrcli.identity"),
+    "vrcli.record": ("vrcli.execute", "vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.optim"),
     "vrcli.results": ("vrcli.db", "vrcli.stats", "vrcli.spec"),
     "vrcli.study": ("vrcli.search", "vrcli.execute", "vrcli.results", "vrcli.stats", "vrcli.spec", "vrcli.settings"),
     "vrcli.report": ("vrcli.results", "vrcli.stats"),
     "vrcli.report.study": ("vrcli.report", "vrcli.results", "vrcli.stats", "vrcli.search", "vrcli.study"),
     "vrcli.bench": tuple(
         f"vrcli.{room}" for room in ("db", "tasks", "stats", "optim", "spec", "settings", "engine", "search", "execute",
-                                     "results", "study", "report")
+                                     "results", "study", "report", "record")
     ),
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
@@ -75,6 +76,7 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
         "vrcli.optim",
         "vrcli.engine",
         "vrcli.execute",
+        "vrcli.record",
         "vrcli.bench",
         "vrcli.cli",
         "vrcli.api",  # the type of a parameter
@@ -83,8 +85,10 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("torchvision", "datasets"): ("vrcli.tasks",),
     ("matplotlib", "tabulate", "jinja2", "plotly"): ("vrcli.report", "vrcli.cli.plot_output"),
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
-    ("pyarrow", "mlflow", "tensorboard"): ("vrcli.results.export", "vrcli.bench"),
+    ("pyarrow", "mlflow", "tensorboard", "wandb"): ("vrcli.results.export", "vrcli.bench"),
     ("safetensors",): ("vrcli.engine.weights",),
+    ("lightning",): ("vrcli.record.lightning",),
+    ("transformers",): ("vrcli.record.transformers",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),
 }
 #: All that `vr --help` executes of ours, beside what the modules themselves import at their top.

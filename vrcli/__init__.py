@@ -5,6 +5,9 @@
     vrcli.compare("cnn", opt=["vradam", "adamw"], seeds=5)
     vrcli.load("vr.db").runs()
 
+    with vrcli.track("my-gpt", optimizer=optimizer, seed=0, settings=vars(args)) as run:    # your own loop
+        run.log(step, train_loss=loss)
+
 `vrcli.optim` has the optimizers. Importing this imports nothing slow: that comes with the first call.
 """
 
@@ -16,14 +19,19 @@ from vrcli.version import __version__
 
 if TYPE_CHECKING:
     from vrcli.api import compare, load, plan, run, sweep
+    from vrcli.record.tracked import track
 
-__all__ = ["__version__", "compare", "load", "plan", "run", "sweep"]
+__all__ = ["__version__", "compare", "load", "plan", "run", "sweep", "track"]
 
 if not TYPE_CHECKING:  # a type checker would believe that there is every name
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module 'vrcli' has no attribute {name!r}")
+        if name == "track":
+            from vrcli.record.tracked import track
+
+            return track
         from vrcli import api
 
         return getattr(api, name)

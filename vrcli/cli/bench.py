@@ -160,6 +160,24 @@ def stats(
     _print(rows, "medians of n, without imports; made-up results, stored by the protocol itself", format)
 
 
+@app.command("track")
+def track(
+    steps: int = typer.Option(500, "--steps", min=1, help="steps of one round, of ten metrics each"),
+    rounds: int = typer.Option(5, "--rounds", min=1, help="values behind each median"),
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Time what vrcli.track costs a training script per step, beside the other trackers that are installed."""
+    req.check_format(format)
+    from tempfile import TemporaryDirectory
+
+    from vrcli.bench.track import METRICS, rows
+
+    with TemporaryDirectory() as place:
+        found = rows(Path(place), steps=steps, rounds=rounds)
+    _print(found, f"medians of {rounds} rounds of {steps} steps, {METRICS} tensors each, closing included", format)
+
+
 def side_rows(timings: Timings, version: str) -> tuple[list[dict[str, Any]], str]:
     """The rows of what was written to both stores, and how their times compare."""
     rows = []

@@ -1,0 +1,233 @@
+"""A script that records its own training."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vrcli
+from vrcli.db.store import Store
+from vrcli.errors import UsageError
+from vrcli.record.described import optimizer_name, optimizer_settings
+from vrcli.record.tracked import Tracked
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "vr.db"
+
+
+def script(folder: Path, body: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script beside the database, as a user would."""
+    path = folder / "train.py"
+    path.write_text("import sys, vrcli, torch\n" + textwrap.dedent(body))
+    return subprocess.run(
+        [sys.executable, str(path), *words], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+def stored(folder: Path) -> list[Any]:
+    with Store.open(folder / "vr.db") as store:
+        return store.runs.select()
+
+
+def test_a_block_is_a_run_like_any_other(db: Path) -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with vrcli.track("mine", dataset="toy", optimizer=optimizer, seed=3, settings={"width": 3}, db=db, tag="a") as run:
+        for step in range(1, 11):
+            run.log(step, train_loss=torch.tensor(1.0 / step, requires_grad=True))
+            assert run.evaluate(step, val_loss=abs(step - 7.0)) == (step <= 7)
+        run.test(loss=0.25)
+    [found] = stored(db.parent)
+    assert (found.task, found.dataset, found.optimizer, found.seed, found.tag) == ("mine", "toy", "sgd", 3, "a")
+    assert found.status == "completed"
+    assert found.settings["width"] == 3
+    assert found.settings["lr"] == 0.1
+    assert found.settings["momentum"] == 0.9
+    expected = {"best_val_loss": 0.0, "best_step": 7, "final_val_loss": 3.0, "test_loss": 0.25, "parameters": 8}
+    assert expected.items() <= found.results.items()
+    with Store.open(db) as store:
+        curves = store.curves.read([found.id])
+        assert list(curves[found.id, "train_loss"].steps) == list(range(1, 11))
+        assert curves[found.id, "train_loss"].values[3] == pytest.approx(0.25)
+
+
+def test_runs_that_differ_in_their_seed_repeat_each_other(db: Path) -> None:
+    for seed in range(3):
+        with vrcli.track("mine", settings={"seed": seed, "width": 3}, db=db) as run:
+            run.evaluate(1, loss=1.0 + seed)
+    with vrcli.track("mine", settings={"seed": 0, "width": 4}, db=db) as run:
+        run.evaluate(1, loss=1.0)
+    found = stored(db.parent)
+    assert sorted(run.seed for run in found) == [0, 0, 1, 2]
+    assert len({run.configuration for run in found}) == 2
+
+
+@pytest.mark.parametrize(
+    ("leave", "status", "code"),
+    [
+        ("raise ValueError('no luck')", "failed", 1),
+        ("raise KeyboardInterrupt", "interrupted", -signal.SIGINT),
+        ("sys.exit(3)", "failed", 3),
+        ("sys.exit(0)", "completed", 0),
+        ("run.log(2, train_loss=float('nan'))", "diverged", 0),
+        ("pass", "completed", 0),
+    ],
+)
+def test_how_a_block_is_left_is_how_the_run_ended(tmp_path: Path, leave: str, status: str, code: int) -> None:
+    done = script(tmp_path, f"""
+        with vrcli.track("mine") as run:
+            run.log(1, train_loss=1.0)
+            run.evaluate(1, val_loss=1.0)
+            {leave}
+    """)  # fmt: skip
+    assert done.returncode == code, done.stderr
+    [run] = stored(tmp_path)
+    assert run.status == status
+    assert run.results.get("best_val_loss") == 1.0
+    if status == "failed":
+        assert run.error in ("ValueError: no luck", "SystemExit: 3")
+
+
+def test_a_process_that_never_ends_its_block_is_found_dead(tmp_path: Path) -> None:
+    done = script(tmp_path, """
+        import os
+        run = vrcli.track("mine").__enter__()
+        run.evaluate(1, val_loss=1.0)
+        os._exit(0)
+    """)  # fmt: skip
+    assert done.returncode == 0
+    [run] = stored(tmp_path)  # opened as by the next command
+    assert (run.status, run.results) == ("interrupted", {})
+
+
+def test_of_the_processes_of_torchrun_one_records(tmp_path: Path) -> None:
+    body = """
+        with vrcli.track("mine", seed=1) as run:
+            run.log(1, train_loss=1.0)
+            run.evaluate(1, val_loss=1.0)
+            run.test(loss=1.0)
+        print(run.id)
+    """
+    for rank in ("0", "1"):
+        assert script(tmp_path, body, RANK=rank, WORLD_SIZE="2").stdout.strip() == ("1" if rank == "0" else "-1")
+    assert len(stored(tmp_path)) == 1
+
+
+def test_larger_is_better_where_that_is_said(db: Path) -> None:
+    with vrcli.track("bandit", metrics={"reward": "max", "regret": "min"}, patience=2, db=db) as run:
+        asked = []
+        for step, reward in enumerate((1.0, 3.0, 2.0, 2.5)):
+            run.evaluate(step, reward=reward, regret=-reward)
+            asked.append(run.should_stop())
+        assert asked == [False, False, False, True]
+    [found] = stored(db.parent)
+    assert found.objective == "best_val_reward"
+    assert found.results["best_val_reward"] == 3.0
+    assert found.results["best_step"] == 1
+    with Store.open(db) as store:
+        assert store.runs.metric_facts()["bandit", "val_reward"].direction == "max"
+
+
+def test_an_objective_that_nobody_knows_is_asked_for(db: Path) -> None:
+    with pytest.raises(UsageError, match=r'less or more of zeal better.*metrics=\{"zeal": "min"\}'):  # noqa: SIM117
+        with vrcli.track("mine", db=db) as run:
+            run.evaluate(1, zeal=1.0)
+    assert stored(db.parent)[0].status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run: run.log(1, train_loss=1.0), "train_loss was recorded at step 1 already; steps must increase"),
+        (lambda run: run.log(0, train_loss=1.0), "train_loss was recorded at step 1 already; steps must increase"),
+        (lambda run: run.log(-1, a=1.0), "a step must be a whole number from 0 on, got -1"),
+        (lambda run: run.log(1.5, a=1.0), "a step must be a whole number from 0 on, got 1.5"),
+        (lambda run: run.log(2, a="high"), "a must be a number, got 'high'"),
+        (lambda run: run.log(2, a=torch.ones(3)), r"a must be one number, got a tensor of shape \(3,\)"),
+        (lambda run: run.evaluate(2, loss=None), "loss must be a number, got None"),
+        (lambda run: [run.test(loss=1.0), run.test(loss=1.0)], "test_loss is recorded already"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(db: Path, call: Any, words: str) -> None:
+    with vrcli.track("mine", db=db) as run:
+        run.log(1, train_loss=1.0)
+        with pytest.raises(UsageError, match=words):
+            call(run)
+        run.evaluate(3, loss=1.0)
+    [found] = stored(db.parent)
+    assert found.status == "completed"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"task": " "}, {"seed": 1.5}, {"metrics": {"loss": "less"}}, {"patience": 0}, {"settings": {"seed": "x"}}],
+)
+def test_a_bad_beginning_records_nothing(db: Path, words: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        vrcli.track(**{"task": "mine", "db": db, **words})
+    assert not db.exists()
+
+
+def test_a_metric_may_be_recorded_by_several_calls_of_one_step(db: Path) -> None:
+    with vrcli.track("mine", db=db) as run:
+        run.log(1, train_loss=1.0)
+        run.log(1, grad_norm=2.0)
+        run.evaluate(1, loss=1.0)
+    assert stored(db.parent)[0].status == "completed"
+
+
+def test_settings_are_plain_whatever_they_are() -> None:
+    settings = {
+        "path": Path("a/b"), "dtype": torch.float16, "scale": torch.tensor(2.0), "inf": math.inf, "none": None,
+        "sizes": (3, 4), "nested": {1: {"a"}}, "text": "x" * 9999,
+    }  # fmt: skip
+    run = vrcli.track("mine", settings=settings)
+    found = json.loads(json.dumps(run._spec["task_settings"], allow_nan=False))
+    assert found | {"text": ""} == {
+        "path": "a/b", "dtype": "torch.float16", "scale": 2.0, "inf": "inf", "none": None, "sizes": [3, 4],
+        "nested": {"1": ["a"]}, "text": "",
+    }  # fmt: skip
+    assert len(found["text"]) == 500
+
+
+def test_an_optimizer_tells_its_name_and_settings() -> None:
+    layers = torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)
+    groups = [{"params": layers[0].parameters(), "lr": 0.1}, {"params": layers[1].parameters(), "lr": 0.2}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.3)
+    torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1)
+    settings = optimizer_settings(optimizer)
+    assert settings["weight_decay"] == 0.3
+    assert settings["groups"] == [{"parameters": 8, "lr": 0.1}, {"parameters": 6, "lr": 0.2}]
+    assert "lr" not in settings
+
+    class Mine(torch.optim.SGD):
+        pass
+
+    assert optimizer_name(optimizer) == "adamw"
+    assert optimizer_name(Mine(layers[0].parameters(), lr=1.0)) == "mine"
+    from vrcli.optim import VRAdam
+
+    assert optimizer_name(VRAdam(layers[0].parameters())) == "vradam"
+
+
+def test_values_on_a_device_are_read_when_a_block_is_written(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call waits: what a call keeps is read later, and what a loop writes to its tensors afterwards is not seen."""
+    run: Tracked = vrcli.track("mine", db=db)
+    with run:
+        loss = torch.zeros((), device="meta")
+        run.log(1, train_loss=loss)  # a read of it would raise
+        run._points.take = dict  # type: ignore[method-assign]
+    assert stored(db.parent)[0].status == "completed"

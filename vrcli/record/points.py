@@ -1,0 +1,81 @@
+"""Values by metric and step that wait to be written: tensors stay on their device until all are read at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vrcli.errors import UsageError
+
+#: Steps by metric, and the values at them.
+Columns: TypeAlias = dict[str, tuple[list[int], list[float]]]
+#: As many values wait at most, and as long.
+MOST, LONGEST_S = 4096, 2.0
+
+
+class Points:
+    """Collects points without waiting for the device.
+
+    Args:
+        last: the last step of each metric that is written already.
+    """
+
+    def __init__(self, last: Mapping[str, int] | None = None) -> None:
+        self._steps: dict[str, list[int]] = {}
+        self._values: dict[str, list[Any]] = {}
+        self._last = dict(last or {})
+        self._count = 0
+        self._opened = time.monotonic()
+
+    def put(self, step: int, values: Mapping[str, Tensor | float]) -> None:
+        """Values at one step.
+
+        Raises:
+            UsageError: a metric has that step already or is beyond it, or a value is no number.
+        """
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise UsageError(f"a step must be a whole number from 0 on, got {step!r}")
+        read = {name: self._checked(name, step, value) for name, value in values.items()}
+        for name, value in read.items():
+            self._steps.setdefault(name, []).append(step)
+            self._values.setdefault(name, []).append(value)
+            self._last[name] = step
+        self._count += len(read)
+
+    def _checked(self, name: str, step: int, value: Any) -> Tensor | float:
+        last = self._last.get(name, -1)
+        if step <= last:
+            raise UsageError(f"{name} was recorded at step {last} already; steps must increase, got {step}")
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise UsageError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}")
+            # A copy: a loop may write to its own. On the CPU reading it waits for nothing.
+            return value.item() if value.device.type == "cpu" else value.detach().clone().reshape(())
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} must be a number, got {value!r}") from None
+
+    @property
+    def due(self) -> bool:
+        """Whether so much waits, or for so long, that it should be written."""
+        return self._count >= MOST or (self._count > 0 and time.monotonic() - self._opened >= LONGEST_S)
+
+    def take(self) -> Columns:
+        """All that waits; the only place that waits for the device."""
+        found = {name: (self._steps[name], _read(values)) for name, values in self._values.items()}
+        self._steps, self._values, self._count = {}, {}, 0
+        self._opened = time.monotonic()
+        return found
+
+
+def _read(values: list[Any]) -> list[float]:
+    places = [i for i, value in enumerate(values) if isinstance(value, Tensor)]
+    if places:
+        for i, value in zip(places, torch.stack([values[i].float() for i in places]).tolist(), strict=True):
+            values[i] = value
+    return values
