@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any, cast
 
-from vrcli.execute.run import stop_requests
+from vrcli.execute.stopping import stop_requests
 from vrcli.study.events import Event, Finished
 
 

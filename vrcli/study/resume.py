@@ -46,7 +46,8 @@ def resume(
     _check(store, stored)
     tuned = execute_again.tune_memory(stored)  # before torch is imported
 
-    from vrcli.execute.run import execute, stop_requests
+    from vrcli.execute.run import execute
+    from vrcli.execute.stopping import stop_requests
     from vrcli.settings import differing_settings, request_again
 
     if missing := lacking(stored.spec):
