@@ -59,8 +59,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
     # a person at a terminal or a notebook.
     "vrcli.api": (
-        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.results.frames",
-        "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.checkpoints", "vrcli.execute.lookup",
+        "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),

@@ -13,8 +13,8 @@ import typer
 
 from vrcli.cli.lazy import COMMANDS
 
-#: Paths that are read.
-INPUTS = ("config", "data_dir")
+#: Paths that are read, and where runs leave what they go on from.
+INPUTS = ("config", "data_dir", "checkpoint_dir")
 #: What stands for an argument that a command cannot do without.
 NEEDED = {"ref": "1", "name": "mine"}
 

@@ -97,9 +97,9 @@ class RunDisplay:
             case e.RunBegan():
                 self.origins = event.origins
                 self.begin(event.run, event.prepared)
-            case e.RunEnded():
+            case e.RunEnded(reused=False):
                 self.end(event.run)
-            case e.RunsPlanned() | e.Finished():
+            case e.RunsPlanned() | e.RunEnded() | e.Finished():
                 pass
             case _:
                 self.event(event)

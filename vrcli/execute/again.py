@@ -26,7 +26,7 @@ def tune_memory(stored: RunRecord) -> bool:
 
 
 def task_of_run(stored: RunRecord) -> type[Task[Any]]:
-    """A stored run's task; one that was given as module:Class is found by the command line it came from.
+    """A stored run's task; one that was given as module:Class, or as a class, is found where it was then.
 
     Raises:
         UnknownTask: it is not installed.
@@ -34,7 +34,7 @@ def task_of_run(stored: RunRecord) -> type[Task[Any]]:
     try:
         return load(stored.task)
     except UnknownTask:
-        for word in stored.provenance.get("argv", []):
+        for word in (stored.provenance.get("task", ""), *stored.provenance.get("argv", [])):
             with suppress(UnknownTask):
                 if re.fullmatch(r"[\w.]+:\w+", word) and (found := load(word)).name == stored.task:
                     return found

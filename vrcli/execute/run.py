@@ -185,6 +185,7 @@ def training(
         taken = _resumed(store, prepared, lineage, checkpoints, resume, notice)
         if taken is None:
             origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
+            origin |= {"task": f"{task_class.__module__}:{task_class.__qualname__}"}
             origin |= {_KEPT: keep} if keep else {}
             record = yield from patiently(
                 lambda: store.runs.begin(
