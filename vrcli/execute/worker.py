@@ -26,7 +26,9 @@ class Worker:
 
     def __init__(self, database: Location, data_dir: Path | None = None, tune: bool = True) -> None:
         from vrcli.engine.allocator import keep_freed_memory
+        from vrcli.engine.spin import spin_briefly
 
+        spin_briefly()
         self.tuned = tune and keep_freed_memory()  # before torch allocates anything
 
         from vrcli.engine.prepare import DataCache
@@ -91,7 +93,8 @@ class Worker:
         try:
             record = execute(
                 request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
-                cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
+                cache=self.cache, malloc_tuned=self.tuned, notice=note, should_stop=watcher.should_stop,
+                reuse=job.reuse == "spec",
             )  # fmt: skip
         except RunFailed:
             if watcher.record is None:
