@@ -35,7 +35,9 @@ class Worker:
         checkpoints: Checkpoints = Checkpoints(),  # noqa: B008  # frozen
     ) -> None:
         from vrcli.engine.allocator import keep_freed_memory
+        from vrcli.engine.spin import spin_briefly
 
+        spin_briefly()
         self.tuned = tune and keep_freed_memory()  # before torch allocates anything
 
         from vrcli.engine.prepare import DataCache
@@ -104,8 +106,8 @@ class Worker:
         try:
             record = execute(
                 job.request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
-                cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
-                checkpoints=self.checkpoints, resume="same",
+                cache=self.cache, malloc_tuned=self.tuned, notice=note, should_stop=watcher.should_stop,
+                reuse=job.reuse == "spec", checkpoints=self.checkpoints, resume="same",
             )  # fmt: skip
         except RunFailed:
             if watcher.record is None:
