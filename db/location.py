@@ -112,6 +112,11 @@ class Location:
         """A path or a URL as a location; a location as it is."""
         return where if isinstance(where, Location) else cls(where)
 
+    @classmethod
+    def given(cls, where: str | os.PathLike[str] | Location | None) -> Location:
+        """The same; where nothing is given VR_DB, else vr.db in the working directory."""
+        return cls.of(where if where is not None else os.environ.get("VR_DB") or "vr.db")
+
     def __str__(self) -> str:
         return self._shown
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
@@ -96,6 +95,7 @@ def run(
         UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out; nothing was recorded.
         RunFailed: training raised an error; the run is stored as failed.
     """
+    from vrcli.execute.place import Place
     from vrcli.outcomes import RunsOutcome
     from vrcli.study.asked import complete
     from vrcli.study.train import TrainRequest, train
@@ -104,7 +104,7 @@ def run(
         task, [] if opt is None else [opt], preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
-    place = _place(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
     request = TrainRequest(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
         new, keep_weights,
@@ -186,9 +186,8 @@ def sweep(
     request, place = _sweep_request(
         task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
-        confirm_seeds=confirm_seeds,
-        jobs=jobs, new=new, device=device, threads=threads, config=config, data_dir=data_dir, db=db,
-        malloc_tuning=malloc_tuning,
+        confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
+        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
         checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
     found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
@@ -258,8 +257,7 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> CompareOutcome | TasksOutcome:
-    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed. This is
-    `vr compare`.
+    """Tune optimizers with the same budget, run fresh seeds, and say what can be claimed. This is `vr compare`.
 
     The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
     was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over them
@@ -308,6 +306,7 @@ def compare(
         VrError: a run failed: a comparison with holes in it is none.
         Interrupted: Ctrl-C.
     """
+    from vrcli.execute.place import Place
     from vrcli.outcomes import CompareOutcome, TasksOutcome
     from vrcli.study.across import compare_tasks
     from vrcli.study.asked import complete, listed
@@ -327,13 +326,12 @@ def compare(
         )  # fmt: skip
         return CompareRequest(
             tuning, usual_seeds if seeds is None else seeds, metric or "", level, against, pair_of(primary),
-            *margin_of(margin), looks, target=target, tag=asked.tag,
-            by_budget=by_budget,
+            *margin_of(margin), looks, target=target, tag=asked.tag, by_budget=by_budget,
         ), asked  # fmt: skip
 
     several = isinstance(task, list | tuple)
     requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
-    place = _place(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    place = Place.of(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
     found = _follow(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
@@ -356,26 +354,10 @@ def load(db: Database | None = None) -> Frames:
     from vrcli.execute.lookup import registered
     from vrcli.results.frames import Frames
 
-    return Frames(_location(db), registered)
+    return Frames(Location.given(db), registered)
 
 
 # -- words to requests ------------------------------------------------------------------------------------------------
-
-
-def _location(db: Database | None) -> Location:
-    return Location.of(db if db is not None else os.environ.get("VR_DB") or "vr.db")
-
-
-def _place(
-    db: Database | None, data_dir: str | os.PathLike[str] | None, jobs: int, threads: int | None, tune: bool,
-    checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None,
-) -> Place:  # fmt: skip
-    from vrcli.execute.checkpoints import Checkpoints, every
-    from vrcli.execute.place import Place
-
-    folder = checkpoint_dir or os.environ.get("VR_CHECKPOINTS")
-    checkpoints = Checkpoints(every(checkpoint_every), Path(folder) if folder else None)
-    return Place(_location(db), None if data_dir is None else Path(data_dir), jobs, threads, tune, checkpoints)
 
 
 def _sweep_request(
@@ -385,6 +367,7 @@ def _sweep_request(
     checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None, **words: Any,
 ) -> tuple[SweepRequest, Place]:  # fmt: skip
     """What a sweep is asked, and where it runs."""
+    from vrcli.execute.place import Place
     from vrcli.study.asked import complete, listed
     from vrcli.study.define import tuning_of
 
@@ -392,7 +375,7 @@ def _sweep_request(
         task, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
         seeds=seeds,
     )  # fmt: skip
-    return tuning_of(asked, **words), _place(
+    return tuning_of(asked, **words), Place.of(
         db, data_dir, jobs, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir
     )  # fmt: skip
 

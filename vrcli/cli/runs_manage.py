@@ -98,10 +98,10 @@ def resume(
     """
     req.check_format(format)
     from vrcli.cli.run import exit_code
-    from vrcli.execute.checkpoints import Checkpoints, every
+    from vrcli.execute.checkpoints import Checkpoints
     from vrcli.study.resume import resume as go_on
 
-    checkpoints, text = Checkpoints(every(checkpoint_every), checkpoint_dir), format == "text"
+    checkpoints, text = Checkpoints.asked(checkpoint_every, checkpoint_dir), format == "text"
     checkpoints.check()
     with req.open_existing(database, mode="write") as store:
         run = go_on(

@@ -215,11 +215,11 @@ def resume(
     from vrcli.cli.sweep import print_outcome
     from vrcli.cli.sweep_display import SweepDisplay
     from vrcli.cli.watching import watch
-    from vrcli.execute.checkpoints import Checkpoints, every
+    from vrcli.execute.checkpoints import Checkpoints
     from vrcli.execute.place import Place
     from vrcli.study import sweep as study
 
-    checkpoints = Checkpoints(every(checkpoint_every), checkpoint_dir)
+    checkpoints = Checkpoints.asked(checkpoint_every, checkpoint_dir)
     place = Place(database, data_dir, jobs, threads, malloc_tuning, checkpoints)
     found = watch(
         lambda stop: study.resume(

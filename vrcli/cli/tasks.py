@@ -78,7 +78,7 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
     base = optimizer or DEFAULT_OPTIMIZER
     resolved = resolve(task, base, preset=preset)
     settings = settings_of(task, base)
-    config = {**resolved.request.task_settings, **resolved.request.training.model_dump()}
+    config = {**resolved.request.task_settings, **dict(resolved.request.training)}
     rows = [
         {"setting": n, "value": text(config[n]), "where from": resolved.origins[n]}
         for n, s in settings.by_name.items() if s.section != "optimizer"

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vrcli.engine import checkpoint, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
-from vrcli.engine.recorder import Recorder
+from vrcli.engine.recorder import Best, Recorder
 from vrcli.engine.seeding import GlobalNoise, derive, generator
 from vrcli.tasks.base import Batch, Split
 
@@ -61,18 +60,6 @@ class _Stop(Exception):
         self.status, self.reason = status, reason
 
 
-@dataclass
-class _Best:
-    """The best evaluation so far, and its weights on the device."""
-
-    loss: float = math.inf
-    evaluation: int = 0
-    epoch: float = 0
-    step: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-
 class _Loop:
     def __init__(self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: Every | None) -> None:
         self.p = prepared
@@ -100,7 +87,7 @@ class _Loop:
         self.kept_files_of = 0
         self.augment: torch.Generator | None = None
         self.saved_s, self.saved_step = 0.0, 0
-        self.best = _Best()
+        self.best = Best()
         self.last: dict[str, float] = {}
 
     # -- the outline --------------------------------------------------------------------------------------------------

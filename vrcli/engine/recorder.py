@@ -1,9 +1,11 @@
-"""Per-step values, kept on the device and read in blocks."""
+"""What a run has measured: per-step values, kept on the device and read in blocks, and its best evaluation."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +14,18 @@ Value = Tensor | float
 
 BLOCK_STEPS = 256
 BLOCK_SECONDS = 0.5
+
+
+@dataclass
+class Best:
+    """The best evaluation so far, and its weights on the device."""
+
+    loss: float = math.inf
+    evaluation: int = 0
+    epoch: float = 0
+    step: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Recorder:

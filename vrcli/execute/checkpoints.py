@@ -64,6 +64,16 @@ class Checkpoints:
     every: Every | None = Every()  # noqa: RUF009  # frozen
     folder: Path | None = None
 
+    @classmethod
+    def asked(cls, how_often: str, folder: str | os.PathLike[str] | None) -> Checkpoints:
+        """What --checkpoint-every says; without a folder VR_CHECKPOINTS names it.
+
+        Raises:
+            UsageError: as `every`.
+        """
+        folder = folder or os.environ.get("VR_CHECKPOINTS")
+        return cls(every(how_often), Path(folder) if folder else None)
+
     def check(self) -> None:
         """Refuse a folder that cannot be written.
 

@@ -80,6 +80,19 @@ class Place:
     tune: bool = True
     checkpoints: Checkpoints = Checkpoints()  # noqa: RUF009  # frozen
 
+    @classmethod
+    def of(
+        cls, db: str | os.PathLike[str] | Location | None, data_dir: str | os.PathLike[str] | None, jobs: int,
+        threads: int | None, tune: bool, checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None,
+    ) -> Place:  # fmt: skip
+        """The same, as functions and commands take it.
+
+        Raises:
+            UsageError: --checkpoint-every makes no sense.
+        """
+        checkpoints = Checkpoints.asked(checkpoint_every, checkpoint_dir)
+        return cls(Location.given(db), None if data_dir is None else Path(data_dir), jobs, threads, tune, checkpoints)
+
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise UsageError(f"--jobs must be >= 1, got {self.jobs}")

@@ -325,7 +325,7 @@ def track(
     parameters = parameters_of(optimizer)
     declared = [Measured(name.removeprefix("val_"), direction) for name, direction in (metrics or {}).items()]
     return Tracked(
-        spec, declared, Location.of(db if db is not None else os.environ.get("VR_DB") or "vr.db"), tag=tag,
+        spec, declared, Location.given(db), tag=tag,
         group=group, patience=patience, quiet=_rank() > 0, device=parameters[0].device if parameters else None,
         parameters=sum(p.numel() for p in parameters) if parameters else None,
     )  # fmt: skip
