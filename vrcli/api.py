@@ -257,7 +257,8 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> CompareOutcome | TasksOutcome:
-    """Tune optimizers with the same budget, run fresh seeds, and say what can be claimed. This is `vr compare`.
+    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed. This is
+    `vr compare`.
 
     The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
     was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over them
@@ -378,9 +379,6 @@ def _sweep_request(
     return tuning_of(asked, **words), Place.of(
         db, data_dir, jobs, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir
     )  # fmt: skip
-
-
-# -- progress ---------------------------------------------------------------------------------------------------------
 
 
 def _follow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,12 @@ class Dots(Figure):
     selects = ("opts", "tag")
 
     words: Annotated[tuple[str, ...], Option("", "ignored words", "WORD")] = ()
-    size: Annotated[float, Option("--size", "of a dot")] = 2.0
+    width: Annotated[float, Option("--width", "of a dot")] = 2.0
     shape: Annotated[str, Option("--shape", "round or square", "SHAPE", ("round", "square"))] = "round"
     every: base.Every = False
 
     def make(self, reader, notes):
-        rows = [{"seed": run.seed, "loss": run.results["best_val_loss"], "size": self.size} for run in reader.runs()]
+        rows = [{"seed": run.seed, "loss": run.results["best_val_loss"], "width": self.width} for run in reader.runs()]
         notes.append(f"{len(rows)} dots, {' and '.join(self.words)}")
         with styled():
             figure, ((axes,),) = new_figure()
@@ -49,6 +50,7 @@ FIGURE = Dots
 @pytest.fixture
 def dots(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A figure is added: one file in the folder of figures, and its name."""
+    import_module("vrcli.cli.plot")  # so that it is put back afterwards
     folder = tmp_path_factory.mktemp("figures")
     (folder / "dots.py").write_text(DOTS)
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(folder)])
@@ -60,7 +62,7 @@ def dots(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 def test_a_new_figure_is_a_command_with_its_options(vr: Any, dots: None) -> None:
     assert "One dot for each run." in vr("plot", "--help").out
     text = vr("plot", "dots", "--help").out
-    for words in ("WORD", "ignored words", "--size", "[default: 2.0]", "--shape SHAPE", "--all", "--opt NAME", "--tag",
+    for words in ("WORD", "ignored words", "--width", "[default: 2.0]", "--shape SHAPE", "--all", "--opt NAME", "--tag",
                   "--output", "--data", "--show", "--force", "--db", "--debug"):  # fmt: skip
         assert words in text, words
     assert "--preset" not in text
@@ -70,11 +72,11 @@ def test_a_new_figure_is_a_command_with_its_options(vr: Any, dots: None) -> None
 def test_a_new_figure_has_a_text_a_file_and_its_numbers(vr: Any, seeds: list[int], dots: None, tmp_path: Path) -> None:
     done = vr("plot", "dots", "a", "b", "--opt", "adamw", "--shape", "square")
     assert (done.out, done.err) == ("dots as square as can be\n", "note: 3 dots, a and b\n")
-    assert vr("plot", "dots", "--size", "3.5", "-o", "a.png", "--data", "a.csv").code == 0
+    assert vr("plot", "dots", "--width", "3.5", "-o", "a.png", "--data", "a.csv").code == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     rows = pd.read_csv(tmp_path / "a.csv")
     assert len(rows) == len(seeds)
-    assert set(rows["size"]) == {3.5}
+    assert set(rows["width"]) == {3.5}
     refused = vr("plot", "dots", "--shape", "squar")
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith("vr: --shape squar is not one of round, square")

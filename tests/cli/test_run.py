@@ -192,7 +192,7 @@ def test_an_interrupted_run_ends_with_130_and_keeps_what_it_recorded(vr, tmp_pat
 
 def test_a_killed_run_is_marked_at_the_next_command_and_loses_nothing_recorded(spirals, vr, tmp_path):
     process = _start(tmp_path)
-    time.sleep(0.2)
+    time.sleep(0.5)
     process.kill()
     process.communicate()
     assert rows(tmp_path, "SELECT count(*) FROM runs WHERE status = 'running'") == 1

@@ -44,6 +44,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "runs export": tuple(f"runs export -o out.{end}" for end in ("csv", "json", "parquet", "db")),
     "runs rerun": ("runs rerun 1", "runs rerun 1 --format json"),
     "runs retry": ("runs retry 1",),
+    "runs resume": ("runs resume 1",),
     "runs tag": ("runs tag 1 word",),
     "sweeps list": ("sweeps list", "sweeps list --format json"),
     "sweeps show": ("sweeps show 1", "sweeps show 1 --format json"),
@@ -59,8 +60,8 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 #: Their refusals are as good as their outcomes: what there is differs between the databases.
 MAY_BE_REFUSED = {
-    "runs retry", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile", "plot sensitivity",
-    "plot telemetry", "sweeps stop", "plot sweep", "db backup",
+    "runs retry", "runs resume", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile",
+    "plot sensitivity", "plot telemetry", "sweeps stop", "plot sweep", "db backup",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from vrcli.execute.outage import Away, Patience, patiently
 #: Points and files that are held in memory before a run waits for its database.
 _MOST_POINTS, _MOST_FILES = 2_000_000, 1000
 #: What comes within so short a time is written in one commit.
-_TOGETHER_S = 0.25
+_TOGETHER_S = 0.1
 
 #: Steps and values by metric.
 Held: TypeAlias = dict[str, tuple[list[int], list[float]]]
@@ -85,6 +85,8 @@ class Writer:
         self._send()
 
     def _send(self) -> None:
+        if not self.held:
+            return
         while self.held:
             if isinstance(one := self.held[0], Artifact):
                 self.store.artifacts.keep(self.run_id, one.name, one.data, step=one.step)

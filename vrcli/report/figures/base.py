@@ -124,8 +124,8 @@ class Figure(ABC):
         for name, (_, option, _) in self.options().items():
             value = getattr(self, name)
             if option.choices and value is not None and value not in option.choices:
-                hint = nearest(value, option.choices)
-                raise UsageError(f"{option.flag} {value} is not one of {', '.join(option.choices)}{hint}")
+                said = [name for name in option.choices if name not in PLURALS.values()]
+                raise UsageError(f"{option.flag} {value} is not one of {', '.join(said)}{nearest(value, said)}")
 
     @abstractmethod
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
