@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("valley")
 VALLEY = ("valley:Valley", "--preset", "smoke", "--threads", "1", "--device", "cpu")
 #: Commands that write to a database, in the order of the story below; the others with --db only read.
 WRITERS = [
-    "run", "runs tag", "runs rerun", "runs retry", "sweep", "sweeps resume", "sweeps stop", "compare", "runs rm",
+    "run", "runs tag", "runs rerun", "runs retry", "runs resume", "sweep", "sweeps resume", "sweeps stop", "compare", "runs rm",
     "db merge", "db upgrade",
 ]  # fmt: skip
 READERS = {
@@ -85,6 +85,7 @@ def test_a_copy_of_the_file_alone_has_everything(
     write("run", *VALLEY, "--trouble", "raise", code=1)
     monkeypatch.setenv("VALLEY_MENDED", "1")
     write("runs", "retry", 3)
+    write("runs", "resume", 3)
     write("sweep", *VALLEY, "--trials", 2, "--jobs", 2, "--search", "sobol")
     write("sweeps", "resume", 1, "--trials", 3)
     with Store.open(database) as store:
