@@ -59,3 +59,36 @@ def test_settings_that_do_not_go_together_are_refused():
         resolved.tried()
     with pytest.raises(UsageError, match="Nesterov momentum requires"):
         prepare(resolved.request, Cnn)
+
+
+class Capped(Cnn):
+    presets = {"quick": Preset({"epochs": assumed(7, "some"), "max_steps": assumed(50, "some")})}
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "end", "most"),
+    [
+        ({}, {}, "epochs:7", 50),
+        ({}, {"until": "gradients:9"}, "gradients:9", None),
+        ({"until": "gradients:9"}, {}, "gradients:9", None),
+        ({"epochs": 3}, {"until": "steps:9"}, "steps:9", None),
+        ({"until": "steps:9"}, {"epochs": "3"}, "epochs:3", 50),
+        ({"until": "steps:9"}, {"until": "none"}, "epochs:7", 50),
+        ({}, {"until": "epochs:3"}, "epochs:3", None),
+        ({}, {"epochs": "3"}, "epochs:3", 50),
+    ],
+)
+def test_the_end_of_a_run_is_the_last_that_was_given(config, flags, end, most):
+    training = resolve(Capped, "sgd", config=config, flags=flags).request.training
+    assert (str(training.end), training.max_steps) == (end, most)
+
+
+@pytest.mark.parametrize("other", ["epochs", "max_steps"])
+def test_two_ends_in_one_place_are_refused(other):
+    two = {"until": "gradients:9", other: "3"}
+    with pytest.raises(
+        UsageError, match=f"^--until gradients:9 and --{other.replace('_', '-')} are two ends of one run"
+    ):
+        resolve(Cnn, "sgd", flags=two)
+    with pytest.raises(UsageError, match=r"^config file: --until gradients:9 and"):
+        resolve(Cnn, "sgd", config=two)

@@ -57,3 +57,38 @@ def test_a_request_with_other_training_is_another_request():
     other = first.with_training(batch_size=7)
     assert (first.training.batch_size, other.training.batch_size) == (128, 7)
     assert other.training.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("steps:1e3", "steps:1000"), (" gradients : 20000 ", "gradients:20000"), ("seconds:2.50", "seconds:2.5")],
+)
+def test_an_end_is_written_one_way(text, canonical):
+    assert Training(until=text).model_dump()["until"] == canonical
+
+
+def test_a_run_that_ends_elsewhere_has_no_epochs_in_its_spec():
+    first, second = (
+        request().model_copy(update={"training": Training(until="steps:7", epochs=epochs)}).on("digits", "00")
+        for epochs in (2, 30)
+    )
+    assert "epochs" not in first.model_dump()["training"]
+    assert "max_steps" not in first.model_dump()["training"]
+    assert first.spec_id == second.spec_id != request().on("digits", "00").spec_id
+    assert RunSpec(**first.model_dump()).spec_id == first.spec_id
+
+
+def test_epochs_are_one_setting_however_they_are_asked_for():
+    assert Training(until="epochs:7") == Training(epochs=7)
+
+
+def test_settings_that_came_later_leave_no_trace_where_they_are_not_set():
+    assert not {"until", "eval_every"} & set(Training().model_dump())
+    assert Training(eval_every=5).model_dump()["eval_every"] == 5
+
+
+@pytest.mark.parametrize("text", ["foo:3", "gradients", "gradients:0", "seconds:nan", "seconds:-1", "steps:2.5",
+                                  "steps:1,seconds:2", "seconds:inf", "epochs:0", ""])  # fmt: skip
+def test_an_end_that_is_none_is_refused(text):
+    with pytest.raises(ValidationError, match="until"):
+        Training(until=text)

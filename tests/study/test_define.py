@@ -4,11 +4,12 @@ from dataclasses import replace
 import pytest
 
 from vrcli.errors import UsageError
+from vrcli.execute.lookup import task_of
 from vrcli.optim import registry
 from vrcli.search.definition import Definition
 from vrcli.search.record import key_of
 from vrcli.settings import settings_of
-from vrcli.study.define import SweepRequest, default_space, define
+from vrcli.study.define import SweepRequest, default_space, define, shared_key_of
 from vrcli.study.tune import edited
 from vrcli.tasks.space import Integer, Real
 
@@ -144,3 +145,17 @@ def test_other_code_is_a_difference(task):
     assert replace(made, code={}).differences(made) == ["code not recorded -> recorded"]
     assert key_of(other) != key_of(made)
     assert edited(other.code, made.code).startswith("code was edited meanwhile: optimizer code revision 99 -> revision")
+
+
+def test_a_sweep_is_known_by_what_it_was_known_by_before_there_were_other_budgets():
+    """The key of a stored sweep of these settings; it was not computed here."""
+    request = SweepRequest("cnn", ["adamw"], preset="smoke", flags={"epochs": "3"})
+    (found,) = define(task_of("cnn"), request)
+    assert shared_key_of(found) == "e096d33d5a3fe9c15b4209a124bfbae5"
+    (other,) = define(task_of("cnn"), replace(request, flags={"until": "gradients:30"}))
+    assert shared_key_of(other) != shared_key_of(found)
+
+
+def test_epochs_that_were_asked_for_as_an_end_are_among_what_was_given(task):
+    made = one(task, flags={"until": "epochs:5"})
+    assert (made.epochs, made.explicit) == (5, {"epochs": 5})

@@ -118,6 +118,10 @@ def _with_static(error: UsageError, option: str, static: Sequence[str]) -> Usage
     return UsageError(str(error).split(";")[0].split(" (")[0] + f"; did you mean {close[0]}?")
 
 
+#: A setting whose value has a colon, as tasks of a module have.
+_LIKE_A_TASK = "--until"
+
+
 def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
     """Tasks, optimizers and preset of a command line that is not parsed yet.
 
@@ -133,7 +137,7 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
         flag, equals, value = word.partition("=")
         if flag in found:
             found[flag].append(value if equals else next(words, ""))
-        elif word in valued:
+        elif word in valued or word == _LIKE_A_TASK:
             next(words, "")
         elif not word.startswith("-"):
             positional.append(word)

@@ -161,7 +161,7 @@ class CompareResult:
             none.
         comparisons: what is claimed of single settings, where that is so.
         metrics: those of the task that tables show, the objective first.
-        reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, s.
+        reached: how soon each optimizer's runs reached the target, by unit: steps, epochs, gradients, s.
         equal: the settings that alone were searched, by request.
         by_budget: what each optimizer's searches had found after a part of their trials; empty where that was not
             asked for.

@@ -186,6 +186,11 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
         "verdicts": sentences, "comparisons": pairs,
         "warnings": [{"kind": note.kind, "text": note.text} for note in _warnings(result)],
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
+        "target": result.target,
+        "reached": {
+            name: {unit: {"median": one.median, "reached": one.reached, "n": one.n} for unit, one in by_unit.items()}
+            for name, by_unit in result.reached.items()
+        },
         "by_budget": {name: plain(asdict(one)) for name, one in result.by_budget.items()},
         "optimizers": {
             name: {
