@@ -11,7 +11,6 @@ A store may be shared by threads, but not carried across a fork: a child process
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ from vrcli.db.runs import Runs
 from vrcli.db.searches import Searches
 from vrcli.db.sweeps import Sweeps
 from vrcli.db.versions import Upgrade
+from vrcli.leftovers import scratch_folder
 
 __all__ = ["EmptyDatabase", "Store", "StoreError", "Unavailable"]
 
@@ -132,8 +132,8 @@ class Store:
             with cls.open(location, mode="read") as store:
                 yield store
             return
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / location.path.name
+        with scratch_folder() as folder:
+            copy = folder / location.path.name
             versions.copy_sqlite(location.path, copy)
             cls.upgrade(copy)
             with cls.open(copy, mode="read") as store:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from vrcli.db import schema
 from vrcli.db.errors import StoreError
 from vrcli.db.location import Location, one_line
+from vrcli.leftovers import part_name, remove, remove_leftovers
 
 # As Alembic makes it.
 _version = Table(
@@ -126,8 +127,8 @@ def upgrade(location: Location, *, target: str = schema.SCHEMA) -> Upgrade:
                 before = revision(connection, str(location))
                 if before == target:
                     return Upgrade(before, before, None)
-                copy = _copy_before(location, before)
-                _run_migrations(connection, target)
+                with _copied(location, before) as copy:
+                    _run_migrations(connection, target)
                 return Upgrade(before, target, copy)
     except DBAPIError as error:
         reason = location.reason(error.orig or error)
@@ -146,18 +147,34 @@ def _run_migrations(connection: Connection, target: str) -> None:
     command.upgrade(config, target)
 
 
-def _copy_before(location: Location, before: str | None) -> Path | None:
-    """A copy of an SQLite file that holds something, named after its schema and the time."""
+@contextmanager
+def _copied(location: Location, before: str | None) -> Iterator[Path | None]:
+    """A copy of an SQLite file that holds something, named after its schema and the time.
+
+    It has that name once what is inside is done: where that fails or is killed the database is as it was, and another
+    try makes a copy of its own.
+    """
     if location.path is None or before is None:
-        return None
-    return copy_beside(location.path, f"schema{int(before)}")
+        yield None
+        return
+    copy, part = _beside(location.path, f"schema{int(before)}"), location.path.with_name(part_name())
+    try:
+        copy_sqlite(location.path, part)
+        yield copy
+        part.rename(copy)
+    finally:
+        remove(part)
 
 
 def copy_beside(path: Path, what: str) -> Path:
     """A copy of a database beside it, named after what it is and the time."""
-    copy = path.with_name(f"{path.stem}.{what}-{datetime.now().strftime('%Y%m%d-%H%M%S')}{path.suffix}")
+    copy = _beside(path, what)
     copy_sqlite(path, copy)
     return copy
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.stem}.{what}-{datetime.now().strftime('%Y%m%d-%H%M%S')}{path.suffix}")
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
@@ -170,11 +187,14 @@ def copy_sqlite(source: Path, target: Path) -> None:
         raise StoreError(f"{target} is there already; nothing was changed")
     if not target.parent.is_dir():
         raise StoreError(f"there is no directory {target.parent} for the backup {target.name}")
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    remove_leftovers(target.parent)
+    part = target.with_name(part_name())
     try:
         with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(part)) as writer:
             reader.backup(writer)
         part.rename(target)
     except (sqlite3.Error, OSError) as error:
-        part.unlink(missing_ok=True)
         raise StoreError(f"{target} cannot be written: {one_line(error)}") from None
+    finally:
+        for left in (part, part.with_name(f"{part.name}-journal")):
+            remove(left)

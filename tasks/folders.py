@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vrcli.leftovers import part_name, remove, remove_leftovers, scratch_folder
 from vrcli.tasks.base import TaskError
 from vrcli.tasks.images import Images, ImageSet, cache_dir, files_below
 
@@ -83,14 +83,13 @@ def _write_cache(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     # The cache only saves time: a full disk or a read-only home must not stop a run that has its data.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
-            try:
-                np.savez(part, allow_pickle=False, **arrays)
-                part.close()
-                os.replace(part.name, file)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
+        remove_leftovers(file.parent)
+        part = file.with_name(part_name(file.suffix))
+        try:
+            np.savez(part, allow_pickle=False, **arrays)
+            os.replace(part, file)
+        finally:
+            remove(part)
         for old in file.parent.glob(f"{file.stem.rpartition('-')[0]}-*.npz"):
             if old != file:
                 old.unlink(missing_ok=True)
@@ -100,10 +99,10 @@ def _decode_folder(path: Path) -> dict[str, np.ndarray]:
     """`{split}_pixels` (n, H, W, C) uint8 and `{split}_labels` (n,) int64 of each split, and `classes`."""
     import datasets
 
-    with tempfile.TemporaryDirectory(prefix="vr-") as scratch:
+    with scratch_folder() as scratch:
         datasets.disable_progress_bars()
         try:
-            found = datasets.load_dataset(str(path), cache_dir=scratch)
+            found = datasets.load_dataset(str(path), cache_dir=str(scratch))
         except Exception as error:  # the readers raise whatever their file formats raise
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise TaskError(f"no images can be read from {path}: {reason}") from error

@@ -192,10 +192,15 @@ class CompareOutcome(Outcome):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair."""
+        """One sentence per pair, then one for each optimizer that failed."""
         from vrcli.report.study.compare import verdicts
 
         return tuple(verdicts(self.result))
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why an optimizer could not be compared, by name."""
+        return self.result.failed
 
     @property
     def tuned(self) -> SweepOutcome | None:
@@ -228,7 +233,7 @@ class CompareOutcome(Outcome):
 
         return pd.DataFrame([
             {**asdict(one), "better": one.better, "verdict": verdict}
-            for one, verdict in zip(self.comparisons, self.verdicts, strict=True)
+            for one, verdict in zip(self.comparisons, self.verdicts, strict=False)
         ])  # fmt: skip
 
     def curves(self, metrics: Names = None) -> pd.DataFrame:

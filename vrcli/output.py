@@ -12,7 +12,6 @@ import hashlib
 import math
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,8 @@ from typing import Any
 
 from vrcli.db.location import SQLITE_HEADER, Location, header_of
 from vrcli.errors import UsageError, VrError
+from vrcli.leftovers import part_name, remove_leftovers
+from vrcli.leftovers import remove as remove
 
 #: What SQLite keeps beside a database while it is open. One that is left over would be taken for a new file's.
 JOURNALS = ("-wal", "-shm", "-journal")
@@ -80,8 +81,6 @@ class Target:
     def part(self) -> Iterator[Path]:
         """A path to write to, which takes the place once all is written and is removed where that fails.
 
-        No two are the same: libraries that keep files open by their names would write into the earlier one.
-
         Raises:
             UsageError: as `check`.
             VrError: the system refuses to write it.
@@ -89,8 +88,10 @@ class Target:
         import tempfile
 
         self.check()
-        final, name = self.path.resolve(), f".vr-{secrets.token_hex(4)}.part{self.path.suffix}"
-        part = (Path(tempfile.gettempdir()) if self.is_stream else final.parent) / name
+        final = self.path.resolve()
+        folder = Path(tempfile.gettempdir()) if self.is_stream else final.parent
+        remove_leftovers(folder)
+        part = folder / part_name(self.path.suffix if self.path.suffix[1:].isalnum() else "")
         try:
             yield part
             if self.is_stream:
@@ -104,7 +105,8 @@ class Target:
         except OSError as error:
             raise VrError(f"{self.flag} {self.path} cannot be written: {error.strerror or error}") from error
         finally:
-            remove(part)
+            for left in (part, *journals(part)):
+                remove(left)
 
     def write_text(self, text: str) -> None:
         """Write a file of text, its line ends as they are."""
@@ -154,14 +156,6 @@ class Folder(Target):
 def journals(path: Path) -> list[Path]:
     """Where SQLite keeps what is not yet in a database."""
     return [path.with_name(path.name + ending) for ending in JOURNALS]
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.bench.timing import Timings
 from vrcli.errors import UsageError
+from vrcli.leftovers import scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -129,8 +129,8 @@ def bench_task(
     )
     batch_size = ours.spec.training.batch_size
     losses = counterpart.plain(ours.task, ours.data, batch_size, ours.spec.seed)
-    with tempfile.TemporaryDirectory(prefix="vr-") as folder:
-        engine = _Engine(ours, Path(folder) / "bench.db")
+    with scratch_folder() as folder:
+        engine = _Engine(ours, folder / "bench.db")
         sides = {
             "vr": engine.block,
             "bare": _stepper(_bare_steps(bare)),

@@ -49,6 +49,9 @@ add_stubs(app)
 
 def main() -> None:
     """Entry point of `vr` and `python -m vrcli`: known errors become one line and an exit code."""
+    from vrcli.engine.spin import spin_briefly
+
+    spin_briefly()
     debug = "--debug" in sys.argv or os.environ.get("VR_DEBUG", "") not in ("", "0")
     with suppress(ValueError):  # only a program's main thread may say what signals do
         for number in stop_signals():

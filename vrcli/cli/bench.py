@@ -119,16 +119,16 @@ def store(
     """Time writing points, and reading a database of many runs: lists, reports, envelopes."""
     req.check_format(format)
     from contextlib import nullcontext
-    from tempfile import TemporaryDirectory
 
     from vrcli.bench.store import against_mlflow, bench_store
     from vrcli.cli.console import notice
+    from vrcli.leftovers import scratch_folder
 
     if folder is not None and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--folder {folder} must be an empty folder")
-    with TemporaryDirectory() if folder is None else nullcontext(str(folder)) as place:
-        side = against_mlflow(Path(place), points=SIDE_POINTS, rounds=max(5, rounds)) if mlflow else None
-        found = bench_store(Path(place), runs=runs, points=points, rounds=rounds, notice=notice)
+    with scratch_folder() if folder is None else nullcontext(folder) as place:
+        side = against_mlflow(place, points=SIDE_POINTS, rounds=max(5, rounds)) if mlflow else None
+        found = bench_store(place, runs=runs, points=points, rounds=rounds, notice=notice)
     rows: list[dict[str, Any]] = [
         {"value": f.value, "unit": f.unit, "worst": f.worst, "n": f.n, "what": f.what} for f in found
     ]
@@ -147,12 +147,11 @@ def stats(
 ) -> None:
     """Time vr compare where every run is stored: 4 optimizers, 5 searches of 8 trials, 3 fresh seeds per search."""
     req.check_format(format)
-    from tempfile import TemporaryDirectory
-
     from vrcli.bench.stats import bench_stats
+    from vrcli.leftovers import scratch_folder
 
-    with TemporaryDirectory() as place:
-        found = bench_stats(Path(place), rounds=rounds)
+    with scratch_folder() as place:
+        found = bench_stats(place, rounds=rounds)
     rows = [{"value": f.value, "unit": f.unit, "worst": f.worst, "n": f.n, "what": f.what} for f in found]
     _print(rows, "medians of n, without imports; made-up results, stored by the protocol itself", format)
 

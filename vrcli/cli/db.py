@@ -9,11 +9,12 @@ import typer
 
 from vrcli.cli import db_merge
 from vrcli.cli import request as req
-from vrcli.cli.console import err, say
+from vrcli.cli.console import err, notice, say
 from vrcli.cli.lazy import noun
 from vrcli.cli.request import open_existing
 from vrcli.db.location import Location
 from vrcli.db.store import Store
+from vrcli.leftovers import leftovers
 from vrcli.output import Target
 from vrcli.report.wording import counted
 
@@ -63,6 +64,8 @@ def check(
             say(f"{counted(len(moved), 'row')} moved; the database as it was is {copy}")
     with open_existing(database) as store:
         problems = store.check(digest_of)
+    for left in leftovers(database.path.resolve().parent) if database.path else ():
+        notice(f"{left} is of a vr that was killed; the next command that writes a file or a backup there removes it")
     for problem in problems:
         say(problem)
     if problems:

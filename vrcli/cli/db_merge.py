@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -71,13 +70,12 @@ def said_before(bodies: list[dict[str, Any]], dry_run: bool) -> Iterator[None]:
 @contextmanager
 def own(database: Location, dry_run: bool) -> Iterator[Store]:
     """The database that takes the runs; one that is not there is made, but not for a rehearsal."""
-    import tempfile
-
     from vrcli.db.store import Store
+    from vrcli.leftovers import scratch_folder
 
     if dry_run and database.path is not None:
         if not database.path.exists():
-            with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "new.db") as store:
+            with scratch_folder() as folder, Store.open(folder / "new.db") as store:
                 yield store
             return
         if Store.is_older(database):

@@ -123,6 +123,8 @@ def prepare(
     if asked > samples:
         notice(f"--batch-size {asked} is above the {samples} training samples; taking those")
         request = request.with_training(batch_size=samples)
+    if request.training.precision == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
+        notice("--precision bf16: this processor has no instructions for it and emulates them; fp32 is faster here")
     spec = request.on(data.dataset, fingerprint)
 
     torch.manual_seed(derive(spec.seed, "model"))

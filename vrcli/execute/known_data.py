@@ -12,11 +12,12 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vrcli.leftovers import part_name, remove, remove_leftovers
 
 if TYPE_CHECKING:
     from vrcli.engine.prepare import DataCache, Prepared
@@ -113,6 +114,10 @@ def _keep(place: Path, data: KnownData) -> None:
     """Put in place at once. It only saves time: a full disk or a read-only home must not stop a run."""
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=place.parent, suffix=".part", delete=False) as part:
-            part.write(json.dumps(asdict(data)))
-        os.replace(part.name, place)
+        remove_leftovers(place.parent)
+        part = place.with_name(part_name())
+        try:
+            part.write_text(json.dumps(asdict(data)))
+            os.replace(part, place)
+        finally:
+            remove(part)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
-from vrcli.execute.checkpoints import Checkpoints
+from vrcli.execute.checkpoints import Checkpoints, Unsaved
 from vrcli.execute.executor import CodeChanged, Refused
 from vrcli.execute.job import Job, Rehearsal, RunOutcome
 
@@ -35,7 +35,9 @@ class Worker:
         checkpoints: Checkpoints = Checkpoints(),  # noqa: B008  # frozen
     ) -> None:
         from vrcli.engine.allocator import keep_freed_memory
+        from vrcli.engine.spin import spin_briefly
 
+        spin_briefly()
         self.tuned = tune and keep_freed_memory()  # before torch allocates anything
 
         from vrcli.engine.prepare import DataCache
@@ -104,8 +106,8 @@ class Worker:
         try:
             record = execute(
                 request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
-                cache=self.cache, malloc_tuned=self.tuned, should_stop=watcher.should_stop, reuse=job.reuse == "spec",
-                checkpoints=self.checkpoints, resume="same",
+                cache=self.cache, malloc_tuned=self.tuned, notice=note, should_stop=watcher.should_stop,
+                reuse=job.reuse == "spec", checkpoints=self.checkpoints, resume="same",
             )  # fmt: skip
         except RunFailed:
             if watcher.record is None:
@@ -148,6 +150,8 @@ class _Watcher:
 
         if isinstance(event, Away):
             self.note(event)
+        if isinstance(event, Unsaved):
+            self.note(str(event))
         if not isinstance(event, Eval):
             return
         self.losses = (*self.losses[: event.number - 1], event.values[self.metric])

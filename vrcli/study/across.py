@@ -38,6 +38,8 @@ def compare_tasks(
             for event in compare(request, place, should_stop=should_stop):
                 if isinstance(event, Finished):
                     assert isinstance(event.result, CompareResult)
+                    if event.result.failed:  # over the tasks every optimizer counts, or none does
+                        raise VrError("; ".join(f"{opt}: {why}" for opt, why in event.result.failed.items()))
                     done[name] = event.result
                 else:
                     yield event

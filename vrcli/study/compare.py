@@ -55,29 +55,31 @@ Earlier: TypeAlias = Callable[[Job], RunOutcome | None]
 def compare(
     request: CompareRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Event]:
-    """The whole protocol.
+    """The whole protocol. An optimizer that fails is left out, with the reason: one with holes in its runs has no mean.
 
     Raises:
-        UsageError: the request is no comparison or cannot be carried out, or no trial of a search completed.
-        VrError: a run failed or its process died: a comparison with holes in it is none.
+        UsageError: the request is no comparison or cannot be carried out.
+        VrError: all optimizers failed, or code was edited meanwhile.
         Interrupted: `should_stop` said so.
     """
     ready = checked(request)
     request, given = ready.request, ready.given
     tuned: SweepResult | None = None
+    failed: dict[str, str] = {}
     looks = planned(request.tuning.searches, request.looks, request.boundary) if request.looks > 1 else None
     for searches in looks.sizes if looks else (request.tuning.searches,):
         part = replace(request, tuning=replace(request.tuning, searches=searches))
         if request.tuning.trials:
-            tuned = yield from _tuned(part, place, should_stop)
+            tuned = yield from _tuned(part, place, should_stop, failed)
         # Opened before the workers, in whom a database that cannot be used would be a failed run; closed after them,
         # it folds their journal.
         with place.store() as store, closing(place.executor()) as executor:
             yield from notes_of(store)
-            run = _Running(place, store, executor, should_stop)
+            run = _Running(place, store, executor, should_stop, failed)
             arms = (yield from _reranked(part, tuned, given, run)) if tuned else _as_given(part, given)
             blocks = yield from _fresh(part, arms, ready.code, run)
             earlier = (yield from _earlier(part, ready, arms, blocks, run)) if tuned and request.by_budget else {}
+            arms, blocks = run.left(arms), {name: own for name, own in blocks.items() if name not in failed}
             reached = {} if request.target is None else _reached(store, blocks, ready.task, request.target)
         found = _counted(request, ready.metric, arms, blocks, looks)
         if found.replicated is None or all(pair.verdict != Verdict.UNDECIDED for pair in found.replicated.pairs):
@@ -90,6 +92,7 @@ def compare(
             reached=reached,
             equal=request.tuning.equal,
             by_budget=earlier,
+            failed=failed,
         )
     )
 
@@ -99,45 +102,83 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Running:
-    """Where the runs of one comparison run."""
+    """Where the runs of one comparison run.
+
+    Args:
+        failed: the optimizers that failed, with the reason; none of their runs begins.
+    """
 
     place: Place
     store: Store
     executor: Executor
     should_stop: Callable[[], bool]
+    failed: dict[str, str]
 
     def run(
         self, jobs: Sequence[Job], what: Literal["rerank", "fresh", "budget"], earlier: Earlier | None = None
     ) -> Generator[Event, None, list[Any]]:
-        """Every job's run, in the order of the jobs.
+        """Every job's run, in the order of the jobs; of an optimizer that failed None may stand there.
 
         Args:
             earlier: the stored run that does instead of a job; by default it is looked up job by job.
 
         Raises:
             UsageError: one cannot be carried out as it was asked for.
-            VrError: one failed, or its process died.
+            VrError: code was edited meanwhile.
         """
         found: dict[int, Any] = {}
         yield RunsPlanned(len(jobs), what)
         earlier = earlier or partial(self.place.earlier, self.store)
-        for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=self.should_stop, what="comparison"):
+        events = run_fresh(
+            jobs, self.executor, earlier=earlier, should_stop=self.should_stop, what="comparison",
+            skip=lambda job: job.optimizer in self.failed,
+        )  # fmt: skip
+        for event in events:
             if isinstance(event, RunEnded):
-                found[event.job] = _completed(event)
+                found[event.job] = self._completed(event)
             yield event
-        return [found[at] for at in range(len(jobs))]
+        return [found.get(at) for at in range(len(jobs))]
+
+    def left(self, arms: Sequence[Arm]) -> list[Arm]:
+        """The arms of the optimizers that did not fail."""
+        return [arm for arm in arms if arm.optimizer not in self.failed]
+
+    def _completed(self, event: RunEnded) -> Run | None:
+        """The run of an event; None where it failed, and its optimizer with it.
+
+        Raises:
+            UsageError: it cannot be carried out as it was asked for.
+            VrError: code was edited meanwhile.
+        """
+        if event.problem == "refused":
+            raise UsageError(event.reason)
+        if event.problem == "edited":
+            raise VrError(f"{event.optimizer}, seed {event.seed}: {event.reason}")
+        if event.run is not None and event.run.status != "failed":
+            run: Run = event.run
+            return run
+        reason = event.reason if event.run is None else f"run {event.run.id} failed: {event.run.error}"
+        self.failed.setdefault(event.optimizer, f"seed {event.seed}: {reason}")
+        return None
+
+
+def _none_left(failed: Mapping[str, str]) -> str:
+    return "no optimizer could be compared: " + "; ".join(f"{name}: {why}" for name, why in failed.items())
 
 
 def _tuned(
-    request: CompareRequest, place: Place, should_stop: Callable[[], bool]
+    request: CompareRequest, place: Place, should_stop: Callable[[], bool], failed: dict[str, str]
 ) -> Generator[Event, None, SweepResult]:
     """Every search of every optimizer.
 
+    Args:
+        failed: gets those that cannot run, or of which all trials of one search failed.
+
     Raises:
-        UsageError: no trial of an optimizer completed, or all of one search failed.
+        VrError: that is so of all.
     """
     found = SweepResult(())
-    for event in sweep(replace(request.tuning, confirm_seeds=0), place, should_stop=should_stop):
+    for event in sweep(replace(request.tuning, confirm_seeds=0), place, should_stop=should_stop, failed=failed):
         if isinstance(event, Finished):
             assert isinstance(event.result, SweepResult)
             found = event.result
@@ -148,9 +189,14 @@ def _tuned(
         name = one.definition.optimizer
         same = [other for other in found.searches if other.definition.optimizer == name]
         if not candidates(one) or all(other.best is None for other in same):
-            raise UsageError(f"no trial of {name} completed: there are no settings to compare it with")
-    if len({len(one.trials) for one in found.searches}) > 1:
-        yield Note("unequal budgets", {"result": found})
+            errors = [trial.error for trial in one.trials if trial.error]
+            why = f" ({errors[-1]})" if errors else ""
+            failed.setdefault(name, f"no trial of it completed: there are no settings to compare it with{why}")
+    left = [one for one in found.searches if one.definition.optimizer not in failed]
+    if not left:
+        raise VrError(_none_left(failed))
+    if len({len(one.trials) for one in left}) > 1:
+        yield Note("unequal budgets", {"result": replace(found, searches=tuple(left))})
     return found
 
 
@@ -159,19 +205,19 @@ def _reranked(
 ) -> Generator[Event, None, list[Arm]]:
     """Train the best trials of every search again, and take the one that does best."""
     threads = running.place.threads_each
-    plan = replicates(request.tuning, request.seeds)
-    owners = [one for one in plan for _ in given]
-    jobs = [
-        rerank_jobs(running.store, found, owner.rerank, threads)
-        for found, owner in zip(tuned.searches, owners, strict=True)
-    ]
-    flat = [job for own in jobs for job in own]
-    searches = [found.search_id for found in tuned.searches]
+    plan = {one.tuning.search_seed: one for one in replicates(request.tuning, request.seeds)}
+    own = [found for found in tuned.searches if found.definition.optimizer not in running.failed]
+    owners = [plan[found.definition.search_seed] for found in own]
+    jobs = [rerank_jobs(running.store, found, owner.rerank, threads) for found, owner in zip(own, owners, strict=True)]
+    flat = [job for some in jobs for job in some]
+    searches = [found.search_id for found in own]
     runs = iter((yield from running.run(flat, "rerank", _of_trials(running.store, searches))) if flat else ())
     arms = []
-    for found, owner, own in zip(tuned.searches, owners, jobs, strict=True):
-        order = reranked(found, list(islice(runs, len(own))), RERANK_SEEDS)
-        name = found.definition.optimizer
+    for found, owner, some in zip(own, owners, jobs, strict=True):
+        name, measured = found.definition.optimizer, list(islice(runs, len(some)))
+        if name in running.failed:
+            continue
+        order = reranked(found, measured, RERANK_SEEDS)
         flags = {"split_seed": owner.tuning.flags["split_seed"]} if request.tuning.vary_split else {}
         settings = {**given[name], **flags, **order[0].trial.params}
         arms.append(Arm(name, owner.number, settings, owner.fresh, found, tuple(order)))
@@ -201,7 +247,11 @@ def _as_given(request: CompareRequest, given: Settings) -> list[Arm]:
 def _fresh(
     request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapping[str, str]], running: _Running
 ) -> Generator[Event, None, Blocks]:
-    """The runs of every arm on its fresh seeds, by optimizer and replicate."""
+    """The runs of every arm on its fresh seeds, by optimizer and replicate; without the optimizers that failed.
+
+    Raises:
+        VrError: all of them did.
+    """
     # Seed by seed in each replicate, so that a stop leaves whole pairs.
     places = sorted(
         ((at, arm.replicate, seed) for at, arm in enumerate(arms) for seed in arm.seeds),
@@ -220,7 +270,11 @@ def _fresh(
         runs.setdefault(at, []).append(run)
     blocks: dict[str, list[list[Any]]] = {}
     for at, arm in enumerate(arms):
+        if arm.optimizer in running.failed:
+            continue
         blocks.setdefault(arm.optimizer, []).append(runs[at])
+    if not blocks:
+        raise VrError(_none_left(running.failed))
     return blocks
 
 
@@ -228,10 +282,13 @@ def _earlier(
     request: CompareRequest, ready: Checked, arms: Sequence[Arm], blocks: Blocks, running: _Running
 ) -> Generator[Event, None, dict[str, AfterTrials]]:
     """Measure what every search had found after a part of its trials."""
+    arms = running.left(arms)
     found = incumbents(arms, request.tuning.trials)
     jobs = jobs_of(found, request, ready.code, running.store, running.place.threads_each)
     runs = (yield from running.run(jobs, "budget")) if jobs else []
-    return by_budget(found, runs, blocks, request, ready.metric.direction)
+    kept = [run for job, run in zip(jobs, runs, strict=True) if job.optimizer not in running.failed]
+    left = incumbents(running.left(arms), request.tuning.trials)
+    return by_budget(left, kept, blocks, request, ready.metric.direction)
 
 
 def _group(request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapping[str, str]]) -> str:
@@ -240,24 +297,6 @@ def _group(request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapp
     facts = [request.tuning.task, request.tuning.preset, settings, code]
     definition = json.dumps(facts, sort_keys=True, default=str)
     return f"compare-{hashlib.blake2b(definition.encode(), digest_size=3).hexdigest()}"
-
-
-def _completed(event: RunEnded) -> Run:
-    """The run of an event.
-
-    Raises:
-        UsageError: it cannot be carried out as it was asked for.
-        VrError: it failed, or its process died.
-    """
-    if event.problem == "refused":
-        raise UsageError(event.reason)
-    reason = event.reason
-    if event.run is not None:
-        if event.run.status != "failed":
-            run: Run = event.run
-            return run
-        reason = f"RunFailed: run {event.run.id} failed: {event.run.error}"
-    raise VrError(f"{event.optimizer}, seed {event.seed}: {reason}")
 
 
 # -- what they came to ------------------------------------------------------------------------------------------------
@@ -269,7 +308,10 @@ def _counted(
     """The values of the metric and what can be claimed of them."""
     values = {name: np.array([values_of(runs, request.metric) for runs in own]) for name, own in blocks.items()}
     replicated, pairs = None, []
-    if request.tuning.trials and len(arms) > len(blocks):
+    declared = {request.against, *(request.primary or ())} - {None}
+    if len(blocks) < 2 or declared - {*blocks}:  # nothing is claimed where what was declared before cannot be tested
+        pass
+    elif request.tuning.trials and len(arms) > len(blocks):
         replicated = compare_replicates(
             values, metric=request.metric, direction=metric.direction, level=request.level, against=request.against,
             primary=request.primary, margin=request.margin, relative=request.relative, looks=looks, unpaired_ranks=True,

@@ -25,12 +25,14 @@ def run_fresh(
     earlier: Callable[[Job], RunOutcome | None],
     should_stop: Callable[[], bool],
     what: str,
+    skip: Callable[[Job], bool] = lambda job: False,
 ) -> Iterator[Event]:
     """Run every job, as many at a time as the executor takes; runs that are stored already are not repeated.
 
     Args:
         earlier: the stored run that does instead of a job.
         what: is going on, for the message of an interruption.
+        skip: asked before a job begins; one that is skipped has no `RunEnded`.
 
     Raises:
         Interrupted: `should_stop` said so; running jobs had time to end in order.
@@ -40,6 +42,8 @@ def run_fresh(
     while waiting or running or stopped:
         while waiting and (running == 0 or executor.free() > 0) and not should_stop():
             at, job = waiting.popleft()
+            if skip(job):
+                continue
             found = yield from written(partial(earlier, job), should_stop, tell)
             if found is not None:
                 yield RunEnded(at, job.optimizer, job.seed, found.run, reused=True)
@@ -54,7 +58,7 @@ def run_fresh(
             if message.kind == "outage":
                 executor.close(patience_s=PATIENCE_S)
                 raise stayed_away(message.body)
-            if isinstance(message.body, Away):
+            if message.kind == "note" and isinstance(message.body, Away | str):
                 yield from tell(message.body)
             if message.kind != "note":
                 running -= 1

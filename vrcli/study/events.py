@@ -165,6 +165,7 @@ class CompareResult:
         equal: the settings that alone were searched, by request.
         by_budget: what each optimizer's searches had found after a part of their trials; empty where that was not
             asked for.
+        failed: why an optimizer could not be compared, by name; it is in none of the others.
     """
 
     task: str
@@ -186,6 +187,7 @@ class CompareResult:
     reached: Mapping[str, Mapping[str, ToTarget]] = field(default_factory=dict)
     equal: Sequence[str] = ()
     by_budget: Mapping[str, AfterTrials] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def searches(self) -> int:

@@ -43,6 +43,18 @@ if TYPE_CHECKING:
     from vrcli.search.record import Store
 
 
+class CannotRun(VrError):
+    """The code of an optimizer, or its process, ended in the rehearsal.
+
+    Args:
+        reason: of what, in one line.
+    """
+
+    def __init__(self, optimizer: str, reason: str) -> None:
+        super().__init__(f"{optimizer} cannot run here: {reason}")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Ready:
     """Definitions on the data as they are.
@@ -81,8 +93,17 @@ def plan(request: SweepRequest, place: Place) -> Iterator[Event]:
     yield Finished(SweepPlan(searches, request.trials, place.jobs, left_s, ready.about))
 
 
-def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def sweep(
+    request: SweepRequest,
+    place: Place,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    failed: dict[str, str] | None = None,
+) -> Iterator[Event]:
     """Bring every optimizer's search to its total, and run the best settings on fresh seeds.
+
+    Args:
+        failed: gets the optimizers that cannot run, with the reason, and the others go on; without it none does.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.
@@ -91,7 +112,9 @@ def sweep(request: SweepRequest, place: Place, *, should_stop: Callable[[], bool
     _check(request)
     with closing(place.executor()) as executor:
         definitions = definitions_of(request)
-        ready = _known(definitions, request.trials, place) or rehearsed(definitions, place, executor, should_stop)
+        ready = _known(definitions, request.trials, place) or rehearsed(
+            definitions, place, executor, should_stop, failed
+        )
         # The workers leave before the store does: the last to close the database folds its journal.
         with place.store() as store, closing(executor):
             yield from notes_of(store)
@@ -160,18 +183,33 @@ def rehearsed(
     place: Place,
     executor: Executor,
     should_stop: Callable[[], bool] = lambda: False,
+    failed: dict[str, str] | None = None,
 ) -> Ready:
     """The definitions on the data as they are; a short timed run of each kind says that it can be carried out.
 
     Replicates of a search differ in seeds only, so that one of them speaks for all, but for one that splits the data
     in another way.
+
+    Args:
+        failed: see `sweep`.
+
+    Raises:
+        CannotRun: one cannot be carried out; with `failed`, the last of them.
     """
     seen: dict[tuple[str, object], Rehearsal] = {}
     found = []
     for one in definitions:
         kind = one.optimizer, one.explicit.get("split_seed")
+        if failed is not None and one.optimizer in failed:
+            continue
         if kind not in seen:
-            seen[kind] = rehearse(one, place, executor, should_stop)
+            try:
+                seen[kind] = rehearse(one, place, executor, should_stop)
+            except CannotRun as error:
+                if failed is None or {other.optimizer for other in definitions} <= {*failed, one.optimizer}:
+                    raise
+                failed[one.optimizer] = error.reason
+                continue
         found.append(one.on(seen[kind].dataset, seen[kind].fingerprint))
     about = next((one.about for one in seen.values()), "")
     return Ready(tuple(found), about, {optimizer: one.run_s for (optimizer, _), one in seen.items()})
@@ -183,6 +221,7 @@ def rehearse(
     """Load a search's data and time a few steps, in a worker.
 
     Raises:
+        CannotRun: its code raised an error, or ended the worker.
         Interrupted: `should_stop` said so.
     """
     executor.submit("rehearsal", _first_job(definition, place))
@@ -193,7 +232,7 @@ def rehearse(
             if message.kind in ("refused", "edited"):
                 raise UsageError(_reason(definition, message.kind, message.body))
             if message.kind in ("failed", "lost", "outage"):
-                raise VrError(f"{definition.optimizer} cannot run here: {message.body}")
+                raise CannotRun(definition.optimizer, str(message.body))
             if message.kind == "done":
                 found: Rehearsal = message.body
                 return found

@@ -74,15 +74,16 @@ def written(
 
 
 class Teller:
-    """Says that a database is away: once, whoever is the first to notice."""
+    """Says what runs have to say, once, whoever is the first: that the database is away, what was changed for them."""
 
     def __init__(self) -> None:
-        self._said = False
+        self._said: set[object] = set()
 
-    def __call__(self, away: Away) -> Iterator[Event]:
-        if not self._said:
-            self._said = True
-            yield Note("database", {"text": str(away)})
+    def __call__(self, body: Away | str) -> Iterator[Event]:
+        kind = Away if isinstance(body, Away) else body
+        if kind not in self._said:
+            self._said.add(kind)
+            yield Note("database" if isinstance(body, Away) else "data", {"text": str(body)})
 
 
 @dataclass
@@ -185,7 +186,7 @@ class Tuning:
         at, number = key = message.key
         one, state = self.open[key], self.searches[at]
         match message.kind:
-            case "note" if isinstance(message.body, Away):
+            case "note" if isinstance(message.body, Away | str):
                 yield from self._tell(message.body)
             case "note":
                 yield TrialEpoch(at, number, *message.body)

@@ -35,7 +35,7 @@ def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]
     """
     found: list[Block] = [_head(result), _budget(result), *([equal_text(result.equal)] if result.equal else []), ""]
     if result.replicated is not None:
-        found += replicated_blocks(result, result.replicated)
+        found += [*_failures(result), *replicated_blocks(result, result.replicated)]
     else:
         found += _of_settings(result, power)
     if result.by_budget:
@@ -57,10 +57,15 @@ def _warnings(result: CompareResult) -> list[Note]:
 
 
 def verdicts(result: CompareResult) -> list[str]:
-    """One sentence per pair of optimizers, or of their settings where there was one search or none."""
+    """One sentence per pair of optimizers, or of their settings where there was one search or none; then one for each
+    optimizer that failed."""
     if result.replicated is not None:
-        return replicated_verdicts(result, result.replicated)
-    return [_of_these_settings(result, one) for one in result.comparisons]
+        return [*replicated_verdicts(result, result.replicated), *_failures(result)]
+    return [*(_of_these_settings(result, one) for one in result.comparisons), *_failures(result)]
+
+
+def _failures(result: CompareResult) -> list[str]:
+    return [f"{name} could not be compared: {why}" for name, why in result.failed.items()]
 
 
 def _head(result: CompareResult) -> str:
@@ -177,13 +182,13 @@ def compare_json(result: CompareResult) -> dict[str, Any]:
     sentences = verdicts(result)
     pairs = [
         {**plain(asdict(one)), "verdict": text, "better": one.better}
-        for one, text in zip(result.comparisons, sentences if result.comparisons else (), strict=True)
+        for one, text in zip(result.comparisons, sentences, strict=False)  # then follow those that failed
     ]
     return {
         "task": result.task, "preset": result.preset, "metric": result.metric, "level": result.level,
         "trials": result.trials, "searches": result.searches, "seeds": result.seeds, "equal": list(result.equal),
         "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
-        "verdicts": sentences, "comparisons": pairs,
+        "verdicts": sentences, "comparisons": pairs, "failed": dict(result.failed),
         "warnings": [{"kind": note.kind, "text": note.text} for note in _warnings(result)],
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
         "target": result.target,
