@@ -54,7 +54,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
     # a person at a terminal or a notebook.
     "vrcli.api": (
-        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.checkpoints", "vrcli.execute.lookup", "vrcli.results.frames",
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.checkpoints", "vrcli.execute.lookup",
+        "vrcli.results.frames",
         "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.console", "vrcli.cli.sweep_display",
         "vrcli.cli.compare_display",
     ),

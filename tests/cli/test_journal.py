@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("valley")
 VALLEY = ("valley:Valley", "--preset", "smoke", "--threads", "1", "--device", "cpu")
 #: Commands that write to a database, in the order of the story below; the others with --db only read.
 WRITERS = [
-    "run", "runs tag", "runs rerun", "runs retry", "runs resume", "sweep", "sweeps resume", "sweeps stop", "compare", "runs rm",
-    "db merge", "db upgrade",
+    "run", "runs tag", "runs rerun", "runs retry", "runs resume", "sweep", "sweeps resume", "sweeps stop", "compare",
+    "runs rm", "db merge", "db upgrade",
 ]  # fmt: skip
 READERS = {
     "report", "runs list", "runs show", "runs diff", "runs export", "sweeps list", "sweeps show", "sweeps export",

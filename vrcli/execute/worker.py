@@ -141,7 +141,10 @@ class _Watcher:
 
     def begin(self, record: RunRecord, prepared: Any) -> None:
         self.record = record
-        curve = self.store.curves.read([record.id], [self.metric]).get((record.id, self.metric))
+        from vrcli.execute.outage import patiently, told
+
+        reading = patiently(lambda: self.store.curves.read([record.id], [self.metric]), should_stop=self.stopped)
+        curve = told(reading, self.note).get((record.id, self.metric))
         self.losses = tuple(curve.values) if curve else ()  # of a run that goes on
 
     def event(self, event: Any) -> None:
