@@ -121,6 +121,7 @@ RESERVED = frozenset(
         "looks",
     }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
+    | {"checkpoint_every", "checkpoint_dir", "keep_weights"}
 )
 
 

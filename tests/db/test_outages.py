@@ -104,6 +104,29 @@ def test_a_server_that_is_away_for_seconds_costs_a_sweep_nothing(start: Callable
 
 
 @postgres
+def test_a_run_whose_server_stayed_away_goes_on_without_a_gap(start: Callable[..., Any], own_server: Any) -> None:
+    """What the server had not taken is in the checkpoint."""
+    url, control = own_server
+    process = start(*RUN, "--epochs", "200", "--checkpoint-dir", "kept", db=url, patience_s=1.0)
+    _until_recorded(process, url)
+    control("-m", "fast", "stop")
+    code, said = _ended(process)
+    control("start")
+    assert code == 1, said
+    with Store.open(url, mode="read") as store:
+        before = store.curves.last_step(1)
+    code, said = _ended(start("runs", "resume", "--quiet", db=url))
+    assert code == 0, said
+    (line,) = [line for line in said if "resumes at step" in line]
+    assert before < int(line.split()[-3]) < 400
+    with Store.open(url, mode="read") as store:
+        (run,) = store.runs.select()
+        curves = store.curves.read(run.id)
+        assert list(curves[run.id, "train_loss"].steps) == list(range(1, 401))
+        assert list(curves[run.id, "val_loss"].steps) == list(range(2, 401, 2))
+
+
+@postgres
 def test_a_server_that_stays_away_ends_a_run(start: Callable[..., Any], own_server: Any) -> None:
     url, control = own_server
     process = start(*RUN, "--epochs", "10000", db=url, patience_s=1.0)

@@ -55,7 +55,8 @@ def take_up(store: Store, run: RunRecord, shelf: Shelf, prepared: Prepared, noti
     if problem:
         notice(f"run {run.id}: {problem}")
     if found is None:
-        notice(f"run {run.id} has no checkpoint and begins again")
+        if run.trial_id is None:  # of a trial it says that its sweep goes on
+            notice(f"run {run.id} has no checkpoint and begins again")
         return Taken(record)
     for kept in found.state.pop(_UNWRITTEN, ()):
         _write(store, run.id, kept)

@@ -182,7 +182,9 @@ def training(
         if reuse and (earlier := of_spec(store, spec)) is not None:
             yield Done(earlier, reused=True)
             return
-        taken = _resumed(store, prepared, lineage, checkpoints, resume, notice)
+        taken = yield from patiently(
+            lambda: _resumed(store, prepared, lineage, checkpoints, resume, notice), should_stop=should_stop
+        )
         if taken is None:
             origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
             origin |= {"task": f"{task_class.__module__}:{task_class.__qualname__}"}
