@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from vrcli.db import maintenance, schema, versions
+from vrcli.db import maintenance, networked, schema, versions
 from vrcli.db.artifacts import Artifacts
 from vrcli.db.cells import Digest
 from vrcli.db.connection import Database, is_outage
@@ -92,6 +92,7 @@ class Store:
         engine = location.engine(read_only=mode == "read")
         try:
             notices = _prepare(location, engine, mode)
+            notices += networked.warning(None if mode == "read" else location.path, str(location))
             store = cls(Database(location, engine, read_only=mode == "read"), notices)
             if mode != "read":
                 store.searches.mark_interrupted()
