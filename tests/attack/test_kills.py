@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from vrcli.db.store import Store
+
 ROOT = Path(__file__).parents[1]
 OLD = ROOT / "db" / "assets" / "schema_0001.db"
 #: Results that say how long something took, or how much memory.
@@ -36,10 +38,12 @@ class Story:
     Args:
         words: of the command; the database is vr.db.
         before: a database that is there, by the name under which it is put there.
+        upgraded: it has today's schema.
     """
 
     words: Sequence[str]
     before: Mapping[str, Path] | None = None
+    upgraded: bool = False
 
 
 STORIES = {
@@ -56,7 +60,7 @@ STORIES = {
     ),
     "upgrade": Story(("db", "upgrade"), {"vr.db": OLD}),
     "merge": Story(("db", "merge", "other.db"), {"other.db": OLD}),
-    "export": Story(("runs", "export", "--to", "sqlite", "--output", "out.db", "--force"), {"vr.db": OLD}),
+    "export": Story(("runs", "export", "--to", "sqlite", "--output", "out.db", "--force"), {"vr.db": OLD}, upgraded=True),
 }  # fmt: skip
 
 
@@ -72,6 +76,8 @@ def fresh(folder: Path, story: Story) -> Path:
     folder.mkdir()
     for name, source in (story.before or {}).items():
         shutil.copy(source, folder / name)
+        if story.upgraded:
+            Store.upgrade(folder / name)
     return folder
 
 
