@@ -60,7 +60,7 @@ STORIES = {
     ),
     "upgrade": Story(("db", "upgrade"), {"vr.db": OLD}),
     "merge": Story(("db", "merge", "other.db"), {"other.db": OLD}),
-    "export": Story(("runs", "export", "--to", "sqlite", "--output", "out.db", "--force"), {"vr.db": OLD}, upgraded=True),
+    "export": Story(("runs", "export", "--to", "sqlite", "--output", "out.db"), {"vr.db": OLD}, upgraded=True),
 }  # fmt: skip
 
 
