@@ -59,6 +59,7 @@ class Cells:
         self.types = tuple(
             (kind, type(None)) if column.nullable else (kind,) for kind, column in zip(kinds, columns, strict=True)
         )
+        self._sound: set[tuple[type, ...]] = set()  # of the rows so far
         self.texts = tuple(at for at, kind in enumerate(kinds) if kind is str)
         self.json = tuple(at for at, column in enumerate(columns) if column.name in JSON.get(column.table.name, ()))
         self.checked_json = () if json_known else self.json
@@ -69,11 +70,13 @@ class Cells:
 
     def sound(self, row: Sequence[Any]) -> bool:
         """Whether every cell is what it must be; fast, for long lists."""
-        return (
-            all(map(isinstance, row, self.types))
-            and all(row[at] is None or row[at].isascii() or not _HALF.search(row[at]) for at in self.texts)
-            and all(is_object(row[at]) for at in self.checked_json)
-        )
+        kinds = tuple(map(type, row))
+        if kinds not in self._sound:
+            if not all(map(isinstance, row, self.types)):
+                return False
+            self._sound.add(kinds)
+        text = "".join([row[at] or "" for at in self.texts])
+        return (text.isascii() or not _HALF.search(text)) and all(is_object(row[at]) for at in self.checked_json)
 
     def reasons(self, row: Sequence[Any]) -> dict[int, str]:
         """What is wrong, by the place of the cell."""
