@@ -113,6 +113,14 @@ def content(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
+def over(story: Story, folder: Path) -> bool:
+    """Whether the run of a story is complete, so that the same command would begin another."""
+    if story.words[0] != "run" or not (folder / "vr.db").exists():
+        return False
+    with Store.open(folder / "vr.db", mode="write") as store:
+        return bool(store.runs.select(status="completed"))
+
+
 def killed(story: Story, folder: Path, whole_s: float, rng: random.Random, most: int) -> int:
     """Begin the command and kill it, up to so often; how often it was not over yet."""
     kills = 0
@@ -124,6 +132,8 @@ def killed(story: Story, folder: Path, whole_s: float, rng: random.Random, most:
             os.killpg(process.pid, signal.SIGKILL)  # with its workers, as a machine that loses its power
             process.communicate()
             kills += 1
+            if over(story, folder):
+                break
         else:
             break
     return kills
@@ -143,7 +153,8 @@ def attacked(tmp_path: Path, names: Sequence[str], kills: int, seed: int) -> dic
         folder = fresh(tmp_path / f"{name}-{turn}", STORIES[name])
         took, reference = whole[name]
         made[name] += killed(STORIES[name], folder, took, rng, most=3)
-        finished(STORIES[name], folder)
+        if not over(STORIES[name], folder):
+            finished(STORIES[name], folder)
         left = content(folder)
         for what, rows in reference.items():
             assert left[what] == rows, f"{name} of turn {turn}, seed {seed}: {what}"
