@@ -223,7 +223,7 @@ class _Engine:
     def __init__(self, prepared: Prepared, db: Path) -> None:
         from vrcli.db.store import Store
         from vrcli.engine.loop import train
-        from vrcli.execute.run import Writer
+        from vrcli.execute.writer import Writer
 
         self.store = Store.open(db)
         spec = prepared.spec
