@@ -356,3 +356,8 @@ def test_weights_are_kept_and_exported(vr: Callable[..., Any], whole: list[Any],
     done = vr("run", *VALLEY, "--keep-weights", "all", "--db", tmp_path / "c.db")
     assert (done.code, done.err) == (2, "vr: --keep-weights takes best, last or both, got all\n")
     assert not (tmp_path / "c.db").exists()
+
+
+def test_an_optimizer_that_cannot_go_on_says_so(vr: Callable[..., Any]) -> None:
+    done = vr("opts", "show", "conda")
+    assert "no_resume: keeps state that cannot be put back: an interrupted run of it begins again\n" in done.out

@@ -13,7 +13,7 @@ from vrcli.cli.console import say
 from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.errors import UsageError, nearest
-from vrcli.optim.registry import catalogue, find, settings_model
+from vrcli.optim.registry import CAPABILITIES, catalogue, find, settings_model
 from vrcli.report.wording import setting
 
 app = noun("List, show and check optimizers.")
@@ -100,6 +100,8 @@ def show(
     say(f"{row.name} · {row.summary}", style="bold")
     refusal = f" · cannot run: {row.refusal}" if row.refusal else ""
     say(f"{row.target.replace(':', '.')} (from {row.origin}){refusal}")
+    for capability in sorted(row.capabilities):
+        say(f"{capability}: {CAPABILITIES[capability]}")
     if row.note:
         say(f"note: {row.note}")
     for line in ["", *grid(["setting", "default", "meaning"], settings)]:

@@ -166,18 +166,17 @@ class _Loop:
     @property
     def due(self) -> bool:
         """Whether it is time for a checkpoint; the device is not waited for to know."""
-        if self.checkpoints is None:
-            return False
-        return self.checkpoints.due(time.perf_counter() - self.saved_s, self.step - self.saved_step)
+        every, seconds = self.checkpoints, time.perf_counter() - self.saved_s
+        return every is not None and every.due(seconds, self.step - self.saved_step)
 
     def write_down(self, *, next_epoch: bool = False) -> Iterator[Event]:
         """The state between two steps, when nothing is waiting in the recorder."""
         if self.checkpoints is not None:
             state = checkpoint.capture(self, next_epoch=next_epoch)
-            if not checkpoint.keepable(state):  # an optimizer that does not say so
+            if checkpoint.keepable(state):
+                yield Checkpoint(self.step, state)
+            else:  # an optimizer that does not say so
                 self.checkpoints = None
-                return
-            yield Checkpoint(self.step, state)
             self.saved_step = self.step
             self.saved_s = self.clock = time.perf_counter()  # writing down is not training
 
