@@ -100,11 +100,9 @@ def show(
     say(f"{row.name} · {row.summary}", style="bold")
     refusal = f" · cannot run: {row.refusal}" if row.refusal else ""
     say(f"{row.target.replace(':', '.')} (from {row.origin}){refusal}")
-    for capability in sorted(row.capabilities):
-        say(f"{capability}: {CAPABILITIES[capability]}")
-    if row.note:
-        say(f"note: {row.note}")
-    for line in ["", *grid(["setting", "default", "meaning"], settings)]:
+    about = [f"{name}: {CAPABILITIES[name]}" for name in sorted(row.capabilities)]
+    about += [f"note: {row.note}"] if row.note else []
+    for line in [*about, "", *grid(["setting", "default", "meaning"], settings)]:
         say(line)
     if space:
         say()
