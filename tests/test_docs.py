@@ -95,6 +95,8 @@ class Reader:
             self.monkeypatch.setenv(*rest[0].split("=", 1))
         elif program == "cd":
             self.monkeypatch.chdir(rest[0])
+        elif program == "python":
+            subprocess.run([sys.executable, *rest], check=True, capture_output=True)
         elif shutil.which(program):
             subprocess.run(words, check=True, capture_output=True)
 
