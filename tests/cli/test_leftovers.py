@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,11 @@ def test_a_report_that_is_ended_while_nobody_reads_it(
     while not list(scratch.iterdir()):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(number)
-    process.communicate(timeout=100)
+    for _ in range(5):  # python drops an interrupt that arrives while it cleans up after itself
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=20)
+            break
     assert process.returncode == code
     assert len(list(scratch.iterdir())) == (number == signal.SIGKILL)
     again = start(*words)
