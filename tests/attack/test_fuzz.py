@@ -112,7 +112,8 @@ def attacked(
     """Carries out a call on a small database, and says what is wrong with how it ended."""
     stored("adamw")
     stored("sgd", seed=1)
-    assert vr("sweep", "valley:Valley", *USUAL["sweep"]).code == 0
+    for words in ("sweep", "compare", "run"):  # an import that the alarm cuts short would fail ever after
+        assert vr(words, "valley:Valley", *USUAL[words]).code == 0
     with sqlite3.connect("vr.db") as source, sqlite3.connect("whole") as copy:
         source.backup(copy)
     monkeypatch.setattr("typer.launch", lambda *_, **__: 0)
