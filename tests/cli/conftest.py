@@ -1,9 +1,12 @@
-"""Databases that several tests of commands read: seeds of two optimizers, and searches."""
+"""What several tests of commands need: processes of `vr`, and databases of two optimizers' seeds, and of searches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,27 @@ import pandas as pd
 import pytest
 
 from vrcli.db.store import Store
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Begin a `vr` of its own in the test's folder, with words for the environment; none outlives the test.
+
+    Words that begin with -c are for the interpreter itself.
+    """
+    begun = []
+
+    def begin(*words: str, env: Mapping[str, str], **more: Any) -> subprocess.Popen[str]:
+        how = list(words) if words[0] == "-c" else ["-m", "vrcli", *words]
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        process = subprocess.Popen([sys.executable, *how], cwd=tmp_path, env={**os.environ, **env}, text=True, **more)
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

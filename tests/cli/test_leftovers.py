@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +33,9 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Begin a `vr` of its own, whose temporary folder is `scratch`; none outlives the test."""
-    begun = []
-
-    def begin(*words: str) -> subprocess.Popen[str]:
-        env = {**os.environ, "TMPDIR": str(scratch)}
-        how = list(words) if words[0] == "-c" else ["-m", "vrcli", *words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([sys.executable, *how], cwd=tmp_path, env=env, text=True, **pipes)
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
+def start(begin: Callable[..., subprocess.Popen[str]], scratch: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Begin a `vr` of its own, whose temporary folder is `scratch`."""
+    return partial(begin, env={"TMPDIR": str(scratch)})
 
 
 @pytest.mark.parametrize(

@@ -90,5 +90,5 @@ def test_every_figure_says_what_it_shows_and_what_its_options_are(name: str) -> 
     assert figure.__doc__.endswith(".")
     for field, (_, option, default) in figure.options().items():
         assert option.help, field
-        assert not option.choices or default is None or default in option.choices
+        assert not option.choices or default is None or default in (*option.choices, *option.also)
     figure().check()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,9 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system ha
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Begin a `vr` of its own; none outlives the test."""
-    begun = []
-
-    def begin(*words: str, **more: Any) -> subprocess.Popen[str]:
-        env = {**os.environ, "PYTHONPATH": str(PLUGINS)}
-        more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        process = subprocess.Popen([sys.executable, "-m", "vrcli", *words], cwd=tmp_path, env=env, text=True, **more)
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.communicate()
+def start(begin: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
+    """Begin a `vr` of its own that knows the tests' tasks."""
+    return partial(begin, env={"PYTHONPATH": str(PLUGINS)})
 
 
 def _running(tmp_path: Path) -> bool:

@@ -22,7 +22,7 @@ class Bundle:
             only: of these fields; of all by default.
         """
         hints = get_type_hints(cls, include_extras=True)
-        for field in fields(cls):  # type: ignore[arg-type]
+        for field in fields(cls):  # type: ignore[arg-type]  # every bundle is a dataclass
             hint = hints[field.name]
             if get_origin(hint) is Annotated and (only is None or field.name in only):
                 kind, way = get_args(hint)

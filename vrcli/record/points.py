@@ -55,10 +55,7 @@ class Points:
                 raise UsageError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}")
             # A copy: a loop may write to its own. On the CPU reading it waits for nothing.
             return value.item() if value.device.type == "cpu" else value.detach().clone().reshape(())
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"{name} must be a number, got {value!r}") from None
+        return number(name, value)
 
     @property
     def due(self) -> bool:
@@ -71,6 +68,18 @@ class Points:
         self._steps, self._values, self._count = {}, {}, 0
         self._opened = time.monotonic()
         return found
+
+
+def number(name: str, value: Any) -> float:
+    """A value as a number; a tensor is waited for.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"{name} must be a number, got {value!r}") from None
 
 
 def _read(values: list[Any]) -> list[float]:

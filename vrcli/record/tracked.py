@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, first_line
 from vrcli.record.described import UNKNOWN, spec_of
-from vrcli.record.points import Points
+from vrcli.record.points import Points, number
 from vrcli.spec import digest_of
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Tracked:
         """
         if self._quiet:
             return False
-        read = {_named("val", name): _number(name, value) for name, value in values.items()}
+        read = {_named("val", name): number(name, value) for name, value in values.items()}
         self._declare(read)
         objective = self._metrics[0]
         self.log(step, **read, wall_s=time.perf_counter() - self._began)
@@ -149,7 +149,7 @@ class Tracked:
         """
         if self._quiet:
             return
-        read = {_named("test", name): _number(name, value) for name, value in values.items()}
+        read = {_named("test", name): number(name, value) for name, value in values.items()}
         if twice := sorted(self._test.keys() & read.keys()):
             raise UsageError(f"{twice[0]} is recorded already; the test is measured once")
         self._test.update(read)
@@ -345,10 +345,3 @@ def _rank() -> int:
 
 def _named(split: str, name: str) -> str:
     return name if name.startswith((f"{split}_", "train_")) else f"{split}_{name}"
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value.detach() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"{name} must be a number, got {value!r}") from None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vrcli.execute.again import StoredRun
     from vrcli.execute.run import Watcher
     from vrcli.search.record import Store
+    from vrcli.spec import Request
 
 #: What the spec of a run must say to be trained again; those of old versions may not.
 NEEDED = ("task_settings", "training", "optimizer_settings", "device", "threads")
@@ -62,22 +63,17 @@ def again(
         UnknownTask: its task is not installed.
     """
     stored = store.runs.get(ref)
-    _check_status(stored, retry)
+    check_ended(stored, finished=not retry)
     tuned = execute_again.tune_memory(stored)  # before torch is imported
 
     from vrcli.execute.run import execute
     from vrcli.execute.stopping import stop_requests
-    from vrcli.settings import differing_settings, request_again
 
-    if missing := lacking(stored.spec):
-        raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
-    task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)
-    request = request_again(stored.spec, task, device, f"run {stored.id}")
-    for line in [*_code_changes(stored, request.code), *execute_again.machine_changes(stored, device)]:
+    task, request, origins = requested(stored)
+    for line in [*_code_changes(stored, request.code), *execute_again.machine_changes(stored, request.device)]:
         notice(line)
     if not request.training.end.repeatable:
         notice(f"run {stored.id} ended after a time (--until {request.training.until}): this ends at another step")
-    origins = dict.fromkeys(differing_settings(request), "stored")
     with stop_requests() as should_stop:
         run = execute(
             request, task, store, watcher=watcher(origins), data_dir=data_dir, malloc_tuned=tuned, notice=notice,
@@ -93,11 +89,31 @@ def lacking(spec: Mapping[str, Any]) -> list[str]:
     return [name for name in NEEDED if name not in spec]
 
 
-def _check_status(record: StoredRun, retry: bool) -> None:
-    """Refuse a run that goes on, and to retry one that has come to its end."""
+def requested(stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
+    """What trains a stored run: its task, what is asked for, and the origins of its optimizer's settings.
+
+    Raises:
+        UsageError: this version or machine cannot train it.
+        UnknownTask: its task is not installed.
+    """
+    from vrcli.settings import differing_settings, request_again
+
+    if missing := lacking(stored.spec):
+        raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
+    task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)
+    request = request_again(stored.spec, task, device, f"run {stored.id}")
+    return task, request, dict.fromkeys(differing_settings(request), "stored")
+
+
+def check_ended(record: StoredRun, *, finished: bool) -> None:
+    """Refuse a run that goes on.
+
+    Args:
+        finished: one that has come to its end will do.
+    """
     if record.status == "running":
         raise UsageError(f"run {record.id} is still running (pid {record.pid} on {record.host})")
-    if retry and record.status in FINISHED:
+    if not finished and record.status in FINISHED:
         raise UsageError(f"run {record.id} {record.status}; vr runs rerun {record.id} trains it again")
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from vrcli.errors import UsageError
 from vrcli.execute import again as execute_again
 from vrcli.execute.checkpoints import Checkpoints
-from vrcli.results.groups import FINISHED
 from vrcli.search.definition import code_changes
-from vrcli.study.again import lacking
+from vrcli.study.again import check_ended, requested
 
 if TYPE_CHECKING:
     from vrcli.execute.again import StoredRun
@@ -48,19 +47,14 @@ def resume(
 
     from vrcli.execute.run import execute
     from vrcli.execute.stopping import stop_requests
-    from vrcli.settings import differing_settings, request_again
 
-    if missing := lacking(stored.spec):
-        raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
-    task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)
-    request = request_again(stored.spec, task, device, f"run {stored.id}")
+    task, request, origins = requested(stored)
     if found := code_changes(stored.spec.get("code") or {}, request.code):
         raise UsageError(
             f"run {stored.id} began with other code: {', '.join(found)}; vr runs retry {stored.id} begins it again"
         )
-    for line in execute_again.machine_changes(stored, device):
+    for line in execute_again.machine_changes(stored, request.device):
         notice(line)
-    origins = dict.fromkeys(differing_settings(request), "stored")
     with stop_requests() as should_stop:
         run: StoredRun = execute(
             request, task, store, watcher=watcher(origins), data_dir=data_dir, malloc_tuned=tuned, notice=notice,
@@ -82,9 +76,6 @@ def _pruned(store: Store, run: StoredRun) -> bool:
 
 def _check(store: Store, run: StoredRun) -> None:
     """Refuse a run that has come to its end, or goes on."""
-    if run.status == "running":
-        raise UsageError(f"run {run.id} is still running (pid {run.pid} on {run.host})")
-    if run.status in FINISHED:
-        raise UsageError(f"run {run.id} {run.status}; vr runs rerun {run.id} trains it again")
+    check_ended(run, finished=False)
     if _pruned(store, run):
         raise UsageError(f"run {run.id} was stopped early by its sweep; vr runs retry {run.id} trains it to its end")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
@@ -53,6 +53,7 @@ class Option:
     Args:
         flag: empty for words without one.
         choices: values that are accepted; any where empty.
+        also: values that are accepted besides, and not named.
         selects: it says which runs, and stands with the options that do.
     """
 
@@ -60,6 +61,7 @@ class Option:
     help: str
     metavar: str | None = None
     choices: Sequence[str] = ()
+    also: Collection[str] = ()
     selects: bool = False
 
 
@@ -69,7 +71,9 @@ Metrics = Annotated[tuple[str, ...], replace(ANY_CURVE, help=f"{ANY_CURVE.help} 
 Cost = Annotated[
     str | None, Option("--metric", "result, less is better [default: the best validation objective]", "NAME")
 ]
-X = Annotated[str, Option("--x", "steps, epochs, gradients or seconds", "AXIS", (*PLURALS, *AXES))]
+X = Annotated[
+    str, Option("--x", "steps, epochs, gradients or seconds", "AXIS", ("steps", "epochs", "gradients", "seconds"), AXES)
+]
 Every = Annotated[bool, Option("--all", "every configuration, not each optimizer's best")]
 EveryStep = Annotated[bool, Option("--every-step", "each step of long curves, not means over bins")]
 Log = Annotated[bool | None, Option("--log/--no-log", "logarithmic y axis [default: where it serves]")]
@@ -123,9 +127,9 @@ class Figure(ABC):
         """
         for name, (_, option, _) in self.options().items():
             value = getattr(self, name)
-            if option.choices and value is not None and value not in option.choices:
-                said = [name for name in option.choices if name not in PLURALS.values()]
-                raise UsageError(f"{option.flag} {value} is not one of {', '.join(said)}{nearest(value, said)}")
+            if option.choices and value is not None and value not in (*option.choices, *option.also):
+                hint = nearest(value, option.choices)
+                raise UsageError(f"{option.flag} {value} is not one of {', '.join(option.choices)}{hint}")
 
     @abstractmethod
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
