@@ -243,6 +243,7 @@ def compare(
     level: float = 0.95,
     target: float | None = None,
     power: bool = False,
+    explain: bool = False,
     by_budget: bool = False,
     jobs: int = 1,
     device: str | None = None,
@@ -288,6 +289,7 @@ def compare(
         level: of the intervals; 1 - level is the verdict's error rate.
         target: also steps and seconds to this validation loss.
         power: also what more seeds could show.
+        explain: also each verdict with its numbers in a sentence, and what the lines mean.
         by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
@@ -337,10 +339,10 @@ def compare(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
             else study(requests[0][0], place, should_stop=stop)
-        ),
-        watch, "compare", metric,
+        ), watch, "compare", metric,
     )  # fmt: skip
-    return TasksOutcome(place.database, found, power) if several else CompareOutcome(place.database, found, power)
+    made: Any = TasksOutcome if several else CompareOutcome
+    return made(place.database, found, power, explain)  # type: ignore[no-any-return]
 
 
 def load(db: Database | None = None) -> Frames:

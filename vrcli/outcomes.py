@@ -76,9 +76,7 @@ class RunsOutcome(Outcome):
     def __str__(self) -> str:
         from vrcli.report.study.runs import outcome_lines
 
-        return "\n".join(
-            line for run in self.runs for line in outcome_lines(run, self.result.metrics, hints=False)
-        )  # fmt: skip
+        return "\n".join(line for run in self.runs for line in outcome_lines(run, self.result.metrics))
 
     def as_json(self) -> Any:
         from vrcli.results.flat import as_json
@@ -179,10 +177,12 @@ class CompareOutcome(Outcome):
 
     Args:
         power: what more seeds could show is shown, too.
+        explain: so is each verdict with its numbers in a sentence, and what the lines mean.
     """
 
     result: CompareResult
     power: bool = False
+    explain: bool = False
 
     @property
     def comparisons(self) -> tuple[Comparison | Pair, ...]:
@@ -191,8 +191,22 @@ class CompareOutcome(Outcome):
         return tuple(self.result.comparisons) if replicated is None else replicated.pairs
 
     @property
+    def verdict(self) -> str:
+        """What can be claimed of all pairs together, in a few words."""
+        from vrcli.report.study.compare import verdict_of
+
+        return verdict_of(self.result)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What `vr compare --quiet` prints: the verdict, then one sentence for each optimizer that failed."""
+        from vrcli.report.study.compare import failures
+
+        return tuple(line for line in (self.verdict, *failures(self.result)) if line)
+
+    @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair, then one for each optimizer that failed."""
+        """One sentence with its numbers per pair, then one for each optimizer that failed."""
         from vrcli.report.study.compare import verdicts
 
         return tuple(verdicts(self.result))
@@ -216,7 +230,7 @@ class CompareOutcome(Outcome):
     def blocks(self) -> Sequence[Block]:
         from vrcli.report.study.compare import compare_blocks
 
-        return compare_blocks(self.result, power=self.power)
+        return compare_blocks(self.result, power=self.power, explain=self.explain)
 
     def as_json(self) -> Any:
         from vrcli.report.study.compare import compare_json
@@ -249,15 +263,20 @@ class TasksOutcome(Outcome):
 
     Args:
         power: what more seeds could show is shown, too.
+        explain: so is each verdict with its numbers in a sentence, and what the lines mean.
     """
 
     result: TasksResult
     power: bool = False
+    explain: bool = False
 
     @property
     def tasks(self) -> Mapping[str, CompareOutcome]:
         """The comparison on each task that has one, by name."""
-        return {name: CompareOutcome(self.database, one, self.power) for name, one in self.result.tasks.items()}
+        return {
+            name: CompareOutcome(self.database, one, self.power, self.explain)
+            for name, one in self.result.tasks.items()
+        }
 
     @property
     def failed(self) -> Mapping[str, str]:
@@ -275,8 +294,23 @@ class TasksOutcome(Outcome):
         return self.result.ranks
 
     @property
+    def verdict(self) -> str:
+        """What holds over the tasks, in a few words."""
+        from vrcli.report.study.across import verdict_of_tasks
+
+        return verdict_of_tasks(self.result)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What `vr compare --quiet` prints: the verdict over the tasks, then that of each task."""
+        from vrcli.report.study.across import failures
+
+        own = [f"{name}: {line}" for name, one in self.tasks.items() for line in one.summary]
+        return tuple(line for line in (self.verdict, *failures(self.result), *own) if line)
+
+    @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair of optimizers over the tasks, then those of each task."""
+        """One sentence with its numbers per pair of optimizers over the tasks, then those of each task."""
         from vrcli.report.study.across import verdicts
 
         return tuple(verdicts(self.result))
@@ -284,7 +318,7 @@ class TasksOutcome(Outcome):
     def blocks(self) -> Sequence[Block]:
         from vrcli.report.study.across import tasks_blocks
 
-        return tasks_blocks(self.result, power=self.power)
+        return tasks_blocks(self.result, power=self.power, explain=self.explain)
 
     def as_json(self) -> Any:
         from vrcli.report.study.across import tasks_json

@@ -45,7 +45,9 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Any:
     """The command called `name`, of its module."""
-    with uncollected():
+    from vrcli.cli.waiting import waiting
+
+    with waiting("starting"), uncollected():
         return typer.main.get_command(importlib.import_module(f"vrcli.cli.{name}").app)
 
 
