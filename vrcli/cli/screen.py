@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import out, say
-from vrcli.report.study.blocks import Block, Next, Rows, Step, Strong
+from vrcli.report.study.blocks import Block, Command, Next, Rows, Step, Strong
 from vrcli.report.tables.grid import grid
 from vrcli.visible import visible
 
@@ -61,6 +61,8 @@ def show(blocks: Iterable[Block], *, database: Location | None = None, argv: Seq
                 show_rows(block)
             case Next():
                 show_next(block.steps, database=database, argv=argv, apart=False)
+            case Command():
+                show_command(block)
             case _:
                 say(block, prose=True, style="bold" if isinstance(block, Strong) else None)
 
@@ -118,7 +120,8 @@ def fit(rows: Rows, width: int) -> Fitted:
     low = {name: _narrowest(name, texts[name], name in rows.wrap, width) for name in rows.columns}
     shown, gone = list(rows.columns), []
     same = [name for name in rows.least if len({*texts[name]} - {""}) == 1 and texts[name][0]]
-    leaving = iter([*same, *(name for name in rows.least if name not in same)])
+    last = [name for name in rows.columns[:0:-1] if name not in (*rows.least, *rows.wrap)]
+    leaving = iter([*same, *(name for name in rows.least if name not in same), *last])
     if _total(full, shown) > width:
         while _total(low, shown) > width and (name := next(leaving, "")):
             shown.remove(name)

@@ -21,7 +21,7 @@ from vrcli.errors import UsageError
 from vrcli.output import Target
 from vrcli.report import wording
 from vrcli.report.study import sweep as display
-from vrcli.report.study.blocks import Block, Next, Rows, Step
+from vrcli.report.study.blocks import Block, Command, Next, Rows, Step
 from vrcli.report.study.spread import Found, search_blocks, spread_lines
 from vrcli.report.tables.runs import ago
 from vrcli.search import record
@@ -194,8 +194,9 @@ def show_blocks(one: StoredSearch, state: SearchState, top: int) -> list[Block]:
     if len(steps) > 1:
         values = [value for value in summary.convergence if value is not None]
         lines += ["", *plot({"best val loss": (steps, values)}, x_label="trial").splitlines()]
-    todo = [Step(run_command(d, completed[0].params), "the best, on a fresh seed")] if completed else []
-    todo += resume_steps(one.sweep_id, [state])
+    if completed:
+        lines += ["", "run the best with", Command(run_command(d, completed[0].params))]
+    todo = resume_steps(one.sweep_id, [state])
     return [*lines, *(["", Next(todo)] if todo else [])]
 
 

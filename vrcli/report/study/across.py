@@ -54,7 +54,17 @@ def verdict_of_tasks(result: TasksResult) -> str:
             lead[name] = lead.get(name, 0.0) + sign * (0.0 if math.isnan(pair.effect) else pair.effect)
     upwards = next(iter(result.tasks.values())).direction == "max"
     order = sorted(lead, key=lambda name: -lead[name] if upwards else lead[name])
-    return sentences([Claim(pair.a, pair.b, _better(result, pair)) for pair in result.pairs], order)
+    text = sentences([Claim(pair.a, pair.b, _better(result, pair)) for pair in result.pairs], order)
+    scope = _scope(result)
+    return f"On {_tasks(result.pairs[0])}{f', {scope}' if scope else ''}: {text}" if text else ""
+
+
+def _scope(result: TasksResult) -> str:
+    """Which settings the claims are about, where they are not about the optimizers."""
+    first = next(iter(result.tasks.values()))
+    if first.replicated is not None:
+        return ""
+    return "with the settings of one search" if first.trials else "with the preset's settings"
 
 
 def _better(result: TasksResult, pair: AcrossTasks) -> str | None:
@@ -82,10 +92,8 @@ def _tasks(pair: AcrossTasks) -> str:
 
 def _sentence(result: TasksResult, pair: AcrossTasks) -> str:
     """What holds on these tasks, and what may be said of others."""
-    first = next(iter(result.tasks.values()))
-    chosen = "the preset's settings" if not first.trials else "the settings of one search"
-    scope = f"with {chosen} " if first.replicated is None else ""
-    return f"{scope}{_here(result, pair)}; {_in_general(result, pair)}"
+    scope = _scope(result)
+    return f"{f'{scope} ' if scope else ''}{_here(result, pair)}; {_in_general(result, pair)}"
 
 
 def _here(result: TasksResult, pair: AcrossTasks) -> str:

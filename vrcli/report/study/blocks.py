@@ -43,6 +43,10 @@ class Strong(str):
     """A line that stands out."""
 
 
+class Command(str):
+    """A command to copy."""
+
+
 class Step(NamedTuple):
     """A command to go on with.
 
@@ -85,6 +89,8 @@ def lines(blocks: Iterable[Block]) -> list[str]:
                 found += grid(block.columns, block.rows, right=block.right)
             case Next():
                 found += block.lines
+            case Command():
+                found.append(f"  {block}")
             case _:
                 found.append(block)
     return found
@@ -113,4 +119,5 @@ def _kind(block: Block) -> type:
 
 def _html(line: str) -> str:
     text = html.escape(line.strip())
-    return f"<b>{text}</b>" if isinstance(line, Strong) else text
+    tag = "b" if isinstance(line, Strong) else "code" if isinstance(line, Command) else ""
+    return f"<{tag}>{text}</{tag}>" if tag else text
