@@ -84,12 +84,11 @@ def own(request):
 
 
 def groups_of(name, model):
-    """An optimizer of this package over several groups, where it takes them, each with settings of its own."""
+    """An optimizer of this package over several groups, each with settings of its own."""
     optimizer = registry.build(name, model, {}, steps=40)
-    if name != "flowadam":
-        spare = nn.Linear(3, 2)
-        optimizer.add_param_group({"params": list(spare.parameters()), "lr": 0.003})
-        model.append(spare)
+    spare = nn.Linear(3, 2)
+    optimizer.add_param_group({"params": list(spare.parameters()), "lr": 0.003})
+    model.append(spare)
     return optimizer
 
 
