@@ -89,6 +89,7 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard", "wandb"): ("vrcli.results.export", "vrcli.bench"),
     ("safetensors",): ("vrcli.engine.weights",),
+    ("greenlet",): ("vrcli.engine.driven", "vrcli.engine.driving"),
     ("lightning",): ("vrcli.record.lightning",),
     ("transformers",): ("vrcli.record.transformers",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vrcli.db.location import Location
+from vrcli.engine.points import Points, number
 from vrcli.errors import UsageError, first_line
 from vrcli.record.described import UNKNOWN, spec_of
-from vrcli.record.points import Points, number
 from vrcli.spec import digest_of
 
 if TYPE_CHECKING:

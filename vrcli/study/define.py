@@ -283,7 +283,7 @@ def default_space(task: TaskClass, settings: Settings) -> Space:
     """
     stated = task.space.get(settings.optimizer)
     if stated is None:
-        own = space_of(settings.optimizer)
+        own = space_of(settings.optimizer) if task.own_optimizers is None else {}
         chosen = {name: axis for name, axis in own.items() if not axis.generic}
         stated = {**own, **task.space.get("*", {}), **chosen}
     return {name: axis for name, axis in stated.items() if _knows(settings, name)}
