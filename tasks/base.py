@@ -206,6 +206,11 @@ class Task(ABC, Generic[C]):
             raise TypeError(f"{cls.__name__} sets ceiling; a task's bound is called diverged_above")
 
     @classmethod
+    def lacking(cls, settings: Mapping[str, Any]) -> str:
+        """Which of the optimizer's settings must have a value and has none, in one line; empty where all is said."""
+        return ""
+
+    @classmethod
     def identity(cls) -> str | None:
         """Of the code that decides a curve, read anew; None: that of the class."""
         return None

@@ -126,10 +126,6 @@ class LoopTask(Task[C]):
         """Name and identity of the data. Nobody looks at their content: say another identity when it changes."""
         return self.config.dataset or "unknown", "declared"
 
-    def refusal(self, optimizer: str, settings: Mapping[str, Any]) -> str:
-        """Why this cannot be trained, in one line; empty where it can."""
-        return ""
-
     # -- what the engine's loop would ask for -------------------------------------------------------------------------
 
     def data(self, generator: torch.Generator) -> Splits:

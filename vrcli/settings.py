@@ -122,7 +122,7 @@ RESERVED = frozenset(
         "looks",
     }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
-    | {"checkpoint_every", "checkpoint_dir", "keep_weights"}
+    | {"command"}
 )
 
 

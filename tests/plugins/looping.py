@@ -57,10 +57,8 @@ class Looping(LoopTask[Config]):
                 raise ValueError("no luck")
             if trouble == "exit" and step == 3:
                 raise SystemExit(3)
-            run.log(
-                step - (trouble == "back" and step == 4) * 2,
-                train_loss=loss * (float("nan") if trouble == "nan" else 1),
-            )
+            factor = float("nan") if trouble == "nan" else 1.0
+            run.log(step - 2 * (trouble == "back" and step == 4), train_loss=loss * factor)
             if trouble == "twice":
                 run.log(step, train_loss=loss)
             if step % 5 == 0 and trouble != "silent":

@@ -51,8 +51,8 @@ def prepare_any(
     device = torch.device(request.device)
     prepare.be_deterministic(device)
     task = task_class(task_class.Config(**request.task_settings), data_dir=data_dir)
-    if refusal := task.refusal(request.optimizer, request.optimizer_settings):
-        raise UsageError(refusal)
+    if lacking := task.lacking(request.optimizer_settings):
+        raise UsageError(lacking)
     capabilities: frozenset[str] = frozenset()
     if task_class.own_optimizers is None:
         row = registry.find(request.optimizer)

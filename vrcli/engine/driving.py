@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from greenlet import GreenletExit, getcurrent
+from greenlet import getcurrent
 from torch import Tensor, nn
 
 from vrcli.engine import checkpoint, schedules
@@ -23,12 +23,12 @@ from vrcli.engine.seeding import derive, generator
 from vrcli.errors import UsageError, nearest
 from vrcli.optim import registry
 
-#: How long a loop that writes itself down may go on after it was asked to stop, until it does.
+#: How long a loop may go on after it was asked to stop, where it asks for that or writes itself down.
 GRACE_S = 1.5
 Status = Literal["completed", "diverged", "interrupted"]
 
 
-class Left(GreenletExit):
+class Left(BaseException):
     """Leaves the loop; carries how the run ended. No `except Exception` catches it."""
 
     def __init__(self, status: Status, reason: str = "") -> None:
@@ -63,7 +63,7 @@ class LoopRun:
         self.generators: dict[str, torch.Generator] = {}
         self.started, self.first, self.optimizer_steps = False, 0, 0
         self.began_at = self.saved_at = time.perf_counter()
-        self.saved_step, self.saves, self.stop_at = 0, False, math.inf
+        self.saved_step, self.saves, self.asks, self.stop_at = 0, False, False, math.inf
         if resume_from is not None:
             self._take_up(resume_from)
 
@@ -139,6 +139,7 @@ class LoopRun:
             yield self.step
 
     def should_stop(self) -> bool:
+        self.asks = True
         return self._used_up() or bool(self._early()) or self._asked()
 
     # -- what a loop reports ------------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ class LoopRun:
         self.tested.update(read)
 
     def keep(self, name: str, data: bytes) -> None:
-        self._tell(iter([*self.flush(), Artifact(name, bytes(data), self.step)]))
+        self._tell(iter([*self.flush(check=False), Artifact(name, bytes(data), self.step)]))
 
     def best_weights(self) -> None:
         if self.model is None or not self.best.weights:
@@ -204,7 +205,8 @@ class LoopRun:
         if every is not None and (due or stop):
             state = {
                 "objects": captured(objects), "step": self.step, "evaluated": self.evaluated, "losses": self.losses,
-                "counted": [self.evaluations, now - self.began_at, self.optimizer_steps], "result": [self.last, self.tested],
+                "counted": [self.evaluations, now - self.began_at, self.optimizer_steps],
+                "result": [self.last, self.tested],
                 "best": {**vars(self.best), "values": dict(self.best.values)},
                 "named": {key: one.get_state() for key, one in self.generators.items()},
                 "generators": checkpoint.generators(self.device),
@@ -330,13 +332,13 @@ class LoopRun:
         return self.stop_at < math.inf
 
     def _leave_if_asked(self, *, at_once: bool = False) -> None:
-        """Leave a loop that was asked to stop; one that writes itself down has some time to do so.
+        """Leave a loop that was asked to stop; one that asks for that, or writes itself down, has some time to do so.
 
         Args:
             at_once: the loop is between two steps, after it could write itself down.
         """
         if self._asked() and not self._used_up():
-            if self.saves and not at_once and time.perf_counter() - self.stop_at < GRACE_S:
+            if (self.saves or self.asks) and not at_once and time.perf_counter() - self.stop_at < GRACE_S:
                 return
             raise Left("interrupted", "interrupted")
 

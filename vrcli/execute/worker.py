@@ -76,8 +76,7 @@ class Worker:
         from vrcli.tasks.loop import LoopTask
 
         if issubclass(task, LoopTask):  # nobody can tell it to train for a few steps only
-            ready = prepare_known(request, task, data_dir=self.data_dir, cache=self.cache)
-            return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, "", math.nan)
+            return Rehearsal(*task(task.Config(**request.task_settings)).dataset(), "", math.nan)
         timed: dict[str, float] = {}
         for steps in (2, 8):  # the first steps of a process are slow
             short = request.with_training(until=f"steps:{steps}", eval_every=None)
