@@ -15,6 +15,7 @@ from vrcli.optim.zoo import ZOO_ROWS
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 #: Longest text of a setting that is kept as it is; longer ones are cut.
 LONGEST = 500
@@ -110,3 +111,10 @@ def spec_of(
         "optimizer_settings": {**values, **{name: plain(value) for name, value in optimizer_settings_given.items()}},
         "code": script(),
     }
+
+
+def parameters_of(optimizer: Any) -> list[Tensor]:
+    """What an optimizer trains; nothing where it is a name."""
+    if optimizer is None or isinstance(optimizer, str):
+        return []
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -102,7 +102,7 @@ def requested(stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)
     request = request_again(stored.spec, task, device, f"run {stored.id}")
-    return task, request, dict.fromkeys(differing_settings(request), "stored")
+    return task, request, dict.fromkeys(differing_settings(request, task), "stored")
 
 
 def check_ended(record: StoredRun, *, finished: bool) -> None:
