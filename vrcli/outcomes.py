@@ -1,5 +1,5 @@
-"""What `vrcli.run`, `sweep`, `plan`, `compare` and `study` give back: printed as the commands print it, HTML in a notebook,
-pandas frames, and the facts behind them."""
+"""What `vrcli.run`, `sweep`, `plan`, `compare` and `study` give back: printed as the commands print it, HTML in a
+notebook, pandas frames, and the facts behind them."""
 
 from __future__ import annotations
 

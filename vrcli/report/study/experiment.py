@@ -22,6 +22,7 @@ from vrcli.study.files.run import StudyResult
 from vrcli.study.files.stored import Found
 
 LEVEL = 0.95
+BESIDE = "What the source states, and what came out"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,8 @@ def sections(result: StudyResult, gates: Mapping[str, Sequence[Any]] | None = No
     """
     study = result.study.study
     found = [Section("", list(_head(result))), Section("Parts", [_parts(result)])]
-    for table in study.tables or [Table()] * bool(study.values):
-        if (rows := beside(result, table)) is not None:
-            found.append(Section(table.title or "What the source states, and what came out", [rows, *_legend(result)]))
+    tables = [(one.title or BESIDE, beside(result, one)) for one in study.tables or [Table()] * bool(study.values)]
+    found += [Section(title, [rows, *_legend(result)]) for title, rows in tables if rows is not None]
     if study.claims:
         found.append(Section("Claims", [_claims(result.claims), *_evidence(result.claims)]))
     found += [Section(f"Part {name}", _part(one)) for name, one in result.found.items()]

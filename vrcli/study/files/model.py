@@ -217,12 +217,12 @@ class Data(Model):
     Args:
         download: what it is called where it is offered.
         size_mb: of the download.
-        files: what lies in the folder of data sets (--data-dir) then.
+        path: what lies in the folder of data sets (--data-dir) then.
     """
 
     download: str
     size_mb: float = Field(gt=0)
-    files: str
+    path: str
 
 
 class Study(Model):

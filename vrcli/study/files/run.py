@@ -18,7 +18,6 @@ from vrcli.study.comparison import checked
 from vrcli.study.define import given_settings
 from vrcli.study.events import Event, Finished, PartBegan, PartEnded
 from vrcli.study.files.claims import Decided, decided
-from vrcli.study.files.model import Data
 from vrcli.study.files.scaled import Scaled, ScaledPart, dataset_of
 from vrcli.study.files.stored import Found, find_runs
 from vrcli.study.jobs import jobs_on
@@ -174,33 +173,16 @@ def _planned(
 
 def missing_data(study: Scaled, part: ScaledPart, place: Place) -> str:
     """What is to be downloaded for a part, how large it is and where it goes; empty where it is there."""
-    name = dataset_of(part.request)
-    data = study.study.data.get(name)
-    if data is None or _is_there(part, place):
-        return ""
-    return wanted(name, data, place)
-
-
-def wanted(name: str, data: Data, place: Place) -> str:
-    """How a data set is had."""
     from vrcli.tasks.images import cache_dir
 
-    folder = place.data_dir or cache_dir()
+    name = dataset_of(part.request)
+    data, folder = study.study.data.get(name), place.data_dir or cache_dir()
+    if data is None or (folder / data.path).exists():
+        return ""
     return (
-        f"{name} is not in {folder}: download {data.download} ({data.size_mb:g} MB) and put {data.files} there; "
-        f"--data-dir names another folder, and --dataset {name}=FOLDER reads a folder of your own"
+        f"{name} is not in {folder}: download {data.download} ({data.size_mb:g} MB), which gives {data.path} there; "
+        f"--data-dir names another folder, --dataset {name}=FOLDER reads data of your own"
     )
-
-
-def _is_there(part: ScaledPart, place: Place) -> bool:
-    """Whether the files that a task would read are there; one that does not say which is believed."""
-    task = task_of(part.request.tuning.task)
-    fields = task.Config.model_fields
-    preset = task.presets[part.request.tuning.preset].settings
-    settings = {name: one.value for name, one in preset.items() if name in fields}
-    settings |= {name: value for name, value in part.request.tuning.flags.items() if name in fields}
-    files = task(task.Config(**settings), data_dir=place.data_dir).files()
-    return bool(files) and all(path.exists() for path in files or ())
 
 
 def _with_data(study: Scaled, part: ScaledPart, place: Place, reason: str) -> str:
