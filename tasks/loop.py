@@ -7,8 +7,8 @@ loop does all the rest. Runs, searches, comparisons and checkpoints are those of
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class LoopTask(Task[C]):
     """
 
     #: Those that `train` honours.
-    training_settings = USUAL_SETTINGS
+    training_settings: ClassVar[Sequence[str] | None] = USUAL_SETTINGS
 
     @abstractmethod
     def train(self, run: LoopRun) -> None:

@@ -67,6 +67,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vrcli.outcomes", "vrcli.study", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
     ),
+    "vrcli.studies": (
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.db.location",
+        "vrcli.db.store",
+    ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),
 }  # fmt: skip
