@@ -7,14 +7,16 @@ loop does all the rest. Runs, searches, comparisons and checkpoints are those of
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vrcli.tasks.base import Batch, C, Split, Splits, Task
 
+#: In place of a digest of data that nobody looks at.
+DECLARED = "declared"
 #: What a loop that only takes its steps from `run.steps()` and its optimizer from `run.optimizer()` honours.
 USUAL_SETTINGS = ("until", "epochs", "max_steps", "schedule", "warmup_epochs", "warmup_factor", "eta_min", "patience")
 
@@ -116,7 +118,7 @@ class LoopTask(Task[C]):
     """
 
     #: Those that `train` honours.
-    training_settings = USUAL_SETTINGS
+    training_settings: ClassVar[Sequence[str] | None] = USUAL_SETTINGS
 
     @abstractmethod
     def train(self, run: LoopRun) -> None:
@@ -124,7 +126,7 @@ class LoopTask(Task[C]):
 
     def dataset(self) -> tuple[str, str]:
         """Name and identity of the data. Nobody looks at their content: say another identity when it changes."""
-        return self.config.dataset or "unknown", "declared"
+        return self.config.dataset or "unknown", DECLARED
 
     # -- what the engine's loop would ask for -------------------------------------------------------------------------
 
