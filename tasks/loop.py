@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vrcli.tasks.base import Batch, C, Split, Splits, Task
 
+#: In place of a digest of data that nobody looks at.
+DECLARED = "declared"
 #: What a loop that only takes its steps from `run.steps()` and its optimizer from `run.optimizer()` honours.
 USUAL_SETTINGS = ("until", "epochs", "max_steps", "schedule", "warmup_epochs", "warmup_factor", "eta_min", "patience")
 
@@ -124,7 +126,7 @@ class LoopTask(Task[C]):
 
     def dataset(self) -> tuple[str, str]:
         """Name and identity of the data. Nobody looks at their content: say another identity when it changes."""
-        return self.config.dataset or "unknown", "declared"
+        return self.config.dataset or "unknown", DECLARED
 
     # -- what the engine's loop would ask for -------------------------------------------------------------------------
 

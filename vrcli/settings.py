@@ -280,7 +280,7 @@ def _parse(setting: Setting, value: Any) -> Any:
     """Command-line words that pydantic does not split itself: "0.9,0.999", and "none" for an unset value."""
     if not isinstance(value, str):
         return value
-    if value.lower() == "none" and setting.info.annotation is not str:
+    if value.lower() == "none" and setting.info.annotation not in (str, Any):
         return None
     kinds = str(setting.info.annotation)
     return value.split(",") if "tuple" in kinds or "list" in kinds else value

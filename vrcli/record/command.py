@@ -116,6 +116,12 @@ def files_in(command: str) -> list[Path]:
     return [path for word in shlex.split(command) if "{" not in word and (path := Path(word)).is_file()]
 
 
+def _value(given: Any) -> Any:
+    """As a search would give it; none is a word of the command's, and None no value."""
+    found = parse_value(given) if isinstance(given, str) else given
+    return "none" if found is None else found
+
+
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -192,7 +198,7 @@ def __getattr__(name: str) -> Any:
     except (ValueError, zlib.error):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     settings = [one for one in names_in(command) if one not in CHOSEN]
-    value = Annotated[Any, BeforeValidator(lambda given: parse_value(given) if isinstance(given, str) else given)]
+    value = Annotated[Any, BeforeValidator(_value)]
     fields: Any = {one: (value, Field(None, description=f"what {{{one}}} of the command is")) for one in settings}
     config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     own: type[BaseModel] = create_model("CommandSettings", __config__=config, **fields)

@@ -108,6 +108,7 @@ def spec_of(
         "optimizer": name,
         "seed": seed,
         "task_settings": {name: plain(value) for name, value in settings.items()},
+        "training": {"until": "scripts:1"},  # the script says where it ends
         "optimizer_settings": {**values, **{name: plain(value) for name, value in optimizer_settings_given.items()}},
         "code": script(),
     }
