@@ -294,7 +294,6 @@ def search_result(search: StoredSearch) -> SearchResult:
     return SearchResult(
         search.sweep_id, search.id, search.name, search.definition, search.total, ended,
         best_of(ended, search.definition.direction),
-        best_of(ended, search.definition.direction),
     )  # fmt: skip
 
 
