@@ -21,7 +21,7 @@ from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.errors import UsageError
 from vrcli.outcomes import CompareOutcome
-from vrcli.record import tracked
+from vrcli.record import begin
 from vrcli.settings import RESERVED
 from vrcli.study import events as e
 from vrcli.tasks.registry import UnknownTask
@@ -55,7 +55,7 @@ def test_importing_vrcli_imports_nothing_slow() -> None:
 
 def test_all_that_is_exported_is_there_and_nothing_else() -> None:
     assert set(vrcli.__all__) == {"__version__", "track", *api.__all__}
-    assert vrcli.track is tracked.track
+    assert vrcli.track is begin.track
     assert all(getattr(vrcli, name) is getattr(api, name) for name in api.__all__)
     with pytest.raises(AttributeError, match="no attribute 'train'"):
         vrcli.train  # noqa: B018
@@ -261,7 +261,7 @@ def test_a_comparison_is_the_commands_and_runs_nothing_twice(vr: Callable[..., A
     shown, _, steps = done.out.partition("\nnext ")  # the command has the words that were typed, Python has none
     assert shown.strip() == str(found).partition("\nnext ")[0].strip()
     assert f"vr compare {SPIRALS} {' '.join(typed)}" in steps
-    assert vr("compare", SPIRALS, *typed, "--threads", "1", "--quiet").out.splitlines() == list(found.summary)
+    assert vr("compare", SPIRALS, *typed, "--threads", "1", "--quiet").out.splitlines() == [found.verdict]
     assert again.as_json() == json.loads(vr("compare", SPIRALS, *typed, "--threads", "1", "--format", "json").out)
     assert len(stored()) == 6
     one = found.pairs().iloc[0]

@@ -36,8 +36,6 @@ def show(
 ) -> None:
     """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
     req.check_format(format)
-    from vrcli.cli.repeat import command_of  # numpy is slow to import
-
     target = None if samples is None else Target(samples, "--samples", database, force)
     if target is not None:
         target.check()
@@ -53,9 +51,6 @@ def show(
             print(json.dumps(in_full(record, curves_of(store, record, metric))))
             return
         print_run(store, record, metric)
-    say()
-    say("repeat it with", style="bold")
-    show_command(command_of(record))
     suggest(*next_of(record), database=database)
 
 
@@ -69,7 +64,8 @@ def next_of(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def print_run(store: Store, record: RunRecord, metrics: list[str]) -> None:
-    """Everything `vr runs show` prints but the commands to go on with."""
+    """Everything `vr runs show` prints of a run as it is."""
+    from vrcli.cli.repeat import command_of  # numpy is slow to import
     from vrcli.report.text_plot import plot
 
     lines = [title(record)]
@@ -97,8 +93,10 @@ def print_run(store: Store, record: RunRecord, metrics: list[str]) -> None:
         lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
         if artifact.name.endswith(".txt"):
             lines += store.artifacts.read(record.id, artifact.name, step=artifact.step).decode().splitlines()
-    for line in lines:
+    for line in [*lines, ""]:
         say(line)
+    say("repeat it with", style="bold")
+    show_command(command_of(record))
 
 
 def settings_facts(record: RunRecord) -> list[tuple[str, str]]:
@@ -117,10 +115,14 @@ def settings_facts(record: RunRecord) -> list[tuple[str, str]]:
 
 def provenance_facts(record: RunRecord) -> list[tuple[str, str]]:
     """Machine, versions, repository and data of a run."""
+    from vrcli.tasks.loop import DECLARED
+
     p = record.provenance
     libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
     git = p.get("git")
     state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
+    looked_at = record.dataset_fingerprint not in (None, DECLARED)
+    fingerprint = record.dataset_fingerprint if looked_at else "(nobody looked at its content)"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
     return [
         ("started", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}"),
@@ -128,7 +130,7 @@ def provenance_facts(record: RunRecord) -> list[tuple[str, str]]:
         ("versions", f"vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}"),
         ("code", code or "not recorded"),
         ("repository", f"{state} in {p.get('directory', '-')}"),
-        ("data", f"{record.dataset} {record.dataset_fingerprint}"),
+        ("data", f"{record.dataset or 'unknown'} {fingerprint}"),
         ("spec", record.spec_id),
     ]
 

@@ -28,6 +28,7 @@ from vrcli.search import record
 from vrcli.search.plain import Stored, search_json, sweep_json, write_csv
 from vrcli.search.search import initial_points
 from vrcli.search.summary import summarise
+from vrcli.search.trials import in_order
 from vrcli.study.asked import at_least
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ def several_blocks(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]
     blocks: list[Block] = [f"sweep {one.sweep_id} · {one.name}", display.header(one.definition, state.total, "")]
     blocks += [display.space_rows([other.definition for other, _ in found]), ""]
     blocks += search_blocks(found_of(found, overview), rounded=is_terminal())
-    steps = [Step(f"vr sweeps export {one.sweep_id}", "every trial, as a table")]
-    return [*blocks, "", Next([*resume_steps(one.sweep_id, [state for _, state in found]), *steps])]
+    steps = resume_steps(one.sweep_id, [state for _, state in found])
+    return [*blocks, "", Next([*steps, Step(f"vr sweeps export {one.sweep_id}", "every trial, as a table")])]
 
 
 def resume_steps(id: int, states: Sequence[SearchState]) -> list[Step]:
@@ -175,17 +176,17 @@ def show_blocks(one: StoredSearch, state: SearchState, top: int) -> list[Block]:
         lines.append(f"fixed {wording.settings(d.explicit)}")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
     lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
-    completed = sorted((t for t in state.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
+    completed, val = in_order(state.ended(), d.direction), f"val {d.objective}"
     if completed:
         rows = [
-            {"trial": t.number + 1, "val loss": wording.value(t.value), "settings": settings_of(t.params),
+            {"trial": t.number + 1, val: wording.value(t.value), "settings": settings_of(t.params),
              "runs": ",".join(map(str, t.run_ids))}
             for t in completed[:top]
         ]  # fmt: skip
-        columns = ["trial", "val loss", "settings", "runs"]
-        lines += ["", Rows(columns, rows, ["trial", "val loss"], ["settings", "runs"])]
+        columns = ["trial", val, "settings", "runs"]
+        lines += ["", Rows(columns, rows, ["trial", val], ["settings", "runs"])]
     if ended := [(trial.status, trial.value) for trial in state.ended()]:
-        lines += ["", *display.best_of_k({d.optimizer: ended}, "loss")]
+        lines += ["", *display.best_of_k({d.optimizer: ended}, d.objective, d.direction)]
     if summary.importance:
         shares = sorted(summary.importance.items(), key=lambda pair: -pair[1])
         lines += ["", "importance (loss of a forest's fit when the setting is shuffled)"]
@@ -193,11 +194,13 @@ def show_blocks(one: StoredSearch, state: SearchState, top: int) -> list[Block]:
     steps = [i + 1 for i, value in enumerate(summary.convergence) if value is not None]
     if len(steps) > 1:
         values = [value for value in summary.convergence if value is not None]
-        lines += ["", *plot({"best val loss": (steps, values)}, x_label="trial").splitlines()]
+        lines += ["", *plot({f"best {val}": (steps, values)}, x_label="trial").splitlines()]
     if completed:
         lines += ["", "run the best with", Command(run_command(d, completed[0].params))]
     todo = resume_steps(one.sweep_id, [state])
-    return [*lines, *(["", Next(todo)] if todo else [])]
+    if todo:
+        lines += ["", Next(todo)]
+    return lines
 
 
 @app.command("resume")

@@ -7,16 +7,31 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import better, sign_of
 from vrcli.report.study.blocks import Block, Rows, Strong
 from vrcli.report.study.claims import Claim, sentences
-from vrcli.report.study.compare import compare_blocks, compare_json, plain
+from vrcli.report.study.compare import compare_blocks, compare_json, plain, verdict_of
+from vrcli.report.study.compare import failures as failures_of_task
 from vrcli.report.study.compare import verdicts as verdicts_of_task
 from vrcli.report.wording import counted, number, p_value
 from vrcli.stats.across_tasks import ENOUGH_TASKS
+from vrcli.study.results import TasksResult
 
 if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
-    from vrcli.study.results import TasksResult
+    from vrcli.study.results import CompareResult
+
+
+def blocks(result: CompareResult | TasksResult, *, power: bool = False, explain: bool = False) -> list[Block]:
+    """The whole outcome for people, of one task or of several."""
+    if isinstance(result, TasksResult):
+        return tasks_blocks(result, power=power, explain=explain)
+    return compare_blocks(result, power=power, explain=explain)
+
+
+def verdict(result: CompareResult | TasksResult) -> str:
+    """What can be claimed of all pairs together, in a few words."""
+    return verdict_of_tasks(result) if isinstance(result, TasksResult) else verdict_of(result)
 
 
 def tasks_blocks(result: TasksResult, *, power: bool = False, explain: bool = False) -> list[Block]:
@@ -50,13 +65,21 @@ def verdict_of_tasks(result: TasksResult) -> str:
     """What holds over the tasks, in a few words; nothing where there are no pairs."""
     lead: dict[str, float] = {}
     for pair in result.pairs:
-        for name, sign in ((pair.a, 1), (pair.b, -1)):
-            lead[name] = lead.get(name, 0.0) + sign * (0.0 if math.isnan(pair.effect) else pair.effect)
-    upwards = next(iter(result.tasks.values())).direction == "max"
-    order = sorted(lead, key=lambda name: -lead[name] if upwards else lead[name])
+        for name, way in ((pair.a, 1), (pair.b, -1)):
+            lead[name] = lead.get(name, 0.0) + way * (0.0 if math.isnan(pair.effect) else pair.effect)
+    sign = sign_of(next(iter(result.tasks.values())).direction)
+    order = sorted(lead, key=lambda name: sign * lead[name])
     text = sentences([Claim(pair.a, pair.b, _better(result, pair)) for pair in result.pairs], order)
     scope = _scope(result)
     return f"On {_tasks(result.pairs[0])}{f', {scope}' if scope else ''}: {text}" if text else ""
+
+
+def summary(result: CompareResult | TasksResult) -> list[str]:
+    """What `vr compare --quiet` prints: the verdict and what failed; of several tasks, then those of each."""
+    if not isinstance(result, TasksResult):
+        return [line for line in (verdict(result), *failures_of_task(result)) if line]
+    own = [f"{name}: {line}" for name, one in result.tasks.items() for line in summary(one)]
+    return [line for line in (verdict_of_tasks(result), *failures(result), *own) if line]
 
 
 def _scope(result: TasksResult) -> str:
@@ -71,8 +94,7 @@ def _better(result: TasksResult, pair: AcrossTasks) -> str | None:
     """The optimizer that is better on these tasks; None where nothing can be claimed."""
     if math.isnan(pair.effect) or math.isnan(pair.low) or pair.p_holm > 1 - pair.level:
         return None
-    a_wins = (pair.effect < 0) == (next(iter(result.tasks.values())).direction == "min")
-    return pair.a if a_wins else pair.b
+    return pair.a if better(pair.effect, 0, next(iter(result.tasks.values())).direction) else pair.b
 
 
 def verdicts(result: TasksResult) -> list[str]:

@@ -7,9 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import extremum
 from vrcli.report.study.blocks import Block, Next, Rows, Step, Strong
 from vrcli.report.study.claims import Claim, sentences
-from vrcli.report.study.replicated import best_first, claims, explained, new_seed, next_steps, replicated_blocks
+from vrcli.report.study.replicated import (
+    best_first,
+    claims,
+    explained,
+    new_seed,
+    next_steps,
+    replicated_blocks,
+    replicated_rows,
+)
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
 from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
@@ -100,6 +109,14 @@ def _steps(result: CompareResult, explain: bool) -> list[Step]:
     return [*steps, Step("vr plot difference", "the pairs as a picture")]
 
 
+def summary_blocks(result: CompareResult) -> list[Block]:
+    """What was compared, the verdicts, and a row per optimizer; not what to do next."""
+    table = replicated_rows(result, result.replicated) if result.replicated is not None else _settings_rows(result)
+    notes = [note.text for note in _warnings(result)]
+    told = [Strong(line) for line in (verdict_of(result), *failures(result)) if line]
+    return [_head(result), _budget(result), "", *told, "", table, *notes]
+
+
 def _warnings(result: CompareResult) -> list[Note]:
     """What the optimizers differ in beside themselves."""
     rows = [(name, run) for name in result.runs for run in result.of(name)[:1]]
@@ -127,7 +144,7 @@ def _head(result: CompareResult) -> str:
     if result.metric.startswith("test_"):
         metric += " at the best validation epoch"
     elif result.metric.startswith("best_"):
-        metric += " (the minimum over epochs)"
+        metric += f" (the {extremum(result.direction)} over epochs)"
     return " · ".join([first.task, first.dataset or "", str(first.preset), metric])
 
 
@@ -161,14 +178,7 @@ def _searched(result: CompareResult) -> str:
 
 def _of_settings(result: CompareResult) -> list[Block]:
     """A row per optimizer and a row per pair of single settings: the preset's, or those of one search."""
-    objective = result.metrics[0]
-    columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
-    groups = {name: result.of(name) for name in best_first(result)}
-    searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
-    budgets = {name: len(searches[name]) if searches else 1 for name in groups}
-    rows = comparison_rows(groups, columns, budgets, level=result.level)
-    found: list[Block] = [Rows.of(rows, least=["budget", "s/run", "diverged"])]
+    found: list[Block] = [_settings_rows(result)]
     found += [f"± is a {100 * result.level:g}% interval of the mean"]
     return [*found, "", _pairs(result.comparisons)] if result.comparisons else found
 
@@ -189,6 +199,18 @@ def _pairs(comparisons: Sequence[Comparison]) -> Rows:
             "to show it": "-" if one.seeds_needed is None else f"{one.seeds_needed} seeds",
         })  # fmt: skip
     return Rows.of(rows, least=["to show it", "would show"])
+
+
+def _settings_rows(result: CompareResult) -> Rows:
+    objective = result.metrics[0]
+    columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
+    said = f"best val {objective.name} ({objective.direction} over epochs)"
+    columns[f"best_val_{objective.name}"] = (said, objective.percent)
+    groups = {name: result.of(name) for name in best_first(result)}
+    searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
+    budgets = {name: len(searches[name]) if searches else 1 for name in groups}
+    rows = comparison_rows(groups, columns, budgets, level=result.level)
+    return Rows.of(rows, least=["budget", "s/run", "diverged"])
 
 
 def _of_these_settings(result: CompareResult, one: Comparison) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vrcli.direction import cost
 from vrcli.report.study.blocks import Block, Rows, Step
 from vrcli.report.study.claims import Claim
 from vrcli.report.wording import MINUS, counted, number, p_value, signed, with_half_width
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
     """A row per optimizer and a row per pair."""
-    blocks: list[Block] = [_optimizers(result, found)]
+    blocks: list[Block] = [replicated_rows(result, found)]
     if any(one.diverged_share for one in found.optimizers):
         blocks.append("a search in which most runs diverged counts as diverged; of the others the median counts")
     level = f"{100 * found.level:g}%"
@@ -44,12 +45,10 @@ def claims(found: Comparison) -> list[Claim]:
 
 def best_first(result: CompareResult) -> list[str]:
     """The optimizers by the mean of what was compared; those with a run that diverged come last."""
-    sign = -1 if result.direction == "max" else 1
 
     def mean(name: str) -> float:
         values = [value for own in result.values[name] for value in own]
-        found = sign * sum(values) / len(values) if values else math.nan
-        return math.inf if math.isnan(found) else found
+        return cost(sum(values) / len(values) if values else None, result.direction)
 
     return sorted(result.runs, key=mean)
 
@@ -141,7 +140,8 @@ def _luck(found: Comparison, pair: Pair) -> str:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _optimizers(result: CompareResult, found: Comparison) -> Rows:
+def replicated_rows(result: CompareResult, found: Comparison) -> Rows:
+    """One row per optimizer."""
     rows = []
     order = best_first(result)
     for one in sorted(found.optimizers, key=lambda one: order.index(one.name)):
@@ -166,7 +166,10 @@ def _columns(result: CompareResult) -> dict[str, tuple[str, bool]]:
     """Results with their headings, that of the verdict first."""
     objective = result.metrics[0]
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
+    columns[f"best_val_{objective.name}"] = (
+        f"best val {objective.name} ({objective.direction} over epochs)",
+        objective.percent,
+    )
     first = {result.metric: columns.get(result.metric, (result.metric.replace("_", " "), False))}
     return first | columns
 
