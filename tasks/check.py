@@ -65,7 +65,7 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         training_fields: names of the training loop's settings, which presets may set beside the task's own.
         preset: which preset's data and model are built.
     """
-    yield _finding("declaration", lambda: _declaration(task, training_fields))
+    yield check_declaration(task, training_fields)
     preset = preset if preset in task.presets else next(iter(task.presets), "")
     try:
         with contained():
@@ -75,6 +75,11 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         return
     for name, one in _CHECKS.items():
         yield _finding(name, partial(one, built))
+
+
+def check_declaration(task: type[Task[Any]], training_fields: Collection[str]) -> Finding:
+    """Whether a task's class says all that it must."""
+    return _finding("declaration", lambda: _declaration(task, training_fields))
 
 
 def build(task: type[Task[Any]], preset: str) -> Built:
