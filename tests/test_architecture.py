@@ -23,14 +23,15 @@ ROOT = Path(__file__).parents[1]
 #: Folders with code, and what their modules' names begin with.
 FOLDERS = {"vrcli": "vrcli", "tasks": "vrcli.tasks", "db": "vrcli.db"}
 #: What every room may import: errors, importing what the user names, what writes files, removes what is left of them
-#: and shows text, names of variants, the version.
+#: and shows text, names of variants, the version, which of two values is better.
 COMMON = (
-    "vrcli.errors", "vrcli.importing", "vrcli.leftovers", "vrcli.output", "vrcli.variants", "vrcli.version",
-    "vrcli.visible",
+    "vrcli.direction", "vrcli.errors", "vrcli.importing", "vrcli.leftovers", "vrcli.output", "vrcli.variants",
+    "vrcli.version", "vrcli.visible",
 )  # fmt: skip
 
 #: Room -> what of ours it may import besides itself. A module's room is the longest of these names it begins with.
 ALLOWED: dict[str, tuple[str, ...]] = {
+    "vrcli.direction": (),
     "vrcli.errors": (),
     "vrcli.importing": (),
     "vrcli.leftovers": ("vrcli.db.liveness",),
@@ -65,6 +66,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vrcli.following", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
         "vrcli.outcomes", "vrcli.study", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
+    ),
+    "vrcli.studies": (
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.db.location",
+        "vrcli.db.store",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),

@@ -104,9 +104,6 @@ def prepare(
     Raises:
         UsageError, TaskError: the request cannot be carried out.
     """
-    objective = task_class.metrics[0]
-    if objective.direction != "min":
-        raise UsageError(f"task {request.task}: its first metric, {objective.name}, must be one to minimise")
     if request.training.stop_accuracy is not None and "accuracy" not in [m.name for m in task_class.metrics]:
         raise UsageError(f"--stop-accuracy: {request.task} has no metric called accuracy")
     torch.set_num_threads(request.threads)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.direction import cost
 from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.executor import CodeChanged, Refused
 from vrcli.execute.job import Job, Rehearsal, RunOutcome
@@ -93,7 +95,8 @@ class Worker:
             total = math.ceil(training.end.amount / each) if each > 0 else 0
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = total * step_s + total / (training.eval_every or per_epoch) * epoch_end_s
-        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
+        memory = timed.get("peak_memory_bytes", math.nan)
+        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s, memory)
 
     def run(
         self, job: Job, task: type[Task[Any]], note: Callable[[Any], None], should_stop: Callable[[], bool]
@@ -134,6 +137,7 @@ class _Watcher:
     ) -> None:
         self.store = store
         self.metric = f"val_{task.metrics[0].name}"
+        self.cost = partial(cost, direction=task.metrics[0].direction)
         self.note, self.limits, self.stopped = note, limits, should_stop
         self.losses: tuple[float, ...] = ()
         self.pruned = ""
@@ -157,10 +161,11 @@ class _Watcher:
             return
         self.losses = (*self.losses[: event.number - 1], event.values[self.metric])
         self.note((event.number, event.values[self.metric]))
-        best, limit = min(self.losses), self.limits.get(event.number, math.inf)
-        if best > limit:
+        best, limit = min(self.losses, key=self.cost), self.limits.get(event.number)
+        if limit is not None and self.cost(best) > self.cost(limit):
             at = f"epoch {event.epoch}" if event.epoch == event.number else f"step {event.step}"
-            self.pruned = f"stopped after {at}: {best:.4g} is above {limit:.4g}"
+            side = "above" if best > limit else "below"
+            self.pruned = f"stopped after {at}: {best:.4g} is {side} {limit:.4g}"
 
     def end(self, record: RunRecord) -> None:
         pass

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from vrcli.db.location import Location
+from vrcli.direction import better
 from vrcli.engine.points import Points, number
 from vrcli.errors import UsageError, first_line
 from vrcli.record import described, resuming
@@ -326,10 +327,7 @@ class Tracked:
         self._record = self._opened.runs.declare(record.id, self._metrics)
 
     def _better(self, value: float, direction: Direction) -> bool:
-        best = self._best.get(f"best_val_{self._metrics[0].name}")
-        if not math.isfinite(value):
-            return False
-        return best is None or (value < best if direction == "min" else value > best)
+        return better(value, self._best.get(f"best_val_{self._metrics[0].name}"), direction)
 
     def _results(self) -> dict[str, float]:
         found: dict[str, float] = {"steps": self._step, "wall_s": time.perf_counter() - self._began, **self._best}

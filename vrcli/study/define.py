@@ -255,7 +255,7 @@ def _define_one(
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial or 0,
         search_seed=request.search_seed, prune=request.prune, epochs=_epochs(base.request.training),
-        code=base.request.code,
+        code=base.request.code, objective=task.metrics[0].name, direction=task.metrics[0].direction,
     )  # fmt: skip
 
 
@@ -358,7 +358,7 @@ def shared_key_of(definition: Definition) -> str:
     plain = definition.plain()
     traceless = set(TRACELESS) - {*plain["settings"], *plain["space"]}
     names = [one.name for one in settings if one.section != "optimizer" and one.name not in traceless]
-    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
+    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code", "objective")
     body = {name: value for name, value in plain.items() if name not in own}
     body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}
     body["settings"] = {name: [plain["settings"].get(name), plain["space"].get(name)] for name in names}
