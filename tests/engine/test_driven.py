@@ -207,7 +207,7 @@ def test_search_pruning_and_comparison(vr: Callable[..., Any], valley: None, inl
               "--epochs", "3", "--format", "json", "--db", tmp_path / "s.db")  # fmt: skip
     assert done.code == 0, done.err
     [search] = json.loads(done.out)["sweeps"]
-    assert search["best"]["value"] > 0
+    assert search["best_val_loss"] > 0
     words = ("compare", LOOPING, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--seeds", "2",
              "--epochs", "2", "--threads", "1", "--format", "json")  # fmt: skip
     done = vr(*words)

@@ -231,7 +231,7 @@ def test_a_search_and_a_comparison_of_words(folder: Path, vr: Callable[..., Any]
     done = vr(*words(*space, "--opt", "slow", "--trials", "3", "--format", "json", verb="sweep"))
     assert done.code == 0, done.err
     [search] = json.loads(done.out)["sweeps"]
-    assert 1e-3 <= search["best"]["params"]["lr"] <= 1e-1
+    assert 1e-3 <= search["best_params"]["lr"] <= 1e-1
     again = words(*space, "--opt", "slow", "--opt", "fast", "--trials", "2", "--searches", "2", "--seeds", "2",
                   "--metric", "test_loss", "--format", "json", verb="compare")  # fmt: skip
     done = vr(*again)

@@ -119,7 +119,7 @@ def findings_of(task: type[Task[Any]]) -> Iterator[Finding]:
     if not issubclass(task, LoopTask):
         yield from check(task, training_fields=Training.model_fields)
         return
-    yield (declared := check_declaration(task, Training.model_fields))
+    yield (declared := check_declaration(task, task.training_settings or Training.model_fields))
     if declared.passed:
         from vrcli.record.check import check_loop
 
