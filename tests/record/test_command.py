@@ -228,7 +228,7 @@ def test_settings_from_words_are_those_of_a_search() -> None:
 
 def test_a_search_and_a_comparison_of_words(folder: Path, vr: Callable[..., Any], inline: None) -> None:
     space = ("--space", "lr=log:1e-3:1e-1")
-    done = vr(*words(*space, "--opt", "slow", "--trials", "3", "--format", "json", verb="sweep"))
+    done = vr(*words(*space, "--opt", "slow", "--trials", "2", "--format", "json", verb="sweep"))
     assert done.code == 0, done.err
     [search] = json.loads(done.out)["sweeps"]
     assert 1e-3 <= search["best_params"]["lr"] <= 1e-1
@@ -389,3 +389,28 @@ def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: C
     assert len(runs) == 2
     assert curve(folder, again.id, "train_loss") == curve(folder, whole.id, "train_loss")
     assert again.results["best_val_loss"] == whole.results["best_val_loss"]
+
+
+LAUNCHER = """
+import os, subprocess, sys
+
+ranked = sys.argv[2] == "ranked"
+names = [{"RANK": str(rank), "WORLD_SIZE": "2"} if ranked else {} for rank in range(2)]
+ranks = [subprocess.Popen([sys.executable, "mine.py", *sys.argv[1:]], env={**os.environ, **own}) for own in names]
+sys.exit(max(rank.wait() for rank in ranks))
+"""
+
+
+@pytest.mark.parametrize("how", ["ranked", "unranked"])
+def test_of_two_processes_one_writes_or_the_run_fails(folder: Path, vr: Callable[..., Any], how: str) -> None:
+    (folder / "mine.py").write_text(TRACKED)
+    (folder / "launch.py").write_text(LAUNCHER)
+    command = f"{sys.executable} launch.py {{seed}} {{how}}"
+    done = vr("run", "--command", command, "--how", how, "--threads", "1")
+    [run] = stored(folder)
+    if how == "ranked":
+        assert (done.code, run.status) == (0, "completed"), done.err
+        assert curve(folder, run.id, "train_loss")[0] == list(range(1, 31))
+    else:
+        assert (done.code, run.status) == (1, "failed")
+        assert "recorded at step" in run.error

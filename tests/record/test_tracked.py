@@ -279,6 +279,14 @@ def test_a_killed_script_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+def test_every_rank_goes_on_at_the_same_step(tmp_path: Path) -> None:
+    assert script(tmp_path, RESUMED, "die").returncode == 1
+    assert script(tmp_path, RESUMED, RANK="1", WORLD_SIZE="2").stdout.strip() == "10 after 10"
+    assert script(tmp_path, RESUMED, RANK="0", WORLD_SIZE="2").stdout.strip() == "10 after 10"
+    [run] = stored(tmp_path)
+    assert run.status == "completed"
+
+
 def test_an_edit_or_another_seed_begins_another_run(tmp_path: Path) -> None:
     assert script(tmp_path, RESUMED, "die").returncode == 1
     assert script(tmp_path, RESUMED.replace("seed=3", "seed=4")).stdout.strip() == "0 None"

@@ -289,7 +289,9 @@ class Tracked:
     def _stored_state(self) -> Mapping[str, Any] | None:
         """What the newest interrupted run of this spec wrote; it is taken up."""
         spec_id = digest_of(self._spec, self._spec["dataset"])
-        found = None if self._quiet else resuming.take_up(self._location, spec_id, self._tag)
+        if self._quiet:  # another rank records, and this one begins at the same step
+            return resuming.look_up(self._location, spec_id, self._tag)
+        found = resuming.take_up(self._location, spec_id, self._tag)
         if found is None:
             return None
         self._store, self._record, state = found
