@@ -101,8 +101,7 @@ def _finding(name: str, run: Callable[[], str]) -> Finding:
 def _declaration(task: type[Task[Any]], training_fields: Collection[str]) -> str:
     for attribute in ("name", "summary", "metrics", "presets"):
         assert hasattr(task, attribute), f"the class has no `{attribute}`"
-    assert task.metrics, "`metrics` is empty: the first one is what sweeps minimise"
-    assert task.metrics[0].direction == "min", "the first metric selects weights and guides sweeps: it must be a loss"
+    assert task.metrics, "`metrics` is empty: the first one is what weights and settings are chosen by"
     assert issubclass(task.Config, TaskConfig), "`Config` must derive from vrcli.tasks.base.TaskConfig"
     assert task.presets, "`presets` is empty: at least `quick`, better also `smoke`"
     known = set(task.Config.model_fields) | set(training_fields)

@@ -103,13 +103,15 @@ def provenance_lines(record: RunRecord) -> list[str]:
     git = p.get("git")
     state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
+    told = p.get("declared_data")
+    declared = f", by what the task declares: {told}" if told else ""
     return [
         f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
         f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
         f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
         f"  code       {code or 'not recorded'}",
         f"  repository {state} in {p.get('directory', '-')}",
-        f"  data       {record.dataset} {record.dataset_fingerprint}",
+        f"  data       {record.dataset} {record.dataset_fingerprint}{declared}",
         f"  spec       {record.spec_id}",
     ]
 

@@ -61,7 +61,7 @@ def take_up(store: Store, run: RunRecord, shelf: Shelf, prepared: Prepared, noti
     for kept in found.state.pop(_UNWRITTEN, ()):
         _write(store, run.id, kept)
     training = prepared.spec.training
-    _, total = planned_steps(training, len(prepared.data.train), prepared.capabilities)
+    _, total = planned_steps(training, prepared.samples, prepared.capabilities)
     notice(f"run {run.id} resumes at step {found.step} of {total or training.until}")
     return Taken(record, found.state)
 
