@@ -53,19 +53,19 @@ def test_pruning_and_figures_are_mirrored(curves: list[list[float]]):
     assert (down.best, down.stable, down.diverged) == (up.best, up.stable, up.diverged)
 
 
-def trials(path: Path, task: str) -> dict[str, Any]:
-    """Settings, value and end of every trial, and the best, by optimizer and search; values as costs."""
+def searched(path: Path, task: str) -> list[tuple[Any, ...]]:
+    """Settings, value and end of every trial, and the best, search by search; values as costs."""
     sign = -1 if task == "up" else 1
     with Store.open(path) as store:
         views = {row["id"]: row for row in store.searches.overview()}
-        return {
-            f"{search.optimizer} {search.search_seed}": (
+        return [
+            (
+                search.optimizer, search.search_seed, views[search.id]["best_trial"],
                 [(t.params, t.state, None if t.value is None else sign * t.value, t.epochs)
                  for t in store.searches.trials(search.id)],
-                views[search.id]["best_trial"],
             )
             for search in store.searches.select(task=f"mirror:{task.title()}")
-        }  # fmt: skip
+        ]  # fmt: skip
 
 
 def runs(path: Path, task: str) -> list[tuple[Any, ...]]:
@@ -99,8 +99,8 @@ def test_a_task_and_its_mirror_image_come_to_the_same(vr: Vr, valley: None, inli
         assert swept.code == 0, swept.err
         told[task.lower()] = json.loads(made.out)
     path = tmp_path / "vr.db"
-    assert trials(path, "down") == trials(path, "up")
-    assert {state for found, _ in trials(path, "up").values() for _, state, _, _ in found} >= {"completed", "pruned"}
+    assert searched(path, "down") == searched(path, "up")
+    assert {t[1] for *_, found in searched(path, "up") for t in found} >= {"completed", "pruned"}
     assert runs(path, "down") == runs(path, "up")
     down, up = told["down"], told["up"]
     for here, there in zip(down["comparisons"], up["comparisons"], strict=True):
@@ -113,10 +113,13 @@ def test_a_task_and_its_mirror_image_come_to_the_same(vr: Vr, valley: None, inli
     for task in ("down", "up"):
         shown = vr("report", task, "--format", "json")
         assert shown.code == 0, shown.err
-        (section,) = json.loads(shown.out)["sections"]
         tables[task] = [
-            (row["optimizer"], [(cell["best"], cell["tied"]) for cell in row["cells"].values()])
-            for row in section["rows"]
+            (
+                row["optimizer"],
+                row["seeds"],
+                [(cell["best"], cell["tied_with_best"]) for cell in row["metrics"].values()],
+            )
+            for row in json.loads(shown.out)["rows"]
         ]
     assert tables["down"] == tables["up"]
     for figure, words, kept in (
@@ -157,11 +160,11 @@ def test_an_accuracy_is_searched_for_pruned_compared_and_shown(vr: Vr, valley: N
     assert seen["best_trial"] == best.number
     assert seen["best_value"] == best.value > min(trial.value for trial in ended)
     made = vr("compare", "mirror:Signs", "--opt", "sgd", "--opt", "adamw", "--seeds", "4", "--trials", "0",
-              "--lr", "0.3", "--threads", "1", "--format", "json")  # fmt: skip
+              "--threads", "1", "--tag", "pair", "--format", "json")  # fmt: skip
     assert made.code == 0, made.err
     table = vr("report", "signs")
     assert "test acc" in table.out
-    for words in (("sensitivity", "signs"), ("profile", "signs", "--per-seed"), ("sweep",), ("envelope", "signs"),
+    for words in (("sensitivity", "signs"), ("profile", "signs", "--tag", "pair", "--per-seed"), ("sweep",), ("envelope", "signs"),
                   ("target", "signs", "--metric", "val_accuracy"), ("difference", "signs")):  # fmt: skip
         shown = vr("plot", *words)
         assert shown.code == 0, (words, shown.err)

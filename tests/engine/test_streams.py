@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -71,22 +72,21 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(flags: dict[
     whole, states = [], []
     for event in train(prepared(**flags), checkpoints=Every(steps=1)):
         if isinstance(event, Checkpoint):
-            states.append((len(numbers(whole)), torch.load(_file(event.state), weights_only=True)))
+            states.append((len(numbers(whole)), written(event.state)))
         whole.append(event)
-    place, state = states[1]
-    assert state["place"] == [1, 2] or flags.get("steps_per_epoch") == 2
+    place, file = states[0]
     for workers in (0, 2):
+        state = torch.load(BytesIO(file), weights_only=True)
+        assert state["place"] == [1, 1]
         again = numbers(train(prepared(**flags, workers=workers), resume_from=state))
         assert again == numbers(whole)[place:]
 
 
-def _file(state: Any) -> Any:
-    from io import BytesIO
-
+def written(state: Any) -> bytes:
+    """What a checkpoint is on the disk; its tensors go on changing."""
     file = BytesIO()
     torch.save(state, file)
-    file.seek(0)
-    return file
+    return file.getvalue()
 
 
 def test_what_is_read_leaves_the_generators_of_the_process_alone():
