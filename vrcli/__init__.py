@@ -20,7 +20,7 @@ from vrcli.version import __version__
 
 if TYPE_CHECKING:
     from vrcli.api import compare, load, plan, run, sweep
-    from vrcli.record.tracked import track
+    from vrcli.record.begin import track
     from vrcli.studies import study
 
 __all__ = ["__version__", "compare", "load", "plan", "run", "study", "sweep", "track"]
@@ -31,7 +31,7 @@ if not TYPE_CHECKING:  # a type checker would believe that there is every name
         if name not in __all__:
             raise AttributeError(f"module 'vrcli' has no attribute {name!r}")
         if name == "track":
-            from vrcli.record.tracked import track
+            from vrcli.record.begin import track
 
             return track
         if name == "study":  # the room of that name, which can be called

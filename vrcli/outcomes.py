@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.direction import better
 from vrcli.report.study.blocks import Block, lines, to_html
 
 if TYPE_CHECKING:
@@ -115,11 +116,13 @@ class SweepOutcome(Outcome):
 
     @property
     def best(self) -> Mapping[str, Mapping[str, Any]]:
-        """The best settings of each optimizer that has any; of its several searches, those of the smallest value."""
+        """The best settings of each optimizer that has any; of its several searches, those of the best value."""
         found: dict[str, Any] = {}
         for one in self.searches:
             name, best = one.definition.optimizer, one.best
-            if best is not None and (name not in found or (best.value or 0.0) < found[name].value):
+            if best is not None and (
+                name not in found or better(best.value, found[name].value, one.definition.direction)
+            ):
                 found[name] = best
         return {name: best.params for name, best in found.items()}
 
@@ -134,18 +137,20 @@ class SweepOutcome(Outcome):
         return sweep_json(self.result)
 
     def frame(self) -> pd.DataFrame:
-        """One row per search: optimizer, trials, best validation loss and, by name, the settings that gave it."""
+        """One row per search: optimizer, trials, the objective's best value and, by name, the settings that gave it."""
         import pandas as pd
+
+        value = f"best_val_{self.searches[0].definition.objective}"
 
         rows = [
             {
                 "optimizer": one.definition.optimizer, "sweep_id": one.sweep_id, "search_id": one.search_id,
                 "trials": len(one.trials), **one.definition.ending,
-                "best_val_loss": one.best.value if one.best else None, **(one.best.params if one.best else {}),
+                value: one.best.value if one.best else None, **(one.best.params if one.best else {}),
             }
             for one in self.searches
         ]  # fmt: skip
-        return pd.DataFrame(rows).astype({"best_val_loss": "float64"})
+        return pd.DataFrame(rows).astype({value: "float64"})
 
     def trials(self) -> pd.DataFrame:
         """One row per trial: the columns of `vrcli.load(...).trials()`."""

@@ -104,14 +104,11 @@ def prepare(
     Raises:
         UsageError, TaskError: the request cannot be carried out.
     """
-    objective = task_class.metrics[0]
-    if objective.direction != "min":
-        raise UsageError(f"task {request.task}: its first metric, {objective.name}, must be one to minimise")
     if request.training.stop_accuracy is not None and "accuracy" not in [m.name for m in task_class.metrics]:
         raise UsageError(f"--stop-accuracy: {request.task} has no metric called accuracy")
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
-    _deterministic(device)
+    be_deterministic(device)
     task = task_class(task_class.Config(**request.task_settings), data_dir=data_dir)
 
     def load() -> Splits:
@@ -157,7 +154,8 @@ def planned_steps(training: Training, samples: int, capabilities: frozenset[str]
     return per_epoch, int(end.amount) if known else None
 
 
-def _deterministic(device: torch.device) -> None:
+def be_deterministic(device: torch.device) -> None:
+    """Ask the device for the same bits every time, where it has a choice."""
     # The CPU's kernels used here give the same bits as they are; CUDA has faster ones that do not.
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)

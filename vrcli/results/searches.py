@@ -30,7 +30,7 @@ class Trial:
 
     Args:
         settings: what was searched, by name.
-        outcome: the objective, smaller is better; NaN or infinite when the trial diverged.
+        outcome: the objective; NaN or infinite when the trial diverged.
         x: positions of its curve, empty when no curve is drawn.
         y: values of its curve.
         number: of the trial in its search, counted from 1; None where it is none of a search.
@@ -68,7 +68,7 @@ class Sweeps:
 
     Args:
         section: what all of them are of.
-        objective: the result they minimise.
+        objective: the result by which they choose.
         left_out: trials that failed, have not ended or are not asked for: they say nothing of their settings.
     """
 

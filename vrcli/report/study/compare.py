@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import extremum
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.replicated import new_seed, replicated_blocks, replicated_rows
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
@@ -81,7 +82,7 @@ def _head(result: CompareResult) -> str:
     if result.metric.startswith("test_"):
         metric += " at the best validation epoch"
     elif result.metric.startswith("best_"):
-        metric += " (the minimum over epochs)"
+        metric += f" (the {extremum(result.direction)} over epochs)"
     return " · ".join([first.task, first.dataset or "", str(first.preset), metric])
 
 
@@ -127,7 +128,8 @@ def _of_settings(result: CompareResult, power: bool) -> list[Block]:
 def _settings_rows(result: CompareResult) -> Rows:
     objective = result.metrics[0]
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
+    said = f"best val {objective.name} ({objective.direction} over epochs)"
+    columns[f"best_val_{objective.name}"] = (said, objective.percent)
     groups = {name: result.of(name) for name in result.runs}
     searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
     budgets = {name: len(searches[name]) if searches else 1 for name in groups}

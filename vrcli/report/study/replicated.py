@@ -119,7 +119,10 @@ def _columns(result: CompareResult) -> dict[str, tuple[str, bool]]:
     """Results with their headings, that of the verdict first."""
     objective = result.metrics[0]
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
+    columns[f"best_val_{objective.name}"] = (
+        f"best val {objective.name} ({objective.direction} over epochs)",
+        objective.percent,
+    )
     first = {result.metric: columns.get(result.metric, (result.metric.replace("_", " "), False))}
     return first | columns
 

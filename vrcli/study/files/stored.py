@@ -292,7 +292,8 @@ def search_result(search: StoredSearch) -> SearchResult:
     """A stored search as far as it has come."""
     ended = tuple(trial for trial in search.trials() if trial.status != "running")
     return SearchResult(
-        search.sweep_id, search.id, search.name, search.definition, search.total, ended, best_of(ended)
+        search.sweep_id, search.id, search.name, search.definition, search.total, ended,
+        best_of(ended, search.definition.direction),
     )  # fmt: skip
 
 
