@@ -165,7 +165,8 @@ def test_an_accuracy_is_searched_for_pruned_compared_and_shown(vr: Vr, valley: N
     table = vr("report", "signs")
     assert "test acc" in table.out
     for words in (("sensitivity", "signs"), ("profile", "signs", "--tag", "pair", "--per-seed"), ("sweep",),
-                  ("envelope", "signs"), ("target", "signs", "--metric", "val_accuracy"), ("difference", "signs")):  # fmt: skip
+                  ("envelope", "signs"), ("target", "signs", "--metric", "val_accuracy"),
+                  ("difference", "signs")):  # fmt: skip
         shown = vr("plot", *words)
         assert shown.code == 0, (words, shown.err)
     shown = vr("sweeps", "show", "1")
