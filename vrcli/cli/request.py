@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
 COMMAND = typer.Option(
     None, "--command", metavar="TEXT", show_default=False,
-    help="train by this instead of a task: 'python train.py --lr {lr} --optimizer {opt} --seed {seed}'",
+    help="train by this instead of a task: 'python train.py --lr {lr} --optimizer {opt} --seed {seed}'; --time-limit S "
+    "ends it, --dataset NAME says on what",
 )  # fmt: skip
 OBJECTIVE = typer.Option(
     None, "--metric", show_default=False,

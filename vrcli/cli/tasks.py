@@ -23,7 +23,10 @@ from vrcli.study.asked import DEFAULT_OPTIMIZER
 from vrcli.tasks.registry import catalogue, load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vrcli.tasks.base import Task
+    from vrcli.tasks.check import Finding
 
 app = noun("List and show tasks.")
 
@@ -114,12 +117,10 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
 @app.command("check")
 def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool = req.DEBUG) -> None:
     """Check that a task keeps its contract; exit code 1 where it does not."""
-    from vrcli.tasks.check import check as run_checks
-
     findings = []
     with waiting("importing the task"):
         task = load(name)
-    for finding in waited(run_checks(task, training_fields=Training.model_fields), "checking"):
+    for finding in waited(findings_of(task), "checking"):
         hanging(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name:26} {finding.detail}", 33)
         findings.append(finding)
     failed = sum(not f.passed for f in findings)
@@ -129,18 +130,35 @@ def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool 
     suggest((f"vr run {name}", "train it"))
 
 
+def findings_of(task: type[Task[Any]]) -> Iterator[Finding]:
+    """What the checks of a task find, as they end."""
+    from vrcli.tasks.check import check, check_declaration
+    from vrcli.tasks.loop import LoopTask
+
+    if not issubclass(task, LoopTask):
+        yield from check(task, training_fields=Training.model_fields)
+        return
+    yield (declared := check_declaration(task, task.training_settings or Training.model_fields))
+    if declared.passed:
+        from vrcli.record.check import check_loop
+
+        preset = "smoke" if "smoke" in task.presets else next(iter(task.presets))
+        yield from check_loop(resolve(task, "adamw", preset=preset).request, task)
+
+
 @app.command("new")
 def new(
     name: str = typer.Argument(help="name of the task"),
     folder: Path | None = typer.Option(
         None, "--folder", help="where to write it [default: ./NAME]", show_default=False
     ),
+    loop: bool = typer.Option(False, "--loop", help="a task with a training loop of its own"),
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a package with a working task of your own, to be changed."""
 
     target = folder or Path(name)
-    for path in write_task(name, target):
+    for path in write_task(name, target, loop=loop):
         say(f"wrote {path}", to=err())
     steps = [(f"pip install -e {target}", "make it known"), (f"vr tasks check {name}", "does it keep its contract?")]
     show_next([*steps, (f"vr run {name}", "train it")], to=err())

@@ -13,6 +13,7 @@ import torch
 from greenlet import getcurrent
 from torch import Tensor, nn
 
+from vrcli.direction import better
 from vrcli.engine import checkpoint, schedules
 from vrcli.engine.events import Artifact, Checkpoint, Eval, Event, Every, Started, Steps
 from vrcli.engine.kept import captured, plain_value, put_back
@@ -170,7 +171,7 @@ class LoopRun:
         trained = {"epoch_train_loss": loss / weight} if weight else {}
         self.losses = [0.0, 0.0]
         self.last = {"epoch": epoch, **trained, **read, "wall_s": time.perf_counter() - self.began_at}
-        best = self._better(read[objective])
+        best = better(read[objective], self.best.loss, self.metric.direction)
         if best:
             self._keep_best(read[objective], read, epoch)
         self._tell(iter([Eval(epoch, step, self.last, best, self.evaluations, self._share())]))
@@ -274,11 +275,6 @@ class LoopRun:
     def _above(self, read: Mapping[str, float]) -> bool:
         loss = f"val_{self.metric.name}" if self.metric.direction == "min" else "val_loss"
         return read.get(loss, -math.inf) > self.p.task.diverged_above
-
-    def _better(self, value: float) -> bool:
-        if not self.best.evaluation or not math.isfinite(value):
-            return math.isfinite(value)
-        return value < self.best.loss if self.metric.direction == "min" else value > self.best.loss
 
     def _keep_best(self, value: float, read: Mapping[str, float], epoch: float) -> None:
         best = self.best

@@ -112,8 +112,10 @@ def filled(command: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def files_in(command: str) -> list[Path]:
-    """The files that the command names."""
-    return [path for word in shlex.split(command) if "{" not in word and (path := Path(word)).is_file()]
+    """The files that the command names: scripts and what they are given, and no compiled program."""
+    program, *rest = [Path(word) for word in shlex.split(command)]
+    found = [path for path in rest if "{" not in path.name and path.is_file()]
+    return [program, *found] if program.is_file() and program.read_bytes()[:2] == b"#!" else found
 
 
 def _value(given: Any) -> Any:
@@ -145,7 +147,7 @@ def reference(command: str, metric: str | None = None, name: str | None = None) 
     if "seed" not in names:
         raise UsageError("--command has no {seed}: runs that differ in nothing cannot repeat each other")
     objective, direction = objective_of(metric)
-    own = [*files_in(command), Path(shlex.split(command)[0])][0].stem
+    own = next(iter(files_in(command)), Path(shlex.split(command)[0])).stem
     body = json.dumps([command, name or own, objective, direction]).encode()
     text = base64.b32encode(zlib.compress(body, 9)).decode().rstrip("=")
     shown = re.sub(r"\W", "_", name or own)
