@@ -270,10 +270,10 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> CompareOutcome | TasksOutcome:
-    """Compare optimizers (`vr compare`): tune each with the same budget, run fresh seeds, say what can be claimed.
+    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
 
-    The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
-    was interrupted, and runs nothing twice. Each of several tasks has the whole protocol; what holds over all follows.
+    This is `vr compare`. Runs pair by seed: the same initial weights and order of the data. The same call again goes on
+    where it was interrupted. Each of several tasks has the whole protocol, and what holds over all follows.
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.

@@ -102,6 +102,7 @@ RESERVED = frozenset(
         "quiet",
         "debug",
         "malloc_tuning",
+        "explain",
         "help",
         "trials",
         "jobs",
