@@ -68,7 +68,7 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         training_fields: names of the training loop's settings, which presets may set beside the task's own.
         preset: which preset's data and model are built.
     """
-    yield _finding("declaration", lambda: _declaration(task, training_fields))
+    yield check_declaration(task, training_fields)
     preset = preset if preset in task.presets else next(iter(task.presets), "")
     try:
         with contained():
@@ -78,6 +78,11 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         return
     for name, one in _CHECKS.items():
         yield _finding(name, partial(one, built))
+
+
+def check_declaration(task: type[Task[Any]], training_fields: Collection[str]) -> Finding:
+    """Whether a task's class says all that it must."""
+    return _finding("declaration", lambda: _declaration(task, training_fields))
 
 
 def build(task: type[Task[Any]], preset: str) -> Built:
@@ -104,7 +109,7 @@ def _finding(name: str, run: Callable[[], str]) -> Finding:
 def _declaration(task: type[Task[Any]], training_fields: Collection[str]) -> str:
     for attribute in ("name", "summary", "metrics", "presets"):
         assert hasattr(task, attribute), f"the class has no `{attribute}`"
-    assert task.metrics, "`metrics` is empty: the first one is what weights and settings are chosen by"
+    assert task.metrics, "`metrics` is empty: the first one is the objective"
     assert issubclass(task.Config, TaskConfig), "`Config` must derive from vrcli.tasks.base.TaskConfig"
     assert task.presets, "`presets` is empty: at least `quick`, better also `smoke`"
     known = set(task.Config.model_fields) | set(training_fields)

@@ -49,7 +49,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.engine": ("vrcli.tasks", "vrcli.optim", "vrcli.spec"),
     "vrcli.search": ("vrcli.tasks.space", "vrcli.db", "vrcli.stats", "vrcli.identity"),
     "vrcli.execute": ("vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.tasks", "vrcli.optim", "vrcli.identity"),
-    "vrcli.record": ("vrcli.execute", "vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.optim"),
+    "vrcli.record": ("vrcli.execute", "vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.optim", "vrcli.tasks"),
     "vrcli.results": ("vrcli.db", "vrcli.stats", "vrcli.spec"),
     "vrcli.study": ("vrcli.search", "vrcli.execute", "vrcli.results", "vrcli.stats", "vrcli.spec", "vrcli.settings"),
     "vrcli.report": ("vrcli.results", "vrcli.stats"),
@@ -61,9 +61,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
     # a person at a terminal or a notebook.
+    "vrcli.following": ("vrcli.study", "vrcli.record", "vrcli.cli.watching"),
     "vrcli.api": (
-        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.checkpoints", "vrcli.execute.lookup",
+        "vrcli.following", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
+    ),
+    "vrcli.studies": (
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.db.location",
+        "vrcli.db.store",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),
@@ -90,6 +96,7 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard", "wandb"): ("vrcli.results.export", "vrcli.bench"),
     ("safetensors",): ("vrcli.engine.weights",),
+    ("greenlet",): ("vrcli.engine.driven", "vrcli.engine.driving"),
     ("lightning",): ("vrcli.record.lightning",),
     ("transformers",): ("vrcli.record.transformers",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),

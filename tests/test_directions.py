@@ -164,14 +164,9 @@ def test_an_accuracy_is_searched_for_pruned_compared_and_shown(vr: Vr, valley: N
     assert made.code == 0, made.err
     table = vr("report", "signs")
     assert "test acc" in table.out
-    for words in (
-        ("sensitivity", "signs"),
-        ("profile", "signs", "--tag", "pair", "--per-seed"),
-        ("sweep",),
-        ("envelope", "signs"),
-        ("target", "signs", "--metric", "val_accuracy"),
-        ("difference", "signs"),
-    ):
+    for words in (("sensitivity", "signs"), ("profile", "signs", "--tag", "pair", "--per-seed"), ("sweep",),
+                  ("envelope", "signs"), ("target", "signs", "--metric", "val_accuracy"),
+                  ("difference", "signs")):  # fmt: skip
         shown = vr("plot", *words)
         assert shown.code == 0, (words, shown.err)
     shown = vr("sweeps", "show", "1")

@@ -27,6 +27,8 @@ from pydantic import (
 TRACELESS = ("until", "eval_every", "workers")
 #: What the end of a run can be counted in.
 UNITS = ("epochs", "steps", "gradients", "seconds")
+#: What ends the run of a command: its own end.
+_COMMANDS = "commands"
 
 
 class Until(NamedTuple):
@@ -51,7 +53,7 @@ class Until(NamedTuple):
             ValueError: it says none of them.
         """
         unit, _, number = (part.strip() for part in text.partition(":"))
-        if unit not in UNITS:
+        if unit not in (*UNITS, _COMMANDS):
             raise ValueError(f"must be {', '.join(UNITS[:-1])} or {UNITS[-1]} with a number, as in gradients:20000")
         try:
             amount = float(number)

@@ -98,10 +98,14 @@ def settings_lines(record: RunRecord) -> list[str]:
 
 def provenance_lines(record: RunRecord) -> list[str]:
     """Machine, versions, repository and data of a run."""
+    from vrcli.tasks.loop import DECLARED
+
     p = record.provenance
     libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
     git = p.get("git")
     state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
+    looked_at = record.dataset_fingerprint not in (None, DECLARED)
+    fingerprint = record.dataset_fingerprint if looked_at else "(nobody looked at its content)"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
     told = p.get("declared_data")
     declared = f", by what the task declares: {told}" if told else ""
@@ -111,7 +115,7 @@ def provenance_lines(record: RunRecord) -> list[str]:
         f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
         f"  code       {code or 'not recorded'}",
         f"  repository {state} in {p.get('directory', '-')}",
-        f"  data       {record.dataset} {record.dataset_fingerprint}{declared}",
+        f"  data       {record.dataset or 'unknown'} {fingerprint}{declared}",
         f"  spec       {record.spec_id}",
     ]
 

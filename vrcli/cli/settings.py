@@ -130,7 +130,7 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
     """
     from vrcli.tasks.registry import names
 
-    found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": []}
+    found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": [], "--command": [], "--metric": []}
     positional: list[str] = []
     words = iter(args)
     for word in words:
@@ -153,6 +153,12 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
         task = task or config.get("task")
         optimizers = optimizers or ([config["opt"]] if "opt" in config else [])
         preset = preset or config.get("preset")
+    if found["--command"]:
+        from vrcli.record.command import optimizers_of, reference
+
+        command = found["--command"][-1]
+        task = reference(command, next(iter(found["--metric"]), None), task)
+        return Choice(task, optimizers_of(command, optimizers), preset)
     return Choice(task, optimizers, preset, tasks)
 
 

@@ -113,7 +113,7 @@ def prepare(
         raise UsageError(f"--stop-accuracy: {request.task} has no metric called accuracy")
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
-    _deterministic(device)
+    be_deterministic(device)
     task = task_class(task_class.Config(**request.task_settings), data_dir=data_dir)
 
     def load() -> Splits:
@@ -183,7 +183,8 @@ def planned_steps(training: Training, samples: int, capabilities: frozenset[str]
     return per_epoch, int(end.amount) if known else None
 
 
-def _deterministic(device: torch.device) -> None:
+def be_deterministic(device: torch.device) -> None:
+    """Ask the device for the same bits every time, where it has a choice."""
     # The CPU's kernels used here give the same bits as they are; CUDA has faster ones that do not.
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)

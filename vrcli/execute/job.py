@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,12 +88,14 @@ class Rehearsal:
 
     Args:
         run_s: estimate of the run's seconds.
+        memory_bytes: the most that the process took so far; NaN where nobody counted.
     """
 
     dataset: str
     fingerprint: str
     about: str
     run_s: float
+    memory_bytes: float = math.nan
 
 
 def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:

@@ -16,8 +16,8 @@ from vrcli.db.records import RunRecord
 from vrcli.db.store import Store, StoreError, Unavailable
 from vrcli.direction import cost
 from vrcli.engine import provenance
+from vrcli.engine.driven import train_any
 from vrcli.engine.events import Checkpoint, Ended, Event
-from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared
 from vrcli.engine.weights import Kept
 from vrcli.errors import UsageError, VrError, contained, first_line
@@ -246,7 +246,7 @@ class _Run:
     def events(self) -> Generator[Began | Event | Away | Unsaved, None, RunRecord]:
         """What happens until the row is closed; returns it."""
         number = self.record.id
-        events = train(
+        events = train_any(
             self.prepared, should_stop=self.should_stop, checkpoints=self.checkpoints.every,
             resume_from=self.taken.state, keep=self.keep,
         )  # fmt: skip

@@ -75,7 +75,10 @@ class Worker:
         from vrcli.engine.loop import train
         from vrcli.engine.prepare import planned_steps
         from vrcli.execute.known_data import prepare_known
+        from vrcli.tasks.loop import LoopTask
 
+        if issubclass(task, LoopTask):  # nobody can tell it to train for a few steps only
+            return Rehearsal(*task(task.Config(**request.task_settings)).dataset(), "", math.nan)
         timed: dict[str, float] = {}
         for steps in (2, 8):  # the first steps of a process are slow
             short = request.with_training(until=f"steps:{steps}", eval_every=None)
@@ -92,7 +95,8 @@ class Worker:
             total = math.ceil(training.end.amount / each) if each > 0 else 0
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = total * step_s + total / (training.eval_every or per_epoch) * epoch_end_s
-        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
+        memory = timed.get("peak_memory_bytes", math.nan)
+        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s, memory)
 
     def run(
         self, job: Job, task: type[Task[Any]], note: Callable[[Any], None], should_stop: Callable[[], bool]

@@ -243,7 +243,11 @@ def _define_one(
                 resolved({**given, name: value})
             except UsageError as error:
                 raise UsageError(f"--space {name}={axis}: {error}") from None
+    if lacking := task.lacking({**base.request.optimizer_settings, **space}):
+        raise UsageError(lacking)
     values = _by_name(settings, base)
+    if task.fixed_training:
+        values["until"] = base.request.training.until
     return Definition(
         task=request.task, preset=request.preset, optimizer=one.name,
         explicit={n: values[n] for n, origin in base.origins.items() if origin in (FROM_FILE, "flag") and n in values},
@@ -283,7 +287,7 @@ def default_space(task: TaskClass, settings: Settings) -> Space:
     """
     stated = task.space.get(settings.optimizer)
     if stated is None:
-        own = space_of(settings.optimizer)
+        own = space_of(settings.optimizer) if task.own_optimizers is None else {}
         chosen = {name: axis for name, axis in own.items() if not axis.generic}
         stated = {**own, **task.space.get("*", {}), **chosen}
     return {name: axis for name, axis in stated.items() if _knows(settings, name)}

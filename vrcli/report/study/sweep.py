@@ -14,6 +14,7 @@ from vrcli.report.study.command import run_command
 from vrcli.report.study.spread import settings_text, spread_text
 from vrcli.report.wording import duration, end_text
 from vrcli.results.types import end_of
+from vrcli.study.naming import shown
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -77,7 +78,7 @@ def header(definition: Definition, trials: int, about: str) -> str:
     pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
     objective = f"best validation {definition.objective}"
     return (
-        f"{definition.task} · {data} · preset {definition.preset} · objective: {objective} · "
+        f"{shown(definition.task)} · {data} · preset {definition.preset} · objective: {objective} · "
         f"budget {trials} trials x {epochs}{several} for each optimizer{pruned}"
     )
 
