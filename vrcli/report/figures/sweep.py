@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
+Trials: TypeAlias = Mapping[Series, Sequence[Trial]]
 KINDS = ("trials", "settings", "parallel")
 #: Panels beside each other at the width of a page.
 ACROSS = 4
@@ -93,7 +94,7 @@ def series_of(search: Search) -> Series:
 
 
 def draw(
-    trials: Mapping[Series, Sequence[Trial]],
+    trials: Trials,
     *,
     outcome_label: str = "best validation loss",
     x: str = "epoch",
@@ -137,9 +138,7 @@ def draw(
         return Plot(figure, rows)
 
 
-def _best_so_far(
-    axes: Axes, trials: Mapping[Series, Sequence[Trial]], outcome_label: str, direction: Direction
-) -> list[dict[str, Any]]:
+def _best_so_far(axes: Axes, trials: Trials, outcome_label: str, direction: Direction) -> list[dict[str, Any]]:
     """Draw the best outcome over the trials and return the numbers of all trials."""
     rows: list[dict[str, Any]] = []
     for series, line in style.style_of(trials).items():
@@ -217,9 +216,7 @@ def text(rows: Rows, page: Page, outcome: str, direction: Direction = "min") -> 
     return f"{outcome}, best so far\n{page.plot(series, 'trials ended')}\n\n{table(facts)}"
 
 
-def draw_grid(
-    trials: Mapping[Series, Sequence[Trial]], *, outcome_label: str = "best validation loss", title: str = ""
-) -> Plot:
+def draw_grid(trials: Trials, *, outcome_label: str = "best validation loss", title: str = "") -> Plot:
     """The outcome of each optimizer's trials over each searched setting; crosses on the upper edge diverged."""
     lines: list[list[tuple[Series, str]]] = []
     for series, found in trials.items():
@@ -276,11 +273,7 @@ def _setting_names(trials: Sequence[Trial]) -> list[str]:
 
 
 def draw_parallel(
-    trials: Mapping[Series, Sequence[Trial]],
-    *,
-    outcome_label: str = "best validation loss",
-    title: str = "",
-    direction: Direction = "min",
+    trials: Trials, *, outcome_label: str = "best validation loss", title: str = "", direction: Direction = "min"
 ) -> Plot:
     """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good.
 
