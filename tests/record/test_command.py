@@ -236,7 +236,7 @@ def test_a_search_and_a_comparison_of_words(folder: Path, vr: Callable[..., Any]
                   "--metric", "test_loss", "--format", "json", verb="compare")  # fmt: skip
     done = vr(*again)
     assert done.code == 0, done.err
-    assert json.loads(done.out)["pairs"]
+    assert json.loads(done.out)["verdicts"]
     runs = stored(folder)
     assert {run.status for run in runs} == {"completed"}
     assert vr(*again).code == 0
