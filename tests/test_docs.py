@@ -194,7 +194,7 @@ def test_every_command_is_one_that_the_parser_takes(page: str) -> None:
 
 def parse(words: list[str]) -> None:
     """Let a command's own parser read the words; nothing runs."""
-    command, rest, known = load(words[0]), words[1:], ("spirals", "heavyball", "twirls")
+    command, rest, known = load(words[0]), words[1:], ("rings", "heavyball", "twirls")
     if any(word in known for word in words):
         return  # of packages that the page installs
     if hasattr(command, "commands"):
