@@ -59,10 +59,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
-    # a person at a terminal or a notebook.
+    # a person at a terminal or a notebook, and the file that says what the options of a command say.
     "vrcli.api": (
         "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.checkpoints", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
+        "vrcli.cli.config_file",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),

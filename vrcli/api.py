@@ -14,11 +14,13 @@ recorded stays, and the same call goes on with it.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from vrcli.cli.config_file import completed, with_file
 from vrcli.db.location import Location
 
 if TYPE_CHECKING:
@@ -43,8 +45,11 @@ Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
+#: A file, or settings by name.
+Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
 
 
+@with_file
 def run(
     task: TaskLike | None = None,
     *,
@@ -54,7 +59,7 @@ def run(
     seeds: int | None = None,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
@@ -78,7 +83,7 @@ def run(
         seeds: train with this many, which count on from `seed`; 1 by default.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -112,6 +117,7 @@ def run(
     return RunsOutcome(place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
+@with_file
 def sweep(
     task: TaskLike | None = None,
     *,
@@ -133,7 +139,7 @@ def sweep(
     new: bool = False,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
     checkpoint_every: str = "60s",
@@ -167,7 +173,7 @@ def sweep(
         new: begin another sweep beside an unfinished one with other settings.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
@@ -184,7 +190,7 @@ def sweep(
     from vrcli.study import sweep as study
 
     request, place = _sweep_request(
-        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
+        task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
         data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
@@ -209,9 +215,11 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     from vrcli.outcomes import PlanOutcome
     from vrcli.study import sweep as study
 
-    usual = {name: value for name, value in (sweep.__kwdefaults__ or {}).items() if name != "watch"}
+    words = completed("sweep", task, words)
+    parameters = inspect.signature(sweep).parameters.values()
+    usual = {one.name: one.default for one in parameters if one.kind is not one.VAR_KEYWORD and one.name != "watch"}
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
-    request, place = _sweep_request(task, **{**usual, **words}, settings=settings)
+    request, place = _sweep_request(**{**usual, **words}, settings=settings)
     return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
@@ -219,6 +227,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
 def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
 @overload
 def compare(task: Tasks, **words: Any) -> TasksOutcome: ...
+@with_file
 def compare(
     task: TaskLike | Tasks | None = None,
     *,
@@ -247,7 +256,7 @@ def compare(
     jobs: int = 1,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
@@ -292,7 +301,7 @@ def compare(
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -361,24 +370,18 @@ def load(db: Database | None = None) -> Frames:
 # -- words to requests ------------------------------------------------------------------------------------------------
 
 
-def _sweep_request(
-    task: TaskLike | None, *, opt: Optimizers, preset: str | None, device: str | None, threads: int | None,
-    config: str | os.PathLike[str] | None, seed: int | None, seeds: int | None, settings: Mapping[str, Any],
-    jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool,
-    checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None, **words: Any,
-) -> tuple[SweepRequest, Place]:  # fmt: skip
+def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
     """What a sweep is asked, and where it runs."""
     from vrcli.execute.place import Place
     from vrcli.study.asked import complete, listed
     from vrcli.study.define import tuning_of
 
-    asked = complete(
-        task, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
-        seeds=seeds,
-    )  # fmt: skip
-    return tuning_of(asked, **words), Place.of(
-        db, data_dir, jobs, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir
-    )  # fmt: skip
+    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
+    asked = complete(task, listed(opt), **shared, flags=settings)
+    where = ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
+    tune = words.pop("malloc_tuning")
+    place = Place.of(threads=asked.threads, tune=tune, **{name: words.pop(name) for name in where})
+    return tuning_of(asked, **words), place
 
 
 def _follow(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from vrcli.cli.console import notice
-from vrcli.cli.settings import META
+from vrcli.cli.settings import FILE_META, META
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.place import check_threads
@@ -27,7 +28,9 @@ DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or mps [default: a
 THREADS = typer.Option(
     None, "--threads", callback=check_threads, help="CPU threads [default: as torch chooses]", show_default=False
 )
-CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
+CONFIG = typer.Option(
+    None, "--config", help="TOML file with options and settings; flags come before it", show_default=False
+)
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
 FORCE = typer.Option(False, "--force", help="replace a file that vr did not write")
@@ -80,7 +83,11 @@ def open_existing(database: Location, mode: Literal["read", "write"] = "read") -
     return Store.open(database, mode="read") if mode == "read" else open_store(database, mode="write")
 
 
+def by_keyword(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's own options as `vrcli.api` takes them."""
+    return {"db" if name == "database" else name: value for name, value in given.items() if name not in OF_TERMINAL}
+
+
 def words(ctx: typer.Context) -> dict[str, Any]:
     """What was given, as `vrcli.api` takes it: the command's own options by name, and the settings."""
-    given = {name: value for name, value in ctx.params.items() if name not in OF_TERMINAL}
-    return {"db": given.pop("database"), **given, **ctx.meta[META]}
+    return {**by_keyword(ctx.params), "config": ctx.meta[FILE_META], **ctx.meta[META]}
