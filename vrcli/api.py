@@ -45,7 +45,6 @@ Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
-#: A file, or settings by name.
 Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
 
 

@@ -160,7 +160,7 @@ ARGUMENTS: Mapping[str | None, Completer] = {
 
 def _given(ctx: typer.Context) -> Any:
     """The choice that the words before this one make."""
-    from vrcli.cli.settings import CHOICE, Choice
+    from vrcli.cli.config_file import CHOICE, Choice
 
     known = ctx.meta.get(CHOICE)
     if known is not None:

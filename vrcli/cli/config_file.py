@@ -16,6 +16,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 FLAT = ("task", "training", "optimizer")
 #: Options that are read before the file is, or say which file it is.
 ON_THE_LINE = ("config", "debug", "help")
+#: Where a command finds the settings its user gave: mappings by name in `ctx.meta`, of the flags and of the file.
+META, FILE_META = "vr.settings", "vr.file_settings"
+#: Where what is completed finds the tasks and optimizers that are named already.
+CHOICE = "vr.choice"
+#: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.
+OF_TERMINAL = ("format", "quiet", "debug", "plan")
 _KINDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -30,6 +36,40 @@ class ConfigFile:
 
     options: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line, and the configuration file it names, chose before any setting is parsed.
+
+    Args:
+        tasks: all that are named, `task` the first of them.
+        config: the file's path.
+    """
+
+    task: str | None
+    optimizers: Sequence[str]
+    preset: str | None
+    tasks: Sequence[str] = ()
+    config: str | None = None
+
+    def completed(self, file: ConfigFile) -> Choice:
+        """With what the file says where the command line says nothing."""
+        tasks, optimizers = (
+            given or _listed(file.options.get(name) or ())
+            for given, name in ((self.tasks, "task"), (self.optimizers, "opt"))
+        )
+        preset = self.preset or file.options.get("preset")
+        return Choice(next(iter(tasks), None), optimizers, preset, tasks, self.config)
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given] if given else []
+
+
+def by_keyword(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's own options as `vrcli.api` takes them."""
+    return {"db" if name == "database" else name: value for name, value in given.items() if name not in OF_TERMINAL}
 
 
 def with_file(function: F) -> F:
@@ -52,7 +92,6 @@ def completed(command: str, task: Any, words: Mapping[str, Any]) -> dict[str, An
     if isinstance(config, Mapping):
         return given
     from vrcli.cli.lazy import load
-    from vrcli.cli.request import by_keyword
 
     found = read(config, load(command))
     told = by_keyword(found.options)

@@ -54,9 +54,7 @@ def load(name: str, *, completing: bool = False) -> Any:
     with uncollected():
         app = importlib.import_module(f"vrcli.cli.{name}").app
         if completing:
-            from vrcli.cli.completion import complete_values
-
-            complete_values(app, name)
+            importlib.import_module("vrcli.cli.completion").complete_values(app, name)
         return typer.main.get_command(app)
 
 

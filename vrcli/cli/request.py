@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from vrcli.cli.config_file import FILE_META, META, by_keyword
 from vrcli.cli.console import notice
-from vrcli.cli.settings import FILE_META, META
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.place import check_threads
@@ -50,9 +49,6 @@ KEEP_WEIGHTS = typer.Option(
 )  # fmt: skip
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
 
-#: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.
-OF_TERMINAL = ("format", "quiet", "debug", "plan")
-
 
 def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> None:
     """Refuse an output format that the command does not have."""
@@ -81,11 +77,6 @@ def open_existing(database: Location, mode: Literal["read", "write"] = "read") -
     if database.path is not None and not database.path.exists():
         raise UsageError(f"there is no {database} here; `vr run` makes it, --db or VR_DB names another")
     return Store.open(database, mode="read") if mode == "read" else open_store(database, mode="write")
-
-
-def by_keyword(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A command's own options as `vrcli.api` takes them."""
-    return {"db" if name == "database" else name: value for name, value in given.items() if name not in OF_TERMINAL}
 
 
 def words(ctx: typer.Context) -> dict[str, Any]:

@@ -9,50 +9,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
-from vrcli.cli.config_file import ConfigFile, read
+from vrcli.cli.config_file import CHOICE, FILE_META, META, Choice, ConfigFile, read
 from vrcli.cli.lazy import ParserError, uncollected
 from vrcli.errors import UsageError, VrError
-from vrcli.study.asked import DEFAULT_OPTIMIZER, listed
+from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
     from vrcli.settings import Setting, Settings
     from vrcli.tasks.base import Task
-
-#: Where a command finds the settings its user gave: mappings by name in `ctx.meta`, of the flags and of the file.
-META, FILE_META = "vr.settings", "vr.file_settings"
-#: Where what is completed finds the tasks and optimizers that are named already.
-CHOICE = "vr.choice"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the command line, and the configuration file it names, chose before any setting is parsed.
-
-    Args:
-        tasks: all that are named, `task` the first of them.
-        config: the file's path.
-    """
-
-    task: str | None
-    optimizers: Sequence[str]
-    preset: str | None
-    tasks: Sequence[str] = ()
-    config: str | None = None
-
-    def completed(self, file: ConfigFile) -> Choice:
-        """With what the file says where the command line says nothing."""
-        tasks, optimizers = (
-            given or listed(file.options.get(name) or ())
-            for given, name in ((self.tasks, "task"), (self.optimizers, "opt"))
-        )
-        preset = self.preset or file.options.get("preset")
-        return Choice(next(iter(tasks), None), optimizers, preset, tasks, self.config)
 
 
 class SettingsCommand(TyperCommand):

@@ -63,7 +63,7 @@ def test_all_searches_of_an_optimizer_share_its_panel_and_have_a_step_each() -> 
               for n, value in enumerate((3.0, 1.0 + seed, 2.0), 1)]  # fmt: skip
     plot = sweep({"a": trials})
     curves, best = plot.figure.axes[:2]
-    assert curves.get_title() == "a\n6 trials of 2 searches, 0 diverged"
+    assert curves.get_title() == "a\n6 trials in 2 searches\n0 diverged"
     assert [line.get_ydata().tolist() for line in best.lines] == [[3, 1, 1], [3, 3, 2]]
     assert {line.get_drawstyle() for line in best.lines} == {"steps-post"}
     assert best.get_legend_handles_labels()[1] == ["a"]

@@ -116,8 +116,13 @@ def draw(
         for axes, (series, found) in zip(places, trials.items(), strict=False):
             _trial_curves(axes, found, colours)
             n_diverged = sum(t.diverged for t in found)
-            several = f" of {n_searches} searches" if (n_searches := len(by_search(found))) > 1 else ""
-            axes.set_title(f"{series.label}\n{counted(len(found), 'trial')}{several}, {n_diverged} diverged")
+            searches = len(by_search(found))
+            n = (
+                f"{counted(len(found), 'trial')}, "
+                if searches == 1
+                else f"{len(found)} trials in {searches} searches\n"
+            )
+            axes.set_title(f"{series.label}\n{n}{n_diverged} diverged")
             axes.set_xlabel(base.AXES[x].label)
             if base.AXES[x].whole:
                 style.whole_ticks(axes)
@@ -144,7 +149,9 @@ def _best_so_far(axes: Axes, trials: Mapping[Series, Sequence[Trial]], outcome_l
         for place, own in enumerate(by_search(trials[series])):
             best = best_so_far([t.outcome for t in own])
             label = "_" if place else series.label  # one entry of the legend for all of its searches
-            axes.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=label, **line)
+            axes.plot(
+                np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=label, **{**line, "linewidth": 1.2}
+            )
             style.mark_on_top(axes, [i + 1 for i, t in enumerate(own) if t.diverged], line["color"], "x")
             rows += _rows(series.label, own, best.tolist())
     style.log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
@@ -260,16 +267,8 @@ def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.set_xlabel(style.named(name))
-    return [
-        {
-            "optimizer": optimizer,
-            "setting": name,
-            "value": shown(t.settings[name]),
-            "outcome": t.outcome,
-            "diverged": t.diverged,
-        }
-        for t in trials
-    ]
+    about = {"optimizer": optimizer, "setting": name}
+    return [{**about, "value": shown(t.settings[name]), "outcome": t.outcome, "diverged": t.diverged} for t in trials]
 
 
 def _setting_names(trials: Sequence[Trial]) -> list[str]:

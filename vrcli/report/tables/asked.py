@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from vrcli.errors import UsageError, nearest
 from vrcli.report.tables import pivot as pivoting
 from vrcli.report.tables.columns import COLUMNS
 from vrcli.report.tables.layout import WIDTH, every_name, fit, show
-from vrcli.report.tables.notes import stopped_early, texts
+from vrcli.report.tables.notes import hidden_searches, stopped_early, texts
 from vrcli.report.tables.options import ALL, EMPTY, TableOptions
 from vrcli.report.tables.render import DATA, LAID_OUT, floating, render
 from vrcli.report.wording import counted
@@ -25,7 +26,9 @@ from vrcli.results.types import Column, Spread, Table
 def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
     for name in names:
         if name not in known:
-            hint = nearest(name, known) or f"; known: {', '.join(sorted(known))}"
+            near = difflib.get_close_matches(name, sorted(known), n=5, cutoff=0.3) or sorted(known)[:5]
+            left = len(known) - len(near)
+            hint = nearest(name, known) or f"; known: {', '.join(near)}{f' and {left} more' if left else ''}"
             raise UsageError(f"{flag} {name} is no {what} of these runs{hint}")
 
 
@@ -44,7 +47,7 @@ def table_text(
     if (options.caption or options.label) and not (format.startswith("latex") and format != "latex_longtable"):
         flag = "--caption" if options.caption else "--label"
         raise UsageError(f"{flag} belongs to a LaTeX table: --format latex_booktabs, latex or latex_raw")
-    notices = unfinished(reading)
+    notices = [*unfinished(reading), *hidden_searches(reading)]
     empty = render(Table((), ()), format).rstrip("\n") + "\n" if format in DATA else ""
     if not reading.finished:
         return empty, [*notices, EMPTY]
