@@ -61,6 +61,7 @@ API: Mapping[str, tuple[str, str, Mapping[str, Sequence[str]]]] = {
                 ("flowadam", "FlowAdam"),
                 ("lamb", "Lamb"),
                 ("muon", "Muon"),
+                ("rad", "RAD"),
             )
         },
     ),

@@ -20,7 +20,7 @@ from vrcli.cli.config_file import OF_TERMINAL
 from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.errors import UsageError
-from vrcli.record import tracked
+from vrcli.record import begin
 from vrcli.settings import RESERVED
 from vrcli.study import events as e
 from vrcli.tasks.registry import UnknownTask
@@ -54,7 +54,7 @@ def test_importing_vrcli_imports_nothing_slow() -> None:
 
 def test_all_that_is_exported_is_there_and_nothing_else() -> None:
     assert set(vrcli.__all__) == {"__version__", "track", *api.__all__}
-    assert vrcli.track is tracked.track
+    assert vrcli.track is begin.track
     assert all(getattr(vrcli, name) is getattr(api, name) for name in api.__all__)
     with pytest.raises(AttributeError, match="no attribute 'train'"):
         vrcli.train  # noqa: B018

@@ -143,7 +143,7 @@ def optimizer_curve(name: str, variant: str) -> dict[str, Any]:
         model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), *head).double()
         x, y = torch.randn(12, 1, 6, 6, dtype=torch.float64), torch.randn(12, 3, dtype=torch.float64)
     sizes = torch.tensor([3.0, 0.1, 0.001], dtype=torch.float64)
-    optimizer = registry.build(name, model, {"lr": 0.02, **optimizer_variants(name)[variant]})
+    optimizer = registry.build(name, model, {"lr": 0.02, **optimizer_variants(name)[variant]}, steps=15)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

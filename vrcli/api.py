@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.cli.config_file import completed, with_file
 from vrcli.db.location import Location
+from vrcli.following import commanded, follow
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
     from vrcli.study.define import SweepRequest
-    from vrcli.study.events import Event
     from vrcli.tasks.base import Task
 
 __all__ = ["compare", "load", "plan", "run", "sweep"]
@@ -52,6 +51,8 @@ Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
 def run(
     task: TaskLike | None = None,
     *,
+    command: str | None = None,
+    metric: str | None = None,
     opt: OptimizerLike | None = None,
     preset: str | None = None,
     seed: int | None = None,
@@ -76,6 +77,8 @@ def run(
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`.
+        command: instead of a task, what trains it: "python train.py --lr {lr} --seed {seed}".
+        metric: the objective of `command`; val_loss by default.
         opt: an optimizer's name or class; vradam by default.
         preset: named configuration of the task; quick by default.
         seed: of weights, data order and noise; 0 by default.
@@ -104,8 +107,9 @@ def run(
     from vrcli.study.asked import complete
     from vrcli.study.train import TrainRequest, train
 
+    task, opts = commanded(task, command, metric, [] if opt is None else [opt])
     asked = complete(
-        task, [] if opt is None else [opt], preset=preset, device=device, threads=threads, config=config,
+        task, opts, preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
     place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
@@ -113,13 +117,15 @@ def run(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
         new, keep_weights,
     )  # fmt: skip
-    return RunsOutcome(place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
+    return RunsOutcome(place.database, follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
 @with_file
 def sweep(
     task: TaskLike | None = None,
     *,
+    command: str | None = None,
+    metric: str | None = None,
     opt: Optimizers = (),
     trials: int = 40,
     searches: int = 1,
@@ -154,6 +160,8 @@ def sweep(
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`.
+        command: instead of a task, what trains it: "python train.py --lr {lr} --seed {seed}".
+        metric: the objective of `command`; val_loss by default.
         opt: an optimizer's name or class, or several; vradam by default.
         trials: of each search in all.
         searches: independent ones of each optimizer.
@@ -188,6 +196,7 @@ def sweep(
     from vrcli.outcomes import SweepOutcome
     from vrcli.study import sweep as study
 
+    task, opt = commanded(task, command, metric, opt)
     request, place = _sweep_request(
         task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
@@ -195,7 +204,7 @@ def sweep(
         data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
         checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
-    found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
+    found = follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
     return SweepOutcome(place.database, found)
 
 
@@ -215,11 +224,13 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     from vrcli.study import sweep as study
 
     words = completed("sweep", task, words)
-    parameters = inspect.signature(sweep).parameters.values()
-    usual = {one.name: one.default for one in parameters if one.kind is not one.VAR_KEYWORD and one.name != "watch"}
+    parameters = inspect.signature(sweep).parameters
+    usual = {name: one.default for name, one in parameters.items() if name not in ("watch", "settings")}
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
-    request, place = _sweep_request(**{**usual, **words}, settings=settings)
-    return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, "sweep"))
+    words = {**usual, **words}
+    words["task"], words["opt"] = commanded(words["task"], words.pop("command"), words.pop("metric"), words["opt"])
+    request, place = _sweep_request(**words, settings=settings)
+    return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
 @overload
@@ -230,6 +241,7 @@ def compare(task: Tasks, **words: Any) -> TasksOutcome: ...
 def compare(
     task: TaskLike | Tasks | None = None,
     *,
+    command: str | None = None,
     opt: Optimizers = (),
     trials: int = 0,
     searches: int | None = None,
@@ -274,6 +286,7 @@ def compare(
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.
+        command: instead of a task, what trains it: "python train.py --lr {lr} --seed {seed}".
         opt: names or classes of two or more optimizers.
         trials: of each search that tunes an optimizer; 0 takes the preset's settings.
         searches: independent ones of each optimizer; 5 by default. The verdict holds for the optimizers when there are
@@ -323,6 +336,12 @@ def compare(
     from vrcli.study.comparison import CompareRequest, margin_of, pair_of
     from vrcli.study.define import tuning_of
 
+    if command is not None:
+        from vrcli.record.command import compared
+
+        task, opt = commanded(task, command, metric, opt)
+        metric = compared(metric)
+
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
         asked = complete(
             one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
@@ -341,7 +360,7 @@ def compare(
     several = isinstance(task, list | tuple)
     requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
     place = Place.of(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
-    found = _follow(
+    found = follow(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
             else study(requests[0][0], place, should_stop=stop)
@@ -366,9 +385,6 @@ def load(db: Database | None = None) -> Frames:
     return Frames(Location.given(db), registered)
 
 
-# -- words to requests ------------------------------------------------------------------------------------------------
-
-
 def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
     """What a sweep is asked, and where it runs."""
     from vrcli.execute.place import Place
@@ -377,24 +393,6 @@ def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words:
 
     shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
     asked = complete(task, listed(opt), **shared, flags=settings)
-    where = ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
-    tune = words.pop("malloc_tuning")
-    place = Place.of(threads=asked.threads, tune=tune, **{name: words.pop(name) for name in where})
-    return tuning_of(asked, **words), place
-
-
-def _follow(
-    study: Callable[[Callable[[], bool]], Iterator[Event]],
-    watch: Watch | None,
-    what: Literal["run", "sweep", "compare"],
-    metric: str | None = None,
-) -> Any:
-    """Carry out a study; without a watcher a person sees the progress, on stderr, where there is one."""
-    from vrcli.study.follow import follow
-
-    if watch is not None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
-        return follow(study, watch or (lambda event: None))
-    from vrcli.cli.watching import display_of
-    from vrcli.cli.watching import watch as shown
-
-    return shown(study, display_of(what, metric))
+    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
+    about = {name: words.pop(name) for name in where}
+    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, **about)

@@ -1,13 +1,16 @@
-"""What `vrcli.run`, `sweep`, `plan` and `compare` give back: printed as the commands print it, HTML in a notebook,
-pandas frames, and the facts behind them."""
+"""What `vrcli.run`, `sweep`, `plan`, `compare` and `study` give back: printed as the commands print it, HTML in a
+notebook, pandas frames, and the facts behind them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.direction import better
 from vrcli.report.study.blocks import Block, lines, to_html
 
 if TYPE_CHECKING:
@@ -18,9 +21,14 @@ if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Pair
+    from vrcli.study.files.claims import Decided
+    from vrcli.study.files.run import StudyPlan, StudyResult
     from vrcli.study.results import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
 
-__all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome", "TasksOutcome"]
+__all__ = [
+    "CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "StudyOutcome", "StudyPlanOutcome", "SweepOutcome",
+    "TasksOutcome",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,11 +116,13 @@ class SweepOutcome(Outcome):
 
     @property
     def best(self) -> Mapping[str, Mapping[str, Any]]:
-        """The best settings of each optimizer that has any; of its several searches, those of the smallest value."""
+        """The best settings of each optimizer that has any; of its several searches, those of the best value."""
         found: dict[str, Any] = {}
         for one in self.searches:
             name, best = one.definition.optimizer, one.best
-            if best is not None and (name not in found or (best.value or 0.0) < found[name].value):
+            if best is not None and (
+                name not in found or better(best.value, found[name].value, one.definition.direction)
+            ):
                 found[name] = best
         return {name: best.params for name, best in found.items()}
 
@@ -127,18 +137,20 @@ class SweepOutcome(Outcome):
         return sweep_json(self.result)
 
     def frame(self) -> pd.DataFrame:
-        """One row per search: optimizer, trials, best validation loss and, by name, the settings that gave it."""
+        """One row per search: optimizer, trials, the objective's best value and, by name, the settings that gave it."""
         import pandas as pd
+
+        value = f"best_val_{self.searches[0].definition.objective}"
 
         rows = [
             {
                 "optimizer": one.definition.optimizer, "sweep_id": one.sweep_id, "search_id": one.search_id,
                 "trials": len(one.trials), **one.definition.ending,
-                "best_val_loss": one.best.value if one.best else None, **(one.best.params if one.best else {}),
+                value: one.best.value if one.best else None, **(one.best.params if one.best else {}),
             }
             for one in self.searches
         ]  # fmt: skip
-        return pd.DataFrame(rows).astype({"best_val_loss": "float64"})
+        return pd.DataFrame(rows).astype({value: "float64"})
 
     def trials(self) -> pd.DataFrame:
         """One row per trial: the columns of `vrcli.load(...).trials()`."""
@@ -302,6 +314,85 @@ class TasksOutcome(Outcome):
         return pd.DataFrame(
             [{"a": pair.a, "b": pair.b, **asdict(task)} for pair in self.comparisons for task in pair.tasks]
         )
+
+
+@dataclass(frozen=True, repr=False)
+class StudyOutcome(Outcome):
+    """A whole experiment: what is stored of it, and what that says."""
+
+    result: StudyResult
+
+    @property
+    def claims(self) -> tuple[Decided, ...]:
+        """Every claim of the source in every part: `.said`, `.claim`, `.part`, `.pair`, ..."""
+        return tuple(self.result.claims)
+
+    @property
+    def parts(self) -> Mapping[str, CompareOutcome]:
+        """The comparison of each part that is complete, by name."""
+        found = {name: one.result() for name, one in self.result.found.items() if one.complete}
+        return {name: CompareOutcome(self.database, one) for name, one in found.items() if one is not None}
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why a part has no result, by name; of a part whose optimizer failed, that."""
+        own = {
+            name: "; ".join(f"{optimizer}: {why}" for optimizer, why in one.failed.items())
+            for name, one in self.result.found.items() if one.failed
+        }  # fmt: skip
+        return {**own, **self.result.failed}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all runs of the scale are there."""
+        return all(one.complete for one in self.result.found.values())
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.db.store import Store
+        from vrcli.report.study.experiment import section_blocks, sections
+        from vrcli.report.study.written import gates_of
+
+        with Store.open(self.database, mode="read") as store:
+            return section_blocks(sections(self.result, gates_of(store, self.result)))
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.experiment import study_json
+
+        return study_json(self.result)
+
+    def write(self, folder: str | os.PathLike[str], *, force: bool = False) -> int:
+        """Write the page with its figures and runs to a folder; how many runs those are.
+
+        Raises:
+            UsageError: the folder cannot be written, or holds something else.
+        """
+        from vrcli.db.store import Store
+        from vrcli.report.study.written import target_of, write_page
+
+        with Store.open(self.database, mode="read") as store:
+            return write_page(self.result, store, target_of(Path(folder), force))
+
+
+@dataclass(frozen=True, repr=False)
+class StudyPlanOutcome(Outcome):
+    """What a study would take; nothing was run."""
+
+    result: StudyPlan
+
+    @property
+    def left_s(self) -> float:
+        """Estimate of the seconds until all is done; NaN where data are missing."""
+        return self.result.left_s
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.plan import plan_blocks
+
+        return plan_blocks(self.result)
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.plan import plan_json
+
+        return plan_json(self.result)
 
 
 def _runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:

@@ -81,11 +81,12 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
     Raises:
         UsageError: no such optimizer.
     """
-    optimizer_model = registry.settings_model(optimizer)
+    optimizer_model = task.own_optimizers or registry.settings_model(optimizer)
     code_of(task, optimizer)  # read now, right after the imports: a file may be edited before the run begins
     found: dict[str, Setting] = {}
     for key, info in Training.model_fields.items():
-        found[key] = Setting(key, "training", key, info)
+        if task.training_settings is None or key in task.training_settings:
+            found[key] = Setting(key, "training", key, info)
     for key, info in task.Config.model_fields.items():
         if key in found:
             raise ValueError(f"task {task.name!r} has a setting {key!r}, which belongs to the training loop")
@@ -126,7 +127,7 @@ RESERVED = frozenset(
         "looks",
     }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
-    | {"checkpoint_every", "checkpoint_dir", "keep_weights"}
+    | {"command"}
 )
 
 
@@ -135,11 +136,13 @@ class Resolved:
     """A request, and where each of its values comes from.
 
     Args:
+        registered: the optimizer is one of `vr`'s registry, not one that the task's own program makes.
         origins: "default", "stated: ...", "assumed: ...", "config file" or "flag", by setting name.
     """
 
     request: Request
     origins: Mapping[str, str] = field(default_factory=dict)
+    registered: bool = True
 
     def tried(self) -> Resolved:
         """The same, after the optimizer took its settings together: for what is not built soon.
@@ -147,7 +150,8 @@ class Resolved:
         Raises:
             UsageError: it refuses them.
         """
-        registry.check_settings(self.request.optimizer, self.request.optimizer_settings)
+        if self.registered:
+            registry.check_settings(self.request.optimizer, self.request.optimizer_settings)
         return self
 
 
@@ -195,7 +199,7 @@ def resolve(
         (s.section, s.key): f"{FROM_FILE}: {s.name}" if origins[s.name] == FROM_FILE else s.flag
         for s in settings.by_name.values()
     }
-    training = _validated(Training, values["training"], "training", by_key)
+    training = _validated(Training, {**values["training"], **task.fixed_training}, "training", by_key)
     task_config = _validated(settings.task_model, values["task"], "task", by_key)
     hyper = _validated(settings.optimizer_model, values["optimizer"], "optimizer", by_key).model_dump()
     try:
@@ -206,7 +210,7 @@ def resolve(
         )  # fmt: skip
     except ValidationError as error:
         raise UsageError(explain(error, {})) from None
-    return Resolved(request, origins)
+    return Resolved(request, origins, registered=task.own_optimizers is None)
 
 
 def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings: Settings) -> dict[str, Any]:
@@ -221,7 +225,9 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     chosen = task.presets[preset]
     found = dict(chosen.settings)
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
-    keeps_lr = registry.find(optimizer).keeps_lr  # a rate that suits the others is on another scale
+    keeps_lr = (
+        task.own_optimizers is None and registry.find(optimizer).keeps_lr
+    )  # a rate that suits the others is on another scale
     for key, sourced in chosen.optimizers.get("*", {}).items():
         if key in names and not (key == "lr" and keeps_lr):
             found[names[key]] = sourced
@@ -279,7 +285,7 @@ def _parse(setting: Setting, value: Any) -> Any:
     """Command-line words that pydantic does not split itself: "0.9,0.999", and "none" for an unset value."""
     if not isinstance(value, str):
         return value
-    if value.lower() == "none" and setting.info.annotation is not str:
+    if value.lower() == "none" and setting.info.annotation not in (str, Any):
         return None
     kinds = str(setting.info.annotation)
     return value.split(",") if "tuple" in kinds or "list" in kinds else value
@@ -341,14 +347,15 @@ def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, w
         body.pop(name, None)
     optimizer = str(body["optimizer"])
     try:
-        body |= {"optimizer_settings": registry.settings_model(optimizer)(**body["optimizer_settings"]).model_dump()}
+        model = task.own_optimizers or registry.settings_model(optimizer)
+        body |= {"optimizer_settings": model(**body["optimizer_settings"]).model_dump()}
         body |= {"task_settings": task.Config(**body["task_settings"]).model_dump(mode="json")}
         return Request(**{**body, "code": code_of(task, optimizer), "device": device})
     except ValidationError as error:
         raise UsageError(f"{who} cannot be trained by this version: {explain(error, {})}") from None
 
 
-def differing_settings(request: Request) -> list[str]:
+def differing_settings(request: Request, task: type[Task[Any]]) -> list[str]:
     """The optimizer's settings that are not its defaults."""
-    usual = registry.settings_model(request.optimizer)().model_dump()
+    usual = (task.own_optimizers or registry.settings_model(request.optimizer))().model_dump()
     return [name for name, value in request.optimizer_settings.items() if value != usual[name]]

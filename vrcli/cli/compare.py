@@ -53,6 +53,7 @@ def _shared_names(task: str) -> set[str]:
 def compare(
     ctx: typer.Context,
     task: list[str] = typer.Argument(None, help="task to train, or several (vr tasks list)", show_default=False),
+    command: str | None = req.COMMAND,
     opt: list[str] = typer.Option([], "--opt", help="optimizer; give two or more"),
     trials: int = typer.Option(0, "--trials", help="trials of each search; 0 takes the preset's settings"),
     searches: int | None = typer.Option(

@@ -60,7 +60,7 @@ class Choice:
             for given, name in ((self.tasks, "task"), (self.optimizers, "opt"))
         )
         preset = self.preset or file.options.get("preset")
-        return Choice(next(iter(tasks), None), optimizers, preset, tasks, self.config)
+        return Choice(self.task or next(iter(tasks), None), optimizers, preset, tasks, self.config)
 
 
 def _listed(given: Any) -> list[Any]:

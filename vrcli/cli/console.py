@@ -135,10 +135,11 @@ class RunDisplay:
                 at = f"{event.step}/{self.total}"
                 self.bar.update(self.job, completed=event.step / event.total_steps, at=at)
         elif isinstance(event, Steps):
-            self.lr = event.values["lr_effective"][-1]
+            self.lr = event.values.get("lr_effective", [self.lr])[-1]
             self.rate = event.samples / event.train_s if event.train_s > 0 else 0.0
             if self.bar is not None:
-                text = f"loss {event.values['train_loss'][-1]:.4f}   {self.rate:,.0f} samples/s"
+                loss = event.values.get("train_loss")
+                text = f"loss {loss[-1]:.4f}   {self.rate:,.0f} samples/s" if loss else ""
                 at = f"{event.steps[-1]}/{self.total}"
                 self.bar.update(self.job, completed=min(1.0, event.share), at=at, text=text)
         elif isinstance(event, Eval):
@@ -197,7 +198,7 @@ class RunDisplay:
         epoch = f"{event.step} {event.share:4.0%}" if self.by_step else f"{event.epoch}/{self.spec.training.epochs}"
         cells = "".join(f"{value(values[f'val_{m.name}'], percent=m.percent):>{self.width}}" for m in self.metrics)
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
-        train = value(values["epoch_train_loss"])
+        train = value(values.get("epoch_train_loss"))
         return f"{epoch:>9}{train:>13}{cells}{lr:>11}{self.rate:>12,.0f}"
 
     def _start_bar(self) -> None:

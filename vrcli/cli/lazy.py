@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Train a task with an optimizer; configuration and loss curves go to the database.",
     "sweep": "Search an optimizer's settings for the best validation loss; every optimizer gets the same budget.",
     "compare": "Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.",
+    "study": "Run a whole experiment that is written down in a file, and show it beside what its source states.",
     "report": "Print task x optimizer: test loss, best validation loss, seeds and budget (trials x epochs).",
     "plot": "Draw curves, sweeps and comparisons.",
     "runs": "List, show, compare, export and repeat stored runs.",

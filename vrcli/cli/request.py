@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 # Options that several commands share.
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
+COMMAND = typer.Option(
+    None, "--command", metavar="TEXT", show_default=False,
+    help="train by this instead of a task: 'python train.py --lr {lr} --optimizer {opt} --seed {seed}'; --time-limit S "
+    "ends it, --dataset NAME says on what",
+)  # fmt: skip
+OBJECTIVE = typer.Option(
+    None, "--metric", show_default=False,
+    help="objective of --command: val_loss, val_accuracy, regret:min [default: val_loss]",
+)  # fmt: skip
 DB: Any = typer.Option(
     "vr.db", "--db", envvar="VR_DB", parser=Location, metavar="TEXT", help="database file, or an SQLAlchemy URL"
 )

@@ -36,6 +36,8 @@ class RunCommand(SettingsCommand):
 def run(
     ctx: typer.Context,
     task: str | None = req.TASK,
+    command: str | None = req.COMMAND,
+    metric: str | None = req.OBJECTIVE,
     opt: str | None = typer.Option(
         None, "--opt", help="optimizer [default: vradam] (vr opts list)", show_default=False
     ),

@@ -58,7 +58,7 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
     from vrcli.report.text_plot import plot
 
     lines = [title(record)]
-    lines += outcome(record, task_metrics(record.task), hints=False)
+    lines += outcome(record, task_metrics(record), hints=False)
     if status(record) == NOT_ANSWERING:
         lines.append(
             f"  not answering: its process (pid {record.pid} on {record.host}) is gone; "
@@ -69,7 +69,7 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
     lines += ["", "settings"]
     lines += settings_lines(record)
     lines += ["", "provenance", *provenance_lines(record)]
-    curves = curves_of(store, record, metrics or ("train_loss", "val_loss"))
+    curves = curves_of(store, record, metrics or ("train_loss", record.objective.removeprefix("best_")))
     if curves:
         series: dict[str, tuple[Any, Any]] = {name: (curve.steps, curve.values) for name, curve in curves.items()}
         lines += ["", *plot(series, x_label="step").splitlines()]
@@ -98,28 +98,34 @@ def settings_lines(record: RunRecord) -> list[str]:
 
 def provenance_lines(record: RunRecord) -> list[str]:
     """Machine, versions, repository and data of a run."""
+    from vrcli.tasks.loop import DECLARED
+
     p = record.provenance
     libraries = "  ".join(f"{name} {version}" for name, version in p.get("libraries", {}).items())
     git = p.get("git")
     state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
+    looked_at = record.dataset_fingerprint not in (None, DECLARED)
+    fingerprint = record.dataset_fingerprint if looked_at else "(nobody looked at its content)"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
+    told = p.get("declared_data")
+    declared = f", by what the task declares: {told}" if told else ""
     return [
         f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
         f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
         f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
         f"  code       {code or 'not recorded'}",
         f"  repository {state} in {p.get('directory', '-')}",
-        f"  data       {record.dataset} {record.dataset_fingerprint}",
+        f"  data       {record.dataset or 'unknown'} {fingerprint}{declared}",
         f"  spec       {record.spec_id}",
     ]
 
 
-def task_metrics(name: str) -> list[Metric]:
-    """The task's metrics, or just the loss where the task is no longer installed."""
+def task_metrics(record: RunRecord) -> list[Metric]:
+    """The task's metrics, or just the objective where the task is no longer installed."""
     from vrcli.tasks.base import Metric
     from vrcli.tasks.registry import UnknownTask, load
 
     try:
-        return list(load(name).metrics)
+        return list(load(record.task).metrics)
     except UnknownTask:
-        return [Metric("loss", "min")]
+        return [Metric(record.objective.removeprefix("best_val_"), "min")]

@@ -133,7 +133,7 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
     """
     from vrcli.tasks.registry import names
 
-    found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": []}
+    found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": [], "--command": [], "--metric": []}
     positional: list[str] = []
     words = iter(args)
     for word in words:
@@ -149,6 +149,11 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
         tasks = [args[0]]
     found = {flag: [value for value in values if value] for flag, values in found.items()}
     last = {flag: values[-1] if values else None for flag, values in found.items()}
+    if command := last["--command"]:
+        from vrcli.record.command import optimizers_of, reference
+
+        task = reference(command, next(iter(found["--metric"]), None), next(iter(tasks), None))
+        return Choice(task, optimizers_of(command, found["--opt"]), last["--preset"], (), last["--config"])
     return Choice(next(iter(tasks), None), found["--opt"], last["--preset"], tasks, last["--config"])
 
 

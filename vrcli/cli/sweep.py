@@ -62,6 +62,8 @@ PLAN = typer.Option(
 def sweep(
     ctx: typer.Context,
     task: str | None = req.TASK,
+    command: str | None = req.COMMAND,
+    metric: str | None = req.OBJECTIVE,
     opt: list[str] = typer.Option([], "--opt", help="optimizer; repeat for several [default: vradam]"),
     trials: int = TRIALS,
     searches: int = typer.Option(1, "--searches", help="independent searches of each optimizer"),

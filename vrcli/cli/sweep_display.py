@@ -61,7 +61,7 @@ class _Shown:
     def best(self) -> Trial | None:
         from vrcli.search.trials import best_of
 
-        return best_of(self.ended.values())
+        return best_of(self.ended.values(), self.definition.direction)
 
 
 class SweepDisplay:

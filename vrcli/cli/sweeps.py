@@ -27,6 +27,7 @@ from vrcli.search import record
 from vrcli.search.plain import Stored, search_json, sweep_json, write_csv
 from vrcli.search.search import initial_points
 from vrcli.search.summary import summarise
+from vrcli.search.trials import in_order
 from vrcli.study.asked import at_least
 
 if TYPE_CHECKING:
@@ -165,16 +166,16 @@ def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
         lines.append(f"fixed {wording.settings(d.explicit)}")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none ended"
     lines += ["", f"trials: {counts}; diverged {100 * summary.diverged_share:.0f}%"]
-    completed = sorted((t for t in state.ended() if t.status == "completed"), key=lambda t: (t.value, t.number))
+    completed, val = in_order(state.ended(), d.direction), f"val {d.objective}"
     if completed:
         rows = [
-            {"trial": t.number + 1, "val loss": wording.value(t.value), "settings": wording.settings(t.params),
+            {"trial": t.number + 1, val: wording.value(t.value), "settings": wording.settings(t.params),
              "runs": ",".join(map(str, t.run_ids))}
             for t in completed[:top]
         ]  # fmt: skip
-        lines += ["", *grid(["trial", "val loss", "settings", "runs"], rows, right=["trial", "val loss"])]
+        lines += ["", *grid(["trial", val, "settings", "runs"], rows, right=["trial", val])]
     if ended := [(trial.status, trial.value) for trial in state.ended()]:
-        lines += ["", *display.best_of_k_lines({d.optimizer: ended}, "loss")]
+        lines += ["", *display.best_of_k_lines({d.optimizer: ended}, d.objective, d.direction)]
     if summary.importance:
         shares = sorted(summary.importance.items(), key=lambda pair: -pair[1])
         lines += ["", "importance (loss of a forest's fit when the setting is shuffled)"]
@@ -182,7 +183,7 @@ def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     steps = [i + 1 for i, value in enumerate(summary.convergence) if value is not None]
     if len(steps) > 1:
         values = [value for value in summary.convergence if value is not None]
-        lines += ["", *plot({"best val loss": (steps, values)}, x_label="trial").splitlines()]
+        lines += ["", *plot({f"best {val}": (steps, values)}, x_label="trial").splitlines()]
     if completed:
         lines += ["", "run the best with", f"  {run_command(d, completed[0].params)}"]
     if len(state.ended()) < state.total:

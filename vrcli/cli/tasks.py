@@ -20,7 +20,10 @@ from vrcli.study.asked import DEFAULT_OPTIMIZER
 from vrcli.tasks.registry import catalogue, load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vrcli.tasks.base import Task
+    from vrcli.tasks.check import Finding
 
 app = noun("List and show tasks.")
 
@@ -98,10 +101,8 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
 @app.command("check")
 def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool = req.DEBUG) -> None:
     """Check that a task keeps its contract; exit code 1 where it does not."""
-    from vrcli.tasks.check import check as run_checks
-
     findings = []
-    for finding in run_checks(load(name), training_fields=Training.model_fields):
+    for finding in findings_of(load(name)):
         say(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name:26} {finding.detail}")
         findings.append(finding)
     failed = sum(not f.passed for f in findings)
@@ -110,17 +111,34 @@ def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool 
         raise typer.Exit(1)
 
 
+def findings_of(task: type[Task[Any]]) -> Iterator[Finding]:
+    """What the checks of a task find, as they end."""
+    from vrcli.tasks.check import check, check_declaration
+    from vrcli.tasks.loop import LoopTask
+
+    if not issubclass(task, LoopTask):
+        yield from check(task, training_fields=Training.model_fields)
+        return
+    yield (declared := check_declaration(task, task.training_settings or Training.model_fields))
+    if declared.passed:
+        from vrcli.record.check import check_loop
+
+        preset = "smoke" if "smoke" in task.presets else next(iter(task.presets))
+        yield from check_loop(resolve(task, "adamw", preset=preset).request, task)
+
+
 @app.command("new")
 def new(
     name: str = typer.Argument(help="name of the task"),
     folder: Path | None = typer.Option(
         None, "--folder", help="where to write it [default: ./NAME]", show_default=False
     ),
+    loop: bool = typer.Option(False, "--loop", help="a task with a training loop of its own"),
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a package with a working task of your own, to be changed."""
 
     target = folder or Path(name)
-    for path in write_task(name, target):
+    for path in write_task(name, target, loop=loop):
         say(f"wrote {path}", to=err())
     say(f"next: pip install -e {target}   then   vr tasks check {name}   and   vr run {name}", to=err())

@@ -9,11 +9,19 @@ if TYPE_CHECKING:
     from vrcli.optim.flowadam import FlowAdam as FlowAdam
     from vrcli.optim.lamb import Lamb as Lamb
     from vrcli.optim.muon import Muon as Muon
+    from vrcli.optim.rad import RAD as RAD
     from vrcli.optim.vradam import VRAdam as VRAdam
     from vrcli.optim.vrmomentum import VRMomentum as VRMomentum
 
-_MODULES = {"FlowAdam": "flowadam", "Lamb": "lamb", "Muon": "muon", "VRAdam": "vradam", "VRMomentum": "vrmomentum"}
-__all__ = ["FlowAdam", "Lamb", "Muon", "VRAdam", "VRMomentum"]
+_MODULES = {
+    "FlowAdam": "flowadam",
+    "Lamb": "lamb",
+    "Muon": "muon",
+    "RAD": "rad",
+    "VRAdam": "vradam",
+    "VRMomentum": "vrmomentum",
+}
+__all__ = ["RAD", "FlowAdam", "Lamb", "Muon", "VRAdam", "VRMomentum"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,14 +9,13 @@ Shapes:      any real parameters; state per parameter: `exp_avg` (m) and `exp_av
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from vrcli.optim.base import OwnOptimizer
+from vrcli.optim.base import MomentsOptimizer, Rows
 from vrcli.optim.rows import OWN_RANGE, Row, lr_space
 
 ROW = Row(
@@ -27,11 +26,8 @@ ROW = Row(
     lr_space(1e-4, 0.1, OWN_RANGE),
 )
 
-#: Parameters, gradients, first moments, second moments and step counts of the tensors that take part, in one order.
-Rows: TypeAlias = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
-
-class Lamb(OwnOptimizer):
+class Lamb(MomentsOptimizer):
     """Layer-wise adaptive moments. A step on a tensor of norm n has the length lr * n, whatever its gradient.
 
     Args:
@@ -75,44 +71,8 @@ class Lamb(OwnOptimizer):
             },
         )
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; returns what the closure returns.
-
-        Raises:
-            RuntimeError: a gradient is sparse or complex.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for rows in self._gather(group):
-                on_cpu = rows[0][0].device.type == "cpu"
-                foreach = not on_cpu if group["foreach"] is None else group["foreach"]
-                (_multi_tensor_lamb if foreach else _single_tensor_lamb)(rows, group)
-        return loss
-
-    def _gather(self, group: dict[str, Any]) -> Sequence[Rows]:
-        """The group's tensors with a gradient, by device and dtype; their step counts advanced."""
-        by_kind: dict[tuple[torch.device, torch.dtype], Rows] = {}
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            if p.grad.layout is not torch.strided or p.is_complex():
-                raise RuntimeError("Lamb does not support sparse gradients or complex parameters")
-            state = self.state[p]
-            if not state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-                state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state["step"] += 1
-            rows = by_kind.setdefault((p.device, p.dtype), ([], [], [], [], []))
-            for row, tensor in zip(
-                rows, (p, p.grad, state["exp_avg"], state["exp_avg_sq"], state["step"]), strict=True
-            ):
-                row.append(tensor)
-        return list(by_kind.values())
+    def _update(self, rows: Rows, group: dict[str, Any], *, foreach: bool) -> None:
+        (_multi_tensor_lamb if foreach else _single_tensor_lamb)(rows, group)
 
 
 def _single_tensor_lamb(rows: Rows, group: dict[str, Any]) -> None:

@@ -190,6 +190,11 @@ def command(argv: Sequence[str]) -> str:
     return shlex.join(["vr", *argv[1:]])
 
 
+def script(argv: Sequence[str]) -> str:
+    """The same of a script that recorded itself."""
+    return shlex.join(["python", *argv])
+
+
 def end_text(settings: Mapping[str, Any]) -> str:
     """What was to end a run, of its settings: "20 epochs", "gradients:2000"."""
     end = end_of(settings)

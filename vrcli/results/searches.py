@@ -30,7 +30,7 @@ class Trial:
 
     Args:
         settings: what was searched, by name.
-        outcome: the objective, smaller is better; NaN or infinite when the trial diverged.
+        outcome: the objective; NaN or infinite when the trial diverged.
         x: positions of its curve, empty when no curve is drawn.
         y: values of its curve.
         number: of the trial in its search, counted from 1; None where it is none of a search.
@@ -68,7 +68,7 @@ class Sweeps:
 
     Args:
         section: what all of them are of.
-        objective: the result they minimise.
+        objective: the result by which they choose.
         left_out: trials that failed, have not ended or are not asked for: they say nothing of their settings.
     """
 
@@ -224,3 +224,8 @@ def _tells(trial: TrialRecord) -> bool:
 
 def _ended(trial: TrialRecord) -> tuple[str, int]:
     return (str(trial.finished_at), trial.number)
+
+
+def by_search(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """The trials of each search, in order."""
+    return [[t for t in trials if t.search == search] for search in dict.fromkeys(t.search for t in trials)]

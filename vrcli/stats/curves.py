@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from vrcli.direction import sign_of
 from vrcli.stats.inference import Array, Direction, oriented
 
 #: What surrounds the centre of several curves, see `envelope`.
@@ -219,7 +220,8 @@ def best_so_far(values: ArrayLike, direction: Direction = "min") -> Array:
     """The best value up to each position; NaN until the first finite one."""
     best = np.minimum.accumulate(oriented(np.asarray(values, dtype=np.float64), direction))
     best[np.isinf(best)] = np.nan
-    return best if direction == "min" else -best
+    found: Array = sign_of(direction) * best
+    return found
 
 
 def thin(y: ArrayLike, most: int) -> Counts:

@@ -253,7 +253,11 @@ def _define_one(
                 resolved({**given, name: value})
             except UsageError as error:
                 raise UsageError(f"--space {name}={axis}: {error}") from None
+    if lacking := task.lacking({**base.request.optimizer_settings, **space}):
+        raise UsageError(lacking)
     values = _by_name(settings, base)
+    if task.fixed_training:
+        values["until"] = base.request.training.until
     return Definition(
         task=request.task, preset=request.preset, optimizer=one.name,
         explicit={n: values[n] for n, origin in base.origins.items() if origin in (FROM_FILE, "flag") and n in values},
@@ -261,7 +265,7 @@ def _define_one(
         space=axes.describe(space), origins={name: axis.origin for name, axis in space.items()},
         seeds=tuple(request.seeds), device=request.device, search=request.search, initial=request.initial or 0,
         search_seed=request.search_seed, prune=request.prune, epochs=_epochs(base.request.training),
-        code=base.request.code,
+        code=base.request.code, objective=task.metrics[0].name, direction=task.metrics[0].direction,
     )  # fmt: skip
 
 
@@ -293,7 +297,7 @@ def default_space(task: TaskClass, settings: Settings) -> Space:
     """
     stated = task.space.get(settings.optimizer)
     if stated is None:
-        own = space_of(settings.optimizer)
+        own = space_of(settings.optimizer) if task.own_optimizers is None else {}
         chosen = {name: axis for name, axis in own.items() if not axis.generic}
         stated = {**own, **task.space.get("*", {}), **chosen}
     return {name: axis for name, axis in stated.items() if _knows(settings, name)}
@@ -354,7 +358,7 @@ def shared_key_of(definition: Definition) -> str:
     plain = definition.plain()
     traceless = set(TRACELESS) - {*plain["settings"], *plain["space"]}
     names = [one.name for one in settings if one.section != "optimizer" and one.name not in traceless]
-    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code")
+    own = ("explicit", "settings", "space", "origins", "optimizer", "search_seed", "code", "objective")
     body = {name: value for name, value in plain.items() if name not in own}
     body["code"] = {part: code for part, code in plain["code"].items() if part != "optimizer"}
     body["settings"] = {name: [plain["settings"].get(name), plain["space"].get(name)] for name in names}

@@ -214,7 +214,11 @@ def rehearse(
         CannotRun: its code raised an error, or ended the worker.
         Interrupted: `should_stop` said so.
     """
-    job = _first_job(definition, place)
+    return rehearse_job(_first_job(definition, place), executor, should_stop)
+
+
+def rehearse_job(job: Job, executor: Executor, should_stop: Callable[[], bool] = lambda: False) -> Rehearsal:
+    """The same for a job that is to be rehearsed."""
     executor.submit("rehearsal", job)
     while True:
         if should_stop():
@@ -224,7 +228,7 @@ def rehearse(
                 said = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
                 raise UsageError(said)
             if message.kind in ("failed", "died", "outage"):
-                raise CannotRun(definition.optimizer, str(message.body))
+                raise CannotRun(job.optimizer, str(message.body))
             if message.kind == "done":
                 found: Rehearsal = message.body
                 return found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import better
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.compare import compare_blocks, compare_json, plain
 from vrcli.report.study.compare import verdicts as verdicts_of_task
@@ -76,7 +77,7 @@ def _here(result: TasksResult, pair: AcrossTasks) -> str:
     if pair.p_holm > 1 - pair.level:
         size = f"{pair.a}'s {words} is {_ratio(pair.effect, pair.low, pair.high)} times {pair.b}'s"
         return f"undecided between {pair.a} and {pair.b} on {_tasks(pair)}: {size} ({p})"
-    a_wins = (pair.effect < 0) == (next(iter(result.tasks.values())).direction == "min")
+    a_wins = better(pair.effect, 0, next(iter(result.tasks.values())).direction)
     winner, loser, sign = (pair.a, pair.b, 1) if a_wins else (pair.b, pair.a, -1)
     ends = sorted((sign * pair.low, sign * pair.high))
     size = f"its {words} is {_ratio(sign * pair.effect, *ends)} times as large"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import extremum
 from vrcli.report.study.blocks import Block, Rows
-from vrcli.report.study.replicated import new_seed, replicated_blocks
+from vrcli.report.study.replicated import new_seed, replicated_blocks, replicated_rows
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
 from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
@@ -48,6 +49,13 @@ def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]
     return found
 
 
+def summary_blocks(result: CompareResult) -> list[Block]:
+    """What was compared, the verdicts, and a row per optimizer; not what to do next."""
+    table = replicated_rows(result, result.replicated) if result.replicated is not None else _settings_rows(result)
+    notes = [note.text for note in _warnings(result)]
+    return [_head(result), _budget(result), "", *verdicts(result), "", table, *notes]
+
+
 def _warnings(result: CompareResult) -> list[Note]:
     """What the optimizers differ in beside themselves."""
     rows = [(name, run) for name in result.runs for run in result.of(name)[:1]]
@@ -74,7 +82,7 @@ def _head(result: CompareResult) -> str:
     if result.metric.startswith("test_"):
         metric += " at the best validation epoch"
     elif result.metric.startswith("best_"):
-        metric += " (the minimum over epochs)"
+        metric += f" (the {extremum(result.direction)} over epochs)"
     return " · ".join([first.task, first.dataset or "", str(first.preset), metric])
 
 
@@ -108,20 +116,24 @@ def _searched(result: CompareResult) -> str:
 
 def _of_settings(result: CompareResult, power: bool) -> list[Block]:
     """Single settings compared: the preset's, or those of one search."""
-    objective = result.metrics[0]
-    columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
-    groups = {name: result.of(name) for name in result.runs}
-    searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
-    budgets = {name: len(searches[name]) if searches else 1 for name in groups}
-    found: list[Block] = [*verdicts(result), ""]
-    found += [Rows.of(comparison_rows(groups, columns, budgets, level=result.level))]
+    found: list[Block] = [*verdicts(result), "", _settings_rows(result)]
     found += [f"± is a {100 * result.level:g}% interval of the mean"]
     for one in result.comparisons:
         found += ["", line(one), *(f"  {text}" for text in [detail(one)] if text)]
     if power:
         found += ["", *_power_lines(result)]
     return found
+
+
+def _settings_rows(result: CompareResult) -> Rows:
+    objective = result.metrics[0]
+    columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
+    said = f"best val {objective.name} ({objective.direction} over epochs)"
+    columns[f"best_val_{objective.name}"] = (said, objective.percent)
+    groups = {name: result.of(name) for name in result.runs}
+    searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
+    budgets = {name: len(searches[name]) if searches else 1 for name in groups}
+    return Rows.of(comparison_rows(groups, columns, budgets, level=result.level))
 
 
 def _of_these_settings(result: CompareResult, one: Comparison) -> str:

@@ -23,7 +23,7 @@ def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
     """The verdicts, a row per optimizer, a row per pair, and what to do next."""
     claims_first = sorted(found.pairs, key=lambda pair: pair.verdict in (Verdict.UNDECIDED, Verdict.MORE))
     blocks: list[Block] = [_sentence(result, found, pair) for pair in claims_first]
-    blocks += ["", _optimizers(result, found)]
+    blocks += ["", replicated_rows(result, found)]
     if any(one.diverged_share for one in found.optimizers):
         blocks.append("a search in which most runs diverged counts as diverged; of the others the median counts")
     level = f"{100 * found.level:g}%"
@@ -95,7 +95,8 @@ def _luck(found: Comparison, pair: Pair) -> str:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _optimizers(result: CompareResult, found: Comparison) -> Rows:
+def replicated_rows(result: CompareResult, found: Comparison) -> Rows:
+    """One row per optimizer."""
     rows = []
     for one in found.optimizers:
         runs = result.runs[one.name]
@@ -118,7 +119,10 @@ def _columns(result: CompareResult) -> dict[str, tuple[str, bool]]:
     """Results with their headings, that of the verdict first."""
     objective = result.metrics[0]
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    columns[f"best_val_{objective.name}"] = (f"best val {objective.name} (min over epochs)", objective.percent)
+    columns[f"best_val_{objective.name}"] = (
+        f"best val {objective.name} ({objective.direction} over epochs)",
+        objective.percent,
+    )
     first = {result.metric: columns.get(result.metric, (result.metric.replace("_", " "), False))}
     return first | columns
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import Direction, cost
 from vrcli.output import finite
 from vrcli.report.budget_text import best_of_k_rows
 from vrcli.report.study.blocks import Block, Rows, lines
@@ -13,6 +14,7 @@ from vrcli.report.study.command import run_command
 from vrcli.report.study.spread import settings_text, spread_text
 from vrcli.report.wording import duration, end_text
 from vrcli.results.types import end_of
+from vrcli.study.naming import shown
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -30,19 +32,23 @@ def ended_text(trials: Iterable[Trial]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[str]:
+def best_of_k_lines(
+    searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str, direction: Direction
+) -> list[str]:
     """`best_of_k` as text."""
-    return lines(best_of_k(searches, objective))
+    return lines(best_of_k(searches, objective, direction))
 
 
-def best_of_k(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[Block]:
+def best_of_k(
+    searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str, direction: Direction
+) -> list[Block]:
     """Expected best value after k trials: comparable where the numbers of trials are not.
 
     Args:
         searches: state and value of each trial that ended, by optimizer.
-        objective: what is minimised.
+        objective: what is searched for.
     """
-    rows = best_of_k_rows(searches)
+    rows = best_of_k_rows(searches, direction)
     columns = list(rows[0])
     title = f"best val {objective} to expect after so many trials (Dodge et al. 2019; the median where trials diverged)"
     return [title, Rows(columns, rows, columns[1:])]
@@ -70,8 +76,9 @@ def header(definition: Definition, trials: int, about: str) -> str:
     several = f" x {len(definition.seeds)} seeds" if len(definition.seeds) > 1 else ""
     epochs = end_text(definition.ending)
     pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
+    objective = f"best validation {definition.objective}"
     return (
-        f"{definition.task} · {data} · preset {definition.preset} · objective: best validation loss · "
+        f"{shown(definition.task)} · {data} · preset {definition.preset} · objective: {objective} · "
         f"budget {trials} trials x {epochs}{several} for each optimizer{pruned}"
     )
 
@@ -143,7 +150,7 @@ def sweep_blocks(result: SweepResult, *, advise: bool = True) -> list[Block]:
         advise: end with what to do next.
     """
     rows = end_rows(result.searches)
-    table = Rows(list(rows[0]), rows, ["searches", "trials", "best val loss"])
+    table = Rows(list(rows[0]), rows, ["searches", "trials", _best_words(result.searches[0])])
     return [table, *(advice(result) if advise else [])]
 
 
@@ -161,7 +168,8 @@ def _spread_json(searches: Sequence[SearchResult], optimizer: str) -> dict[str, 
     own = [one for one in searches if one.definition.optimizer == optimizer]
     best = [one.best.value for one in own if one.best and one.best.value is not None]
     fresh = [mean for one in own if (mean := _fresh_mean(one)) is not None]
-    found = {name: summary(values) for name, values in (("best_val_loss", best), ("fresh_val_loss", fresh))}
+    objective = own[0].definition.objective
+    found = {f"{name}_val_{objective}": summary(values) for name, values in (("best", best), ("fresh", fresh))}
     return {"searches": len(own)} | {
         name: {"n": one.n, "mean": finite(one.mean), "sd": finite(one.sd)} for name, one in found.items()
     }
@@ -174,7 +182,8 @@ def search_json(one: SearchResult) -> dict[str, Any]:
         "id": one.sweep_id, "search": one.search_id, "name": one.name, "optimizer": one.definition.optimizer,
         "trials": len(one.trials), **one.definition.ending,
         "statuses": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        "best_val_loss": one.best.value if one.best else None, "best_params": one.best.params if one.best else None,
+        f"best_val_{one.definition.objective}": one.best.value if one.best else None,
+        "best_params": one.best.params if one.best else None,
         "command": command_of(one) or None, "confirmed": fresh_json(one.fresh) if one.fresh else None,
     }  # fmt: skip
 
@@ -190,8 +199,8 @@ def outcome_lines(result: SweepResult) -> list[str]:
     rows = {row["optimizer"]: row for row in end_rows(result.searches)}
     for name in dict.fromkeys(one.definition.optimizer for one in result.searches):
         own = [one for one in result.searches if one.definition.optimizer == name]
-        best = min(own, key=_best_value)
-        value = f"best val loss {rows[name]['best val loss']}" if best.best else "nothing completed"
+        best, words = min(own, key=_best_cost), _best_words(own[0])
+        value = f"{words} {rows[name][words]}" if best.best else "nothing completed"
         searches = f"{len(own)} searches of " if len(own) > 1 else ""
         found.append(f"{name}  {value} of {searches}{rows[name]['trials']} trials  {command_of(best)}".rstrip())
     return found
@@ -202,7 +211,7 @@ def advice(result: SweepResult) -> list[str]:
     winners = [one for one in result.searches if one.best is not None]
     if not winners:
         return []
-    found = [f"  {command_of(min(winners, key=_best_value))}"]
+    found = [f"  {command_of(min(winners, key=_best_cost))}"]
     if any(one.fresh for one in result.searches):
         return found
     if fresh := sum(one.fresh_stored for one in result.searches):
@@ -219,15 +228,16 @@ def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
     rows = []
     for name, own in sorted(found.items(), key=lambda pair: _mean_best(pair[1])):
         best = [one.best for one in own if one.best]
+        fresh = f"fresh seeds: val {own[0].definition.objective}"
         row: dict[str, Any] = {"optimizer": name} | ({"searches": len(own)} if several else {})
         row["trials"] = _counts(len(one.trials) for one in own)
-        row["best val loss"] = spread_text([one.best.value if one.best else None for one in own])
+        row[_best_words(own[0])] = spread_text([one.best.value if one.best else None for one in own])
         row["not completed"] = ended_text(trial for one in own for trial in one.trials) or "-"
         row["settings"] = settings_text([one.params for one in best]) or "-"
         if len(own) == 1 and own[0].fresh:
-            row["fresh seeds: val loss"] = fresh_json(own[0].fresh)["text"]
+            row[fresh] = fresh_json(own[0].fresh)["text"]
         elif any(one.fresh for one in own):
-            row["fresh seeds: val loss"] = spread_text([_fresh_mean(one) for one in own])
+            row[fresh] = spread_text([_fresh_mean(one) for one in own])
         rows.append(row)
     return rows
 
@@ -242,14 +252,15 @@ def _fresh_mean(one: SearchResult) -> float | None:
     from vrcli.stats.over_searches import over_searches
 
     values = [math.nan if run.value is None else run.value for run in one.fresh]
-    return over_searches([values]).mean if values else None
+    return over_searches([values], direction=one.definition.direction).mean if values else None
 
 
 def _mean_best(searches: Sequence[SearchResult]) -> float:
+    """As a cost, by which optimizers are ordered."""
     from vrcli.stats.inference import summary
 
     mean = summary([one.best.value for one in searches if one.best and one.best.value is not None]).mean
-    return math.inf if math.isnan(mean) else mean
+    return cost(mean, searches[0].definition.direction)
 
 
 def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
@@ -271,5 +282,10 @@ def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
     return body
 
 
-def _best_value(one: SearchResult) -> float:
-    return math.inf if one.best is None or one.best.value is None else one.best.value
+def _best_cost(one: SearchResult) -> float:
+    return cost(one.best.value if one.best else None, one.definition.direction)
+
+
+def _best_words(one: SearchResult) -> str:
+    """How a search's best value is headed."""
+    return f"best val {one.definition.objective}"
