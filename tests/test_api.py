@@ -16,7 +16,7 @@ import torch
 
 import vrcli
 from vrcli import api
-from vrcli.cli.request import OF_TERMINAL
+from vrcli.cli.config_file import OF_TERMINAL
 from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.errors import UsageError

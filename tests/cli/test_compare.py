@@ -132,11 +132,11 @@ def test_every_optimizer_is_searched_as_often_and_only_winners_on_fresh_seeds_co
     assert "over 2 independent searches of 3 trials each, 2 fresh seeds per search" in done.out
 
 
-def test_seeds_of_the_configuration_file_are_the_searchs_and_never_confirm(vr, tmp_path):
+def test_seeds_of_the_configuration_file_are_those_of_the_command(vr, tmp_path):
     (tmp_path / "my.toml").write_text("seed = 1\nseeds = 2\n")
-    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "2", "--config", "my.toml", *QUICK)
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--config", "my.toml", *QUICK)
     body = json.loads(vr(*words, "--format", "json").out)
-    assert list(body["optimizers"]["sgd"]["values"]) == ["3", "4"]
+    assert list(body["optimizers"]["sgd"]["values"]) == ["2", "3"]
 
 
 def test_a_run_that_diverges_at_once_is_counted_as_worst(vr, tmp_path):

@@ -11,10 +11,11 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
+from vrcli.cli.config_file import Choice
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
 from vrcli.cli.screen import show
-from vrcli.cli.settings import PREFIX, Choice, load_task
+from vrcli.cli.settings import PREFIX, load_task
 from vrcli.cli.sweep import EQUAL, INITIAL, SEARCH, SEARCH_SEED, SweepCommand
 from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location

@@ -11,9 +11,10 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
+from vrcli.cli.config_file import Choice
 from vrcli.cli.lazy import verb
 from vrcli.cli.run_display import RunDisplay
-from vrcli.cli.settings import Choice, SettingsCommand
+from vrcli.cli.settings import SettingsCommand
 from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.errors import UsageError

@@ -11,9 +11,10 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
+from vrcli.cli.config_file import Choice
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
-from vrcli.cli.settings import Choice, SettingsCommand, load_task
+from vrcli.cli.settings import SettingsCommand, load_task
 from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.study.asked import DEFAULT_OPTIMIZER

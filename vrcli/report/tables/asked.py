@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from vrcli.errors import UsageError, nearest
 from vrcli.report.tables import pivot as pivoting
 from vrcli.report.tables.columns import COLUMNS
 from vrcli.report.tables.layout import WIDTH, Printed, every_name, fit, printed, show
-from vrcli.report.tables.notes import stopped_early, texts
+from vrcli.report.tables.notes import hidden_searches, stopped_early, texts
 from vrcli.report.tables.options import ALL, EMPTY, TableOptions
 from vrcli.report.tables.render import DATA, LAID_OUT, floating, render
 from vrcli.report.wording import counted
@@ -25,7 +26,9 @@ from vrcli.results.types import Column, Spread, Table
 def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
     for name in names:
         if name not in known:
-            hint = nearest(name, known) or f"; known: {', '.join(sorted(known))}"
+            near = difflib.get_close_matches(name, sorted(known), n=5, cutoff=0.3) or sorted(known)[:5]
+            left = len(known) - len(near)
+            hint = nearest(name, known) or f"; known: {', '.join(near)}{f' and {left} more' if left else ''}"
             raise UsageError(f"{flag} {name} is no {what} of these runs{hint}")
 
 
@@ -82,7 +85,7 @@ class Shown:
 
 def _request(reading: Reading, options: TableOptions) -> tuple[_Request | None, list[str]]:
     """What the table is made from, None where there is nothing to show; and what must be said beside it."""
-    notices = unfinished(reading)
+    notices = [*unfinished(reading), *hidden_searches(reading)]
     if not reading.finished:
         return None, [*notices, EMPTY]
     selection, repeated = reading.quoted(every_trial=options.trials), reading.repeated
