@@ -107,7 +107,7 @@ class SweepDisplay:
 
     def wait(self, text: str) -> None:
         """Say what goes on until the next event."""
-        if not self.quiet:
+        if not self.quiet and self.bar is None and self.live is None:
             SIGN.show(text)
 
     def show(self, event: Event) -> None:
@@ -203,16 +203,19 @@ class SweepDisplay:
 
     def runs_planned(self, event: RunsPlanned) -> None:
         """Say what follows; on a terminal a bar counts it."""
+        self.stop_live()
+        self.stop_bar()
         self.total, self.done = event.total, 0
         if self.quiet:
             return
         say(f"{wording.counted(event.total, 'run')} {_WHAT[event.what]}", to=self.console)
         if self.console.is_terminal and event.total:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
 
             self.bar = Progress(
                 BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"),
-                TextColumn("{task.description}"), console=self.console, transient=True, refresh_per_second=4,
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")), console=self.console, transient=True, refresh_per_second=4,
             )  # fmt: skip
             self.bar.add_task("", total=event.total)
             self.bar.start()
@@ -254,6 +257,7 @@ class SweepDisplay:
     # -- on a terminal ------------------------------------------------------------------------------------------------
 
     def start_live(self) -> None:
+        self.stop_bar()  # one thing moves at a time
         if self.live is None and self.console.is_terminal and not self.quiet:
             from rich.live import Live
 
