@@ -213,9 +213,11 @@ class SweepDisplay:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
             from rich.table import Column
 
+            last = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+
             self.bar = Progress(
                 BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"),
-                TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")), console=self.console, transient=True, refresh_per_second=4,
+                last, console=self.console, transient=True, refresh_per_second=4,
             )  # fmt: skip
             self.bar.add_task("", total=event.total)
             self.bar.start()
