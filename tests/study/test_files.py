@@ -40,7 +40,7 @@ NAMES = [
     ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: oen is no part; did you mean one?"),
     ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: Nwe is no optimizer"),
     ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is no result"),
-    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: Odl is no optimizer of the study; did you mean"),
+    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: Odl is no optimizer of the study"),
     ('less = ["New", "Old"]', 'less = ["New", "New"]', "claims[1].less: give two different optimizers"),
     ('parts = ["one"]\nwhere', 'parts = ["oen"]\nwhere', "claims[1].parts: oen is no part; did you mean one?"),
     ('margin = "5%"', 'margin = "5 per cent"', "claims[3].margin: must be a number or a percentage"),
