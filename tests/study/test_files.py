@@ -36,7 +36,7 @@ NAMES = [
     ('metric = "best_val_loss"', 'metric = "best_val_los"', "metric best_val_los is no result of valley"),
     ('until = "steps:20"', 'until = "stpes:20"', "until"),
     ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: tow is no part; did you mean two?"),
-    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: Odl is no optimizer of the study"),
+    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: Odl is no optimizer"),
     ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: oen is no part; did you mean one?"),
     ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: Nwe is no optimizer"),
     ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is no result"),
