@@ -161,7 +161,7 @@ def test_a_verdict_names_settings_where_it_is_about_them() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_comparison_says_the_verdict_then_the_tables_then_what_is_next(vr, tmp_path: Path) -> None:
+def test_a_comparison_says_the_verdict_then_the_tables_then_what_is_next(vr, inline, tmp_path: Path) -> None:
     task = "vrcli.cli.scaffold.task_template:Spirals"
     words = ("compare", task, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--seeds", "1")
     words = (*words, "--search", "random", "--preset", "smoke", "--epochs", "2", "--threads", "1")
