@@ -212,7 +212,7 @@ def test_search_pruning_and_comparison(vr: Callable[..., Any], valley: None, inl
              "--epochs", "2", "--threads", "1", "--format", "json")  # fmt: skip
     done = vr(*words)
     assert done.code == 0, done.err
-    assert json.loads(done.out)["pairs"]
+    assert json.loads(done.out)["verdicts"]
     with Store.open(tmp_path / "vr.db") as store:
         runs = store.runs.select()
         assert {one.status for one in runs} == {"completed"}

@@ -29,13 +29,17 @@ class Untested(Looping):
 
 
 class Deaf(Looping):
-    """Catches what ends it."""
+    """Catches what ends it, and goes on."""
 
     def train(self, run):
-        try:
-            super().train(run)
-        except BaseException:
-            pass
+        for step in range(1, 401):
+            try:
+                run.log(step, train_loss=1.0 / step)
+                if step % 10 == 0:
+                    run.evaluate(step, val_loss=1.0 / step)
+            except BaseException:
+                pass
+        run.test(loss=1.0)
 
 
 class Raising(Looping):

@@ -171,6 +171,7 @@ def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> 
         ("t 'a {seed}", (), "--command t 'a {seed}: No closing quotation"),
         ("t {seed}", ("--metric", "zeal"), "--metric zeal: is less or more of it better? Write --metric zeal:min"),
         ("t {seed}", ("--time-limit", "0"), "--time-limit must be > 0, got 0"),
+        ("t {seed} " + " ".join(str(n * n * n) for n in range(1000, 1100)), (), "--command is too long"),
         ("t {seed}", ("--epochs", "3"), "--epochs is no setting of unknown or t"),
     ],
 )
@@ -219,6 +220,12 @@ def test_names_values_and_objectives() -> None:
         objective_of("loss:less")
 
 
+@pytest.mark.parametrize("word", ["-_- a", "~?/" * 9, "x" * 400, "{a}" * 3])
+def test_every_process_finds_a_command_by_its_reference(word: str) -> None:
+    command = f"t {{seed}} {word}"
+    assert load(reference(command, "regret:min", "my-own")).command == command
+
+
 def test_settings_from_words_are_those_of_a_search() -> None:
     task = load(reference("t {a} {b} {c} {seed}", "val_loss", "my-own"))
     assert task.name == "my-own"
@@ -236,7 +243,7 @@ def test_a_search_and_a_comparison_of_words(folder: Path, vr: Callable[..., Any]
                   "--metric", "test_loss", "--format", "json", verb="compare")  # fmt: skip
     done = vr(*again)
     assert done.code == 0, done.err
-    assert json.loads(done.out)["pairs"]
+    assert json.loads(done.out)["verdicts"]
     runs = stored(folder)
     assert {run.status for run in runs} == {"completed"}
     assert vr(*again).code == 0

@@ -204,17 +204,16 @@ class LoopRun:
         every, now = self.checkpoints, time.perf_counter()
         due = every is not None and every.due(now - self.saved_at, self.step - self.saved_step)
         if every is not None and (due or stop):
+            self._tell(self.flush())
             state = {
                 "objects": captured(objects), "step": self.step, "evaluated": self.evaluated, "losses": self.losses,
                 "counted": [self.evaluations, now - self.began_at, self.optimizer_steps],
                 "result": [self.last, self.tested],
                 "best": {**vars(self.best), "values": dict(self.best.values)},
                 "named": {key: one.get_state() for key, one in self.generators.items()},
-                "generators": checkpoint.generators(self.device),
+                "generators": checkpoint.generators(self.device), "points": self.points.last,
             }  # fmt: skip
-            flushed = list(self.flush())
-            state["points"] = self.points.last
-            self._tell(iter([*flushed, Checkpoint(self.step, state)]))
+            self._tell(iter([Checkpoint(self.step, state)]))
             self.saved_at, self.saved_step = time.perf_counter(), self.step
         if stop:
             raise Left("interrupted", "interrupted")
