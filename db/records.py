@@ -249,6 +249,16 @@ class SearchRecord:
         """As `answers`, at a time of the database's own clock."""
         return liveness.answers(self.host, self.pid, self.process, self.updated_at, now)
 
+    @property
+    def objective(self) -> str:
+        """The metric that it searches for, without its split."""
+        return str(self.settings.get("objective", "loss"))
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """Which value of the objective is better."""
+        return "max" if self.settings.get("direction") == "max" else "min"
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The complete definition: spaces, search and its seed, optimizers, epochs, seeds."""

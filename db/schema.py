@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0005"  # the newest revision in db/migrations/versions
+SCHEMA = "0006"  # the newest revision in db/migrations/versions
 VERSION_TABLE = "vr_schema"  # private, so that other users of the same database keep their own alembic_version
 
 metadata = MetaData(
@@ -219,6 +219,7 @@ searches = Table(
     Column("host", String(255), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("process", String(255), nullable=False),
+    Column("direction", String(3), nullable=False, server_default="min"),  # which values of its trials are better
     CheckConstraint("status IN ('running', 'completed', 'interrupted', 'stopped')", name="status"),
     CheckConstraint("trials > 0", name="trials"),
     Index(None, "sweep_id"),
@@ -297,12 +298,15 @@ FROM points JOIN runs ON runs.id = points.run_id JOIN metrics ON metrics.id = po
     "v_best": """
 SELECT task, preset, dataset, optimizer, n, diverged, best_val_loss, test_loss, id AS run_id, name AS run,
     objective, best_value, configuration, search_id FROM (
-    SELECT v_runs.*, count(*) OVER (PARTITION BY task, preset, dataset, optimizer) AS n,
+    SELECT directed.*, count(*) OVER (PARTITION BY task, preset, dataset, optimizer) AS n,
         sum(CASE WHEN status = 'diverged' THEN 1 ELSE 0 END)
             OVER (PARTITION BY task, preset, dataset, optimizer) AS diverged,
         row_number() OVER (PARTITION BY task, preset, dataset, optimizer
-            ORDER BY status = 'diverged', best_value IS NULL, best_value, id) AS place
-    FROM v_runs WHERE status IN ('completed', 'diverged')
+            ORDER BY status = 'diverged', best_value IS NULL,
+                CASE direction WHEN 'max' THEN -best_value ELSE best_value END, id) AS place
+    FROM (SELECT v_runs.*, metric_facts.direction FROM v_runs LEFT JOIN metric_facts
+        ON metric_facts.task = v_runs.task AND metric_facts.metric = v_runs.objective
+        WHERE status IN ('completed', 'diverged')) AS directed
 ) AS ranked WHERE place = 1 AND status = 'completed'""",
     # One row a trial, with its latest run; `value` is the objective, `shown` says nan and inf, too.
     "v_trials": """
@@ -326,8 +330,10 @@ FROM searches JOIN sweeps ON sweeps.id = searches.sweep_id
     LEFT JOIN (SELECT search_id, count(*) AS ended FROM trials
         WHERE state IN ('completed', 'diverged', 'failed', 'pruned') GROUP BY search_id) AS counted
         ON counted.search_id = searches.id
-    LEFT JOIN (SELECT trials.*, row_number() OVER (PARTITION BY search_id ORDER BY value, number) AS place
-        FROM trials WHERE state = 'completed' AND value IS NOT NULL) AS best
+    LEFT JOIN (SELECT trials.*, row_number() OVER (PARTITION BY search_id
+            ORDER BY CASE searches.direction WHEN 'max' THEN -value ELSE value END, number) AS place
+        FROM trials JOIN searches ON searches.id = search_id
+        WHERE state = 'completed' AND value IS NOT NULL) AS best
         ON best.search_id = searches.id AND best.place = 1
     LEFT JOIN (SELECT search_id, configuration, count(*) AS n,
             sum(CASE WHEN status = 'diverged' THEN 1 ELSE 0 END) AS diverged,

@@ -64,6 +64,7 @@ class Searches:
             StoreError: a search of this definition is there already.
         """
         row: dict[str, Any] = {"optimizer": settings.get("optimizer") or "", "search_seed": settings.get("search_seed")}
+        row["direction"] = settings.get("direction") or "min"
         row |= {"uuid": uuid4().hex, "definition_key": key, "status": "running", "trials": trials, **this_process()}
         row |= {"settings": as_json("the search", settings), "created_at": datetime.now(UTC)}
         with self._database.writing() as connection:

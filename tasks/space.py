@@ -7,6 +7,7 @@ knows that library.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -89,3 +90,17 @@ class Categorical:
 
 Dimension: TypeAlias = Real | Integer | Categorical
 Space: TypeAlias = Mapping[str, Dimension]
+
+
+def parse_value(text: str) -> Value:
+    """A value as typed on the command line: true, false, none, a whole number, a number, else the text itself."""
+    text = text.strip()
+    named: dict[str, Value] = {"true": True, "false": False, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -23,14 +23,15 @@ ROOT = Path(__file__).parents[1]
 #: Folders with code, and what their modules' names begin with.
 FOLDERS = {"vrcli": "vrcli", "tasks": "vrcli.tasks", "db": "vrcli.db"}
 #: What every room may import: errors, importing what the user names, what writes files, removes what is left of them
-#: and shows text, names of variants, the version.
+#: and shows text, names of variants, the version, which of two values is better.
 COMMON = (
-    "vrcli.errors", "vrcli.importing", "vrcli.leftovers", "vrcli.output", "vrcli.variants", "vrcli.version",
-    "vrcli.visible",
+    "vrcli.direction", "vrcli.errors", "vrcli.importing", "vrcli.leftovers", "vrcli.output", "vrcli.variants",
+    "vrcli.version", "vrcli.visible",
 )  # fmt: skip
 
 #: Room -> what of ours it may import besides itself. A module's room is the longest of these names it begins with.
 ALLOWED: dict[str, tuple[str, ...]] = {
+    "vrcli.direction": (),
     "vrcli.errors": (),
     "vrcli.importing": (),
     "vrcli.leftovers": ("vrcli.db.liveness",),
@@ -48,7 +49,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.engine": ("vrcli.tasks", "vrcli.optim", "vrcli.spec"),
     "vrcli.search": ("vrcli.tasks.space", "vrcli.db", "vrcli.stats", "vrcli.identity"),
     "vrcli.execute": ("vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.tasks", "vrcli.optim", "vrcli.identity"),
-    "vrcli.record": ("vrcli.execute", "vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.optim"),
+    "vrcli.record": ("vrcli.execute", "vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.optim", "vrcli.tasks"),
     "vrcli.results": ("vrcli.db", "vrcli.stats", "vrcli.spec"),
     "vrcli.study": ("vrcli.search", "vrcli.execute", "vrcli.results", "vrcli.stats", "vrcli.spec", "vrcli.settings"),
     "vrcli.report": ("vrcli.results", "vrcli.stats"),
@@ -59,10 +60,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
-    # a person at a terminal or a notebook.
+    # a person at a terminal or a notebook, and the file that says what the options of a command say.
+    "vrcli.following": ("vrcli.study", "vrcli.record", "vrcli.cli.watching"),
     "vrcli.api": (
-        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.checkpoints", "vrcli.execute.lookup",
+        "vrcli.following", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
+        "vrcli.cli.config_file",
+    ),
+    "vrcli.studies": (
+        "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup", "vrcli.db.location",
+        "vrcli.db.store",
     ),
     "vrcli.cli": ("vrcli",),
     "vrcli": ("vrcli",),
@@ -89,6 +97,7 @@ LIBRARIES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pandas",): ("vrcli.results.frames", "vrcli.outcomes"),
     ("pyarrow", "mlflow", "tensorboard", "wandb"): ("vrcli.results.export", "vrcli.bench"),
     ("safetensors",): ("vrcli.engine.weights",),
+    ("greenlet",): ("vrcli.engine.driven", "vrcli.engine.driving"),
     ("lightning",): ("vrcli.record.lightning",),
     ("transformers",): ("vrcli.record.transformers",),
     ("scipy",): ("vrcli.stats", "vrcli.search.search", "vrcli.bench"),

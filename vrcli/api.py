@@ -14,12 +14,14 @@ recorded stays, and the same call goes on with it.
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from vrcli.cli.config_file import completed, with_file
 from vrcli.db.location import Location
+from vrcli.following import commanded, follow
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
     from vrcli.study.define import SweepRequest
-    from vrcli.study.events import Event
     from vrcli.tasks.base import Task
 
 __all__ = ["compare", "load", "plan", "run", "sweep"]
@@ -43,18 +44,22 @@ Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
+Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
 
 
+@with_file
 def run(
     task: TaskLike | None = None,
     *,
+    command: str | None = None,
+    metric: str | None = None,
     opt: OptimizerLike | None = None,
     preset: str | None = None,
     seed: int | None = None,
     seeds: int | None = None,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
@@ -72,13 +77,15 @@ def run(
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`.
+        command: instead of a task, what trains it: "python train.py --lr {lr} --seed {seed}".
+        metric: the objective of `command`; val_loss by default.
         opt: an optimizer's name or class; vradam by default.
         preset: named configuration of the task; quick by default.
         seed: of weights, data order and noise; 0 by default.
         seeds: train with this many, which count on from `seed`; 1 by default.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -100,8 +107,9 @@ def run(
     from vrcli.study.asked import complete
     from vrcli.study.train import TrainRequest, train
 
+    task, opts = commanded(task, command, metric, [] if opt is None else [opt])
     asked = complete(
-        task, [] if opt is None else [opt], preset=preset, device=device, threads=threads, config=config,
+        task, opts, preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
     place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
@@ -109,12 +117,15 @@ def run(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
         new, keep_weights,
     )  # fmt: skip
-    return RunsOutcome(place.database, _follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
+    return RunsOutcome(place.database, follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
+@with_file
 def sweep(
     task: TaskLike | None = None,
     *,
+    command: str | None = None,
+    metric: str | None = None,
     opt: Optimizers = (),
     trials: int = 40,
     searches: int = 1,
@@ -133,7 +144,7 @@ def sweep(
     new: bool = False,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
     checkpoint_every: str = "60s",
@@ -149,6 +160,8 @@ def sweep(
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`.
+        command: instead of a task, what trains it: "python train.py --lr {lr} --seed {seed}".
+        metric: the objective of `command`; val_loss by default.
         opt: an optimizer's name or class, or several; vradam by default.
         trials: of each search in all.
         searches: independent ones of each optimizer.
@@ -167,7 +180,7 @@ def sweep(
         new: begin another sweep beside an unfinished one with other settings.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
@@ -183,14 +196,15 @@ def sweep(
     from vrcli.outcomes import SweepOutcome
     from vrcli.study import sweep as study
 
+    task, opt = commanded(task, command, metric, opt)
     request, place = _sweep_request(
-        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
+        task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
         data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
         checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
-    found = _follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
+    found = follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
     return SweepOutcome(place.database, found)
 
 
@@ -209,19 +223,25 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     from vrcli.outcomes import PlanOutcome
     from vrcli.study import sweep as study
 
-    usual = {name: value for name, value in (sweep.__kwdefaults__ or {}).items() if name != "watch"}
+    words = completed("sweep", task, words)
+    parameters = inspect.signature(sweep).parameters
+    usual = {name: one.default for name, one in parameters.items() if name not in ("watch", "settings")}
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
-    request, place = _sweep_request(task, **{**usual, **words}, settings=settings)
-    return PlanOutcome(place.database, _follow(lambda _: study.plan(request, place), watch, "sweep"))
+    words = {**usual, **words}
+    words["task"], words["opt"] = commanded(words["task"], words.pop("command"), words.pop("metric"), words["opt"])
+    request, place = _sweep_request(**words, settings=settings)
+    return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
 @overload
 def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
 @overload
 def compare(task: Tasks, **words: Any) -> TasksOutcome: ...
+@with_file
 def compare(
     task: TaskLike | Tasks | None = None,
     *,
+    command: str | None = None,
     opt: Optimizers = (),
     trials: int = 0,
     searches: int | None = None,
@@ -243,11 +263,12 @@ def compare(
     level: float = 0.95,
     target: float | None = None,
     power: bool = False,
+    explain: bool = False,
     by_budget: bool = False,
     jobs: int = 1,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
@@ -257,15 +278,14 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> CompareOutcome | TasksOutcome:
-    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed. This is
-    `vr compare`.
+    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
 
-    The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
-    was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over them
-    follows.
+    This is `vr compare`. Runs pair by seed: the same initial weights and order of the data. The same call again goes on
+    where it was interrupted. Each of several tasks has the whole protocol, and what holds over all follows.
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.
+        command: instead of a task, what trains it: "python train.py --lr {lr} --seed {seed}".
         opt: names or classes of two or more optimizers.
         trials: of each search that tunes an optimizer; 0 takes the preset's settings.
         searches: independent ones of each optimizer; 5 by default. The verdict holds for the optimizers when there are
@@ -288,11 +308,12 @@ def compare(
         level: of the intervals; 1 - level is the verdict's error rate.
         target: also steps and seconds to this validation loss.
         power: also what more seeds could show.
+        explain: also each verdict with its numbers in a sentence, and what the lines mean.
         by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -315,6 +336,12 @@ def compare(
     from vrcli.study.comparison import CompareRequest, margin_of, pair_of
     from vrcli.study.define import tuning_of
 
+    if command is not None:
+        from vrcli.record.command import compared
+
+        task, opt = commanded(task, command, metric, opt)
+        metric = compared(metric)
+
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
         asked = complete(
             one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
@@ -333,14 +360,14 @@ def compare(
     several = isinstance(task, list | tuple)
     requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
     place = Place.of(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
-    found = _follow(
+    found = follow(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
             else study(requests[0][0], place, should_stop=stop)
-        ),
-        watch, "compare", metric,
+        ), watch, "compare", metric,
     )  # fmt: skip
-    return TasksOutcome(place.database, found, power) if several else CompareOutcome(place.database, found, power)
+    made: Any = TasksOutcome if several else CompareOutcome
+    return made(place.database, found, power, explain)  # type: ignore[no-any-return]
 
 
 def load(db: Database | None = None) -> Frames:
@@ -358,41 +385,14 @@ def load(db: Database | None = None) -> Frames:
     return Frames(Location.given(db), registered)
 
 
-# -- words to requests ------------------------------------------------------------------------------------------------
-
-
-def _sweep_request(
-    task: TaskLike | None, *, opt: Optimizers, preset: str | None, device: str | None, threads: int | None,
-    config: str | os.PathLike[str] | None, seed: int | None, seeds: int | None, settings: Mapping[str, Any],
-    jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool,
-    checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None, **words: Any,
-) -> tuple[SweepRequest, Place]:  # fmt: skip
+def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
     """What a sweep is asked, and where it runs."""
     from vrcli.execute.place import Place
     from vrcli.study.asked import complete, listed
     from vrcli.study.define import tuning_of
 
-    asked = complete(
-        task, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
-        seeds=seeds,
-    )  # fmt: skip
-    return tuning_of(asked, **words), Place.of(
-        db, data_dir, jobs, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir
-    )  # fmt: skip
-
-
-def _follow(
-    study: Callable[[Callable[[], bool]], Iterator[Event]],
-    watch: Watch | None,
-    what: Literal["run", "sweep", "compare"],
-    metric: str | None = None,
-) -> Any:
-    """Carry out a study; without a watcher a person sees the progress, on stderr, where there is one."""
-    from vrcli.study.follow import follow
-
-    if watch is not None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
-        return follow(study, watch or (lambda event: None))
-    from vrcli.cli.watching import display_of
-    from vrcli.cli.watching import watch as shown
-
-    return shown(study, display_of(what, metric))
+    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
+    asked = complete(task, listed(opt), **shared, flags=settings)
+    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
+    about = {name: words.pop(name) for name in where}
+    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, **about)

@@ -44,7 +44,8 @@ def code_of(task: type[Task[Any]], optimizer: str) -> dict[str, str]:
     Raises:
         UsageError: no such optimizer.
     """
-    return {"engine": f"revision {REVISION}", "task": _task(task), "optimizer": _optimizer(optimizer)}
+    found = {"engine": f"revision {REVISION}", "task": task.identity() or _task(task)}
+    return found if task.own_optimizers is not None else {**found, "optimizer": _optimizer(optimizer)}
 
 
 def _task(task: Any) -> str:

@@ -1,13 +1,16 @@
-"""What `vrcli.run`, `sweep`, `plan` and `compare` give back: printed as the commands print it, HTML in a notebook,
-pandas frames, and the facts behind them."""
+"""What `vrcli.run`, `sweep`, `plan`, `compare` and `study` give back: printed as the commands print it, HTML in a
+notebook, pandas frames, and the facts behind them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.direction import better
 from vrcli.report.study.blocks import Block, lines, to_html
 
 if TYPE_CHECKING:
@@ -18,9 +21,14 @@ if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Pair
+    from vrcli.study.files.claims import Decided
+    from vrcli.study.files.run import StudyPlan, StudyResult
     from vrcli.study.results import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
 
-__all__ = ["CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "SweepOutcome", "TasksOutcome"]
+__all__ = [
+    "CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "StudyOutcome", "StudyPlanOutcome", "SweepOutcome",
+    "TasksOutcome",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,9 +84,7 @@ class RunsOutcome(Outcome):
     def __str__(self) -> str:
         from vrcli.report.study.runs import outcome_lines
 
-        return "\n".join(
-            line for run in self.runs for line in outcome_lines(run, self.result.metrics, hints=False)
-        )  # fmt: skip
+        return "\n".join(line for run in self.runs for line in outcome_lines(run, self.result.metrics))
 
     def as_json(self) -> Any:
         from vrcli.results.flat import as_json
@@ -108,11 +114,13 @@ class SweepOutcome(Outcome):
 
     @property
     def best(self) -> Mapping[str, Mapping[str, Any]]:
-        """The best settings of each optimizer that has any; of its several searches, those of the smallest value."""
+        """The best settings of each optimizer that has any; of its several searches, those of the best value."""
         found: dict[str, Any] = {}
         for one in self.searches:
             name, best = one.definition.optimizer, one.best
-            if best is not None and (name not in found or (best.value or 0.0) < found[name].value):
+            if best is not None and (
+                name not in found or better(best.value, found[name].value, one.definition.direction)
+            ):
                 found[name] = best
         return {name: best.params for name, best in found.items()}
 
@@ -127,18 +135,20 @@ class SweepOutcome(Outcome):
         return sweep_json(self.result)
 
     def frame(self) -> pd.DataFrame:
-        """One row per search: optimizer, trials, best validation loss and, by name, the settings that gave it."""
+        """One row per search: optimizer, trials, the objective's best value and, by name, the settings that gave it."""
         import pandas as pd
+
+        value = f"best_val_{self.searches[0].definition.objective}"
 
         rows = [
             {
                 "optimizer": one.definition.optimizer, "sweep_id": one.sweep_id, "search_id": one.search_id,
                 "trials": len(one.trials), **one.definition.ending,
-                "best_val_loss": one.best.value if one.best else None, **(one.best.params if one.best else {}),
+                value: one.best.value if one.best else None, **(one.best.params if one.best else {}),
             }
             for one in self.searches
         ]  # fmt: skip
-        return pd.DataFrame(rows).astype({"best_val_loss": "float64"})
+        return pd.DataFrame(rows).astype({value: "float64"})
 
     def trials(self) -> pd.DataFrame:
         """One row per trial: the columns of `vrcli.load(...).trials()`."""
@@ -174,15 +184,41 @@ class PlanOutcome(Outcome):
 
 
 @dataclass(frozen=True, repr=False)
-class CompareOutcome(Outcome):
-    """A comparison of optimizers, and what can be claimed.
+class _Compared(Outcome):
+    """What comparisons of one and of several tasks have in common.
 
     Args:
         power: what more seeds could show is shown, too.
+        explain: so is each verdict with its numbers in a sentence, and what the lines mean.
     """
 
-    result: CompareResult
+    result: Any
     power: bool = False
+    explain: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """What can be claimed of all pairs together, in a few words."""
+        from vrcli.report.study.across import verdict
+
+        return verdict(self.result)
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why an optimizer, or one of several tasks, has no comparison, by name."""
+        return dict(self.result.failed)
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.across import blocks
+
+        return blocks(self.result, power=self.power, explain=self.explain)
+
+
+@dataclass(frozen=True, repr=False)
+class CompareOutcome(_Compared):
+    """A comparison of optimizers, and what can be claimed."""
+
+    result: CompareResult
 
     @property
     def comparisons(self) -> tuple[Comparison | Pair, ...]:
@@ -192,15 +228,10 @@ class CompareOutcome(Outcome):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair, then one for each optimizer that failed."""
+        """One sentence with its numbers per pair, then one for each optimizer that failed."""
         from vrcli.report.study.compare import verdicts
 
         return tuple(verdicts(self.result))
-
-    @property
-    def failed(self) -> Mapping[str, str]:
-        """Why an optimizer could not be compared, by name."""
-        return self.result.failed
 
     @property
     def tuned(self) -> SweepOutcome | None:
@@ -212,11 +243,6 @@ class CompareOutcome(Outcome):
         """The runs on fresh seeds by optimizer, in the order of their seeds."""
         found: dict[str, tuple[Any, ...]] = {name: tuple(self.result.of(name)) for name in self.result.runs}
         return found
-
-    def blocks(self) -> Sequence[Block]:
-        from vrcli.report.study.compare import compare_blocks
-
-        return compare_blocks(self.result, power=self.power)
 
     def as_json(self) -> Any:
         from vrcli.report.study.compare import compare_json
@@ -238,31 +264,21 @@ class CompareOutcome(Outcome):
 
     def curves(self, metrics: Names = None) -> pd.DataFrame:
         """The curves of the runs on fresh seeds, as `vrcli.load(...).curves()`."""
-        return self._read(
-            lambda stored: stored.curves([run.id for runs in self.runs.values() for run in runs], metrics)
-        )
+        ids = [run.id for runs in self.runs.values() for run in runs]
+        return self._read(lambda stored: stored.curves(ids, metrics))
 
 
 @dataclass(frozen=True, repr=False)
-class TasksOutcome(Outcome):
-    """A comparison of optimizers on several tasks, and what can be claimed over them.
-
-    Args:
-        power: what more seeds could show is shown, too.
-    """
+class TasksOutcome(_Compared):
+    """A comparison of optimizers on several tasks, and what can be claimed over them."""
 
     result: TasksResult
-    power: bool = False
 
     @property
     def tasks(self) -> Mapping[str, CompareOutcome]:
         """The comparison on each task that has one, by name."""
-        return {name: CompareOutcome(self.database, one, self.power) for name, one in self.result.tasks.items()}
-
-    @property
-    def failed(self) -> Mapping[str, str]:
-        """Why there is no comparison, by task."""
-        return self.result.failed
+        more = self.power, self.explain
+        return {name: CompareOutcome(self.database, one, *more) for name, one in self.result.tasks.items()}
 
     @property
     def comparisons(self) -> tuple[AcrossTasks, ...]:
@@ -276,15 +292,10 @@ class TasksOutcome(Outcome):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair of optimizers over the tasks, then those of each task."""
+        """One sentence with its numbers per pair of optimizers over the tasks, then those of each task."""
         from vrcli.report.study.across import verdicts
 
         return tuple(verdicts(self.result))
-
-    def blocks(self) -> Sequence[Block]:
-        from vrcli.report.study.across import tasks_blocks
-
-        return tasks_blocks(self.result, power=self.power)
 
     def as_json(self) -> Any:
         from vrcli.report.study.across import tasks_json
@@ -302,6 +313,85 @@ class TasksOutcome(Outcome):
         return pd.DataFrame(
             [{"a": pair.a, "b": pair.b, **asdict(task)} for pair in self.comparisons for task in pair.tasks]
         )
+
+
+@dataclass(frozen=True, repr=False)
+class StudyOutcome(Outcome):
+    """A whole experiment: what is stored of it, and what that says."""
+
+    result: StudyResult
+
+    @property
+    def claims(self) -> tuple[Decided, ...]:
+        """Every claim of the source in every part: `.said`, `.claim`, `.part`, `.pair`, ..."""
+        return tuple(self.result.claims)
+
+    @property
+    def parts(self) -> Mapping[str, CompareOutcome]:
+        """The comparison of each part that is complete, by name."""
+        found = {name: one.result() for name, one in self.result.found.items() if one.complete}
+        return {name: CompareOutcome(self.database, one) for name, one in found.items() if one is not None}
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why a part has no result, by name; of a part whose optimizer failed, that."""
+        own = {
+            name: "; ".join(f"{optimizer}: {why}" for optimizer, why in one.failed.items())
+            for name, one in self.result.found.items() if one.failed
+        }  # fmt: skip
+        return {**own, **self.result.failed}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all runs of the scale are there."""
+        return all(one.complete for one in self.result.found.values())
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.db.store import Store
+        from vrcli.report.study.experiment import section_blocks, sections
+        from vrcli.report.study.written import gates_of
+
+        with Store.open(self.database, mode="read") as store:
+            return section_blocks(sections(self.result, gates_of(store, self.result)))
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.experiment import study_json
+
+        return study_json(self.result)
+
+    def write(self, folder: str | os.PathLike[str], *, force: bool = False) -> int:
+        """Write the page with its figures and runs to a folder; how many runs those are.
+
+        Raises:
+            UsageError: the folder cannot be written, or holds something else.
+        """
+        from vrcli.db.store import Store
+        from vrcli.report.study.written import target_of, write_page
+
+        with Store.open(self.database, mode="read") as store:
+            return write_page(self.result, store, target_of(Path(folder), force))
+
+
+@dataclass(frozen=True, repr=False)
+class StudyPlanOutcome(Outcome):
+    """What a study would take; nothing was run."""
+
+    result: StudyPlan
+
+    @property
+    def left_s(self) -> float:
+        """Estimate of the seconds until all is done; NaN where data are missing."""
+        return self.result.left_s
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.plan import plan_blocks
+
+        return plan_blocks(self.result)
+
+    def as_json(self) -> Any:
+        from vrcli.report.study.plan import plan_json
+
+        return plan_json(self.result)
 
 
 def _runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:

@@ -59,10 +59,15 @@ class Settings:
         Args:
             where: it stood, unless on the command line.
         """
+        if where and name in RESERVED:
+            return UsageError(f"{where}: {name} is an option of other commands, and no setting")
         flag = "--" + name.replace("_", "-")
         betas = self.by_name.get("betas")
         singles = [f"--beta{i + 1}" for i in range(len(betas.info.default))] if betas else []
-        hint = nearest(flag, [s.flag for s in self.by_name.values()] + singles)
+        flags = [s.flag for s in self.by_name.values()] + singles
+        hint = nearest(flag, flags)
+        if where:  # written without dashes, and beside the options of the commands
+            hint = nearest(name, [one.lstrip("-").replace("-", "_") for one in flags] + sorted(RESERVED))
         what = f"{where}: {name}" if where else flag
         command = f"vr run {self.task} --opt {self.optimizer} --help"
         return UsageError(f"{what} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
@@ -76,11 +81,12 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
     Raises:
         UsageError: no such optimizer.
     """
-    optimizer_model = registry.settings_model(optimizer)
+    optimizer_model = task.own_optimizers or registry.settings_model(optimizer)
     code_of(task, optimizer)  # read now, right after the imports: a file may be edited before the run begins
     found: dict[str, Setting] = {}
     for key, info in Training.model_fields.items():
-        found[key] = Setting(key, "training", key, info)
+        if task.training_settings is None or key in task.training_settings:
+            found[key] = Setting(key, "training", key, info)
     for key, info in task.Config.model_fields.items():
         if key in found:
             raise ValueError(f"task {task.name!r} has a setting {key!r}, which belongs to the training loop")
@@ -101,6 +107,7 @@ RESERVED = frozenset(
         "quiet",
         "debug",
         "malloc_tuning",
+        "explain",
         "help",
         "trials",
         "jobs",
@@ -121,7 +128,7 @@ RESERVED = frozenset(
         "looks",
     }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
-    | {"checkpoint_every", "checkpoint_dir", "keep_weights"}
+    | {"command"}
 )
 
 
@@ -130,11 +137,13 @@ class Resolved:
     """A request, and where each of its values comes from.
 
     Args:
+        registered: the optimizer is one of `vr`'s registry, not one that the task's own program makes.
         origins: "default", "stated: ...", "assumed: ...", "config file" or "flag", by setting name.
     """
 
     request: Request
     origins: Mapping[str, str] = field(default_factory=dict)
+    registered: bool = True
 
     def tried(self) -> Resolved:
         """The same, after the optimizer took its settings together: for what is not built soon.
@@ -142,7 +151,8 @@ class Resolved:
         Raises:
             UsageError: it refuses them.
         """
-        registry.check_settings(self.request.optimizer, self.request.optimizer_settings)
+        if self.registered:
+            registry.check_settings(self.request.optimizer, self.request.optimizer_settings)
         return self
 
 
@@ -160,7 +170,7 @@ def resolve(
     """Merge defaults, preset, configuration file and flags into one validated request.
 
     Args:
-        config: settings by name from a file (see `load_config`).
+        config: settings by name from a file.
         flags: settings by name as typed: strings are parsed by the field's type.
 
     Raises:
@@ -190,7 +200,7 @@ def resolve(
         (s.section, s.key): f"{FROM_FILE}: {s.name}" if origins[s.name] == FROM_FILE else s.flag
         for s in settings.by_name.values()
     }
-    training = _validated(Training, values["training"], "training", by_key)
+    training = _validated(Training, {**values["training"], **task.fixed_training}, "training", by_key)
     task_config = _validated(settings.task_model, values["task"], "task", by_key)
     hyper = _validated(settings.optimizer_model, values["optimizer"], "optimizer", by_key).model_dump()
     try:
@@ -201,7 +211,7 @@ def resolve(
         )  # fmt: skip
     except ValidationError as error:
         raise UsageError(explain(error, {})) from None
-    return Resolved(request, origins)
+    return Resolved(request, origins, registered=task.own_optimizers is None)
 
 
 def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings: Settings) -> dict[str, Any]:
@@ -216,7 +226,9 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     chosen = task.presets[preset]
     found = dict(chosen.settings)
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
-    keeps_lr = registry.find(optimizer).keeps_lr  # a rate that suits the others is on another scale
+    keeps_lr = (
+        task.own_optimizers is None and registry.find(optimizer).keeps_lr
+    )  # a rate that suits the others is on another scale
     for key, sourced in chosen.optimizers.get("*", {}).items():
         if key in names and not (key == "lr" and keeps_lr):
             found[names[key]] = sourced
@@ -226,7 +238,7 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
 
 
 #: Settings that say where a run ends.
-_ENDS = ("until", "epochs", "max_steps")
+ENDS = ("until", "epochs", "max_steps")
 
 
 def _replace_end(given: dict[str, Any], so_far: dict[str, Any], origins: dict[str, str], origin: str) -> None:
@@ -237,7 +249,7 @@ def _replace_end(given: dict[str, Any], so_far: dict[str, Any], origins: dict[st
     Raises:
         UsageError: one place gives two ends.
     """
-    ends = [name for name in _ENDS if given.get(name) is not None and given[name] != "none"]
+    ends = [name for name in ENDS if given.get(name) is not None and given[name] != "none"]
     if "until" not in ends:
         if ends and so_far.pop("until", None) is not None:
             origins["until"] = "default"
@@ -274,7 +286,7 @@ def _parse(setting: Setting, value: Any) -> Any:
     """Command-line words that pydantic does not split itself: "0.9,0.999", and "none" for an unset value."""
     if not isinstance(value, str):
         return value
-    if value.lower() == "none" and setting.info.annotation is not str:
+    if value.lower() == "none" and setting.info.annotation not in (str, Any):
         return None
     kinds = str(setting.info.annotation)
     return value.split(",") if "tuple" in kinds or "list" in kinds else value
@@ -322,32 +334,6 @@ def explain(error: ValidationError, flags: Mapping[str, str]) -> str:
     return f"{flag}: {problem['msg'].removeprefix('Value error, ')}, got {given!r}"
 
 
-def load_config(path: str) -> dict[str, Any]:
-    """Settings from a TOML file: at top level or in the tables [task], [training], [optimizer], which are flattened.
-
-    Raises:
-        UsageError: not there, or not TOML.
-    """
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            body = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from None
-    flat: dict[str, Any] = {}
-    for name, value in body.items():
-        if name in ("task", "training", "optimizer") and isinstance(value, dict):
-            flat.update(value)
-        elif isinstance(value, dict):
-            raise UsageError(f"--config {path}: unknown table [{name}]; tables are [task], [training], [optimizer]")
-        else:
-            flat[name] = value
-    return {name.replace("-", "_"): value for name, value in flat.items()}
-
-
 def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, who: str) -> Request:
     """What a stored spec asks for, as this version of vr reads it.
 
@@ -362,14 +348,15 @@ def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, w
         body.pop(name, None)
     optimizer = str(body["optimizer"])
     try:
-        body |= {"optimizer_settings": registry.settings_model(optimizer)(**body["optimizer_settings"]).model_dump()}
+        model = task.own_optimizers or registry.settings_model(optimizer)
+        body |= {"optimizer_settings": model(**body["optimizer_settings"]).model_dump()}
         body |= {"task_settings": task.Config(**body["task_settings"]).model_dump(mode="json")}
         return Request(**{**body, "code": code_of(task, optimizer), "device": device})
     except ValidationError as error:
         raise UsageError(f"{who} cannot be trained by this version: {explain(error, {})}") from None
 
 
-def differing_settings(request: Request) -> list[str]:
+def differing_settings(request: Request, task: type[Task[Any]]) -> list[str]:
     """The optimizer's settings that are not its defaults."""
-    usual = registry.settings_model(request.optimizer)().model_dump()
+    usual = (task.own_optimizers or registry.settings_model(request.optimizer))().model_dump()
     return [name for name, value in request.optimizer_settings.items() if value != usual[name]]

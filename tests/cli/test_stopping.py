@@ -55,6 +55,37 @@ def test_a_sweep_whose_step_takes_long_is_ended_and_recorded(start: Callable[...
         assert store.check() == []
 
 
+def test_a_second_interrupt_ends_a_run_at_once_and_loses_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
+    """The step that is under way would go on for ten minutes; the first Ctrl-C waits for it."""
+    (tmp_path / "stuck.py").write_text(
+        "import pathlib, time, valley\n"
+        "class Stuck(valley.Valley):\n"
+        "    steps = 0\n"
+        "    def loss(self, model, batch):\n"
+        "        self.steps += 1\n"
+        "        if self.steps == 5:\n"
+        "            pathlib.Path('stuck').touch()\n"
+        "            time.sleep(600)\n"
+        "        return super().loss(model, batch)\n"
+    )
+    process = start("run", "stuck:Stuck", "--threads", "1", "--quiet", "--db", "vr.db")
+    while not (tmp_path / "stuck").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None  # it waits for the step
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    with Store.open(tmp_path / "vr.db") as store:
+        (run,) = store.runs.select()
+        assert run.status == "interrupted"
+        assert store.curves.read(run.id)[run.id, "train_loss"].steps.tolist() == [1, 2, 3, 4]
+        assert store.check() == []
+
+
 def test_a_sweep_stops_while_it_rehearses(start: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text(
         "import time, valley, pathlib\n"

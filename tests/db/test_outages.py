@@ -104,13 +104,18 @@ def test_a_server_that_is_away_for_seconds_costs_a_sweep_nothing(start: Callable
 
 
 @postgres
-def test_a_run_whose_server_stayed_away_goes_on_without_a_gap(start: Callable[..., Any], own_server: Any) -> None:
+@pytest.mark.parametrize(("patience_s", "away_s"), [(1.0, 0.0), pytest.param(30.0, 120.0, marks=pytest.mark.slow)])
+def test_a_run_whose_server_stayed_away_goes_on_without_a_gap(
+    start: Callable[..., Any], own_server: Any, patience_s: float, away_s: float
+) -> None:
     """What the server had not taken is in the checkpoint."""
     url, control = own_server
-    process = start(*RUN, "--epochs", "200", "--checkpoint-dir", "kept", db=url, patience_s=1.0)
+    process = start(*RUN, "--epochs", "200", "--checkpoint-dir", "kept", db=url, patience_s=patience_s)
     _until_recorded(process, url)
     control("-m", "fast", "stop")
+    back = time.monotonic() + away_s
     code, said = _ended(process)
+    time.sleep(max(0.0, back - time.monotonic()))
     control("start")
     assert code == 1, said
     with Store.open(url, mode="read") as store:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vrcli.record.tracked import track
+from vrcli.record.begin import track
 
 METRICS = 10
 Log: TypeAlias = Callable[[int, Mapping[str, Any]], object]

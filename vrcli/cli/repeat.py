@@ -11,7 +11,8 @@ from vrcli.errors import VrError
 from vrcli.report import wording
 from vrcli.report.study.command import options, run_command
 from vrcli.search.definition import Definition
-from vrcli.study.again import lacking
+from vrcli.study.again import by_script, lacking
+from vrcli.study.naming import words_of_command
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord, SearchRecord
@@ -22,15 +23,18 @@ def command_of(record: RunRecord) -> str:
 
     Where the task is no longer installed, or an old version recorded less, it is the stored command line.
     """
+    from vrcli.execute.again import task_of_run
     from vrcli.settings import resolve, settings_of
-    from vrcli.tasks.registry import UnknownTask, load
+    from vrcli.tasks.registry import UnknownTask, names
 
     spec, preset = record.spec, record.preset or "quick"
     stored = wording.command(record.provenance.get("argv", []))
+    if by_script(spec):
+        return wording.script(record.provenance.get("argv", []))
     if lacking(spec):
         return stored
     try:
-        task = load(record.task)
+        task = task_of_run(record)
         base = resolve(task, spec["optimizer"], preset=preset).request
         settings = settings_of(task, spec["optimizer"])
     except (UnknownTask, VrError):
@@ -46,7 +50,12 @@ def command_of(record: RunRecord) -> str:
         for name, one in settings.by_name.items()
         if given[one.section].get(one.key) != usual[one.section].get(one.key)
     }
-    words = ["vr", "run", record.task, "--opt", spec["optimizer"], "--preset", preset, "--seed", str(record.seed)]
+    if hasattr(task, "command"):
+        named = words_of_command(task, spec["optimizer"])
+    else:
+        name = record.task if record.task in names() else record.provenance["task"]
+        named = [name, "--opt", spec["optimizer"], "--preset", preset]
+    words = ["vr", "run", *named, "--seed", str(record.seed)]
     return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
 
 

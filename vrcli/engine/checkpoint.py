@@ -41,12 +41,12 @@ def capture(loop: Any, *, next_epoch: bool) -> State:
         "wall_s": time.perf_counter() - loop.started,
         "model": dict(loop.p.model.state_dict()),
         "gradients": [p.grad for p in loop.parameters] if loop.training.accumulate_gradients else [],
-        "optimizer": _optimizer_state(loop.p.optimizer),
+        "optimizer": optimizer_state(loop.p.optimizer),
         "best": {**vars(loop.best), "values": dict(loop.best.values)},
         "last": dict(loop.last),
         "losses": loop.recorder.losses,
         "augment": loop.augment.get_state() if inside else None,
-        "generators": _generators(loop.p.device),
+        "generators": generators(loop.p.device),
     }
 
 
@@ -61,14 +61,14 @@ def restore(loop: Any, state: State) -> None:
     loop.p.model.train(loop.mode is not False)
     for p, gradient in zip(loop.parameters, state["gradients"], strict=False):
         p.grad = None if gradient is None else gradient.to(device)
-    _restore_optimizer(loop.p.optimizer, state["optimizer"])
+    restore_optimizer(loop.p.optimizer, state["optimizer"])
     weights = {name: tensor.to(device) for name, tensor in state["best"]["weights"].items()}
     vars(loop.best).update({**state["best"], "weights": weights})
     loop.recorder = Recorder(loop.step, state["losses"])
     if state["augment"] is not None:
         loop.augment = torch.Generator(device=device)
         loop.augment.set_state(state["augment"])
-    _restore_generators(state["generators"], device)
+    restore_generators(state["generators"], device)
 
 
 def keepable(value: Any) -> bool:
@@ -80,7 +80,7 @@ def keepable(value: Any) -> bool:
     return value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str)
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> State:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
     """Its own `state_dict`, and what it counts beside that in plain attributes."""
     own = optimizer.state_dict()
     # What is no plain value was given to the constructor, which is given it again.
@@ -88,7 +88,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> State:
     return {"own": {**own, "param_groups": groups}, "beside": dict(_beside(optimizer))}
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
     own = state["own"]
     now = optimizer.state_dict()["param_groups"]
     groups = [{**fresh, **kept} for fresh, kept in zip(now, own["param_groups"], strict=True)]
@@ -117,7 +117,7 @@ def _beside(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _generators(device: torch.device) -> State:
+def generators(device: torch.device) -> State:
     """Where the generators of Python, numpy, torch and the device are."""
     version, numbers, gauss = random.getstate()
     kind, key, position, has_gauss, cached = np.random.get_state()
@@ -131,7 +131,7 @@ def _generators(device: torch.device) -> State:
     return found
 
 
-def _restore_generators(state: State, device: torch.device) -> None:
+def restore_generators(state: State, device: torch.device) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, key, *rest = state["numpy"]

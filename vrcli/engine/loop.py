@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vrcli.engine import checkpoint, schedules, weights
+from vrcli.direction import better
+from vrcli.engine import batches, checkpoint, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Best, Recorder
-from vrcli.engine.seeding import GlobalNoise, derive, generator
+from vrcli.engine.seeding import GlobalNoise, derive
 from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
@@ -66,7 +67,8 @@ class _Loop:
         self.checkpoints = None if checkpoint.NO_RESUME in prepared.capabilities else checkpoints
         self.training = prepared.spec.training
         self.should_stop = should_stop
-        self.objective = f"val_{prepared.task.metrics[0].name}"
+        self.metric = prepared.task.metrics[0]
+        self.objective = f"val_{self.metric.name}"
         self.parameters = [p for p in prepared.model.parameters() if p.requires_grad]
         self.recorder = Recorder()
         self.noise = GlobalNoise(prepared.device)
@@ -75,8 +77,7 @@ class _Loop:
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
-        samples = len(prepared.data.train)
-        self.steps_per_epoch, self.total_steps = planned_steps(self.training, samples, prepared.capabilities)
+        self.steps_per_epoch, self.total_steps = planned_steps(self.training, prepared.samples, prepared.capabilities)
         self.end, self.used_up = self.training.end, False
         self.schedule = schedules.make(self.training, self.steps_per_epoch)
         self.step, self.samples, self.evaluations = 0, 0, 0
@@ -118,15 +119,9 @@ class _Loop:
 
     def train_epoch(self) -> Iterator[Event]:
         self.set_mode(train=True)
-        data, spec, every = self.p.data.train, self.p.spec, self.training.eval_every
-        order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
-        if self.augment is None or not self.batch:
-            self.augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
-        for index in order.split(self.training.batch_size)[self.batch :]:
-            if self.used_up:
-                break
-            batch = self.p.task.train_batch(data, index, self.augment)
-            self.one_step(batch, len(index))
+        every = self.training.eval_every
+        for batch, samples in () if self.used_up else batches.left(self):
+            self.one_step(batch, samples)
             self.batch += 1
             self.used_up = self.share() >= 1
             stop, measure = self.should_stop(), every is not None and self.step % every == 0 and not self.used_up
@@ -141,6 +136,8 @@ class _Loop:
             if self.due:
                 yield from self.flush()
                 yield from self.write_down()
+            if self.used_up:
+                break
 
     # -- the budget ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +272,7 @@ class _Loop:
         share = self.share()
         self.set_mode(train=False)
         measured = self.evaluate(self.p.data.val)
-        loss = measured[self.p.task.metrics[0].name]
+        value = measured[self.metric.name]
         self.evaluations += 1
         partial = self.training.eval_every is not None
         self.last = {
@@ -289,9 +286,9 @@ class _Loop:
         if self.training.stop_accuracy is not None:
             train = self.evaluate(self.p.data.train)
             self.last.update({f"train_{name}": value for name, value in train.items() if name == "accuracy"})
-        best = loss < self.best.loss
+        best = better(value, self.best.loss, self.metric.direction)
         if best:
-            self.keep_weights(loss, measured)
+            self.keep_weights(value, measured)
         yield Eval(self.last["epoch"], self.step, self.last, best, self.evaluations, share)
         epoch = self.step // self.steps_per_epoch if partial and not self.used_up else self.epoch
         if epoch > self.kept_files_of or self.used_up:
@@ -301,13 +298,20 @@ class _Loop:
                 files = self.p.task.artifacts(self.p.model, epoch=epoch, last=self.used_up)
             for name, data in files.items():
                 yield Artifact(name, data, self.step)
-        if not math.isfinite(loss) or loss > self.p.task.diverged_above:
-            raise _Stop("diverged", f"validation loss {loss:g} after step {self.step}")
+        self.check_evaluation(measured)
         self.stop_early()
         if self.should_stop() and not self.used_up:  # a run that has used its budget up needs its test alone
             yield from self.write_down(next_epoch=not partial)
             raise _Stop("interrupted", "interrupted")
         self.clock = time.perf_counter()
+
+    def check_evaluation(self, measured: Mapping[str, float]) -> None:
+        """Ends the run where its objective is not finite, or its validation loss above the task's `diverged_above`."""
+        names = [self.metric.name] if self.metric.direction == "min" else [self.metric.name, "loss"]
+        for name in (name for name in names if name in measured):
+            too_large = name == names[-1] and measured[name] > self.p.task.diverged_above
+            if too_large or not math.isfinite(measured[name]):
+                raise _Stop("diverged", f"validation {name} {measured[name]:g} after step {self.step}")
 
     def stop_early(self) -> None:
         t, accuracy = self.training, self.last.get("train_accuracy")
@@ -317,7 +321,7 @@ class _Loop:
         if t.stop_accuracy is not None and accuracy is not None and accuracy >= t.stop_accuracy:
             raise _Stop("completed", f"training accuracy reached {t.stop_accuracy:g} after {at}")
         if t.patience is not None and self.evaluations - self.best.evaluation >= t.patience:
-            raise _Stop("completed", f"no better validation loss for {t.patience} {unit}")
+            raise _Stop("completed", f"no better validation {self.metric.name} for {t.patience} {unit}")
 
     def evaluate(self, split: Split) -> dict[str, float]:
         with torch.no_grad(), self.autocast():
@@ -333,14 +337,14 @@ class _Loop:
             # Schedule-free methods keep two sets of weights and swap them.
             getattr(self.p.optimizer, "train" if train else "eval")()
 
-    def keep_weights(self, loss: float, measured: Mapping[str, float]) -> None:
+    def keep_weights(self, value: float, measured: Mapping[str, float]) -> None:
         state = self.p.model.state_dict()
         if not self.best.weights:
             self.best.weights = {name: tensor.clone() for name, tensor in state.items()}
         else:
             for name, tensor in state.items():
                 self.best.weights[name].copy_(tensor)
-        self.best.loss, self.best.values = loss, measured
+        self.best.loss, self.best.values = value, measured
         self.best.evaluation, self.best.epoch, self.best.step = self.evaluations, self.last["epoch"], self.step
 
     def finish(self) -> Iterator[Event]:

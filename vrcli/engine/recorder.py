@@ -20,7 +20,7 @@ BLOCK_SECONDS = 0.5
 class Best:
     """The best evaluation so far, and its weights on the device."""
 
-    loss: float = math.inf
+    loss: float = math.nan  # the objective's value, whichever way it is better
     evaluation: int = 0
     epoch: float = 0
     step: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +43,7 @@ class Job:
         task: by which a process finds it: its name, or "module:Class".
         optimizer: its name, or that of a variant of it, under which the run is stored.
         request: settings resolved, with the identity of the code that is to run.
-        limits: by evaluation, the best validation loss so far with which the run goes on.
+        limits: by evaluation, the objective's best value so far with which the run goes on.
         reuse: which earlier run does instead: one of the same lineage and seed, or any of the same spec.
         rehearse: load the data and time a few steps; nothing is stored.
     """
@@ -70,7 +71,7 @@ class RunOutcome:
     """What came of a job.
 
     Args:
-        losses: validation loss per evaluation.
+        losses: the objective on validation, per evaluation.
         pruned: why it was stopped early, in one line; empty where it was not.
         reused: the run was there already.
     """
@@ -87,12 +88,14 @@ class Rehearsal:
 
     Args:
         run_s: estimate of the run's seconds.
+        memory_bytes: the most that the process took so far; NaN where nobody counted.
     """
 
     dataset: str
     fingerprint: str
     about: str
     run_s: float
+    memory_bytes: float = math.nan
 
 
 def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:

@@ -60,17 +60,17 @@ def prepare_known(
     cache: DataCache | None = None,
     notice: Callable[[str], object] = lambda text: None,
 ) -> Prepared:
-    """`vrcli.engine.prepare.prepare`, whose data are known afterwards."""
-    from vrcli.engine.prepare import prepare
+    """`vrcli.engine.driven.prepare_any`, whose data are known afterwards."""
+    from vrcli.engine.driven import prepare_any
 
     before = _place(request, task, data_dir)
-    ready = prepare(request, task, data_dir=data_dir, cache=cache, notice=notice)
+    ready = prepare_any(request, task, data_dir=data_dir, cache=cache, notice=notice)
     # Files that changed while they were read have a place that says so, and nothing is kept; files that a download
     # made have one only now.
     place = _place(request, task, data_dir)
     if place is not None and (before is None or before == place) and not place.exists():
         data = ready.data
-        _keep(place, KnownData(data.dataset, ready.spec.dataset_fingerprint, len(data.train), data.about))
+        _keep(place, KnownData(data.dataset, ready.spec.dataset_fingerprint, ready.samples, data.about))
     return ready
 
 

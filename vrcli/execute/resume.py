@@ -13,6 +13,7 @@ from vrcli.engine.events import Artifact
 from vrcli.engine.prepare import Prepared, planned_steps
 from vrcli.execute.checkpoints import Shelf
 from vrcli.execute.job import Lineage
+from vrcli.tasks.loop import LoopTask
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
@@ -61,8 +62,11 @@ def take_up(store: Store, run: RunRecord, shelf: Shelf, prepared: Prepared, noti
     for kept in found.state.pop(_UNWRITTEN, ()):
         _write(store, run.id, kept)
     training = prepared.spec.training
-    _, total = planned_steps(training, len(prepared.data.train), prepared.capabilities)
-    notice(f"run {run.id} resumes at step {found.step} of {total or training.until}")
+    _, total = planned_steps(training, prepared.samples, prepared.capabilities)
+    if isinstance(prepared.task, LoopTask):  # it alone knows how long an epoch is
+        notice(f"run {run.id} resumes at step {found.step}")
+    else:
+        notice(f"run {run.id} resumes at step {found.step} of {total or training.until}")
     return Taken(record, found.state)
 
 

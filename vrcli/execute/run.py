@@ -14,9 +14,10 @@ import torch
 from vrcli.db.errors import LeaseLost
 from vrcli.db.records import RunRecord
 from vrcli.db.store import Store, StoreError, Unavailable
+from vrcli.direction import cost
 from vrcli.engine import provenance
+from vrcli.engine.driven import train_any
 from vrcli.engine.events import Checkpoint, Ended, Event
-from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, Prepared
 from vrcli.engine.weights import Kept
 from vrcli.errors import UsageError, VrError, contained, first_line
@@ -187,6 +188,7 @@ def training(
         )
         if taken is None:
             origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
+            origin |= {"declared_data": prepared.data.identity} if prepared.data.streamed else {}
             origin |= {"task": f"{task_class.__module__}:{task_class.__qualname__}"}
             origin |= {_KEPT: keep} if keep else {}
             record = yield from patiently(
@@ -244,7 +246,7 @@ class _Run:
     def events(self) -> Generator[Began | Event | Away | Unsaved, None, RunRecord]:
         """What happens until the row is closed; returns it."""
         number = self.record.id
-        events = train(
+        events = train_any(
             self.prepared, should_stop=self.should_stop, checkpoints=self.checkpoints.every,
             resume_from=self.taken.state, keep=self.keep,
         )  # fmt: skip
@@ -325,7 +327,8 @@ def _torch_as_it_was() -> Iterator[None]:
 
 def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, float]:
     """The best validation value among the epochs that were stored, for a run that could not say so itself."""
-    objective = f"val_{prepared.task.metrics[0].name}"
+    metric = prepared.task.metrics[0]
+    objective = f"val_{metric.name}"
     curve = store.curves.read([run_id], [objective]).get((run_id, objective))
     finite = (
         [(value, step) for step, value in zip(curve.steps, curve.values, strict=True) if isfinite(value)]
@@ -334,5 +337,5 @@ def _best_so_far(store: Store, run_id: int, prepared: Prepared) -> dict[str, flo
     )
     if not finite:
         return {}
-    best, step = min(finite)
+    best, step = min(finite, key=lambda one: (cost(one[0], metric.direction), one[1]))
     return {f"best_{objective}": best, "best_step": step}

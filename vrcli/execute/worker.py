@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.direction import cost
 from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.executor import CodeChanged, Refused
 from vrcli.execute.job import Job, Rehearsal, RunOutcome
@@ -73,7 +75,10 @@ class Worker:
         from vrcli.engine.loop import train
         from vrcli.engine.prepare import planned_steps
         from vrcli.execute.known_data import prepare_known
+        from vrcli.tasks.loop import LoopTask
 
+        if issubclass(task, LoopTask):  # nobody can tell it to train for a few steps only
+            return Rehearsal(*task(task.Config(**request.task_settings)).dataset(), "", math.nan)
         timed: dict[str, float] = {}
         for steps in (2, 8):  # the first steps of a process are slow
             short = request.with_training(until=f"steps:{steps}", eval_every=None)
@@ -83,14 +88,15 @@ class Worker:
             if timed.get("wall_s", math.inf) > 20:
                 break
         training = request.training.model_copy(update={"batch_size": ready.spec.training.batch_size})
-        per_epoch, total = planned_steps(training, len(ready.data.train), ready.capabilities)
+        per_epoch, total = planned_steps(training, ready.samples, ready.capabilities)
         step_s = timed.get("step_ms", math.nan) / 1000
         if total is None:  # as many as the budget buys at this cost of a step
             each = step_s if training.end.unit == "seconds" else timed["gradient_evaluations"] / timed["steps"]
             total = math.ceil(training.end.amount / each) if each > 0 else 0
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = total * step_s + total / (training.eval_every or per_epoch) * epoch_end_s
-        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s)
+        memory = timed.get("peak_memory_bytes", math.nan)
+        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s, memory)
 
     def run(
         self, job: Job, task: type[Task[Any]], note: Callable[[Any], None], should_stop: Callable[[], bool]
@@ -131,6 +137,7 @@ class _Watcher:
     ) -> None:
         self.store = store
         self.metric = f"val_{task.metrics[0].name}"
+        self.cost = partial(cost, direction=task.metrics[0].direction)
         self.note, self.limits, self.stopped = note, limits, should_stop
         self.losses: tuple[float, ...] = ()
         self.pruned = ""
@@ -154,10 +161,11 @@ class _Watcher:
             return
         self.losses = (*self.losses[: event.number - 1], event.values[self.metric])
         self.note((event.number, event.values[self.metric]))
-        best, limit = min(self.losses), self.limits.get(event.number, math.inf)
-        if best > limit:
+        best, limit = min(self.losses, key=self.cost), self.limits.get(event.number)
+        if limit is not None and self.cost(best) > self.cost(limit):
             at = f"epoch {event.epoch}" if event.epoch == event.number else f"step {event.step}"
-            self.pruned = f"stopped after {at}: {best:.4g} is above {limit:.4g}"
+            side = "above" if best > limit else "below"
+            self.pruned = f"stopped after {at}: {best:.4g} is {side} {limit:.4g}"
 
     def end(self, record: RunRecord) -> None:
         pass

@@ -15,6 +15,7 @@ from vrcli.optim.zoo import ZOO_ROWS
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 #: Longest text of a setting that is kept as it is; longer ones are cut.
 LONGEST = 500
@@ -107,6 +108,14 @@ def spec_of(
         "optimizer": name,
         "seed": seed,
         "task_settings": {name: plain(value) for name, value in settings.items()},
+        "training": {"until": "scripts:1"},  # the script says where it ends
         "optimizer_settings": {**values, **{name: plain(value) for name, value in optimizer_settings_given.items()}},
         "code": script(),
     }
+
+
+def parameters_of(optimizer: Any) -> list[Tensor]:
+    """What an optimizer trains; nothing where it is a name."""
+    if optimizer is None or isinstance(optimizer, str):
+        return []
+    return [p for group in optimizer.param_groups for p in group["params"]]

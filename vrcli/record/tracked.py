@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vrcli.db.location import Location
+from vrcli.direction import Direction, better
+from vrcli.engine.points import Points, number
 from vrcli.errors import UsageError, first_line
+from vrcli.record import described, resuming
 from vrcli.record.described import UNKNOWN, spec_of
-from vrcli.record.points import Points, number
+from vrcli.record.usual import USUAL
 from vrcli.spec import digest_of
 
 if TYPE_CHECKING:
@@ -23,13 +25,7 @@ if TYPE_CHECKING:
 
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
-
-Direction = Literal["min", "max"]
-#: Metrics whose better direction everybody agrees on; any other objective has to be declared.
-USUAL: Mapping[str, Direction] = {
-    **dict.fromkeys(("loss", "nll", "perplexity", "error", "mse", "rmse", "mae", "bits_per_byte"), "min"),
-    **dict.fromkeys(("accuracy", "acc", "f1", "auc", "bleu", "reward", "return", "score"), "max"),
-}
+    from vrcli.execute.lease import Lease
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,9 @@ class Tracked:
         self._best: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._test: dict[str, float] = {}
-        self._step, self._evaluations = 0, 0
+        self._step = 0
+        self._lease: Lease | None = None
+        self._restored: Mapping[str, Any] | None = None
         self.diverged = ""
         self.since_best = 0
 
@@ -90,7 +88,7 @@ class Tracked:
         first = {name: found[name] for name in ("optimizer", "seed") if known[name] in (None, UNKNOWN)}
         parts = {name: {**found[name], **known[name]} for name in ("task_settings", "optimizer_settings")}
         self._spec = {**known, **first, **parts}
-        if own := parameters_of(optimizer):
+        if own := described.parameters_of(optimizer):
             self._device, self._parameters = own[0].device, sum(p.numel() for p in own)
 
     # -- what a script calls ------------------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ class Tracked:
         self.log(step, **read, wall_s=time.perf_counter() - self._began)
         self._last.update(read)
         value = read.get(f"val_{objective.name}")
-        best = value is not None and self._better(value, objective.direction)
+        best = value is not None and better(value, self._best.get(f"best_val_{objective.name}"), objective.direction)
         if best:
             self._best = {**read, f"best_val_{objective.name}": value, "best_step": step}  # type: ignore[dict-item]
         elif value is not None:
@@ -158,6 +156,46 @@ class Tracked:
         """Whether to leave the loop: the run diverged, or `patience` evaluations brought nothing better."""
         return bool(self.diverged) or (self._patience is not None and self.since_best >= self._patience)
 
+    def save(self, **objects: Any) -> None:
+        """Write the run down: `run.save(model=model, optimizer=optimizer)`, after a step.
+
+        Objects with a `state_dict`, or plain values. Where the random generators and the curves are is kept too. The
+        file is there in full or not at all, beside the database; it goes when the run has ended.
+
+        Raises:
+            UsageError: an object cannot be written down.
+        """
+        if not self._quiet:
+            self._flush()
+            resuming.save(self._opened_run(), self._step, self._state(objects))
+
+    def restore(self, **objects: Any) -> int:
+        """Go on with an interrupted run of the same script, settings and seed: put what `save` wrote back into the
+        objects, before the first `log`.
+
+        Returns:
+            The step after which it was written; 0 where there is none, and the run begins.
+
+        Raises:
+            UsageError: other objects were saved, or something is recorded already.
+        """
+        if self._record is not None or self._step:
+            raise UsageError("restore a run before its first log or evaluate")
+        state = self._stored_state()
+        if state is None:
+            return 0
+        self._restored = state
+        resuming.put_back(objects, state, self._device)
+        self._step, self._best, self._last, self._test = state["step"], *map(dict, state["results"])
+        self.since_best = state["since_best"]
+        self._began -= state["wall_s"]
+        self._points = Points(state["points"])
+        return self._step
+
+    def restored(self, name: str) -> Any:
+        """A plain value that `save` wrote; None where `restore` found nothing."""
+        return resuming.plain(self._restored, name)
+
     @property
     def id(self) -> int:
         """The run's number in the database; -1 where this process does not record (a rank above 0)."""
@@ -177,6 +215,10 @@ class Tracked:
             status, error = ("diverged", self.diverged) if self.diverged else ("completed", None)
         store = self._opened
         self._record = store.runs.finish(self._open().id, status, results=self._results(), error=error)
+        if self._lease is not None:
+            self._lease.__exit__(None, None, None)
+        if status in ("completed", "diverged"):
+            resuming.remove(store, self._record)
         store.close()
         self._store = None
         if status == "completed" and not self._best:
@@ -221,7 +263,40 @@ class Tracked:
                 dict(self._spec), spec_id=digest_of(self._spec, self._spec["dataset"]), provenance=origin,
                 tag=self._tag, group=self._group, metrics=self._metrics,
             )  # fmt: skip
+            self._hold()
         return self._record
+
+    def _hold(self) -> None:
+        """Say every so often that this process is alive, however long a step takes."""
+        from vrcli.execute.lease import Lease
+
+        assert self._record is not None
+        self._lease = Lease(self._opened, self._record.id)
+        self._lease.__enter__()
+
+    def _opened_run(self) -> tuple[Store, RunRecord]:
+        record = self._open()
+        return self._opened, record
+
+    def _state(self, objects: Mapping[str, Any]) -> dict[str, Any]:
+        """What the steps to come depend on."""
+        return {
+            "step": self._step, "results": [self._best, self._last, self._test], "since_best": self.since_best,
+            "points": self._points.last, "wall_s": time.perf_counter() - self._began,
+            **resuming.captured(objects, self._device),
+        }  # fmt: skip
+
+    def _stored_state(self) -> Mapping[str, Any] | None:
+        """What the newest interrupted run of this spec wrote; it is taken up."""
+        spec_id = digest_of(self._spec, self._spec["dataset"])
+        if self._quiet:  # another rank records, and this one begins at the same step
+            return resuming.look_up(self._location, spec_id, self._tag)
+        found = resuming.take_up(self._location, spec_id, self._tag)
+        if found is None:
+            return None
+        self._store, self._record, state = found
+        self._hold()
+        return state
 
     def _flush(self) -> None:
         columns = self._points.take()
@@ -253,12 +328,6 @@ class Tracked:
         record = self._open()
         self._record = self._opened.runs.declare(record.id, self._metrics)
 
-    def _better(self, value: float, direction: Direction) -> bool:
-        best = self._best.get(f"best_val_{self._metrics[0].name}")
-        if not math.isfinite(value):
-            return False
-        return best is None or (value < best if direction == "min" else value > best)
-
     def _results(self) -> dict[str, float]:
         found: dict[str, float] = {"steps": self._step, "wall_s": time.perf_counter() - self._began, **self._best}
         found |= {f"final_{name}": value for name, value in self._last.items()}
@@ -269,78 +338,6 @@ class Tracked:
 
             found["peak_memory_bytes"] = peak_memory_bytes(self._device)
         return found | self._test
-
-
-def track(
-    task: str,
-    *,
-    dataset: str = "",
-    optimizer: torch.optim.Optimizer | str | None = None,
-    seed: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    optimizer_settings: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Direction] | None = None,
-    patience: int | None = None,
-    tag: str | None = None,
-    group: str | None = None,
-    db: str | os.PathLike[str] | Location | None = None,
-) -> Tracked:
-    """Record a run that your own script trains.
-
-        with vrcli.track("my-gpt", optimizer=optimizer, seed=seed, settings=vars(args)) as run:
-            for step in range(1, 1001):
-                ...
-                run.log(step, train_loss=loss)
-                if step % 100 == 0:
-                    run.evaluate(step, val_loss=measure(model))
-            run.test(loss=measure_test(model))
-
-    The run is *completed* at the end of the block, *failed* after an exception, *interrupted* after Ctrl-C, *diverged*
-    where the training loss or the objective was not finite. Under torchrun rank 0 records and the others do nothing.
-    Runs that differ in nothing but the seed repeat each other; an edit of the script begins another configuration.
-
-    Args:
-        task: what is trained; runs of one task stand together in tables.
-        dataset: what it is trained on.
-        optimizer: its name and hyperparameters are read off it; or a name.
-        seed: what tells repeated runs apart; by default the setting of that name.
-        settings: everything else that decides the curve: `vars(args)`.
-        optimizer_settings: hyperparameters, where `optimizer` is a name or hides them.
-        metrics: what is measured and which way is better, the objective first: `{"reward": "max"}`. By default what
-            `run.evaluate` gets, if everybody knows which way is better: loss, accuracy, perplexity and so on.
-        patience: `run.should_stop()` says so after this many evaluations without a better one.
-        tag: a word to find the runs by.
-        group: what the runs of one experiment share.
-        db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
-
-    Raises:
-        UsageError: a value is not accepted; nothing was recorded.
-    """
-    for name, direction in (metrics or {}).items():
-        if direction not in ("min", "max"):
-            raise UsageError(f"metrics[{name!r}] must be min or max, got {direction!r}")
-    if patience is not None and patience < 1:
-        raise UsageError(f"patience must be >= 1, got {patience}")
-    spec = spec_of(task, dataset, optimizer, settings or {}, optimizer_settings or {}, seed)
-    parameters = parameters_of(optimizer)
-    declared = [Measured(name.removeprefix("val_"), direction) for name, direction in (metrics or {}).items()]
-    return Tracked(
-        spec, declared, Location.given(db), tag=tag,
-        group=group, patience=patience, quiet=_rank() > 0, device=parameters[0].device if parameters else None,
-        parameters=sum(p.numel() for p in parameters) if parameters else None,
-    )  # fmt: skip
-
-
-def parameters_of(optimizer: Any) -> list[Tensor]:
-    if optimizer is None or isinstance(optimizer, str):
-        return []
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _rank() -> int:
-    """Of this process among those of torchrun; 0 where there is one process."""
-    text = os.environ.get("RANK", "")
-    return int(text) if text.isdecimal() else 0
 
 
 def _named(split: str, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from vrcli.direction import Direction
 from vrcli.report.wording import number
 from vrcli.stats.budget import best_of_search
 
@@ -12,7 +13,9 @@ from vrcli.stats.budget import best_of_search
 QUOTED_K = (1, 2, 5, 10, 20, 40, 80)
 
 
-def best_of_k_rows(searches: Mapping[str, Sequence[tuple[str, float | None]]]) -> list[dict[str, str]]:
+def best_of_k_rows(
+    searches: Mapping[str, Sequence[tuple[str, float | None]]], direction: Direction
+) -> list[dict[str, str]]:
     """What to expect of the first k trials of each search, as rows of text that all have the same columns.
 
     With diverged trials there is no mean, but the median of the best stands for some k. Failed trials are counted
@@ -21,7 +24,7 @@ def best_of_k_rows(searches: Mapping[str, Sequence[tuple[str, float | None]]]) -
     Args:
         searches: state and value of each trial that ended, by name.
     """
-    found = {name: best_of_search(trials) for name, trials in searches.items()}
+    found = {name: best_of_search(trials, direction=direction) for name, trials in searches.items()}
     most = max((one.n for one in found.values() if one), default=0)
     states = {name: Counter(state for state, _ in trials) for name, trials in searches.items()}
     rows = []

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vrcli.direction import cost
 from vrcli.results.types import Cell, Column, Row
 from vrcli.stats.comparison import differ_from_best, p_of
 from vrcli.stats.inference import oriented
@@ -18,9 +19,7 @@ def rank(row: Row, column: Column) -> tuple[float, float, float, str]:
     Rows of an unknown direction rise, with the diverged ones last.
     """
     found = row.cells[column.key].summary
-    sign = -1.0 if column.direction == "max" else 1.0
-    finite = sign * found.mean if math.isfinite(found.mean) else math.inf
-    median = sign * found.median if math.isfinite(found.median) else math.inf
+    finite, median = cost(found.mean, column.direction), cost(found.median, column.direction)
     return math.inf if found.diverged else finite, median, finite, row.optimizer
 
 

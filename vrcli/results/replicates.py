@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vrcli.direction import cost
 from vrcli.errors import UsageError, nearest
 from vrcli.results.lines import by_section, finished
 from vrcli.results.types import Column, values_of
@@ -176,7 +177,7 @@ def _incumbents(
     found: dict[int, list[float]] = {}
     for part in parts_of(search.trials):
         done = [trial for trial in ended[:part] if trial.state == "completed" and trial.value is not None]
-        best = min(done, key=lambda trial: (trial.value or 0.0, trial.number), default=None)
+        best = min(done, key=lambda trial: (cost(trial.value, search.direction), trial.number), default=None)
         if best is None:
             found[part] = [math.nan] * len(fresh)
             continue

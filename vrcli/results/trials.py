@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import Direction, cost
 from vrcli.results.types import Section
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Trial:
 
     Args:
         number: counted from 1.
-        value: the objective, smaller is better; None until there is one.
+        value: the objective; None until there is one.
         epochs: trained, where that is known.
         run_id: its latest run.
     """
@@ -47,6 +48,8 @@ class Search:
     Args:
         budget: trials it was given.
         status: of the sweep.
+        direction: which value of the objective is better.
+        objective: the metric it is of, without its split.
         command: trains with the best settings on a fresh seed: on the search's own it would be the same run again.
     """
 
@@ -58,6 +61,8 @@ class Search:
     status: str
     trials: Sequence[Trial]
     command: str = ""
+    direction: Direction = "min"
+    objective: str = "loss"
 
     @property
     def ended(self) -> list[Trial]:
@@ -65,13 +70,13 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        return best_of(self.trials)
+        return best_of(self.trials, self.direction)
 
 
-def best_of(trials: Iterable[Trial]) -> Trial | None:
+def best_of(trials: Iterable[Trial], direction: Direction) -> Trial | None:
     """The trial with the best value of those that ended in order."""
     done = [t for t in trials if t.state == "completed" and t.counts]
-    return min(done, key=lambda t: (t.value, t.number), default=None)
+    return min(done, key=lambda t: (cost(t.value, direction), t.number), default=None)
 
 
 def searches_of(
@@ -89,7 +94,10 @@ def searches_of(
         trials = [
             Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id) for t in store.searches.trials(id)
         ]
-        best = best_of(trials)
+        best = best_of(trials, one.direction)
         words = command(one, best.params) if best else ""
-        found.append(Search(one.sweep_id, one.name, section, one.optimizer, one.trials, one.status, trials, words))
+        found.append(
+            Search(one.sweep_id, one.name, section, one.optimizer, one.trials, one.status, trials, words, one.direction,
+                   one.objective)
+        )  # fmt: skip
     return found

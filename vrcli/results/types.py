@@ -80,10 +80,15 @@ def values_of(runs: Iterable[Run], name: str) -> list[float]:
     return [math.nan if (value := outcome(run, name)) is None else value for run in runs]
 
 
+#: Of runs that end where the program does that trains them.
+_OWN_ENDS = {"commands:1": "1 command", "scripts:1": "1 script"}
+
+
 def end_of(settings: Mapping[str, Any]) -> str:
     """What was to end a run, of all its settings: "gradients:20000", the number of its epochs, "?" where unknown."""
     epochs, steps = settings.get("epochs"), settings.get("max_steps")
     text = settings.get("until") or ("?" if epochs is None else str(epochs))
+    text = _OWN_ENDS.get(text, text)
     return text if steps is None else f"{text} ({steps} steps)"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError
-from vrcli.tasks.space import Categorical, Integer, Real, Value
+from vrcli.tasks.space import Categorical, Integer, Real, Value, parse_value
 from vrcli.tasks.space import Dimension as Dimension
 from vrcli.tasks.space import Space as Space
 
@@ -72,20 +71,6 @@ def _whole(text: str) -> int:
     if not math.isfinite(number) or number != int(number):
         raise ValueError(f"{text!r} is no whole number")
     return int(number)
-
-
-def parse_value(text: str) -> Value:
-    """A value as typed on the command line: true, false, none, a whole number, a number, else the text itself."""
-    text = text.strip()
-    named: dict[str, Value] = {"true": True, "false": False, "none": None}
-    if text.lower() in named:
-        return named[text.lower()]
-    if re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def describe(space: Space) -> dict[str, dict[str, Any]]:

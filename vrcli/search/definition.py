@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from vrcli.direction import Direction
 from vrcli.search import axes
 from vrcli.tasks.space import Dimension
 
@@ -29,6 +30,8 @@ class Definition:
         dataset_fingerprint: of the data, once they were loaded.
         epochs: evaluations of each run, one after every epoch; 0 where their number is not known beforehand.
         code: the identity of the code that all trials run; empty in a search of an earlier version.
+        objective: the metric that is searched for, without its split.
+        direction: which of its values is better. The usual one leaves no trace in `plain`.
     """
 
     task: str
@@ -48,6 +51,8 @@ class Definition:
     dataset: str = ""
     dataset_fingerprint: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
+    objective: str = "loss"
+    direction: Direction = "min"
 
     @property
     def ending(self) -> dict[str, Any]:
@@ -64,7 +69,7 @@ class Definition:
     def plain(self) -> dict[str, Any]:
         """As JSON gives it back."""
         body: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return body
+        return {name: value for name, value in body.items() if (name, value) not in _USUAL}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Definition:
@@ -85,7 +90,11 @@ class Definition:
         ] + code_changes(self.code, other.code)
 
 
-_COMPARED_ELSEWHERE = ("explicit", "settings", "space", "origins", "epochs", "code")
+#: What is so of most searches: stored with none, so that it changes no key.
+_USUAL = (("objective", "loss"), ("direction", "min"))
+#: What a trial would not notice, or what follows from the rest: no part of a search's key.
+FOLLOWS = ("explicit", "origins", "objective")
+_COMPARED_ELSEWHERE = ("explicit", "settings", "space", "origins", "epochs", "code", "objective")
 
 
 def _facts(definition: Definition) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def _best_of_k(state: SearchState) -> dict[str, Any] | None:
     """What to expect of the best of k trials of this sweep; a value that is not finite becomes its name."""
     from vrcli.stats.budget import best_of_search  # scipy is slow to import
 
-    found = best_of_search((trial.status, trial.value) for trial in state.ended())
+    found = best_of_search(
+        ((trial.status, trial.value) for trial in state.ended()), direction=state.definition.direction
+    )
     if found is None:
         return None
     curves = {"k": found.k, "expected": found.expected, "median": found.median, "all_diverged": found.all_diverged}

@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+from vrcli.direction import Direction, cost, sign_of
+
 RULES = ("none", "median", "halving")
 #: Halving keeps the best third at each rung, as in asynchronous successive halving (arXiv 1810.05934).
 REDUCTION = 3
@@ -19,15 +21,17 @@ FIRST_SHARE = 0.2
 FIRST_TRIALS = 4
 
 
-def limits(rule: str, finished: Sequence[Sequence[float]], epochs: int) -> Mapping[int, float]:
-    """The largest validation loss, by epoch, with which a trial goes on; its best so far is what counts.
+def limits(
+    rule: str, finished: Sequence[Sequence[float]], epochs: int, direction: Direction = "min"
+) -> Mapping[int, float]:
+    """The worst value of the objective, by epoch, with which a trial goes on; its best so far is what counts.
 
     Args:
         rule: "none", "median" (not worse than the median of the others at that epoch) or "halving" (in the best third
             at epochs/9 and epochs/3).
-        finished: validation losses per epoch of the trials that completed or were stopped by a rule.
+        finished: the objective on validation, per epoch, of the trials that completed or were stopped by a rule.
     """
-    best = [list(accumulate(losses, min)) for losses in finished]
+    best = [list(accumulate((cost(value, direction) for value in values), min)) for values in finished]
     found: dict[int, float] = {}
     for epoch in _checked(rule, epochs):
         reached = sorted(curve[epoch - 1] for curve in best if len(curve) >= epoch)
@@ -35,7 +39,7 @@ def limits(rule: str, finished: Sequence[Sequence[float]], epochs: int) -> Mappi
             found[epoch] = statistics.median(reached)
         elif rule == "halving" and len(reached) >= REDUCTION:
             found[epoch] = reached[math.ceil(len(reached) / REDUCTION) - 1]
-    return found
+    return {epoch: sign_of(direction) * limit for epoch, limit in found.items()}
 
 
 def _checked(rule: str, epochs: int) -> Sequence[int]:

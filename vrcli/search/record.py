@@ -17,7 +17,7 @@ from vrcli.db.store import Store as Store
 from vrcli.db.store import StoreError, Unavailable
 from vrcli.errors import UsageError
 from vrcli.search.axes import Params
-from vrcli.search.definition import Definition, code_changes
+from vrcli.search.definition import FOLLOWS, Definition, code_changes
 from vrcli.search.trials import Outcome, SearchState, Trial
 
 #: How long workers of a controller that was killed may take to notice and end.
@@ -172,7 +172,7 @@ class Superseded:
 
 def key_of(definition: Definition) -> str:
     """What the store knows a definition by: equal where nothing differs that a trial could notice."""
-    body = {name: value for name, value in definition.plain().items() if name not in ("explicit", "origins")}
+    body = {name: value for name, value in definition.plain().items() if name not in FOLLOWS}
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vrcli.direction import Direction, better
 from vrcli.search.axes import Axes
 from vrcli.search.trials import SearchState, Trial
 from vrcli.tasks.space import Integer, Real
@@ -34,7 +35,9 @@ def summarise(state: SearchState) -> Summary:
     ended = state.ended()
     statuses = dict(sorted(Counter(trial.status for trial in ended).items()))
     share = statuses.get("diverged", 0) / len(ended) if ended else 0.0
-    return Summary(state.best(), convergence(ended), statuses, share, state.search.importance())
+    return Summary(
+        state.best(), convergence(ended, state.definition.direction), statuses, share, state.search.importance()
+    )
 
 
 #: Share of a real axis at either end that counts as the end.
@@ -59,12 +62,12 @@ def at_edge(state: SearchState) -> list[str]:
     return found
 
 
-def convergence(ended: Sequence[Trial]) -> tuple[float | None, ...]:
-    """The smallest value of the completed trials so far, after each trial."""
+def convergence(ended: Sequence[Trial], direction: Direction) -> tuple[float | None, ...]:
+    """The best value of the completed trials so far, after each trial."""
     best: float | None = None
     found = []
     for trial in ended:
-        if trial.status == "completed" and trial.value is not None and (best is None or trial.value < best):
+        if trial.status == "completed" and better(trial.value, best, direction):
             best = trial.value
         found.append(best)
     return tuple(found)

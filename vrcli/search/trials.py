@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from vrcli.direction import Direction, cost
 from vrcli.search.axes import Axes, Params
 from vrcli.search.definition import Definition
 from vrcli.search.prune import limits
@@ -18,8 +19,8 @@ class Outcome:
 
     Args:
         status: completed, diverged, pruned, failed or interrupted.
-        value: mean over the seeds of the best validation loss.
-        losses: validation loss per epoch of the first seed's run.
+        value: mean over the seeds of the objective's best value.
+        losses: the objective on validation, per epoch of the first seed's run.
     """
 
     status: str
@@ -36,7 +37,7 @@ class Trial:
     Args:
         number: counted from 0 in the order of proposals.
         status: "running", then completed, diverged, pruned or failed.
-        losses: validation loss per epoch, of the first seed.
+        losses: the objective on validation, per epoch of the first seed.
     """
 
     number: int
@@ -48,10 +49,15 @@ class Trial:
     run_ids: tuple[int, ...] = ()
 
 
-def best_of(trials: Iterable[Trial]) -> Trial | None:
-    """The completed trial of the smallest value; the earlier of two equal ones."""
+def best_of(trials: Iterable[Trial], direction: Direction) -> Trial | None:
+    """The completed trial of the best value; the earlier of two equal ones."""
+    return next(iter(in_order(trials, direction)), None)
+
+
+def in_order(trials: Iterable[Trial], direction: Direction) -> list[Trial]:
+    """The completed trials, the best first; the earlier of two equal ones."""
     completed = [trial for trial in trials if trial.status == "completed"]
-    return min(completed, key=lambda trial: (trial.value, trial.number), default=None)
+    return sorted(completed, key=lambda trial: (cost(trial.value, direction), trial.number))
 
 
 class Record(Protocol):
@@ -100,7 +106,7 @@ class SearchState:
         return [trial for trial in self.trials.values() if trial.status != "running"]
 
     def best(self) -> Trial | None:
-        return best_of(self.trials.values())
+        return best_of(self.trials.values(), self.definition.direction)
 
     @property
     def done(self) -> bool:
@@ -130,7 +136,8 @@ class SearchState:
         finished = [t.losses for t in self.ended() if t.status in ("completed", "pruned")]
         # Under budgets that do not say how often a run is evaluated, those that came to their end do.
         whole = [len(t.losses) for t in self.ended() if t.status == "completed"]
-        return limits(self.definition.prune, finished, self.definition.epochs or max(whole, default=0))
+        d = self.definition
+        return limits(d.prune, finished, d.epochs or max(whole, default=0), d.direction)
 
     def end(self, number: int, outcome: Outcome) -> Trial:
         self.record.close(number, outcome)
@@ -146,4 +153,5 @@ class SearchState:
         if trial.status == "failed":
             self.search.tell_failed(trial.params)
         else:  # of a pruned one its best so far, about as bad as it would have become
-            self.search.tell(trial.params, trial.value if trial.status in ("completed", "pruned") else None)
+            value = trial.value if trial.status in ("completed", "pruned") else None
+            self.search.tell(trial.params, cost(value, self.definition.direction))

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 from scipy import special
 
+from vrcli.direction import sign_of
 from vrcli.stats.decide import centres
 from vrcli.stats.exact import differences, doubled_ranks
 from vrcli.stats.inference import Array, Direction, holm, oriented, signed_rank, t_interval, t_quantile
@@ -170,7 +171,7 @@ def _pair(a: str, b: str, tables: Mapping[str, Mapping[str, Array]], direction: 
     middles = means if np.isfinite(means).all() else np.array([_median(own) for own in ratios])
     improvement, improvement_interval, iqm, iqm_interval = _resampled(both, ratios, level)
     enough = len(means) >= ENOUGH_TASKS
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     return AcrossTasks(
         a=a,
         b=b,

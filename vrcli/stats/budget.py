@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vrcli.direction import sign_of
 from vrcli.stats.decide import centres
 from vrcli.stats.inference import Array, Direction, oriented, summary
 
@@ -48,7 +49,7 @@ def expected_best(values: Sequence[float], k: int, *, direction: Direction = "mi
     reach = (np.arange(n + 1) / n) ** k
     # Every trial may be all that is drawn, though its probability may be too small for a float.
     found = math.inf if np.isinf(ordered).any() else float(ordered @ np.diff(reach))
-    return found if direction == "min" else -found
+    return sign_of(direction) * found
 
 
 def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Direction = "min") -> BestOfK:
@@ -60,7 +61,7 @@ def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Di
     n = len(values)
     if n < 1:
         raise ValueError("needs at least one trial")
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     ordered = np.sort(oriented(values, direction))
     ks = np.arange(1, min(most or n, n) + 1)
     # P(best of k > i-th best) = (1 - i/n)^k: the median is the first value at which it falls to a half.
@@ -77,7 +78,7 @@ def best_of_k(values: Sequence[float], *, most: int | None = None, direction: Di
     )
 
 
-def best_of_search(trials: Iterable[tuple[str, float | None]]) -> BestOfK | None:
+def best_of_search(trials: Iterable[tuple[str, float | None]], *, direction: Direction = "min") -> BestOfK | None:
     """The curve of a search, from the state and value of each trial that ended; None where none of them tells.
 
     A stopped trial counts with the best value it had reached. A failed one says nothing of its settings, so it is left
@@ -88,7 +89,7 @@ def best_of_search(trials: Iterable[tuple[str, float | None]]) -> BestOfK | None
         for state, value in trials
         if state != "failed"
     ]
-    return best_of_k(values) if values else None
+    return best_of_k(values, direction=direction) if values else None
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def steps_to_target(
     for (x, y), gone in zip(curves, n_diverged, strict=True):
         xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         with np.errstate(invalid="ignore"):
-            hits = np.flatnonzero(ys <= target if direction == "min" else ys >= target)
+            hits = np.flatnonzero(sign_of(direction) * ys <= sign_of(direction) * target)
         when.append(float(xs[hits[0]]) if len(hits) and not gone else None)
         last.append(float(xs[-1]) if len(xs) else 0.0)
     return ToTarget(tuple(when), tuple(last), tuple(bool(flag) for flag in n_diverged))
@@ -195,7 +196,7 @@ def after_trials(values: Mapping[int, Array], *, direction: Direction = "min", l
     Args:
         values: by number of trials (K, m): m fresh runs of each search's incumbent; NaN for a diverged run.
     """
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     found = []
     for trials in sorted(values):
         table = oriented(values[trials], direction)

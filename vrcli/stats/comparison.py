@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
+from vrcli.direction import sign_of
 from vrcli.stats import inference as statistics
 from vrcli.stats.exact import holm_rows
 from vrcli.stats.inference import Array, Direction
@@ -149,7 +150,7 @@ def compare(
     resampled = (math.nan, math.nan)
     if bootstrap and not any(diverged):
         resampled = statistics.bca_interval(x - y if paired else x, None if paired else y, level)
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     low, high = sorted((sign * result.low, sign * result.high))
     least, most = sorted((sign * resampled[0], sign * resampled[1]))
     strictest, sd_df = 1 - (1 - level) / tests, n - 1 if paired else len(x) + len(y) - 2

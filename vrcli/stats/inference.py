@@ -12,17 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from vrcli.direction import Direction as Direction
+from vrcli.direction import sign_of
 from vrcli.errors import UsageError
 from vrcli.stats import exact
 
 Array: TypeAlias = NDArray[np.float64]
-Direction: TypeAlias = Literal["min", "max"]
 
 #: Arrangements up to which a permutation test lists every one: 2^14 sign flips, C(16, 8) = 12,870 splits.
 EXACT = 20_000
@@ -73,8 +74,7 @@ def check_level(level: float) -> None:
 
 def oriented(values: Sequence[float] | Array, direction: Direction = "min") -> Array:
     """Values as float64 with smaller always better and everything that is not finite as +infinity."""
-    array = np.asarray(values, dtype=np.float64)
-    array = -array if direction == "max" else array.copy()
+    array = sign_of(direction) * np.asarray(values, dtype=np.float64)
     array[~np.isfinite(array)] = np.inf
     return array
 
@@ -88,9 +88,7 @@ def summary(values: Sequence[float], *, direction: Direction = "min", level: flo
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
     low, high = t_interval(finite, level)
-    middle = float(np.median(oriented(array, direction))) if len(array) else math.nan
-    if direction == "max":
-        middle = -middle
+    middle = sign_of(direction) * float(np.median(oriented(array, direction))) if len(array) else math.nan
     return Summary(
         n=len(array),
         diverged=len(array) - len(finite),

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from vrcli.direction import sign_of
 from vrcli.stats.decide import centres
 from vrcli.stats.inference import Direction, Summary, oriented, summary
 
@@ -27,7 +28,7 @@ def over_searches(values: Sequence[Sequence[float]], *, direction: Direction = "
     runs = [oriented(own, direction) for own in values if len(own)]
     whole = all(np.isfinite(own).all() for own in runs)
     centre: Literal["mean", "median"] = "mean" if whole else "median"
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     y = [sign * float(centres(own[None], centre)[0]) for own in runs]
     found = summary([value if math.isfinite(value) else math.nan for value in y], direction=direction, level=level)
     return found if whole else replace(found, mean=math.nan, sd=math.nan, low=math.nan, high=math.nan)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vrcli.stats.inference import Array, oriented
+from vrcli.direction import sign_of
+from vrcli.stats.inference import Array, Direction, oriented
 
 
 def performance_profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[Array, Array]]:
@@ -71,12 +72,14 @@ class Sensitivity:
         return math.log10(self.stable[1] / self.stable[0]) if self.stable[0] > 0 else math.nan
 
 
-def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 0.1) -> Sensitivity:
+def sensitivity_of(
+    points: Sequence[tuple[float, float]], *, tolerance: float = 0.1, direction: Direction = "min"
+) -> Sensitivity:
     """Summarise outcomes over a setting such as the learning rate.
 
     Args:
-        points: setting and outcome of each run; smaller is better, NaN or infinite when it diverged.
-        tolerance: how far above the best the outcome may be, as a share of the best's magnitude.
+        points: setting and outcome of each run; NaN or infinite when it diverged.
+        tolerance: how much worse than the best the outcome may be, as a share of the best's magnitude.
     """
     binned = _too_close([setting for setting, _ in points])
     bins: dict[float, list[tuple[float, float]]] = defaultdict(list)
@@ -85,7 +88,7 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
     members = [sorted(bins[key]) for key in sorted(bins)]
     outcomes = [np.array([outcome for _, outcome in own]) for own in members]
     at = [float(np.median([setting for setting, _ in own])) for own in members]
-    middle = np.array([float(np.median(oriented(own))) for own in outcomes])
+    middle = np.array([float(np.median(oriented(own, direction))) for own in outcomes])  # as costs
     n_diverged = tuple(int((~np.isfinite(own)).sum()) for own in outcomes)
     best = stable = None
     if np.isfinite(middle).any():
@@ -97,7 +100,9 @@ def sensitivity_of(points: Sequence[tuple[float, float]], *, tolerance: float = 
         while last < len(at) - 1 and good[last + 1]:
             last += 1
         best, stable = at[index], (members[first][0][0], members[last][-1][0])
-    return Sensitivity(np.array(at), middle, n_diverged, tuple(map(len, members)), binned, best, stable)
+    return Sensitivity(
+        np.array(at), sign_of(direction) * middle, n_diverged, tuple(map(len, members)), binned, best, stable
+    )
 
 
 def _too_close(settings: Sequence[float]) -> bool:

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from vrcli.direction import sign_of
 from vrcli.stats.decide import Decisions, Plan, centres, decide, replicates_needed
 from vrcli.stats.exact import flip_signs
 from vrcli.stats.inference import Array, Direction, holm, oriented, summary, t_quantile
@@ -239,7 +240,7 @@ def compare_replicates(
             positive, or a K that is no look.
     """
     names = list(values)
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     tables = np.stack([oriented(np.asarray(values[name]), direction) for name in names]) if _alike(values) else None
     if tables is None or (looks and tables.shape[1] not in looks.sizes):
         shapes = {name: np.shape(table) for name, table in values.items()}

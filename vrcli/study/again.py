@@ -84,6 +84,11 @@ def again(
     return Again(stored, run, compare(stored, run, curves_of(store, stored), curves_of(store, run)))
 
 
+def by_script(spec: Mapping[str, Any]) -> bool:
+    """Whether a script recorded the run, whose loop it has."""
+    return "script" in spec.get("code", {}) or spec.get("training", {}).get("until") == "scripts:1"
+
+
 def lacking(spec: Mapping[str, Any]) -> list[str]:
     """What the spec of an old version does not say, and training it again needs."""
     return [name for name in NEEDED if name not in spec]
@@ -98,11 +103,16 @@ def requested(stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
     """
     from vrcli.settings import differing_settings, request_again
 
+    if by_script(stored.spec):
+        raise UsageError(
+            f"a script recorded run {stored.id}: run the script again; it goes on with the run where it calls "
+            "run.restore(), and begins another where it does not"
+        )
     if missing := lacking(stored.spec):
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)
     request = request_again(stored.spec, task, device, f"run {stored.id}")
-    return task, request, dict.fromkeys(differing_settings(request), "stored")
+    return task, request, dict.fromkeys(differing_settings(request, task), "stored")
 
 
 def check_ended(record: StoredRun, *, finished: bool) -> None:

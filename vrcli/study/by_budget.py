@@ -51,7 +51,7 @@ class Incumbents:
 def incumbents(arms: Sequence[Arm], trials: int) -> Incumbents:
     """The incumbents after a quarter of the trials, half of them and all."""
     found = {
-        (at, part): best_of(arm.search.trials[:part])
+        (at, part): best_of(arm.search.trials[:part], arm.search.definition.direction)
         for at, arm in enumerate(arms) if arm.search for part in parts_of(trials)
     }  # fmt: skip
     return Incumbents(arms, found)

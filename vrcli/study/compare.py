@@ -72,7 +72,7 @@ def compare(
             earlier = (yield from _earlier(part, ready, arms, blocks, run)) if tuned and request.by_budget else {}
             arms, blocks = run.left(arms), {name: own for name, own in blocks.items() if name not in failed}
             reached = {} if request.target is None else _reached(store, blocks, ready.task, request.target)
-        found = _counted(request, ready.metric, arms, blocks, looks)
+        found = counted(request, ready.metric, arms, blocks, looks)
         if found.replicated is None or all(pair.verdict != Verdict.UNDECIDED for pair in found.replicated.pairs):
             break
     yield Finished(
@@ -296,10 +296,15 @@ def _group(request: CompareRequest, arms: Sequence[Arm], code: Mapping[str, Mapp
 # -- what they came to ------------------------------------------------------------------------------------------------
 
 
-def _counted(
-    request: CompareRequest, metric: TaskMetric, arms: Sequence[Arm], blocks: Blocks, looks: Looks | None
+def counted(
+    request: CompareRequest, metric: TaskMetric, arms: Sequence[Arm], blocks: Blocks, looks: Looks | None = None
 ) -> CompareResult:
-    """The values of the metric and what can be claimed of them."""
+    """The values of the metric and what can be claimed of them.
+
+    Args:
+        metric: behind the name in the request.
+        blocks: the fresh runs of the arms.
+    """
     values = {name: np.array([values_of(runs, request.metric) for runs in own]) for name, own in blocks.items()}
     replicated, pairs = None, []
     declared = {request.against, *(request.primary or ())} - {None}

@@ -205,7 +205,10 @@ def code_of(task: TaskClass, tuning: SweepRequest, settings: Settings) -> dict[s
     """
     from vrcli.settings import resolve
 
-    return {
-        name: resolve(task, base_of(name), preset=tuning.preset, flags=flags).tried().request.code
-        for name, flags in settings.items()
-    }  # fmt: skip
+    found = {}
+    for name, flags in settings.items():
+        request = resolve(task, base_of(name), preset=tuning.preset, flags=flags).tried().request
+        if not tuning.trials and (lacking := task.lacking(request.optimizer_settings)):
+            raise UsageError(lacking)
+        found[name] = request.code
+    return found

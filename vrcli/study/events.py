@@ -202,15 +202,44 @@ class TaskEnded:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The last event."""
+class PartBegan:
+    """A part of a study begins.
 
-    result: Result
+    Args:
+        number: of it, from 1.
+    """
+
+    part: str
+    number: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class PartEnded:
+    """A part of a study has ended.
+
+    Args:
+        reason: why it has no result, in one line; empty where it has.
+    """
+
+    part: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event.
+
+    Args:
+        result: of a study file `vrcli.study.files.run.StudyResult`, or its plan.
+    """
+
+    result: Result | Any
 
 
 Event: TypeAlias = (
     Note | PlanMade | SearchBegan | TrialStarted | TrialEpoch | TrialEnded | SearchEnded | RunsPlanned | RunBegan
-    | RunStarted | RunEnded | Tick | Tuned | TaskBegan | TaskEnded | Finished
+    | RunStarted | RunEnded | Tick | Tuned | TaskBegan | TaskEnded | PartBegan | PartEnded | Finished
 )  # fmt: skip
 
 

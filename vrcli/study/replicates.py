@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import Direction, cost
 from vrcli.errors import UsageError
 from vrcli.execute.job import Job, Lineage
-from vrcli.search.trials import Trial
+from vrcli.search.trials import Trial, in_order
 from vrcli.study.confirm import fresh_seeds
 from vrcli.study.define import SweepRequest
 from vrcli.study.jobs import job_of
@@ -78,16 +79,15 @@ def _replicate(request: SweepRequest, number: int, seeds: int) -> Replicate:
 # -- the best few, trained again --------------------------------------------------------------------------------------
 
 
-def _rank(one: Candidate) -> tuple[int, float]:
+def _rank(one: Candidate, direction: Direction) -> tuple[int, float]:
     """Smaller is better: fewer diverged runs first, then the mean of the others."""
     finite = [value for value in one.values if math.isfinite(value)]
-    return len(one.values) - len(finite), math.fsum(finite) / len(finite) if finite else math.inf
+    return len(one.values) - len(finite), cost(math.fsum(finite) / len(finite) if finite else None, direction)
 
 
 def candidates(found: SearchResult) -> list[Trial]:
     """The best few trials of a search, the best first; where all diverged the first, which then stands for them."""
-    completed = [trial for trial in found.trials if trial.status == "completed" and trial.value is not None]
-    best = sorted(completed, key=lambda trial: (trial.value or 0.0, trial.number))[:CANDIDATES]
+    best = in_order(found.trials, found.definition.direction)[:CANDIDATES]
     return best or [trial for trial in found.trials if trial.status in ("diverged", "pruned")][:1]
 
 
@@ -121,4 +121,4 @@ def reranked(found: SearchResult, runs: Sequence[Any], seeds: int) -> list[Candi
         return [Candidate(trial) for trial in chosen]
     values = [run.best if run.status == "completed" else math.nan for run in runs]
     measured = [Candidate(trial, tuple(values[at * seeds : (at + 1) * seeds])) for at, trial in enumerate(chosen)]
-    return sorted(measured, key=_rank)
+    return sorted(measured, key=lambda one: _rank(one, found.definition.direction))

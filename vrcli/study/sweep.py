@@ -22,7 +22,7 @@ from vrcli.search.trials import SearchState
 from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, define, shared_key_of
-from vrcli.study.events import Event, Finished, Note, PlanMade, RunEnded, SearchBegan, notes_of
+from vrcli.study.events import Event, Finished, Note, PlanMade, RunEnded, RunsPlanned, SearchBegan, notes_of
 from vrcli.study.jobs import job_of
 from vrcli.study.replicates import replicates
 from vrcli.study.results import FreshRun, PlannedSearch, SearchResult, SweepPlan, SweepResult
@@ -214,7 +214,11 @@ def rehearse(
         CannotRun: its code raised an error, or ended the worker.
         Interrupted: `should_stop` said so.
     """
-    job = _first_job(definition, place)
+    return rehearse_job(_first_job(definition, place), executor, should_stop)
+
+
+def rehearse_job(job: Job, executor: Executor, should_stop: Callable[[], bool] = lambda: False) -> Rehearsal:
+    """The same for a job that is to be rehearsed."""
     executor.submit("rehearsal", job)
     while True:
         if should_stop():
@@ -224,7 +228,7 @@ def rehearse(
                 said = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
                 raise UsageError(said)
             if message.kind in ("failed", "died", "outage"):
-                raise CannotRun(definition.optimizer, str(message.body))
+                raise CannotRun(job.optimizer, str(message.body))
             if message.kind == "done":
                 found: Rehearsal = message.body
                 return found
@@ -331,6 +335,8 @@ class _Searches:
                 make = partial(job_of, one.definition, best.params, threads=self.place.threads_each, lineage=lineage)
                 jobs += [make(seed) for seed in seeds]
                 owners += [at] * len(seeds)
+        if jobs:
+            yield RunsPlanned(len(jobs))
         for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=stop, what="confirmation"):
             if isinstance(event, RunEnded):
                 if event.problem in ("refused", "edited"):

@@ -68,9 +68,7 @@ class Option:
 # Options that several figures have.
 ANY_CURVE = Option("--metric", "curve to draw, repeatable", "NAME")
 Metrics = Annotated[tuple[str, ...], replace(ANY_CURVE, help=f"{ANY_CURVE.help} [default: train_loss, val_loss]")]
-Cost = Annotated[
-    str | None, Option("--metric", "result, less is better [default: the best validation objective]", "NAME")
-]
+Outcome = Annotated[str | None, Option("--metric", "result [default: the best validation objective]", "NAME")]
 X = Annotated[
     str, Option("--x", "steps, epochs, gradients or seconds", "AXIS", ("steps", "epochs", "gradients", "seconds"), AXES)
 ]
@@ -198,19 +196,19 @@ def _series(lines: Sequence[Line]) -> list[Series]:
     ]
 
 
-def cost(reader: Reader, asked: str | None, runs: Sequence[Run]) -> Column:
-    """The result that counts as cost.
+def directed(reader: Reader, asked: str | None, runs: Sequence[Run]) -> Column:
+    """The result that is shown, of which either less or more is better.
 
     Raises:
-        UsageError: the runs have no such result, or less of it is not better.
+        UsageError: the runs have no such result, or nobody knows which of its values are better.
     """
     column = reader.of_result(asked, runs) if asked else reader.objective(runs)
     known = {name for run in runs for name in run.results}
     if asked and column.key not in known:
         hint = nearest(column.key, known) or "; they have " + ", ".join(sorted(known))
         raise UsageError(f"--metric {column.key} is no result of these runs{hint}")
-    if column.direction != "min":
-        raise UsageError(f"--metric {column.key} is no cost: this figure needs a result of which less is better")
+    if column.direction is None:
+        raise UsageError(f"--metric {column.key}: whether less or more is better is not known")
     return column
 
 

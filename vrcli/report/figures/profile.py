@@ -17,7 +17,7 @@ from vrcli.report.figures.style import Plot, Series, legend_below, new_figure, p
 from vrcli.report.figures.text import SHARES, STEPS, Page, Rows, by, staircase, table
 from vrcli.report.wording import counted, quantity
 from vrcli.results.lines import Reader, outcomes
-from vrcli.results.types import Run
+from vrcli.results.types import Column, Run
 from vrcli.stats.profiles import performance_profile
 
 #: Factors of the best that the text quotes.
@@ -28,7 +28,7 @@ FACTORS = (1.0, 1.05, 1.25, 2.0, 5.0)
 class Profile(Figure):
     """On what share of the tasks each optimizer is within a factor of the best (Dolan and More)."""
 
-    metric: base.Cost = None
+    metric: base.Outcome = None
     per_seed: Annotated[bool, Option("--per-seed", "each seed of each task is a problem of its own")] = False
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
@@ -37,13 +37,14 @@ class Profile(Figure):
             return None
         costs: dict[Series, dict[str, float]] = defaultdict(dict)
         names = dict.fromkeys(series for lines in sections.values() for series in lines)
-        labels, tasks = set(), []
+        labels, larger, tasks = set(), set(), []
         for section, lines in sections.items():
             everyone = [run for runs in lines.values() for run in runs]
-            column = base.cost(reader, self.metric, everyone)
+            column = base.directed(reader, self.metric, everyone)
             notes += base.lacking(everyone, column.key)
             labels.add(quantity(column.key))
-            problems = {name: self._problems(section, runs, column.key) for name, runs in lines.items()}
+            larger |= {quantity(column.key)} if column.direction == "max" else set()
+            problems = {name: self._problems(section, runs, column) for name, runs in lines.items()}
             shared = set.intersection(*(set(problems.get(name, ())) for name in names))
             if not shared:
                 missing = [name.label for name in names if not problems.get(name)]
@@ -54,27 +55,33 @@ class Profile(Figure):
                 costs[name] |= {problem: problems[name][problem] for problem in sorted(shared)}
         if not any(costs.values()):
             raise UsageError("no task has runs of all these optimizers; name some with --opt, or run what is missing")
-        if any(cost <= 0 for own in costs.values() for cost in own.values()):
-            raise UsageError(
-                "a profile divides by the best value and needs positive ones; --metric names another result"
-            )
         label = labels.pop() if len(labels) == 1 else "best validation objective"
         if len(next(iter(costs.values()))) == 1:
             notes.append("a profile needs several tasks: over one it says no more than which optimizer was best there "
                          "and by what factor; --per-seed counts each seed")  # fmt: skip
         note = f"over {'seeds of ' * self.per_seed}{'; '.join(tasks)}"
+        if larger:
+            note += f"; more {', '.join(sorted(larger))} is better: the factor is the best value over one's own"
         plot = draw(costs, cost_label=label, problem="seed" if self.per_seed else "task", note=note)
         return Drawn(plot, lambda page: f"{note}\n{text(plot.rows, page, label)}")
 
-    def _problems(self, section: str, runs: Sequence[Run], key: str) -> dict[str, float]:
+    def _problems(self, section: str, runs: Sequence[Run], column: Column) -> dict[str, float]:
         """The cost of each problem: of each seed, or the mean over seeds, which is a failure once a run diverged.
+
+        Of a result of which more is better, the cost is its inverse: twice as much costs half.
 
         Runs that did not record the result are left out; without any other there is no problem.
         """
-        known = outcomes(runs, key)
+        known = outcomes(runs, column.key)
         if self.per_seed:
-            return {f"{section} seed {run.seed}": known[run.id] for run in runs if run.id in known}
-        return {section: sum(known.values()) / len(known)} if known else {}
+            found = {f"{section} seed {run.seed}": known[run.id] for run in runs if run.id in known}
+        else:
+            found = {section: sum(known.values()) / len(known)} if known else {}
+        if any(value <= 0 for value in found.values()):
+            raise UsageError(
+                "a profile divides by the best value and needs positive ones; --metric names another result"
+            )
+        return {name: 1 / value for name, value in found.items()} if column.direction == "max" else found
 
 
 FIGURE = Profile

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from vrcli.direction import Direction, cost
 from vrcli.errors import UsageError
 from vrcli.report import text_plot
 from vrcli.report.figures import base
@@ -45,7 +46,7 @@ class Sensitivity(Figure):
 
     setting: Annotated[str, Option("--setting", "the setting on the x axis", "NAME")] = "lr"
     tolerance: Annotated[float, Option("--tolerance", "the stable range stays within this share of the best")] = 0.1
-    metric: base.Cost = None
+    metric: base.Outcome = None
 
     def check(self) -> None:
         super().check()
@@ -63,7 +64,7 @@ class Sensitivity(Figure):
             notes.append(base.NONE_FINISHED)
             return None
         (title,) = by_section(done, 1)
-        column = base.cost(reader, self.metric, done)
+        column = base.directed(reader, self.metric, done)
         at = of_setting(done, self.setting)
         known = outcomes(done, column.key)
         notes += base.lacking(done, column.key)
@@ -77,11 +78,12 @@ class Sensitivity(Figure):
         if len(set(at.values())) < 2:
             notes.append(f"all of these runs have the same {self.setting}: a sweep, or runs with several, "
                          "would show more")  # fmt: skip
-        label = quantity(column.key)
+        label, direction = quantity(column.key), column.direction or "min"
         pooled = differing_besides(lines.values(), self.setting)
-        plot = draw(trials, self.setting, outcome_label=label, tolerance=self.tolerance, title=title, pooled=pooled)
+        plot = draw(trials, self.setting, outcome_label=label, tolerance=self.tolerance, title=title, pooled=pooled,
+                    direction=direction)  # fmt: skip
         note = f"\n\n{pooled_words(pooled)}" if pooled else ""
-        return Drawn(plot, lambda page: f"{title}\n{text(plot.rows, page, self.setting, label)}{note}")
+        return Drawn(plot, lambda page: f"{title}\n{text(plot.rows, page, self.setting, label, direction)}{note}")
 
 
 FIGURE = Sensitivity
@@ -95,6 +97,7 @@ def draw(
     tolerance: float = 0.1,
     title: str = "",
     pooled: Sequence[str] = (),
+    direction: Direction = "min",
 ) -> Plot:
     """The outcome over one setting, with the range in which it stays close to the best and the share that diverged.
 
@@ -108,7 +111,9 @@ def draw(
         series: [(float(t.settings[setting]), t.outcome) for t in own if setting in t.settings]
         for series, own in trials.items()
     }
-    summaries = {series: sensitivity_of(points, tolerance=tolerance) for series, points in found.items()}
+    summaries = {
+        series: sensitivity_of(points, tolerance=tolerance, direction=direction) for series, points in found.items()
+    }
     crosses = any(any(one.diverged) for one in summaries.values())
     with styled():
         options: dict[str, Any] = {"height_ratios": (3, 1)} if crosses else {}
@@ -192,7 +197,7 @@ def _rows(name: str, setting: str, found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def text(rows: Rows, page: Page, setting: str, outcome: str) -> str:
+def text(rows: Rows, page: Page, setting: str, outcome: str, direction: Direction = "min") -> str:
     """The medians over the setting, and how wide the range is in which an optimizer stays close to its best."""
     values = [row[setting] for row in rows]
     log = bool(values) and min(values) > 0 and max(values) / min(values) >= text_plot.LOG_FROM
@@ -201,7 +206,7 @@ def text(rows: Rows, page: Page, setting: str, outcome: str) -> str:
         at = [math.log10(row[setting]) if log else row[setting] for row in own]
         series[name] = (at, [row["median"] if math.isfinite(row["median"]) else math.nan for row in own])
         low, high = own[0]["stable_from"], own[0]["stable_to"]
-        best = min(own, key=lambda row: float(row["median"]) if math.isfinite(row["median"]) else math.inf)
+        best = min(own, key=lambda row: cost(row["median"], direction))
         facts.append(
             {
                 "": name,

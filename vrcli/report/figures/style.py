@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vrcli.direction import Direction
 from vrcli.errors import UsageError
 from vrcli.output import CsvWriter
 from vrcli.report.text_plot import LOG_FROM
@@ -40,8 +41,8 @@ SHADES = (0.0, -0.4, 0.4)
 #: The same on dark paper, where darker colours would vanish.
 SHADES_ON_DARK = (0.0, 0.5, -0.35)
 BLACK, WHITE = "#000000", "#ffffff"
-#: Outcomes of trials, from good to bad: perceptually uniform, and its dark end stands out on white.
-OUTCOMES = "viridis"
+#: Outcomes of trials: perceptually uniform, and the dark end, which stands out on white, is the good one.
+OUTCOMES: Mapping[Direction, str] = {"min": "viridis", "max": "viridis_r"}
 #: Colour of trials that diverged: none of the outcome scale's.
 DIVERGED_COLOUR = "#CC0066"
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -375,11 +376,15 @@ def norm_of(outcomes: Sequence[float]) -> Normalize | None:
     return Normalize(low, high) if high > low else Normalize(low - abs(low) / 10, low + abs(low) / 10 + 1e-300)
 
 
-def outcome_bar(figure: Figure, axes: Sequence[Axes], norm: Normalize, label: str) -> None:
+def outcome_bar(
+    figure: Figure, axes: Sequence[Axes], norm: Normalize, label: str, direction: Direction = "min"
+) -> None:
     """The scale of the outcomes' colours, beside the panels that use it."""
     import matplotlib
     from matplotlib.colors import LogNorm
 
-    bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, OUTCOMES), ax=axes, label=label, pad=0.02, aspect=30)
+    bar = figure.colorbar(
+        matplotlib.cm.ScalarMappable(norm, OUTCOMES[direction]), ax=axes, label=label, pad=0.02, aspect=30
+    )
     if isinstance(norm, LogNorm):
         plain_log_ticks(bar.ax.yaxis, float(norm.vmax or 1.0) / float(norm.vmin or 1.0))

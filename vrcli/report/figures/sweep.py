@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 
+from vrcli.direction import Direction, cost
 from vrcli.errors import UsageError
 from vrcli.report.figures import base, style
 from vrcli.report.figures.base import Drawn, Figure, Option
@@ -19,13 +21,14 @@ from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import counted, number, quantity, settings
 from vrcli.report.wording import setting as shown
 from vrcli.results.lines import Reader
-from vrcli.results.searches import Search, Trial, sweeps_of
+from vrcli.results.searches import Search, Trial, by_search, sweeps_of
 from vrcli.stats.curves import best_so_far, thin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
+Trials: TypeAlias = Mapping[Series, Sequence[Trial]]
 KINDS = ("trials", "settings", "parallel")
 #: Panels beside each other at the width of a page.
 ACROSS = 4
@@ -68,33 +71,33 @@ class Sweep(Figure):
             notes.append("no trial has ended yet")
             return None
         title, label = found.section, quantity(found.objective.key)
+        direction = found.objective.direction or "min"
         if self.kind == "trials":
-            plot, words = draw(trials, outcome_label=label, x=x, title=title), text
+            plot, words = draw(trials, outcome_label=label, x=x, title=title, direction=direction), text
         elif self.kind == "settings":
             plot, words = draw_grid(trials, outcome_label=label, title=title), grid_text
         else:
-            plot = draw_parallel(trials, outcome_label=label, title=title)
+            plot = draw_parallel(trials, outcome_label=label, title=title, direction=direction)
             words = parallel_text
-        return Drawn(plot, lambda page: f"{title}\n{words(plot.rows, page, label)}")
+        return Drawn(plot, lambda page: f"{title}\n{words(plot.rows, page, label, direction)}")
 
 
 FIGURE = Sweep
 
 
 def series_of(search: Search) -> Series:
-    """Each search by its optimizer, with what tells it from others of that optimizer."""
-    sweep = [] if search.sweep is None else [f"sweep {search.sweep}"]
-    seed = [] if search.seed is None else [f"search seed {search.seed}"]
-    which = ", ".join(sweep + seed)
-    return Series(search.optimizer, f"{search.optimizer} ({which})" if which else search.optimizer)
+    """Each optimizer, with its sweep where it stands in several."""
+    sweep = "" if search.sweep is None else f" (sweep {search.sweep})"
+    return Series(search.optimizer, search.optimizer + sweep)
 
 
 def draw(
-    trials: Mapping[Series, Sequence[Trial]],
+    trials: Trials,
     *,
     outcome_label: str = "best validation loss",
     x: str = "epoch",
     title: str = "",
+    direction: Direction = "min",
 ) -> Plot:
     """All trials of each optimizer: their curves coloured by outcome, and the best outcome so far.
 
@@ -116,9 +119,11 @@ def draw(
             axes.set_visible(False)
         colours = style.norm_of([t.outcome for found in trials.values() for t in found])
         for axes, (series, found) in zip(places, trials.items(), strict=False):
-            _trial_curves(axes, found, colours)
+            _trial_curves(axes, found, colours, direction)
             n_diverged = sum(t.diverged for t in found)
-            axes.set_title(f"{series.label}\n{counted(len(found), 'trial')}, {n_diverged} diverged")
+            k = len(by_search(found))
+            n = f"{counted(len(found), 'trial')}, " if k == 1 else f"{len(found)} trials in {k} searches\n"
+            axes.set_title(f"{series.label}\n{n}{n_diverged} diverged")
             axes.set_xlabel(base.AXES[x].label)
             if base.AXES[x].whole:
                 style.whole_ticks(axes)
@@ -126,21 +131,23 @@ def draw(
         for place in range(count):
             places[place].tick_params(labelleft=place % columns == 0)
             places[place].set_ylabel(outcome_label.removeprefix("best ") if place % columns == 0 else "")
-        rows = _best_so_far(places[count], trials, outcome_label)
+        rows = _best_so_far(places[count], trials, outcome_label, direction)
         if colours is not None:
-            style.outcome_bar(figure, places, colours, outcome_label)
+            style.outcome_bar(figure, places, colours, outcome_label, direction)
         style.legend_below(figure, places[count], note="curves are coloured by their trial's outcome")
         return Plot(figure, rows)
 
 
-def _best_so_far(axes: Axes, trials: Mapping[Series, Sequence[Trial]], outcome_label: str) -> list[dict[str, Any]]:
+def _best_so_far(axes: Axes, trials: Trials, outcome_label: str, direction: Direction) -> list[dict[str, Any]]:
     """Draw the best outcome over the trials and return the numbers of all trials."""
     rows: list[dict[str, Any]] = []
     for series, line in style.style_of(trials).items():
-        best = best_so_far([t.outcome for t in trials[series]])
-        axes.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=series.label, **line)
-        style.mark_on_top(axes, [i + 1 for i, t in enumerate(trials[series]) if t.diverged], line["color"], "x")
-        rows += _rows(series.label, trials[series], best.tolist())
+        for place, own in enumerate(by_search(trials[series])):
+            best = best_so_far([t.outcome for t in own], direction)
+            label = "_" if place else series.label  # one entry of the legend for all of its searches
+            axes.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=label, **line)
+            style.mark_on_top(axes, [i + 1 for i, t in enumerate(own) if t.diverged], line["color"], "x")
+            rows += _rows(series.label, own, best.tolist())
     style.log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
     # No label on the axis: it would push the columns apart.
     axes.set_title(f"{outcome_label}\nso far")
@@ -149,12 +156,12 @@ def _best_so_far(axes: Axes, trials: Mapping[Series, Sequence[Trial]], outcome_l
     return rows
 
 
-def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None) -> None:
+def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None, direction: Direction) -> None:
     import matplotlib
 
-    colours = matplotlib.colormaps[style.OUTCOMES]
+    colours = matplotlib.colormaps[style.OUTCOMES[direction]]
     # The best are drawn last, on top.
-    for trial in sorted(trials, key=lambda t: -t.outcome if not t.diverged else -math.inf):
+    for trial in sorted(trials, key=lambda t: -cost(t.outcome, direction)):
         x, y = np.asarray(trial.x, dtype=np.float64), np.asarray(trial.y, dtype=np.float64)
         kept = thin(y, 500)
         colour = style.DIVERGED_COLOUR if trial.diverged or norm is None else colours(norm(trial.outcome))
@@ -178,6 +185,7 @@ def _rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dic
     for place, (trial, so_far) in enumerate(zip(trials, best, strict=True), 1):
         about = {
             "optimizer": name,
+            "search": trial.search,
             "trial": trial.number,
             "ended": place,
             "settings": settings(trial.settings),
@@ -189,31 +197,29 @@ def _rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dic
     return rows
 
 
-def text(rows: Rows, page: Page, outcome: str) -> str:
+def text(rows: Rows, page: Page, outcome: str, direction: Direction = "min") -> str:
     """The best so far over the trials, and the best trial of each optimizer."""
     series, facts = {}, []
-    for name, points in by(rows, "optimizer"):
+    searches = [(name, own) for name, points in by(rows, "optimizer") for own in by(points, "search")]
+    for optimizer, (search, points) in searches:
         own = [first[0] for _, first in by(points, "ended")]
+        name = optimizer if search is None else f"{optimizer} (search seed {search})"
         series[name] = ([row["ended"] for row in own], [row["best_so_far"] for row in own])
         good = [row for row in own if math.isfinite(row["outcome"])]
-        best = min(good, key=lambda row: float(row["outcome"]), default=None)
+        best = min(good, key=lambda row: cost(row["outcome"], direction), default=None)
         facts.append(
             {
-                "": name,
-                "trials": str(len(own)),
-                "diverged": str(len(own) - len(good)),
+                "": name, "trials": str(len(own)), "diverged": str(len(own) - len(good)),
                 "best": number(best["outcome"]) if best else "NaN",
                 "median": number(float(np.median([row["outcome"] for row in good]))) if good else "NaN",
                 "in trial": str(best["trial"]) if best else "-",
                 "settings of the best": best["settings"] if best else "-",
             }
-        )
+        )  # fmt: skip
     return f"{outcome}, best so far\n{page.plot(series, 'trials ended')}\n\n{table(facts)}"
 
 
-def draw_grid(
-    trials: Mapping[Series, Sequence[Trial]], *, outcome_label: str = "best validation loss", title: str = ""
-) -> Plot:
+def draw_grid(trials: Trials, *, outcome_label: str = "best validation loss", title: str = "") -> Plot:
     """The outcome of each optimizer's trials over each searched setting; crosses on the upper edge diverged."""
     lines: list[list[tuple[Series, str]]] = []
     for series, found in trials.items():
@@ -253,16 +259,8 @@ def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.set_xlabel(style.named(name))
-    return [
-        {
-            "optimizer": optimizer,
-            "setting": name,
-            "value": shown(t.settings[name]),
-            "outcome": t.outcome,
-            "diverged": t.diverged,
-        }
-        for t in trials
-    ]
+    about = {"optimizer": optimizer, "setting": name}
+    return [{**about, "value": shown(t.settings[name]), "outcome": t.outcome, "diverged": t.diverged} for t in trials]
 
 
 def _setting_names(trials: Sequence[Trial]) -> list[str]:
@@ -270,7 +268,7 @@ def _setting_names(trials: Sequence[Trial]) -> list[str]:
 
 
 def draw_parallel(
-    trials: Mapping[Series, Sequence[Trial]], *, outcome_label: str = "best validation loss", title: str = ""
+    trials: Trials, *, outcome_label: str = "best validation loss", title: str = "", direction: Direction = "min"
 ) -> Plot:
     """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good.
 
@@ -284,28 +282,30 @@ def draw_parallel(
         norm = style.norm_of([t.outcome for found in trials.values() for t in found])
         rows: list[dict[str, Any]] = []
         for (axes,), (series, found) in zip(grid, trials.items(), strict=False):
-            _parallel_lines(axes, found, norm, outcome_label)
+            _parallel_lines(axes, found, norm, outcome_label, direction)
             axes.set_title(f"{series.label}\n", loc="left", fontweight="bold")
             rows += [
                 {"optimizer": series.label, "trial": t.number, "settings": settings(t.settings), "outcome": t.outcome}
                 for t in found
             ]
         if norm is not None:
-            style.outcome_bar(figure, [line[0] for line in grid], norm, outcome_label)
+            style.outcome_bar(figure, [line[0] for line in grid], norm, outcome_label, direction)
         if any(t.diverged for found in trials.values() for t in found):
             grid[0][0].plot([], [], color=style.DIVERGED_COLOUR, label="diverged")
             style.legend_below(figure, grid[0][0])
         return Plot(figure, rows)
 
 
-def _parallel_lines(axes: Axes, trials: Sequence[Trial], norm: Normalize | None, outcome_label: str) -> None:
+def _parallel_lines(
+    axes: Axes, trials: Sequence[Trial], norm: Normalize | None, outcome_label: str, direction: Direction
+) -> None:
     import matplotlib
 
-    colours = matplotlib.colormaps[style.OUTCOMES]
+    colours = matplotlib.colormaps[style.OUTCOMES[direction]]
     names = _setting_names(trials)
     scaled = [_unit([t.settings.get(name) for t in trials]) for name in names]
     scaled.append(_unit([t.outcome if not t.diverged else None for t in trials]))
-    order = sorted(range(len(trials)), key=lambda i: -trials[i].outcome if not trials[i].diverged else -math.inf)
+    order = sorted(range(len(trials)), key=lambda i: -cost(trials[i].outcome, direction))
     for i in order:
         n_diverged = trials[i].diverged or norm is None
         colour = style.DIVERGED_COLOUR if n_diverged or norm is None else colours(norm(trials[i].outcome))
@@ -345,7 +345,7 @@ def _unit(values: Sequence[Any]) -> tuple[list[float], str, str]:
     return heights, f"{low:.3g}", f"{high:.3g}"
 
 
-def grid_text(rows: Rows, page: Page, outcome: str) -> str:
+def grid_text(rows: Rows, page: Page, outcome: str, direction: Direction = "min") -> str:
     """The outcomes in the lower, middle and upper third of each setting's values, or at each choice."""
     facts = []
     for name, own in by(rows, "optimizer"):
@@ -359,7 +359,7 @@ def grid_text(rows: Rows, page: Page, outcome: str) -> str:
                         "values": label,
                         "n": str(len(part)),
                         "diverged": str(len(part) - len(good)),
-                        "best": number(min(good)) if good else "NaN",
+                        "best": number(min(good, key=partial(cost, direction=direction))) if good else "NaN",
                         "median": number(float(np.median(good))) if good else "NaN",
                     }
                 )
@@ -379,11 +379,11 @@ def _thirds(rows: Rows) -> list[tuple[str, Rows]]:
     return [(" .. ".join(dict.fromkeys((part[0]["value"], part[-1]["value"]))), part) for part in parts]
 
 
-def parallel_text(rows: Rows, page: Page, outcome: str, most: int = 10) -> str:
+def parallel_text(rows: Rows, page: Page, outcome: str, direction: Direction = "min", most: int = 10) -> str:
     """The best trials of each optimizer with their settings."""
     parts = []
     for name, own in by(rows, "optimizer"):
-        ordered = sorted(own, key=lambda row: row["outcome"] if math.isfinite(row["outcome"]) else math.inf)
+        ordered = sorted(own, key=lambda row: cost(row["outcome"], direction))
         facts = [
             {"trial": str(row["trial"]), "outcome": number(row["outcome"]), "settings": row["settings"]}
             for row in ordered[:most]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from vrcli.direction import Direction, sign_of
 from vrcli.errors import UsageError
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
@@ -19,7 +20,6 @@ from vrcli.report.figures.text import SHARES, STEPS, Page, Rows, by, staircase, 
 from vrcli.report.wording import number, quantity
 from vrcli.results.lines import Reader
 from vrcli.stats.budget import ToTarget, steps_to_target
-from vrcli.stats.inference import Direction
 
 
 @dataclass(frozen=True)
@@ -91,22 +91,22 @@ def best_of(curves: Curves, direction: Direction) -> float:
     values = values[np.isfinite(values)]
     if not len(values):
         return math.nan
-    return float(values.min() if direction == "min" else values.max())
+    return float(sign_of(direction) * (sign_of(direction) * values).min())
 
 
 def within_reach(lines: Iterable[Sequence[Curve]], direction: Direction) -> float:
     """The value that at least half the runs of each line reach, where all have some; NaN where none has."""
-    sign = 1.0 if direction == "min" else -1.0
+    sign = sign_of(direction)
     medians = []
     for own in lines:
         best = [sign * best_of([curve], direction) for curve in own]
         medians.append(float(np.median(np.where(np.isfinite(best), best, np.inf))))
     # Rounded to three digits towards what is easier, so that it is still reached.
-    worst = sign * max((value for value in medians if math.isfinite(value)), default=math.nan)
+    worst = max((value for value in medians if math.isfinite(value)), default=math.nan)
     if not math.isfinite(worst):
         return worst
     unit = 10.0 ** (math.floor(math.log10(abs(worst))) - 2) if worst else 1.0
-    return float(f"{(math.ceil if direction == 'min' else math.floor)(worst / unit) * unit:.6g}")
+    return float(f"{sign * math.ceil(worst / unit) * unit:.6g}")
 
 
 def draw(

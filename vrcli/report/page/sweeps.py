@@ -73,9 +73,10 @@ def search_block(searches: Sequence[Search], labels: Mapping[str, str]) -> Searc
         rows=[_row(search, name) for search, name in zip(searches, names, strict=True)],
         labels=names,
         parameters=parameters,
-        best_of_k=best_of_k_rows(ended) if ended else [],
+        best_of_k=best_of_k_rows(ended, searches[0].direction) if ended else [],
         data={
             "log": _spans(outcomes),
+            "objective": f"best validation {searches[0].objective}",
             "parameters": [{"name": name, **_axis(name, searches)} for name in parameters],
             "searches": [_plotted(search) for search in searches],
         },
@@ -106,7 +107,7 @@ def _plotted(search: Search) -> dict[str, Any]:
     return {
         "k": [t.number for t in trials],
         "v": numbers(outcomes),
-        "best": numbers(best_so_far(outcomes)),
+        "best": numbers(best_so_far(outcomes, search.direction)),
         "state": [t.state for t in trials],
         "text": [settings(dict(t.params)) for t in trials],
         "params": [{name: _coordinate(value) for name, value in t.params.items()} for t in trials],

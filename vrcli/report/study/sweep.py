@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vrcli.direction import Direction, cost
 from vrcli.output import finite
 from vrcli.report.budget_text import best_of_k_rows
-from vrcli.report.study.blocks import Block, Rows, lines
+from vrcli.report.study.blocks import Block, Next, Rows, Step
 from vrcli.report.study.command import run_command
 from vrcli.report.study.spread import settings_text, spread_text
 from vrcli.report.wording import duration, end_text
 from vrcli.results.types import end_of
+from vrcli.study.naming import shown
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -30,27 +32,19 @@ def ended_text(trials: Iterable[Trial]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def best_of_k_lines(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[str]:
-    """`best_of_k` as text."""
-    return lines(best_of_k(searches, objective))
-
-
-def best_of_k(searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str) -> list[Block]:
+def best_of_k(
+    searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str, direction: Direction
+) -> list[Block]:
     """Expected best value after k trials: comparable where the numbers of trials are not.
 
     Args:
         searches: state and value of each trial that ended, by optimizer.
-        objective: what is minimised.
+        objective: what is searched for.
     """
-    rows = best_of_k_rows(searches)
+    rows = best_of_k_rows(searches, direction)
     columns = list(rows[0])
     title = f"best val {objective} to expect after so many trials (Dodge et al. 2019; the median where trials diverged)"
     return [title, Rows(columns, rows, columns[1:])]
-
-
-def space_lines(definitions: Sequence[Definition]) -> list[str]:
-    """`space_rows` as text."""
-    return lines([space_rows(definitions)])
 
 
 def space_rows(definitions: Sequence[Definition]) -> Rows:
@@ -61,7 +55,7 @@ def space_rows(definitions: Sequence[Definition]) -> Rows:
         for d in definitions
         for i, (name, axis) in enumerate(d.axes.items())
     ]
-    return Rows(["", "searched", "range", "where from"], rows)
+    return Rows(["", "searched", "range", "where from"], rows, wrap=["range", "where from"])
 
 
 def header(definition: Definition, trials: int, about: str) -> str:
@@ -70,8 +64,9 @@ def header(definition: Definition, trials: int, about: str) -> str:
     several = f" x {len(definition.seeds)} seeds" if len(definition.seeds) > 1 else ""
     epochs = end_text(definition.ending)
     pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
+    objective = f"best validation {definition.objective}"
     return (
-        f"{definition.task} · {data} · preset {definition.preset} · objective: best validation loss · "
+        f"{shown(definition.task)} · {data} · preset {definition.preset} · objective: {objective} · "
         f"budget {trials} trials x {epochs}{several} for each optimizer{pruned}"
     )
 
@@ -136,15 +131,17 @@ def plan_blocks(plan: SweepPlan) -> list[Block]:
     return [*found, plan_line(plan)]
 
 
-def sweep_blocks(result: SweepResult, *, advise: bool = True) -> list[Block]:
+def sweep_blocks(result: SweepResult, *, advise: bool = True, rounded: bool = False) -> list[Block]:
     """The whole outcome for people.
 
     Args:
         advise: end with what to do next.
+        rounded: settings have as many digits as mean something.
     """
-    rows = end_rows(result.searches)
-    table = Rows(list(rows[0]), rows, ["searches", "trials", "best val loss"])
-    return [table, *(advice(result) if advise else [])]
+    rows = end_rows(result.searches, rounded=rounded)
+    best = _best_words(result.searches[0])
+    table = Rows(list(rows[0]), rows, ["searches", "trials", best], ["settings"], ["not completed"])
+    return [table, *(["", *advice(result)] if advise else [])]
 
 
 def sweep_json(result: SweepResult) -> dict[str, Any]:
@@ -161,7 +158,8 @@ def _spread_json(searches: Sequence[SearchResult], optimizer: str) -> dict[str, 
     own = [one for one in searches if one.definition.optimizer == optimizer]
     best = [one.best.value for one in own if one.best and one.best.value is not None]
     fresh = [mean for one in own if (mean := _fresh_mean(one)) is not None]
-    found = {name: summary(values) for name, values in (("best_val_loss", best), ("fresh_val_loss", fresh))}
+    objective = own[0].definition.objective
+    found = {f"{name}_val_{objective}": summary(values) for name, values in (("best", best), ("fresh", fresh))}
     return {"searches": len(own)} | {
         name: {"n": one.n, "mean": finite(one.mean), "sd": finite(one.sd)} for name, one in found.items()
     }
@@ -174,7 +172,8 @@ def search_json(one: SearchResult) -> dict[str, Any]:
         "id": one.sweep_id, "search": one.search_id, "name": one.name, "optimizer": one.definition.optimizer,
         "trials": len(one.trials), **one.definition.ending,
         "statuses": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        "best_val_loss": one.best.value if one.best else None, "best_params": one.best.params if one.best else None,
+        f"best_val_{one.definition.objective}": one.best.value if one.best else None,
+        "best_params": one.best.params if one.best else None,
         "command": command_of(one) or None, "confirmed": fresh_json(one.fresh) if one.fresh else None,
     }  # fmt: skip
 
@@ -190,28 +189,34 @@ def outcome_lines(result: SweepResult) -> list[str]:
     rows = {row["optimizer"]: row for row in end_rows(result.searches)}
     for name in dict.fromkeys(one.definition.optimizer for one in result.searches):
         own = [one for one in result.searches if one.definition.optimizer == name]
-        best = min(own, key=_best_value)
-        value = f"best val loss {rows[name]['best val loss']}" if best.best else "nothing completed"
+        best, words = min(own, key=_best_cost), _best_words(own[0])
+        value = f"{words} {rows[name][words]}" if best.best else "nothing completed"
         searches = f"{len(own)} searches of " if len(own) > 1 else ""
         found.append(f"{name}  {value} of {searches}{rows[name]['trials']} trials  {command_of(best)}".rstrip())
     return found
 
 
-def advice(result: SweepResult) -> list[str]:
+def advice(result: SweepResult) -> list[Block]:
     """The winner's command, and that its value is optimistic, unless fresh seeds were run."""
     winners = [one for one in result.searches if one.best is not None]
     if not winners:
         return []
-    found = [f"  {command_of(min(winners, key=_best_value))}"]
+    steps = [Step(command_of(min(winners, key=_best_cost)), "the best settings, on a fresh seed")]
     if any(one.fresh for one in result.searches):
-        return found
+        return [Next([*steps, Step("vr report", "the runs on fresh seeds as a table")])]
     if fresh := sum(one.fresh_stored for one in result.searches):
-        return [*found, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
-    return [*found, "  the best of many trials is optimistic: --confirm-seeds 5 runs it on fresh seeds"]
+        return [Next([*steps, Step("vr report", f"the {fresh} runs on fresh seeds that are stored")])]
+    confirm = Step("vr sweep", "the best of many trials is optimistic: the same settings on fresh seeds",
+                   "--confirm-seeds 5")  # fmt: skip
+    return [Next([*steps, confirm])]
 
 
-def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
-    """One row per optimizer: what its search found for what it was given, or the mean and spread of several."""
+def end_rows(searches: Sequence[SearchResult], *, rounded: bool = False) -> list[dict[str, Any]]:
+    """One row per optimizer: what its search found for what it was given, or the mean and spread of several.
+
+    Args:
+        rounded: settings have as many digits as mean something.
+    """
     found: dict[str, list[SearchResult]] = {}
     for one in searches:
         found.setdefault(one.definition.optimizer, []).append(one)
@@ -219,15 +224,16 @@ def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
     rows = []
     for name, own in sorted(found.items(), key=lambda pair: _mean_best(pair[1])):
         best = [one.best for one in own if one.best]
+        fresh = f"fresh seeds: val {own[0].definition.objective}"
         row: dict[str, Any] = {"optimizer": name} | ({"searches": len(own)} if several else {})
         row["trials"] = _counts(len(one.trials) for one in own)
-        row["best val loss"] = spread_text([one.best.value if one.best else None for one in own])
+        row[_best_words(own[0])] = spread_text([one.best.value if one.best else None for one in own])
         row["not completed"] = ended_text(trial for one in own for trial in one.trials) or "-"
-        row["settings"] = settings_text([one.params for one in best]) or "-"
+        row["settings"] = settings_text([one.params for one in best], rounded=rounded) or "-"
         if len(own) == 1 and own[0].fresh:
-            row["fresh seeds: val loss"] = fresh_json(own[0].fresh)["text"]
+            row[fresh] = fresh_json(own[0].fresh)["text"]
         elif any(one.fresh for one in own):
-            row["fresh seeds: val loss"] = spread_text([_fresh_mean(one) for one in own])
+            row[fresh] = spread_text([_fresh_mean(one) for one in own])
         rows.append(row)
     return rows
 
@@ -242,14 +248,15 @@ def _fresh_mean(one: SearchResult) -> float | None:
     from vrcli.stats.over_searches import over_searches
 
     values = [math.nan if run.value is None else run.value for run in one.fresh]
-    return over_searches([values]).mean if values else None
+    return over_searches([values], direction=one.definition.direction).mean if values else None
 
 
 def _mean_best(searches: Sequence[SearchResult]) -> float:
+    """As a cost, by which optimizers are ordered."""
     from vrcli.stats.inference import summary
 
     mean = summary([one.best.value for one in searches if one.best and one.best.value is not None]).mean
-    return math.inf if math.isnan(mean) else mean
+    return cost(mean, searches[0].definition.direction)
 
 
 def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
@@ -271,5 +278,10 @@ def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
     return body
 
 
-def _best_value(one: SearchResult) -> float:
-    return math.inf if one.best is None or one.best.value is None else one.best.value
+def _best_cost(one: SearchResult) -> float:
+    return cost(one.best.value if one.best else None, one.definition.direction)
+
+
+def _best_words(one: SearchResult) -> str:
+    """How a search's best value is headed."""
+    return f"best val {one.definition.objective}"

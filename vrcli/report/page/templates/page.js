@@ -309,7 +309,7 @@
       const traces = this.legend.shown.flatMap(({ i, name, colour }) => this.traces(this.data.searches[i], parameter, name, colourOf(colour), dashOf(colour)));
       drawn(one(".plot", panel), traces, layout(
         { title: { text: escaped(parameter || "trial"), standoff: 6 }, tickformat: axis?.category ? "" : "~g", type: axis?.category ? "category" : axis?.log ? "log" : "linear" },
-        { title: { text: "best validation loss", standoff: 6 }, type: this.data.log ? "log" : "linear" },
+        { title: { text: this.data.objective, standoff: 6 }, type: this.data.log ? "log" : "linear" },
         { hovermode: "closest", uirevision: "same" },
       ), settings);
     }

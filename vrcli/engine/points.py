@@ -22,9 +22,11 @@ class Points:
 
     Args:
         last: the last step of each metric that is written already.
+        longest_s: how long a value waits at most.
     """
 
-    def __init__(self, last: Mapping[str, int] | None = None) -> None:
+    def __init__(self, last: Mapping[str, int] | None = None, longest_s: float = LONGEST_S) -> None:
+        self._longest_s = longest_s
         self._steps: dict[str, list[int]] = {}
         self._values: dict[str, list[Any]] = {}
         self._last = dict(last or {})
@@ -58,9 +60,14 @@ class Points:
         return number(name, value)
 
     @property
+    def last(self) -> dict[str, int]:
+        """The last step of each metric."""
+        return dict(self._last)
+
+    @property
     def due(self) -> bool:
         """Whether so much waits, or for so long, that it should be written."""
-        return self._count >= MOST or (self._count > 0 and time.monotonic() - self._opened >= LONGEST_S)
+        return self._count >= MOST or (self._count > 0 and time.monotonic() - self._opened >= self._longest_s)
 
     def take(self) -> Columns:
         """All that waits; the only place that waits for the device."""

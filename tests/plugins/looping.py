@@ -1,0 +1,74 @@
+"""A task with a loop of its own that takes milliseconds: a line through noise."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from vrcli.tasks.base import Metric, Preset, TaskConfig, assumed
+from vrcli.tasks.loop import LoopRun, LoopTask
+from vrcli.tasks.space import Real
+
+
+class Config(TaskConfig):
+    width: int = Field(4, ge=1, description="inputs")
+    trouble: (
+        Literal["raise", "nan", "twice", "back", "silent", "deaf", "unsaved", "beyond", "exit", "val nan", "unrestored"]
+        | None
+    ) = Field(None, description="what goes wrong")
+
+
+class Looping(LoopTask[Config]):
+    name = "looping"
+    summary = "linear regression by a loop of its own"
+    metrics = (Metric("loss", "min"), Metric("error", "min"))
+    Config = Config
+    presets = {
+        "quick": Preset({"epochs": assumed(4, "enough")}, {"*": {"lr": assumed(0.02, "works")}}),
+        "smoke": Preset({"epochs": assumed(2, "CI")}),
+    }
+    space = {"*": {"lr": Real(1e-4, 1.0, log=True, origin="here")}}
+    diverged_above = 1e4
+
+    def train(self, run: LoopRun) -> None:
+        trouble = self.config.trouble
+        data = torch.Generator().manual_seed(self.config.split_seed)
+        x = torch.randn(64, self.config.width, generator=data)
+        y = x @ torch.arange(1.0, 1.0 + self.config.width) + 0.1 * torch.randn(64, generator=data)
+        model = nn.Linear(self.config.width, 1).to(run.device)
+        optimizer = run.optimizer(model, steps_per_epoch=5)
+        order = run.generator("order")
+
+        def loss_of(rows: torch.Tensor) -> torch.Tensor:
+            return (model(x[rows]).squeeze(1) - y[rows]).square().mean()
+
+        if trouble != "unrestored":
+            run.restore(model=model, optimizer=optimizer)
+        steps = range(1, 10**6) if trouble in ("deaf", "beyond") else run.steps()
+        for step in steps:
+            optimizer.zero_grad()
+            loss = loss_of(torch.randint(32, (8,), generator=order)) + 0.01 * torch.rand(())
+            loss.backward()
+            optimizer.step()
+            if trouble == "raise" and step == 3:
+                raise ValueError("no luck")
+            if trouble == "exit" and step == 3:
+                raise SystemExit(3)
+            factor = float("nan") if trouble == "nan" else 1.0
+            run.log(step - 2 * (trouble == "back" and step == 4), train_loss=loss * factor)
+            if trouble == "twice":
+                run.log(step, train_loss=loss)
+            if step % 5 == 0 and trouble != "silent":
+                model.eval()
+                with torch.no_grad():
+                    value = loss_of(torch.arange(32, 48)) * (float("nan") if trouble == "val nan" else 1)
+                    run.evaluate(step, val_loss=value, val_error=value.sqrt())
+                model.train()
+            if trouble != "unsaved":
+                run.save(model=model, optimizer=optimizer)
+        run.best_weights()
+        with torch.no_grad():
+            run.test(loss=loss_of(torch.arange(48, 64)), error=loss_of(torch.arange(48, 64)).sqrt())

@@ -1,0 +1,423 @@
+"""Any command as a task: what it reports is recorded, and what it cannot do is said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vrcli.db.store import Store
+from vrcli.errors import UsageError
+from vrcli.record.command import compared, filled, names_in, objective_of, reference
+from vrcli.tasks.registry import load
+
+#: Falls down a slope, at a rate that depends on the optimizer; what goes wrong is its last word.
+SCRIPT = """
+import json, os, random, signal, sys, time
+
+lr, optimizer, seed, trouble = float(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+random.seed(seed)
+x = 5.0 + random.random()
+print("not JSON", {"a": 1})
+print(json.dumps({"config": {"lr": lr}, "note": "no number"}))
+if trouble == "silent":
+    sys.exit(0)
+if trouble == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for step in range(1, 10**6 if trouble in ("deaf", "endless") else 21):
+    x -= lr * (2 if optimizer == "fast" else 1) * x + random.gauss(0, 0.01)
+    row = {"step": step, "train_loss": x * x}
+    if trouble == "nan" and step == 7:
+        row["train_loss"] = float("nan")
+    if trouble == "twice" and step == 7:
+        print(json.dumps(row))
+    if trouble == "back" and step == 7:
+        row["step"] = 3
+    if trouble == "stepless" and step == 7:
+        del row["step"]
+    if trouble == "text" and step == 7:
+        row["step"] = "seven"
+    if trouble == "fail" and step == 7:
+        print("all is lost", file=sys.stderr)
+        sys.exit(5)
+    if step % 5 == 0 and trouble != "unmeasured":
+        row |= {"val_loss": x * x + 0.01, "val_depth": x}
+    print(json.dumps(row), flush=True)
+    if trouble in ("deaf", "endless", "slow"):
+        time.sleep(0.02)
+print(json.dumps({"test_loss": x * x + 0.02}))
+"""
+COMMAND = f"{sys.executable} train.py {{lr}} {{opt}} {{seed}} {{trouble}}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stored(folder: Path) -> list[Any]:
+    with Store.open(folder / "vr.db") as store:
+        return store.runs.select()
+
+
+def curve(folder: Path, run: int, metric: str) -> tuple[list[int], list[float]]:
+    with Store.open(folder / "vr.db") as store:
+        found = store.curves.read([run], [metric])[run, metric]
+        return list(found.steps), list(found.values)
+
+
+def words(*more: str, verb: str = "run", trouble: str = "none") -> tuple[str, ...]:
+    given = ("--lr", "0.05", "--trouble", trouble) if verb == "run" else ("--fix", f"trouble={trouble}")
+    return (verb, "--command", COMMAND, "--threads", "1", *given, *more)
+
+
+def test_a_command_is_a_run_like_any_other(folder: Path, vr: Callable[..., Any]) -> None:
+    done = vr(*words("--opt", "fast", "--seed", "3", "--dataset", "slope", "--format", "json"))
+    assert done.code == 0, done.err
+    [run] = stored(folder)
+    assert (run.task, run.optimizer, run.seed, run.dataset, run.status) == ("train", "fast", 3, "slope", "completed")
+    assert {"lr": 0.05, "trouble": "none"}.items() <= run.settings.items()
+    steps, losses = curve(folder, run.id, "train_loss")
+    assert steps == list(range(1, 21))
+    assert curve(folder, run.id, "val_loss")[0] == [5, 10, 15, 20]
+    assert curve(folder, run.id, "val_depth")[0] == [5, 10, 15, 20]
+    assert run.results["best_val_loss"] == pytest.approx(losses[-1] + 0.01)
+    assert run.results["test_loss"] == pytest.approx(losses[-1] + 0.02)
+    assert run.results["steps"] == 20
+    shown = vr("runs", "show", str(run.id))
+    assert "repeat it with" in shown.out
+    line = shown.out.strip().splitlines()[-1].strip()
+    assert line.startswith("vr run train --command ")
+    assert "--lr 0.05" in line
+    assert "--dataset slope" in line
+    assert "--seed 3" in line
+
+
+def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> None:
+    task = load(reference(COMMAND))
+    first = task.identity()
+    (folder / "train.py").write_text(SCRIPT + "\n# edited\n")
+    assert task.identity() != first
+    assert load(reference(COMMAND + " --more")).identity() != task.identity()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        ("silent", "train() ended without run.evaluate(step, val_loss=...)"),
+        ("unmeasured", "train() ended without run.evaluate(step, val_loss=...)"),
+        ("twice", "train_loss was recorded at step 7 already; steps must increase, got 7"),
+        ("back", "train_loss was recorded at step 6 already; steps must increase, got 3"),
+        ("stepless", "the command reported train_loss without a step"),
+        ("text", "a step must be a whole number from 0 on, got 'seven'"),
+        ("fail", "the command ended with exit code 5: all is lost"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_what_was_reported_kept(
+    folder: Path, vr: Callable[..., Any], trouble: str, why: str
+) -> None:
+    done = vr(*words("--opt", "slow", trouble=trouble))
+    assert done.code == 1
+    assert why in done.err
+    [run] = stored(folder)
+    assert run.status == "failed"
+    assert why in run.error
+    if trouble != "silent":
+        assert curve(folder, run.id, "train_loss")[0][:6] == [1, 2, 3, 4, 5, 6]
+    if trouble == "fail":
+        with Store.open(folder / "vr.db") as store:
+            assert store.artifacts.read(run.id, "stderr.txt") == b"all is lost\n"
+
+
+def test_a_loss_that_is_no_number_ends_the_command(folder: Path, vr: Callable[..., Any]) -> None:
+    assert vr(*words("--opt", "slow", trouble="nan")).code == 1
+    [run] = stored(folder)
+    assert (run.status, run.error) == ("diverged", "loss not finite at step 7")
+
+
+def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> None:
+    done = vr(*words("--opt", "slow", "--time-limit", "1", trouble="endless"))
+    assert done.code == 1
+    [run] = stored(folder)
+    assert (run.status, run.error) == (
+        "failed", "RuntimeError: the command took longer than --time-limit 1 seconds",
+    )  # fmt: skip
+    assert curve(folder, run.id, "train_loss")[0][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "words"),
+    [
+        ("t {lr} {sead}", ("--opt", "a"), "--command has no {seed}: runs that differ in nothing cannot repeat"),
+        ("t {lr} {seed}", ("--opt", "a"), "--opt a: --command has no {opt} to put it in"),
+        ("t {lr} {seed} {opt}", ("--lr", "1"), "--command has {opt}, and no --opt says what for it"),
+        ("t {lr} {seed}", (), "--command: {lr} has no value; --lr or --fix lr=VALUE gives one"),
+        ("t {lr} {sede} {seed}", ("--lr", "1"), "--command: {sede} has no value; did you mean seed?"),
+        ("t {lr} {seed}", ("--lrr", "1"), "--lrr is no setting of unknown or t; did you mean --lr?"),
+        ("t {lr.x} {seed}", (), "--command: {lr.x} is no name"),
+        ("t {lr:g} {seed}", (), "--command: {lr} is no name"),
+        ("t {lr {seed}", (), "--command t {lr {seed}:"),
+        ("t 'a {seed}", (), "--command t 'a {seed}: No closing quotation"),
+        ("t {seed}", ("--metric", "zeal"), "--metric zeal: is less or more of it better? Write --metric zeal:min"),
+        ("t {seed}", ("--time-limit", "0"), "--time-limit must be > 0, got 0"),
+        ("t {seed} " + " ".join(str(n * n * n) for n in range(1000, 1100)), (), "--command is too long"),
+        ("t {seed}", ("--epochs", "3"), "--epochs is no setting of unknown or t"),
+    ],
+)
+def test_bad_words_are_refused_in_one_line(
+    folder: Path, vr: Callable[..., Any], command: str, more: tuple[str, ...], words: str
+) -> None:
+    done = vr("run", "--command", command, *more)
+    assert done.code == 2, done.err
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (folder / "vr.db").exists()
+
+
+def test_searches_refuse_names_without_a_value(folder: Path, vr: Callable[..., Any]) -> None:
+    for more, why in (
+        (("--space", "lrr=1:2"), "--space lrr: no setting of slow is called so; did you mean lr?"),
+        (("--space", "lr=log:1e-3:1"), "--command: {trouble} has no value"),
+        (("--fix", "trouble=none", "--fix", "lr=1"), "nothing is left to search for slow"),
+    ):
+        done = vr("sweep", "--command", COMMAND, "--opt", "slow", "--trials", "2", *more)
+        assert done.code == 2, done.err
+        assert why in done.err
+    done = vr("compare", "--command", COMMAND, "--opt", "slow", "--opt", "fast", "--fix", "lr=1")
+    assert done.code == 2
+    assert "--command: {trouble} has no value" in done.err
+    assert not (folder / "vr.db").exists()
+
+
+def test_metric_is_for_commands(folder: Path, vr: Callable[..., Any]) -> None:
+    done = vr("run", "cnn", "--metric", "val_loss")
+    assert done.code == 2
+    assert "--metric val_loss says what --command measures" in done.err
+
+
+def test_names_values_and_objectives() -> None:
+    assert names_in("a {b} {c} {b} {{d}}") == ["b", "c"]
+    values = {"a": "two words", "b": True, "c": 1e-05}
+    assert filled("x {a} '{b} y' -c={c} {{}}", values) == ["x", "two words", "true y", "-c=1e-05", "{}"]
+    assert objective_of(None) == ("loss", "min")
+    assert objective_of("val_accuracy") == ("accuracy", "max")
+    assert objective_of("test_regret:min") == ("regret", "min")
+    assert [compared(text) for text in (None, "val_loss", "test_loss", "loss")] == [
+        None, "best_val_loss", "test_loss", "best_val_loss",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="--metric loss:less"):
+        objective_of("loss:less")
+
+
+@pytest.mark.parametrize("word", ["-_- a", "~?/" * 9, "x" * 400, "{a}" * 3])
+def test_every_process_finds_a_command_by_its_reference(word: str) -> None:
+    command = f"t {{seed}} {word}"
+    assert load(reference(command, "regret:min", "my-own")).command == command
+
+
+def test_settings_from_words_are_those_of_a_search() -> None:
+    task = load(reference("t {a} {b} {c} {seed}", "val_loss", "my-own"))
+    assert task.name == "my-own"
+    assert task.own_optimizers is not None
+    assert task.own_optimizers(a="0.5", b="true", c="x").model_dump() == {"a": 0.5, "b": True, "c": "x"}
+
+
+def test_a_search_and_a_comparison_of_words(folder: Path, vr: Callable[..., Any], inline: None) -> None:
+    space = ("--space", "lr=log:1e-3:1e-1")
+    done = vr(*words(*space, "--opt", "slow", "--trials", "2", "--format", "json", verb="sweep"))
+    assert done.code == 0, done.err
+    [search] = json.loads(done.out)["sweeps"]
+    assert 1e-3 <= search["best_params"]["lr"] <= 1e-1
+    again = words(*space, "--opt", "slow", "--opt", "fast", "--trials", "2", "--searches", "2", "--seeds", "2",
+                  "--metric", "test_loss", "--format", "json", verb="compare")  # fmt: skip
+    done = vr(*again)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["verdicts"]
+    runs = stored(folder)
+    assert {run.status for run in runs} == {"completed"}
+    assert vr(*again).code == 0
+    assert len(stored(folder)) == len(runs)
+    report = vr("report", "train")
+    assert report.code == 0, report.err
+    assert "10 epochs" not in report.out
+    assert "x 10" not in report.out
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+def begun(folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vrcli", *more], cwd=folder, env={**os.environ, "VR_DB": str(folder / "vr.db")},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 180.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(folder: Path) -> bool:
+    return subprocess.run(["pgrep", "-f", f"train.py 0.05 .* {folder.name}"], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("trouble", ["endless", "deaf"])
+def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
+    command = COMMAND + f" {folder.name}"
+    process = begun(folder, "run", "--command", command, "--opt", "slow", "--lr", "0.05", "--trouble", trouble)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.split()[:1] == ["10"]:
+            break
+    assert alive(folder)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    until(lambda: not alive(folder))
+    [run] = stored(folder)
+    assert run.status == "interrupted"
+
+
+def test_a_killed_vr_takes_its_command_with_it(folder: Path) -> None:
+    command = COMMAND + f" {folder.name}"
+    process = begun(folder, "run", "--command", command, "--opt", "slow", "--lr", "0.05", "--trouble", "endless")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.split()[:1] == ["5"]:
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    until(lambda: not alive(folder))
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_goes_on_and_nothing_is_lost_or_doubled(folder: Path) -> None:
+    again = words("--space", "lr=log:1e-3:1e-1", "--opt", "slow", "--opt", "fast", "--trials", "2", "--searches", "2",
+                  "--seeds", "2", verb="compare", trouble="slow")  # fmt: skip
+    for number, ended in ((signal.SIGINT, 3), (signal.SIGKILL, 7)):
+        process = begun(folder, *again)
+        until(lambda n=ended: (folder / "vr.db").exists() and sum(r.status == "completed" for r in stored(folder)) >= n)
+        process.send_signal(number)
+        process.communicate(timeout=120)
+    done = begun(folder, *again)
+    _, errors = done.communicate(timeout=600)
+    assert done.returncode == 0, errors
+    runs = stored(folder)
+    finished = [run for run in runs if run.status == "completed"]
+    kinds = [(run.optimizer, run.seed, run.trial_id, json.dumps(run.settings, sort_keys=True)) for run in finished]
+    assert len(kinds) == len(set(kinds))
+    for run in finished:
+        assert curve(folder, run.id, "train_loss")[0] == list(range(1, 21))
+
+
+# -- scripts that are tracked -----------------------------------------------------------------------------------------
+
+TRACKED = """
+import os, signal, sys, time, torch, vrcli
+
+seed, trouble = int(sys.argv[1]), sys.argv[2]
+torch.manual_seed(seed)
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+taken = 7 if trouble == "other seed" else seed
+with vrcli.track("mine", optimizer=optimizer, seed=taken, settings={"a": 1}) as run:
+    first = 0 if trouble == "forgetful" else run.restore(model=model, optimizer=optimizer)
+    for step in range(first + 1, 31):
+        x = torch.randn(16, 2)
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.log(step, train_loss=loss)
+        if step % 5 == 0:
+            run.evaluate(step, val_loss=loss, val_error=loss.sqrt())
+            run.save(model=model, optimizer=optimizer)
+        if step == 17 and trouble == "die" and not os.path.exists("died"):
+            time.sleep(1)  # what it reported is heard by then
+            open("died", "w").close()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        if run.should_stop():
+            break
+    else:
+        run.test(loss=loss)
+"""
+TRACKING = f"{sys.executable} mine.py {{seed}} {{trouble}}"
+
+
+def tracked(vr: Callable[..., Any], folder: Path, trouble: str, *more: str) -> Any:
+    (folder / "mine.py").write_text(TRACKED)
+    return vr("run", "--command", TRACKING, "--trouble", trouble, "--threads", "1", "--seed", "2", *more)
+
+
+def test_a_tracked_script_finds_its_run(folder: Path, vr: Callable[..., Any]) -> None:
+    done = tracked(vr, folder, "none")
+    assert done.code == 0, done.err
+    [run] = stored(folder)
+    assert (run.task, run.seed, run.status) == ("mine", 2, "completed")
+    assert curve(folder, run.id, "train_loss")[0] == list(range(1, 31))
+    assert curve(folder, run.id, "val_error")[0] == [5, 10, 15, 20, 25, 30]
+    assert run.results["test_loss"] > 0
+
+
+def test_a_script_that_takes_another_seed_is_refused(folder: Path, vr: Callable[..., Any]) -> None:
+    assert tracked(vr, folder, "other seed").code == 1
+    [run] = stored(folder)
+    assert "the run's seed is 2, and the script takes 7: give it {seed}" in run.error
+
+
+def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: Callable[..., Any]) -> None:
+    """Killed with its vr in step 17, it goes on with the same bits."""
+    assert tracked(vr, folder, "none").code == 0
+    [whole] = stored(folder)
+    more = ("--command", TRACKING, "--threads", "1", "--seed", "2", "--checkpoint-every", "1")
+    process = begun(folder, "run", *more, "--trouble", "die")
+    process.communicate(timeout=180)
+    assert process.returncode == -signal.SIGKILL
+    done = vr("run", *more, "--trouble", "die")
+    assert done.code == 0, done.err
+    assert re.search(r"resumes at step (5|10|15)\b", done.err)
+    runs = stored(folder)
+    [again] = [run for run in runs if run.id != whole.id]
+    assert len(runs) == 2
+    assert curve(folder, again.id, "train_loss") == curve(folder, whole.id, "train_loss")
+    assert again.results["best_val_loss"] == whole.results["best_val_loss"]
+
+
+LAUNCHER = """
+import os, subprocess, sys
+
+ranked = sys.argv[2] == "ranked"
+names = [{"RANK": str(rank), "WORLD_SIZE": "2"} if ranked else {} for rank in range(2)]
+ranks = [subprocess.Popen([sys.executable, "mine.py", *sys.argv[1:]], env={**os.environ, **own}) for own in names]
+sys.exit(max(rank.wait() for rank in ranks))
+"""
+
+
+@pytest.mark.parametrize("how", ["ranked", "unranked"])
+def test_of_two_processes_one_writes_or_the_run_fails(folder: Path, vr: Callable[..., Any], how: str) -> None:
+    (folder / "mine.py").write_text(TRACKED)
+    (folder / "launch.py").write_text(LAUNCHER)
+    command = f"{sys.executable} launch.py {{seed}} {{how}}"
+    done = vr("run", "--command", command, "--how", how, "--threads", "1")
+    [run] = stored(folder)
+    if how == "ranked":
+        assert (done.code, run.status) == (0, "completed"), done.err
+        assert curve(folder, run.id, "train_loss")[0] == list(range(1, 31))
+    else:
+        assert (done.code, run.status) == (1, "failed")
+        assert "recorded at step" in run.error

@@ -1,0 +1,283 @@
+"""What a study has come to: its parts, the source's numbers beside ours, its claims, and what must be known of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vrcli.report.study.blocks import Block, Rows
+from vrcli.report.study.compare import compare_json, plain, summary_blocks
+from vrcli.report.verdicts import line
+from vrcli.report.wording import MINUS, counted, duration, number, p_value, quantity, signed, with_half_width
+from vrcli.results.types import values_of
+from vrcli.stats.inference import t_interval
+from vrcli.stats.replicates import Pair
+from vrcli.study.files.claims import Decided, Said
+from vrcli.study.files.model import Claim, Table
+from vrcli.study.files.run import StudyResult
+from vrcli.study.files.stored import Found
+
+LEVEL = 0.95
+BESIDE = "What the source states, and what came out"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def sections(result: StudyResult, gates: Mapping[str, Sequence[Any]] | None = None) -> list[Section]:
+    """The whole outcome.
+
+    Args:
+        gates: what `vrcli.results.gates` found, by part.
+    """
+    study = result.study.study
+    found = [Section("", list(_head(result))), Section("Parts", [_parts(result)])]
+    tables = [(one.title or BESIDE, beside(result, one)) for one in study.tables or [Table()] * bool(study.values)]
+    found += [Section(title, [rows, *_legend(result)]) for title, rows in tables if rows is not None]
+    if study.claims:
+        found.append(Section("Claims", [_claims(result.claims), *_evidence(result.claims)]))
+    found += [Section(f"Part {name}", _part(one)) for name, one in result.found.items()]
+    if gates and any(gates.values()):
+        found.append(Section("The velocity's gate", _gates(gates)))
+    found.append(Section("Deviations", list(_deviations(result))))
+    return [one for one in found if one.blocks]
+
+
+def section_blocks(found: Sequence[Section]) -> list[Block]:
+    """For a terminal or a notebook: every section under its title."""
+    blocks: list[Block] = []
+    for section in found:
+        blocks += ["", section.title.upper()] if section.title else []
+        blocks += section.blocks
+    return blocks
+
+
+def study_json(result: StudyResult) -> dict[str, Any]:
+    """The outcome as plain JSON values."""
+    study = result.study
+    return plain({
+        "study": study.written.name, "scale": study.name, "title": study.study.title, "failed": dict(result.failed),
+        "parts": {
+            name: {
+                "planned": sum(found.planned.values()), "stored": found.done, "complete": found.complete,
+                "changed": list(found.part.changed), "failed": dict(found.failed),
+                "comparison": compare_json(done) if found.complete and (done := found.result()) else None,
+            }
+            for name, found in result.found.items()
+        },
+        "claims": [
+            {"claim": claim_text(one.claim), "part": one.part, "verdict": one.said.value, "evidence": evidence(one)}
+            for one in result.claims
+        ],
+        "values": [
+            {"optimizer": one.optimizer, "metric": one.metric, "stated": one.value, "where": one.where}
+            for one in study.study.values
+        ],
+    })  # fmt: skip
+
+
+def _head(result: StudyResult) -> Iterator[Block]:
+    study, scaled = result.study.study, result.study
+    yield " · ".join(filter(None, [study.title, study.source]))
+    if study.about:
+        yield study.about
+    reduced = "" if scaled.is_full else "; reduced, so that only claims of order are decided"
+    yield f"scale {scaled.name}{f': {scaled.scale.about}' if scaled.scale.about else ''}{reduced}"
+    if study.primary:
+        yield f"declared before anything ran: {study.primary[0]} and {study.primary[1]} are the pair that counts"
+    for name, why in result.failed.items():
+        yield f"part {name} has no result: {why}"
+
+
+def _parts(result: StudyResult) -> Rows:
+    rows = []
+    for name, found in result.found.items():
+        request, left = found.part.request, found.left_s()
+        planned = sum(found.planned.values())
+        rows.append({
+            "part": name,
+            "what": f"{request.tuning.task}, preset {request.tuning.preset}" + _colon(found.part.part.about),
+            "n": n_of(found),
+            "done": f"{found.done}/{planned}",
+            "left": "-" if found.done >= planned or not left else duration(left),
+            "at this scale": "; ".join(found.part.changed) or "as it is written",
+        })  # fmt: skip
+    rows += [
+        {"part": name, "what": "", "n": "", "done": "-", "left": "", "at this scale": "does not run"}
+        for name in result.study.skipped
+    ]
+    return Rows(list(rows[0]), rows, ["done", "left"])
+
+
+def _colon(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+def n_of(found: Found) -> str:
+    """How often the part is replicated: searches x fresh seeds, or seeds."""
+    request = found.part.request
+    tuning = request.tuning
+    return f"{tuning.searches} x {request.seeds}" if tuning.trials else str(request.seeds)
+
+
+# -- beside the source ------------------------------------------------------------------------------------------------
+
+
+def beside(result: StudyResult, table: Table) -> Rows | None:
+    """The source's numbers and ours, a row for each optimizer and metric; None where nothing is to be shown."""
+    study = result.study.study
+    stated = {(one.optimizer, one.metric): one for one in study.values}
+    metrics = table.metrics or study.metrics
+    names = table.optimizers or list(dict.fromkeys(name for part in study.parts.values() for name in part.optimizers))
+    parts = {name: one for name, one in result.found.items() if not table.parts or name in table.parts}
+    rows = []
+    for metric in metrics:
+        for name in names:
+            value = stated.get((name, metric))
+            row = {"": name, "metric": quantity(metric), "the source": "-" if value is None else number(value.value)}
+            for part, found in parts.items():
+                ours = found.part.names.get(name)
+                shown, mean = ("-", math.nan) if ours is None else _ours(found, ours, metric)
+                called = "" if ours in (None, name) else f" ({ours})"
+                row[f"{part} (n = {n_of(found)})"] = shown + called * (shown != "-")
+                if value is not None and not found.part.changed and any(not one.part.changed for one in parts.values()):
+                    row[f"{part} {MINUS} source"] = "-" if math.isnan(mean) else signed(mean - value.value)
+            rows.append(row)
+    if not rows or not parts:
+        return None
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return Rows(columns, [{key: row.get(key, "-") for key in columns} for row in rows], columns[2:])
+
+
+def _ours(found: Found, optimizer: str, metric: str) -> tuple[str, float]:
+    """Mean and interval over the replicates, as far as they are there; how many diverged where some did."""
+    blocks = found.blocks.get(optimizer, ())
+    table = np.array([values_of(own, metric) for own in blocks])
+    if not table.size:
+        return ("failed" if optimizer in found.failed else "-"), math.nan
+    values = table.mean(axis=1) if found.part.request.tuning.trials else table.reshape(-1)
+    n_diverged = int((~np.isfinite(table)).sum())
+    if n_diverged:
+        return f"NaN ({n_diverged} of {table.size} diverged)", math.nan
+    low, high = t_interval(values, LEVEL) if len(values) > 1 else (math.nan, math.nan)
+    shown = with_half_width(float(values.mean()), (high - low) / 2)
+    short = "" if found.has_all(optimizer) else f" (of {len(values)} so far)"
+    return shown + short, float(values.mean())
+
+
+def _legend(result: StudyResult) -> list[Block]:
+    places = sorted({one.where for one in result.study.study.values if one.where})
+    text = f"± is a {100 * LEVEL:g}% interval over the searches, or over the seeds where nothing was searched"
+    return [text, *([f"the source's numbers stand in: {', '.join(places)}"] if places else [])]
+
+
+# -- claims -----------------------------------------------------------------------------------------------------------
+
+
+def claim_text(claim: Claim) -> str:
+    """A claim in words."""
+    if claim.text:
+        return claim.text
+    a, b = claim.pair
+    of = quantity(claim.metric or claim.curve)
+    match claim.kind:
+        case "less":
+            return f"{a} has a lower {of} than {b}"
+        case "more":
+            return f"{a} has a higher {of} than {b}"
+        case "equivalent":
+            return f"{a} and {b} are equal in {of} within {claim.margin}"
+    return f"{a}'s {of} stays under {b}'s" + (f" from {100 * claim.after:g}% of the run" if claim.after else "")
+
+
+def _claims(claims: Sequence[Decided]) -> Rows:
+    rows = [
+        {"claim": claim_text(one.claim) + (f" ({one.claim.where})" if one.claim.where else ""), "part": one.part,
+         "verdict": one.said.value}
+        for one in claims
+    ]  # fmt: skip
+    return Rows(["claim", "part", "verdict"], rows)
+
+
+def _evidence(claims: Sequence[Decided]) -> list[Block]:
+    """What each verdict rests on."""
+    found: list[Block] = [""]
+    for one in claims:
+        if one.said is Said.NOT_RUN and one.reason:
+            found.append(f"{claim_text(one.claim)}, part {one.part}: {one.reason}")
+        elif text := evidence(one):
+            found.append(f"{claim_text(one.claim)}, part {one.part}: {text}")
+    return found if len(found) > 1 else []
+
+
+def evidence(one: Decided) -> str:
+    """The numbers behind a verdict, in one line."""
+    if one.pair is None:
+        return one.reason
+    if not isinstance(one.pair, Pair):
+        more = f", {p_value(one.pair.p_holm)} after Holm over {one.pair.family} pairs" if one.pair.family > 1 else ""
+        return f"{line(one.pair)}{more}; n = {one.pair.n}"
+    pair = one.pair
+    n = f"n = {pair.searches} x {one.result.seeds if one.result else '?'}"
+    if math.isnan(pair.difference):
+        return f"by rank ({pair.test}), {p_value(pair.p_holm)}; {n}"
+    low, high = map(signed, pair.interval)
+    return f"{pair.a} {MINUS} {pair.b}: {signed(pair.difference)} [{low}, {high}], {p_value(pair.p_holm)}; {n}"
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def _part(found: Found) -> list[Block]:
+    result = found.result()
+    if result is not None and found.complete:
+        return summary_blocks(result)
+    planned = sum(found.planned.values())
+    blocks: list[Block] = [f"{found.done} of {planned} runs are stored, so that nothing is compared yet"]
+    return blocks + [f"{name} failed: {why}" for name, why in found.failed.items()]
+
+
+def _gates(gates: Mapping[str, Sequence[Any]]) -> list[Block]:
+    rows = [
+        {
+            "part": part, "": one.optimizer, "runs": one.runs, "gate, mean": number(one.mean, 3),
+            "lowest": number(one.low, 3), "highest": number(one.high, 3), "bound": number(one.bound, 3),
+            "steps at the bound": f"{100 * one.at_bound:.1f} %",
+        }
+        for part, own in gates.items() for one in own
+    ]  # fmt: skip
+    return [
+        Rows(list(rows[0]), rows, list(rows[0])[2:]),
+        "the gate multiplies the learning rate; its bound is 1 / (1 + lr_cutoff). A gate that stays at its bound makes "
+        "the optimizer AdamW at a smaller rate",
+    ]
+
+
+def _deviations(result: StudyResult) -> Iterator[Block]:
+    yield from (f"- {text}" for text in result.study.study.deviations)
+    for name, found in result.found.items():
+        yield from (f"- {name}: {text}" for text in [*found.part.part.deviations, *_own_deviations(found)])
+
+
+def _own_deviations(found: Found) -> Iterator[str]:
+    """What the runs themselves tell: other data than the preset's, other runs of the same settings."""
+    runs = [run for own in found.runs.values() for run in own]
+    data = sorted({(run.dataset or "", (run.dataset_fingerprint or "")[:6]) for run in runs})
+    usual = found.part.dataset
+    for dataset, digest in data:
+        if usual and dataset != usual:
+            yield f"the data are {dataset} (content {digest}), not {usual}"
+    devices = sorted({str(run.spec.get("device")) for run in runs} - {"cpu"})
+    if devices:
+        yield f"ran on {', '.join(devices)}"
+    if found.others:
+        yield f"{counted(found.others, 'stored run')} of the same settings on other data, code or devices are left out"

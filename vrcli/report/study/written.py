@@ -1,0 +1,155 @@
+"""A study's page: text, figures and the runs that it can be made again from, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vrcli.output import Folder, Target
+from vrcli.report.figures import base, curves, envelope
+from vrcli.report.figures.counts import diverged_runs
+from vrcli.report.figures.panels import listed, read
+from vrcli.report.figures.style import Plot, Series
+from vrcli.report.study.blocks import Block, Rows
+from vrcli.report.study.experiment import Section, sections
+from vrcli.report.tables.grid import grid
+from vrcli.results.export.selection import Selection
+from vrcli.results.export.sqlite import write as write_runs
+from vrcli.results.filter import Filter
+from vrcli.results.gates import gates
+from vrcli.results.lines import Reader
+from vrcli.study.files.model import FIGURES, Figure
+from vrcli.study.files.run import StudyResult
+
+if TYPE_CHECKING:
+    from vrcli.results.gates import Gate
+    from vrcli.search.record import Store
+
+PAGE, RUNS, FOLDER = "page.md", "runs.sqlite", "figures"
+
+
+def gates_of(store: Store, result: StudyResult) -> dict[str, list[Gate]]:
+    """What the gates did in the fresh runs of every part, by the part's name."""
+    return {
+        name: gates(store, {opt: [run for own in blocks for run in own] for opt, blocks in found.blocks.items()})
+        for name, found in result.found.items()
+    }
+
+
+def is_page(folder: Path) -> bool:
+    """Whether a folder has the files of a page and no others."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return all(name in (PAGE, RUNS) or (name.startswith(f"{FOLDER}/") and name.endswith(".png")) for name in names)
+
+
+def target_of(folder: Path, force: bool) -> Folder:
+    """The folder of a page."""
+    return Folder(folder, force=force, kind="the page of a study", owns=is_page)
+
+
+def write_page(result: StudyResult, store: Store, to: Folder) -> int:
+    """Write the page; how many runs are beside it.
+
+    Raises:
+        UsageError: the folder cannot be written, or holds something else.
+    """
+    records = {run.id: run for found in result.found.values() for own in found.runs.values() for run in own}
+    with to.part() as part:
+        (part / FOLDER).mkdir(parents=True)
+        figures = [Section("Figures", list(_figures(result, store, part)))] if result.study.study.figures else []
+        text = markdown(result, [*sections(result, gates_of(store, result)), *figures])
+        (part / PAGE).write_text(text, encoding="utf-8")
+        write_runs(Selection(store, [records[id] for id in sorted(records)]), Target(part / RUNS, force=True))
+    return len(records)
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def markdown(result: StudyResult, found: Sequence[Section]) -> str:
+    """The page as Markdown."""
+    name, scale = result.study.written.name, result.study.name
+    lines = [f"# {result.study.study.title}", ""]
+    for section in found:
+        lines += [f"## {section.title}", ""] if section.title else []
+        lines += _paragraphs(section.blocks)
+    lines += ["---", "", f"Made by `vr study report {name} --scale {scale} --db {RUNS} --output FOLDER`."]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(blocks: Sequence[Block]) -> Iterator[str]:
+    """Every line a paragraph, every table between empty lines; a list stays one."""
+    for at, block in enumerate(blocks):
+        if isinstance(block, Rows):
+            yield from grid(block.columns, _piped(block), right=block.right, style="pipe")
+        elif block:
+            yield str(block)
+        else:
+            continue
+        after = blocks[at + 1] if at + 1 < len(blocks) else ""
+        if not (_is_item(block) and _is_item(after)):
+            yield ""
+
+
+def _piped(block: Rows) -> list[dict[str, str]]:
+    return [{key: str(value).replace("|", "\\|") for key, value in row.items() if value is not None}
+            for row in block.rows]  # fmt: skip
+
+
+def _is_item(block: Block) -> bool:
+    return isinstance(block, str) and block.startswith("- ")
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _figures(result: StudyResult, store: Store, folder: Path) -> Iterator[str]:
+    """Draw every figure into the folder, and say where it is."""
+    import matplotlib.pyplot as plt
+
+    for number, figure in enumerate(result.study.study.figures, 1):
+        notes: list[str] = []
+        plot = drawn(result, figure, store, notes)
+        title = figure.title or figure.kind
+        if plot is None:
+            yield f"{title}: {'; '.join(notes) or 'no runs yet'}"
+            continue
+        name = f"{FOLDER}/{number:02d}-{figure.kind}.png"
+        plot.save(folder / name)
+        plt.close(plot.figure)
+        yield f"![{title}]({name})"
+        yield title + "".join(f"; {note}" for note in notes)
+
+
+def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -> Plot | None:
+    """One figure; None where none of its runs is there.
+
+    Args:
+        notes: takes what must be said of it.
+    """
+    found: base.Sections = {}
+    for name, one in result.found.items():
+        if figure.parts and name not in figure.parts:
+            continue
+        runs = one.trials if figure.kind == "trials" else {
+            opt: [run for own in blocks for run in own] for opt, blocks in one.blocks.items()
+        }  # fmt: skip
+        ours = one.part.ours
+        lines = {
+            Series(opt, ours[opt]): own for opt, own in runs.items()
+            if own and (not figure.optimizers or ours[opt] in figure.optimizers)
+        }  # fmt: skip
+        if lines:
+            found[name] = lines
+    if not found:
+        return None
+    reader = Reader(store, Filter())
+    metrics = reader.metrics(base.runs_of(found), figure.curves, FIGURES[figure.kind])
+    panels = read(reader, notes, found, metrics, "step")
+    if panels is None:
+        return None
+    if figure.kind in ("curves", "trials"):
+        return curves.draw(panels, diverged=diverged_runs(found))
+    plain = {title: {metric: listed(panel) for metric, panel in own.items()} for title, own in panels.items()}
+    return envelope.draw(plain, diverged=diverged_runs(found))

@@ -1,0 +1,262 @@
+"""A study as it is written down: one file with the experiment's parts, its scales, and what a source states of it.
+
+Optimizers go by the names of the source throughout the file; each part says which of ours stands for a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+#: The scale at which a study runs as it is written.
+FULL = "full"
+#: What a figure shows of the runs, and the curves that it draws unless others are named.
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "envelope": ("train_loss", "val_loss"),
+    "curves": ("train_loss", "val_loss"),
+    "telemetry": ("lr_effective", "velocity_norm", "gate"),
+    "trials": ("train_loss", "val_loss"),
+}
+Value: TypeAlias = bool | int | float | str | list[Any]
+
+
+class Model(BaseModel):
+    """A table of the file: strict, and without keys that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Change(Model):
+    """What a scale changes of a part.
+
+    Args:
+        epochs: of every run; a warm-up that the preset counts in epochs shrinks with them.
+        until: what ends every run instead, as "steps:500".
+        optimizers: only these, by their names in the source.
+        settings: of task and training, by name.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+    until: str | None = None
+    trials: int | None = Field(default=None, ge=0)
+    searches: int | None = Field(default=None, ge=1)
+    seeds: int | None = Field(default=None, ge=1)
+    optimizers: list[str] | None = Field(default=None, min_length=2)
+    settings: dict[str, Value] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Change:
+        if self.epochs is not None and self.until is not None:
+            raise ValueError("epochs and until are two ends of one run; leave one of them out")
+        return self
+
+
+class Scale(Change):
+    """A named reduction of the whole study.
+
+    Args:
+        about: in one phrase, printed with every result.
+        skip: parts that do not run.
+        parts: what changes of one part besides.
+    """
+
+    about: str = ""
+    skip: list[str] = Field(default_factory=list)
+    parts: dict[str, Change] = Field(default_factory=dict)
+
+
+class Part(Model):
+    """One comparison: a task, a preset, and optimizers under one budget.
+
+    Args:
+        optimizers: ours by the source's name; a list of names where both are the same.
+        trials: of each search; 0 takes the preset's settings, which are the source's where it states them.
+        searches: independent ones of each optimizer.
+        seeds: fresh ones; for each search where there is one.
+        metric: the result that the part is about; "" for the best validation objective.
+        fix: settings by the source's name of the optimizer, kept at a value.
+        space: axes of the search, likewise.
+    """
+
+    about: str = ""
+    task: str
+    preset: str = "paper"
+    optimizers: dict[str, str] = Field(min_length=2)
+    trials: int = Field(default=0, ge=0)
+    searches: int = Field(default=1, ge=1)
+    seeds: int = Field(default=5, ge=1)
+    metric: str = ""
+    search: str = "gp"
+    epochs: int | None = Field(default=None, ge=1)
+    until: str | None = None
+    settings: dict[str, Value] = Field(default_factory=dict)
+    fix: dict[str, dict[str, Value]] = Field(default_factory=dict)
+    space: dict[str, dict[str, str]] = Field(default_factory=dict)
+    deviations: list[str] = Field(default_factory=list)
+
+    @field_validator("optimizers", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        listed = isinstance(given, list) and all(isinstance(name, str) for name in given)
+        return dict(zip(given, given, strict=True)) if listed else given
+
+    @model_validator(mode="after")
+    def _ours_once(self) -> Part:
+        ours = list(self.optimizers.values())
+        if doubled := [name for at, name in enumerate(ours) if name in ours[:at]]:
+            raise ValueError(f"{doubled[0]} stands for two optimizers of the source")
+        if self.epochs is not None and self.until is not None:
+            raise ValueError("epochs and until are two ends of one run; leave one of them out")
+        return self
+
+
+class Stated(Model):
+    """A number that the source states.
+
+    Args:
+        where: it stands: table and page.
+    """
+
+    optimizer: str
+    metric: str
+    value: float
+    where: str = ""
+
+
+class Claim(Model):
+    """Something that the source says of two optimizers, and what decides whether it holds: one of `KINDS`.
+
+    Args:
+        less: the metric of the first is below that of the second.
+        more: it is above.
+        equivalent: they differ by less than `margin`.
+        below: `curve` of the first stays under that of the second.
+        margin: 0.005, or "2%" of the mean.
+        after: share of the run from which the curves count.
+        parts: where it is checked; everywhere by default.
+    """
+
+    text: str = ""
+    less: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    more: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    equivalent: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    below: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    metric: str = ""
+    margin: float | str | None = None
+    curve: str = ""
+    after: float = Field(default=0.0, ge=0, lt=1)
+    parts: list[str] = Field(default_factory=list)
+    where: str = ""
+
+    @model_validator(mode="after")
+    def _one_check(self) -> Claim:
+        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"a claim is one of {', '.join(KINDS)}; got {' and '.join(kinds) or 'none of them'}")
+        needed = {"less": "metric", "more": "metric", "equivalent": "metric", "below": "curve"}[kinds[0]]
+        if not getattr(self, needed):
+            raise ValueError(f"{kinds[0]} needs a {needed}")
+        if (self.margin is None) == (self.equivalent is not None):
+            raise ValueError("equivalent needs a margin, and nothing else has one")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of `KINDS` it is."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two optimizers, by their names in the source."""
+        a, b = getattr(self, self.kind)
+        return a, b
+
+    @property
+    def of_order(self) -> bool:
+        """Whether it can be decided at a reduced scale: what comes before what, and no distance."""
+        return self.equivalent is None
+
+
+KINDS = ("less", "more", "equivalent", "below")
+
+
+class Figure(Model):
+    """A figure of the page.
+
+    Args:
+        kind: one of `FIGURES`.
+        curves: to draw; those of the kind by default.
+        parts: whose runs; all by default, each a row of panels.
+    """
+
+    kind: Literal["envelope", "curves", "telemetry", "trials"]
+    title: str = ""
+    curves: list[str] = Field(default_factory=list)
+    optimizers: list[str] = Field(default_factory=list)
+    parts: list[str] = Field(default_factory=list)
+
+
+class Table(Model):
+    """A table of the page: the source's numbers beside ours.
+
+    Args:
+        metrics: results, each a column; those that the source states by default.
+    """
+
+    title: str = ""
+    metrics: list[str] = Field(default_factory=list)
+    optimizers: list[str] = Field(default_factory=list)
+    parts: list[str] = Field(default_factory=list)
+
+
+class Data(Model):
+    """What there is to know of a data set that must be had first.
+
+    Args:
+        download: what it is called where it is offered.
+        size_mb: of the download.
+        path: what lies in the folder of data sets (--data-dir) then.
+    """
+
+    download: str
+    size_mb: float = Field(gt=0)
+    path: str
+
+
+class Study(Model):
+    """A whole experiment.
+
+    Args:
+        primary: the pair of optimizers that counts, declared before anything runs.
+        deviations: from the source, known beforehand.
+        data: by the name under which parts use it.
+    """
+
+    title: str
+    source: str = ""
+    about: str = ""
+    primary: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    deviations: list[str] = Field(default_factory=list)
+    parts: dict[str, Part] = Field(min_length=1)
+    scales: dict[str, Scale] = Field(default_factory=dict)
+    values: list[Stated] = Field(default_factory=list)
+    claims: list[Claim] = Field(default_factory=list)
+    tables: list[Table] = Field(default_factory=list)
+    figures: list[Figure] = Field(default_factory=list)
+    data: dict[str, Data] = Field(default_factory=dict)
+
+    def scale(self, name: str) -> Scale | None:
+        """What a scale changes; the full one, unless the file says otherwise, nothing."""
+        return self.scales.get(name, Scale() if name == FULL else None)
+
+    @property
+    def scale_names(self) -> Sequence[str]:
+        """As they are written, the full one last."""
+        return [*(name for name in self.scales if name != FULL), FULL]
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """What the source states numbers of."""
+        return list(dict.fromkeys(one.metric for one in self.values))
