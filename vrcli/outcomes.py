@@ -333,11 +333,7 @@ class StudyOutcome(Outcome):
     @property
     def failed(self) -> Mapping[str, str]:
         """Why a part has no result, by name; of a part whose optimizer failed, that."""
-        own = {
-            name: "; ".join(f"{optimizer}: {why}" for optimizer, why in one.failed.items())
-            for name, one in self.result.found.items() if one.failed
-        }  # fmt: skip
-        return {**own, **self.result.failed}
+        return self.result.all_failed
 
     @property
     def complete(self) -> bool:

@@ -140,8 +140,8 @@ def test_an_optimizer_that_fails_costs_no_other_its_result(study, tmp_path) -> N
 
 
 def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
-    data = '[data.heights]\ndownload = "the heights"\nsize_mb = 12\npath = "heights"\n\n[parts.stated]\n'
-    text = OWN.read_text().replace("[parts.stated]", data + 'settings = { dataset = "heights" }')
+    data = '[data.heights]\ndownload = "the heights"\nsize_mb = 12\npath = "heights"\n\n'
+    text = OWN.read_text().replace("[parts.stated]", data + '[parts.stated]\nsettings = { dataset = "heights" }')
     (tmp_path / "own.toml").write_text(text)
     shown = study("plan", "own", "--only", "stated", "--threads", "1", "--data-dir", str(tmp_path))
     assert shown.code == 0
