@@ -63,7 +63,7 @@ def test_every_option_of_a_command_can_stand_in_a_file(name: str, write: Callabl
 def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callable[[str], str], tmp_path: Path) -> None:
     file = write(
         BASE + SMALL + 'db = "mine.db"\nseeds = 2\nseed = 4\nformat = "json"\ntag = "filed"\n'
-        '[opt.adamw]\nweight-decay = 0.125\n[opt."sgd@still"]\nmomentum = 0.0\n[opt.sgd]\n'
+        '[opt.adamw]\nweight-decay = 0.125\n[opt."sgd@still"]\nmomentum = 0.5\n[opt.sgd]\n'
     )
     done = vr("compare", "--config", file, "--seed", "0")
     assert done.code == 0, done.err
@@ -72,7 +72,7 @@ def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callabl
     assert {one["seed"] for one in stored} == {1, 2}
     own = [(one["optimizer"], one["optimizer_settings"]) for one in stored]
     assert {one["weight_decay"] for name, one in own if name == "adamw"} == {0.125}
-    assert {one["momentum"] for name, one in own if name == "sgd"} == {0.0, 0.9}  # the variant's, and the usual
+    assert {one["momentum"] for name, one in own if name == "sgd"} == {0.5, 0.0}  # the variant's, and the usual
     assert not (tmp_path / "vr.db").exists()
 
 
