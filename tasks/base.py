@@ -20,15 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from vrcli.tasks import streams
+from vrcli.tasks.errors import TaskError as TaskError
 from vrcli.tasks.own import OwnProgram
 from vrcli.tasks.space import Space
 from vrcli.tasks.streams import Batch as Batch
-
-
-class TaskError(Exception):
-    """The user asked for something the task cannot do (no such data set, no image column): one line, shown as it is."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

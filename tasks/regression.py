@@ -29,6 +29,12 @@ class RegressionConfig(TaskConfig):
     noise: float = Field(0.1, ge=0, description="standard deviation of the noise on y")
 
 
+_OPTIMIZERS = {
+    "*": {"lr": assumed(0.01, "as in the paper's other tasks")},
+    "flowadam": {"lr": assumed(0.01, "as in the paper's other tasks"), "mode": assumed("b", "full batch")},
+}
+
+
 class Regression(Task[RegressionConfig]):
     name = "regression"
     summary = "least squares with an ill-conditioned design"
@@ -43,12 +49,12 @@ class Regression(Task[RegressionConfig]):
                 "features": assumed(5, "a check, not a result"),
                 **FULL_BATCH,
             },
-            {"*": {"lr": assumed(0.01, "as in the paper's other tasks")}},
+            _OPTIMIZERS,
             "5 features, 30 steps",
         ),
         "quick": Preset(
             {"epochs": assumed(500, "as the paper's quadratic"), "eval_every": assumed(5, "100 points"), **FULL_BATCH},
-            {"*": {"lr": assumed(0.01, "as in the paper's other tasks")}},
+            _OPTIMIZERS,
             "20 features, condition number 10,000",
         ),
         "paper": Preset(
@@ -61,7 +67,7 @@ class Regression(Task[RegressionConfig]):
                 "eval_every": assumed(10, "a hundredth of the run"),
                 **FULL_BATCH,
             },
-            {"*": {"lr": assumed(0.01, "as in the paper's other tasks")}},
+            _OPTIMIZERS,
             "50 features, condition number 10,000, 1000 steps",
         ),
     }

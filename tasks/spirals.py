@@ -25,6 +25,8 @@ from vrcli.tasks.space import Real
 _PIXELS, _MARGIN = 320, 1.1
 #: Blue and vermilion, which colour-blind people can tell apart, and their pale versions.
 _COLOURS = ((0, 114, 178), (213, 94, 0))
+#: Beside the lr that holds for every optimizer.
+_MODE_B = {"flowadam": {"mode": assumed("b", "full batch")}}
 
 
 class SpiralsConfig(TaskConfig):
@@ -52,7 +54,7 @@ class Spirals(Task[SpiralsConfig]):
                 "epochs": assumed(20, "a check, not a result"),
                 **FULL_BATCH,
             },
-            {"*": {"lr": assumed(0.01, "a common choice for a small network")}},
+            {"*": {"lr": assumed(0.01, "a common choice for a small network")}, **_MODE_B},
             "half a turn, 20 steps",
         ),
         "quick": Preset(
@@ -62,7 +64,7 @@ class Spirals(Task[SpiralsConfig]):
                 "eval_every": assumed(10, "100 points"),
                 **FULL_BATCH,
             },
-            {"*": {"lr": assumed(0.005, "as in the paper")}},
+            {"*": {"lr": assumed(0.005, "as in the paper")}, **_MODE_B},
             "one and a half turns, 1000 steps",
         ),
         "paper": Preset(
@@ -73,7 +75,7 @@ class Spirals(Task[SpiralsConfig]):
                 "eval_every": assumed(20, "200 points"),
                 **FULL_BATCH,
             },
-            {"*": {"lr": stated(0.005, "lr 0.005")}},
+            {"*": {"lr": stated(0.005, "lr 0.005")}, **_MODE_B},
             "1200 degrees, 4000 steps",
         ),
     }

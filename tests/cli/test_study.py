@@ -1,0 +1,249 @@
+"""`vr study`: an experiment of one's own, with a task and an optimizer of third parties, run, killed and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import vrcli
+from vrcli.db.store import Store
+
+OWN = Path(__file__).parents[1] / "study" / "own.toml"
+PLUGINS = Path(__file__).parents[1] / "plugins"
+#: Two searches of 3 trials, their best trained again 3 x 3 times, 2 fresh seeds; then 3 seeds of 3 optimizers.
+SEARCHED, STATED = 2 * 2 * (3 + 9 + 2), 3 * 3
+
+
+@pytest.fixture
+def study(vr, valley, inline, tmp_path):
+    """`vr study` beside the file own.toml."""
+    shutil.copy(OWN, tmp_path)
+    return lambda *words: vr("study", *words)
+
+
+def finished(database: Path) -> list[tuple]:
+    """What identifies every finished run, with what it came to."""
+    with Store.open(database, mode="read") as store:
+        runs = store.runs.select()
+    assert {run.status for run in runs} <= {"completed", "diverged"}
+    return sorted((run.optimizer, run.seed, run.configuration, run.best, run.results.get("test_loss")) for run in runs)
+
+
+def test_a_study_of_third_parties_runs_once_and_is_shown_beside_its_source(study, tmp_path) -> None:
+    done = study("run", "own", "--threads", "1", "--format", "json")
+    assert done.code == 0, done.err
+    body = json.loads(done.out)
+    assert {name: (one["stored"], one["planned"]) for name, one in body["parts"].items()} == {
+        "searched": (SEARCHED, SEARCHED), "stated": (STATED, STATED),
+    }  # fmt: skip
+    before = finished(tmp_path / "vr.db")
+    assert len(before) == SEARCHED + STATED
+    assert study("run", "own", "--threads", "1", "-q").code == 0
+    assert finished(tmp_path / "vr.db") == before
+    shown = study("report", "own")
+    assert shown.code == 0
+    assert "the source" in shown.out
+    verdicts = {(one["claim"], one["part"]): one["verdict"] for one in body["claims"]}
+    assert len(verdicts) == 8
+    for part in ("searched", "stated"):
+        less, more = (verdicts[f"Old has a {word} test loss than New", part] for word in ("lower", "higher"))
+        opposite = {"reproduced": "contradicted", "contradicted": "reproduced"}
+        assert more == opposite.get(less, less)
+
+
+def test_the_verdicts_are_those_of_the_comparison_itself(study, tmp_path) -> None:
+    assert study("run", "own", "--only", "stated", "--threads", "1", "-q").code == 0
+    words = ["--opt", "vradam", "--opt", "alike:First", "--opt", "adamw", "--seeds", "3", "--preset", "quick"]
+    words += ["--fix", "alike:First.lr=0.05", "--fix", "adamw.lr=0.02", "--metric", "test_loss", "--threads", "1"]
+    found = vrcli.compare(
+        "valley:Valley", opt=["vradam", "alike:First", "adamw"], seeds=3, fix=["alike:First.lr=0.05", "adamw.lr=0.02"],
+        metric="test_loss", threads=1, device="cpu", db=tmp_path / "vr.db",
+    )  # fmt: skip
+    assert len(finished(tmp_path / "vr.db")) == STATED  # every run of the study does for the comparison
+    pair = next(one for one in found.comparisons if {one.a, one.b} == {"vradam", "alike:First"})
+    read = json.loads(study("report", "own", "--format", "json").out)
+    said = {one["claim"]: one["verdict"] for one in read["claims"] if one["part"] == "stated"}
+    expected = {"alike:First": "reproduced", "vradam": "contradicted", None: "not decided at this n"}[pair.better]
+    assert said["Old has a lower test loss than New"] == expected
+    others = [one["verdict"] for one in read["claims"] if one["part"] == "searched"]
+    assert set(others) == {"not finished"}
+
+
+def test_a_page_is_made_again_from_the_runs_beside_it(study, tmp_path) -> None:
+    assert study("run", "own", "--threads", "1", "-q").code == 0
+    assert study("report", "own", "--output", "page").code == 0
+    assert study("report", "own", "--db", "page/runs.sqlite", "--output", "again").code == 0
+    first, second = tmp_path / "page", tmp_path / "again"
+    names = sorted(path.relative_to(first).as_posix() for path in first.rglob("*") if path.is_file())
+    assert names == [
+        "figures/01-envelope.png", "figures/02-trials.png", "figures/03-telemetry.png", "page.md", "runs.sqlite"
+    ]  # fmt: skip
+    for name in names[:-1]:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert all((first / name).stat().st_size < 200_000 for name in names if name.endswith(".png"))
+    page = (first / "page.md").read_text()
+    assert "| New" in page
+    assert "## Claims" in page
+    assert str(tmp_path) not in page
+    assert study("report", "own", "--output", "page").code == 0  # vr wrote it, so vr replaces it
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_page(study, tmp_path) -> None:
+    assert study("run", "own", "--scale", "small", "--threads", "1", "-q").code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    refused = study("report", "own", "--output", "mine")
+    assert refused.code == 2
+    assert "holds other files" in refused.err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_reduced_scale_decides_order_only_and_no_distance(study) -> None:
+    done = study("run", "own", "--scale", "small", "--threads", "1", "--format", "json")
+    body = json.loads(done.out)
+    assert body["scale"] == "small"
+    said = {(one["claim"], one["part"]): one["verdict"] for one in body["claims"]}
+    assert said["Old and New are equal in test loss within 1%", "stated"] == "not run at this scale"
+    assert said["Old has a lower test loss than New", "searched"] == "not run at this scale"
+    assert said["Old has a lower test loss than New", "stated"] != "not run at this scale"
+    text = study("report", "own").out  # of the scale that ran
+    assert "scale small: no search; reduced" in text
+    assert "− source" not in text
+
+
+def test_a_plan_counts_what_is_stored_and_times_the_rest(study) -> None:
+    first = json.loads(study("plan", "own", "--threads", "1", "--format", "json").out)
+    assert [one["optimizers"]["vradam"]["runs"] for one in first["parts"]] == [SEARCHED // 2, 3]
+    assert first["left_s"] > 0
+    study("run", "own", "--only", "stated", "--threads", "1", "-q")
+    second = json.loads(study("plan", "own", "--threads", "1", "--format", "json").out)
+    assert [one["optimizers"]["vradam"]["stored"] for one in second["parts"]] == [0, 3]
+    assert second["parts"][1]["left_s"] == 0
+
+
+def test_an_optimizer_that_fails_costs_no_other_its_result(study, tmp_path) -> None:
+    text = OWN.read_text().replace("fix = { Old = { lr = 0.05 }", "fix = { Old = { lr = 1e30 }")
+    (tmp_path / "own.toml").write_text(text)
+    done = study("run", "own", "--only", "stated", "--threads", "1", "--format", "json")
+    body = json.loads(done.out)
+    assert body["parts"]["stated"]["complete"]
+    assert "diverged" in study("report", "own").out
+
+
+def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
+    data = '[data.heights]\ndownload = "the heights"\nsize_mb = 12\npath = "heights"\n\n'
+    text = OWN.read_text().replace("[parts.stated]", data + '[parts.stated]\nsettings = { dataset = "heights" }')
+    (tmp_path / "own.toml").write_text(text)
+    shown = study("plan", "own", "--only", "stated", "--threads", "1", "--data-dir", str(tmp_path))
+    assert shown.code == 0
+    assert f"heights is not in {tmp_path}: download the heights (12 MB), which gives heights there" in shown.out
+    (tmp_path / "elsewhere").mkdir()
+    words = ("--dataset", f"heights={tmp_path / 'elsewhere'}")
+    assert "is not in" not in study("plan", "own", "--only", "stated", "--threads", "1", *words).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "onw"), "no study onw; did you mean own?"),
+        (("run", "own", "--scale", "smal"), "--scale smal is no scale of own; did you mean small?"),
+        (("run", "own", "--only", "statd"), "--only statd is no part of own; did you mean stated?"),
+        (("run", "own", "--dataset", "x"), "--dataset x: write NAME=FOLDER"),
+        (("run", "own", "--dataset", "x=nowhere"), "--dataset x=nowhere: there is no folder nowhere"),
+        (("report", "own"), "there is no vr.db here"),
+        (("new", "a/b"), "a/b cannot name a study"),
+        (("new", "own"), "is there already"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(study, tmp_path, words, said) -> None:
+    refused = study(*words)
+    assert refused.code == 2
+    assert said in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.toml"]
+
+
+def test_a_new_study_has_no_fault_and_says_what_it_runs(study) -> None:
+    assert study("new", "mine").code == 0
+    assert study("check", "mine").out == "mine has no fault\n"
+    assert "mine" in study("list").out
+    shown = study("show", "mine", "--scale", "tiny").out
+    assert "assumed: best of 0.003, 0.01, 0.03 (3 seeds)" in shown
+    assert "changed at this scale: no search, not 5 of 8 trials" in shown
+
+
+def test_check_prints_every_fault_and_says_so_by_its_exit_code(study, tmp_path) -> None:
+    (tmp_path / "own.toml").write_text(OWN.read_text().replace("trials = 3", "trails = 3").replace("skip", "ski"))
+    done = study("check", "own.toml")
+    assert done.code == 2
+    assert len(done.out.splitlines()) == 2
+
+
+def test_the_same_from_python(valley, inline, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = vrcli.study(OWN, scale="small", threads=1)
+    assert found.complete
+    assert found.failed == {}
+    assert {one.part for one in found.claims} == {"searched", "stated"}
+    assert set(found.parts) == {"stated"}
+    assert "A study of one's own" in found._repr_html_().replace("&#x27;", "'")
+
+
+# -- killed -----------------------------------------------------------------------------------------------------------
+
+
+def begun(database: Path, *words: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": f"{PLUGINS}:{PLUGINS.parents[1]}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "vrcli", "study", "run", str(OWN), "--threads", "1", "--db", str(database)]
+    return subprocess.Popen(
+        [*command, *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill(database: Path, words: tuple[str, ...], lines: int, delay_s: float) -> bool:
+    """Kill the study with its workers some time after so many lines; whether it was still running."""
+    with begun(database, *words) as process:
+        for _, _line in zip(range(lines), process.stderr, strict=False):
+            pass
+        time.sleep(delay_s)
+        alive = process.poll() is None
+        if alive:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return alive
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("kills", "words"), [(2, ("--only", "stated")), pytest.param(10, (), marks=pytest.mark.slow)], ids=["2", "10"]
+)
+def test_a_study_that_is_killed_ends_with_the_same_runs(tmp_path, kills, words) -> None:
+    whole, broken, rng = tmp_path / "whole.db", tmp_path / "broken.db", random.Random(kills)
+    with begun(whole, *words) as process:
+        lines = sum(1 for _ in process.stderr)
+    assert process.returncode == 0
+    made = 0
+    while made < kills:
+        made += kill(broken, words, rng.randrange(1, 2 + lines // 4), rng.uniform(0.0, 0.3))
+    with begun(broken, *words) as process:
+        process.communicate()
+    assert process.returncode == 0
+    with Store.open(broken, mode="read") as store:
+        runs = [run for run in store.runs.select() if run.status in ("completed", "diverged")]
+        assert not [run for run in store.runs.select() if run.status == "running"]
+    found = sorted((r.optimizer, r.seed, r.configuration, r.best, r.results.get("test_loss")) for r in runs)
+    assert found == finished(whole)

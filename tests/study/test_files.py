@@ -1,0 +1,224 @@
+"""Study files: every fault is one line with its place and the nearest name, and a scale reduces what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vrcli.db.location import Location
+from vrcli.errors import UsageError
+from vrcli.execute.place import Place
+from vrcli.study.files import model
+from vrcli.study.files.check import faults_of, sound
+from vrcli.study.files.read import Faulty, find, load, shipped
+from vrcli.study.files.run import missing_data
+from vrcli.study.files.scaled import scaled
+
+WHOLE = Path(__file__).with_name("whole.toml")
+TEXT = WHOLE.read_text()
+#: Every key of the file at the beginning of its line.
+KEYS = [(number, found[1]) for number, line in enumerate(TEXT.splitlines(), 1) if (found := re.match(r"(\w+) =", line))]
+#: Names inside values and tables, of which something else must know: what is written, what it becomes, what is said.
+NAMES = [
+    ('primary = ["New"', 'primary = ["Nwe"', "primary: Nwe is no optimizer of the study; did you mean New?"),
+    ("valley:Valley", "valley:Vally", "parts.one: "),
+    ('preset = "quick"\noptimizers = {', 'preset = "quikc"\noptimizers = {', "preset quikc is no preset"),
+    ('New = "vradam"', 'New = "vradm"', "parts.one: no optimizer is called 'vradm'; did you mean vradam?"),
+    ('search = "random"', 'search = "randm"', "search"),
+    ("settings = { width = 3 }", "settings = { widht = 3 }", "widht is no setting"),
+    ("settings = { width = 3 }", "settings = { width = 0 }", "width must be >= 1, got 0"),
+    ("fix = { Old", "fix = { Olld", "parts.one.fix: Olld is no optimizer of the part; did you mean Old?"),
+    ("Old = { weight_decay", "Old = { weigt_decay", "did you mean weight_decay?"),
+    ("space = { New", "space = { Nwe", "parts.one.space: Nwe is no optimizer of the part; did you mean New?"),
+    ('lr = "log:1e-4:1e-1"', 'lr = "log:1e-4"', "parts.one: space lr=log:1e-4: 'log' is no number"),
+    ('metric = "best_val_loss"', 'metric = "best_val_los"', "metric best_val_los is no result of valley"),
+    ('until = "steps:20"', 'until = "stpes:20"', "until"),
+    ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: tow is no part; did you mean two?"),
+    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: Odl is no optimizer"),
+    ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: oen is no part; did you mean one?"),
+    ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: Nwe is no optimizer"),
+    ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is no result"),
+    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: Odl is no optimizer of the study"),
+    ('less = ["New", "Old"]', 'less = ["New", "New"]', "claims[1].less: give two different optimizers"),
+    ('parts = ["one"]\nwhere', 'parts = ["oen"]\nwhere', "claims[1].parts: oen is no part; did you mean one?"),
+    ('margin = "5%"', 'margin = "5 per cent"', "claims[3].margin: must be a number or a percentage"),
+    ('curve = "val_loss"', 'curve = "val_lss"', "claims[4].curve: val_lss is no curve"),
+    ('metrics = ["test_loss"]', 'metrics = ["tst_loss"]', "tables[1].metrics: tst_loss is no result"),
+    ('curves = ["val_loss"]', 'curves = ["val_lss"]', "figures[1].curves: val_lss is no curve"),
+    ('kind = "envelope"', 'kind = "envelop"', "figures[1].kind: must be envelope"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def checked(valley: None, tmp_path: Path):
+    """The faults of a text."""
+
+    def check(text: str) -> tuple[str, ...]:
+        path = tmp_path / "study.toml"
+        path.write_text(text)
+        return faults_of(str(path))
+
+    return check
+
+
+def test_the_file_with_every_key_has_no_fault(checked) -> None:
+    assert checked(TEXT) == ()
+
+
+def test_the_file_has_every_key() -> None:
+    models = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, model.Model)]
+    fields = {name for one in models for name in one.model_fields}
+    assert {name for _, name in KEYS} >= fields - {"parts", "scales", "values", "claims", "tables", "figures", "data"}
+
+
+@pytest.mark.parametrize(("number", "key"), KEYS, ids=[f"{number}-{key}" for number, key in KEYS])
+def test_a_typo_in_a_key_is_refused_with_the_nearest_name_and_its_place(checked, number: int, key: str) -> None:
+    lines = TEXT.splitlines()
+    lines[number - 1] = lines[number - 1].replace(key, f"{key[0]}_{key[1:]}", 1)
+    faults = [line for line in checked("\n".join(lines)) if "is no key here" in line]
+    assert len(faults) == 1
+    assert faults[0].startswith(f"line {number}, ")
+    assert f"{key[0]}_{key[1:]}: is no key here; did you mean {key}?" in faults[0]
+
+
+@pytest.mark.parametrize("table", ["parts", "scales", "values", "claims", "tables", "figures", "data"])
+def test_a_typo_in_a_table_is_refused_with_the_nearest_name(checked, table: str) -> None:
+    wrong = f"{table[0]}_{table[1:]}"
+    faults = checked(re.sub(rf"^(\[\[?){table}\b", rf"\g<1>{wrong}", TEXT, flags=re.M))
+    assert any(f"{wrong}: is no key here; did you mean {table}?" in line for line in faults)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), NAMES, ids=[new.splitlines()[0] for _, new, _ in NAMES])
+def test_a_name_that_stands_for_nothing_is_refused(checked, old: str, new: str, said: str) -> None:
+    assert TEXT.count(old) >= 1
+    faults = checked(TEXT.replace(old, new, 1))
+    assert faults
+    assert any(said in line for line in faults), faults
+    assert all("\n" not in line for line in faults)
+
+
+def test_all_faults_are_told_in_the_order_of_the_file(checked) -> None:
+    faults = checked(TEXT.replace("seeds = 2\nmetric", "sedes = 2\nmetric", 1).replace("after = 0.1", "after = 2"))
+    assert [re.match(r"line (\d+)", line) is not None for line in faults] == [True, True]
+    assert "sedes" in faults[0]
+    assert "claims[4].after: must be < 1, got 2" in faults[1]
+
+
+def test_a_source_value_without_a_metric_is_refused(checked) -> None:
+    (fault,) = checked(TEXT.replace('metric = "test_loss"\nvalue', "value", 1))
+    assert fault.endswith("values[1].metric: is missing")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('less = ["New", "Old"]\n', "", "a claim is one of less, more, equivalent, below; got none of them"),
+        ('less = ["New"', 'more = ["New", "Old"]\nless = ["New"', "got less and more"),
+        ('margin = "5%"\n', "", "equivalent needs a margin"),
+        ('curve = "val_loss"\n', "", "below needs a curve"),
+        ('"New", "Old"]\nmetric = "test_loss"\nparts', '"New"]\nmetric = "test_loss"\nparts', "must have at least 2"),
+        ("epochs = 4", 'epochs = 4\nuntil = "steps:3"', "epochs and until are two ends of one run"),
+    ],
+)
+def test_a_claim_or_a_part_that_makes_no_sense_is_refused(checked, old: str, new: str, said: str) -> None:
+    assert old in TEXT
+    assert any(said in line for line in checked(TEXT.replace(old, new, 1)))
+
+
+def test_a_file_that_is_no_toml_is_refused_with_the_line(checked) -> None:
+    (fault,) = checked("title = \n")
+    assert fault.startswith("it is not TOML: ")
+    assert "line 1" in fault
+
+
+def test_a_name_that_no_study_has_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no study vradam/tabel1; did you mean vradam/table1\?"):
+        find("vradam/tabel1")
+
+
+def test_the_first_fault_of_many_is_the_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text("tilte = 3\n")
+    with pytest.raises(Faulty, match=r"two\.toml, .*title.*2 more: vr study check"):
+        load(path)
+
+
+# -- scales -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(valley: None):
+    return sound(find(str(WHOLE)))
+
+
+def test_a_scale_that_does_not_exist_is_refused_with_the_nearest(whole) -> None:
+    with pytest.raises(UsageError, match=r"--scale smal is no scale of .*whole; did you mean small\?"):
+        scaled(whole, "smal")
+
+
+def test_a_part_that_does_not_exist_or_does_not_run_is_refused(whole) -> None:
+    with pytest.raises(UsageError, match=r"--only tow is no part of .*; did you mean two\?"):
+        scaled(whole, "full", only=["tow"])
+    with pytest.raises(UsageError, match="--only two: it does not run at scale small"):
+        scaled(whole, "small", only=["two"])
+
+
+def test_a_data_set_that_no_part_uses_is_refused(whole) -> None:
+    with pytest.raises(UsageError, match="--dataset cifar10: no part uses a data set of that name"):
+        scaled(whole, "full", datasets={"cifar10": "folder"})
+
+
+def test_a_scale_changes_what_it_names_and_says_so(whole) -> None:
+    full, small = scaled(whole, "full"), scaled(whole, "small")
+    assert full.is_full
+    assert [one.name for one in full.parts] == ["one", "two"]
+    (part,) = small.parts
+    assert list(part.names) == ["New", "Old"]
+    assert part.request.tuning.trials == 0
+    assert part.request.tuning.flags == {"width": 2, "epochs": 2}
+    assert part.request.seeds == 2
+    assert not small.is_full
+    assert part.changed == ["width 2, not 3", "epochs 2, not 4", "no search, not 2 of 2 trials", "without Third"]
+
+
+def test_the_warm_up_keeps_its_share_of_the_run() -> None:
+    (part, *_) = scaled(find("vradam/table1"), "laptop").parts
+    assert part.request.tuning.flags["epochs"] == 3
+    assert part.request.tuning.flags["warmup_epochs"] == pytest.approx(5 * 3 / 100)
+
+
+def test_a_budget_without_epochs_needs_a_warm_up(tmp_path: Path) -> None:
+    text = shipped()["vradam/table2"].read_text().replace("settings = { warmup_epochs = 0.06 }", "")
+    path = tmp_path / "table2.toml"
+    path.write_text(text)
+    faults = faults_of(str(path))
+    assert faults
+    assert all("until = steps:150 needs settings.warmup_epochs: preset paper warms up over 5 of" in f for f in faults)
+
+
+@pytest.mark.parametrize("name", list(shipped()))
+def test_every_study_that_ships_has_no_fault(name: str) -> None:
+    assert faults_of(name) == ()
+
+
+def test_the_searches_of_the_papers_are_declared_before_they_run() -> None:
+    for name in shipped():
+        study = find(name).study
+        assert study.primary == ["VRAdam", "AdamW"]
+        for part in scaled(find(name), "laptop").parts:
+            if part.request.tuning.trials:
+                assert part.request.primary == ("vradam", "adamw")
+                assert (part.request.tuning.searches, part.request.tuning.trials, part.request.seeds) == (7, 8, 3)
+
+
+def test_missing_data_are_told_with_their_size_and_place(tmp_path: Path) -> None:
+    study = scaled(find("vradam/table1"), "laptop")
+    place = Place(Location(str(tmp_path / "x.db")), tmp_path)
+    said = missing_data(study, study.parts[0], place)
+    assert said.startswith(f"cifar10 is not in {tmp_path}: download CIFAR-10")
+    assert "(163 MB)" in said
+    assert "cifar-10-batches-py" in said
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert missing_data(study, study.parts[0], place) == ""
