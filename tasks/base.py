@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from vrcli.tasks import streams
 from vrcli.tasks.errors import TaskError as TaskError
+from vrcli.tasks.own import OwnProgram
 from vrcli.tasks.space import Space
 from vrcli.tasks.streams import Batch as Batch
 
@@ -261,7 +262,7 @@ def _stream(name: str, source: Any) -> Stream:
 C = TypeVar("C", bound=TaskConfig)
 
 
-class Task(ABC, Generic[C]):
+class Task(OwnProgram, ABC, Generic[C]):
     """One thing to train, built from a validated config.
 
     The engine calls, in this order: `data` once; `model` once, after seeding the global random generator; then per
@@ -288,12 +289,6 @@ class Task(ABC, Generic[C]):
     diverged_above: ClassVar[float] = float("inf")
     #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
     no_closure: ClassVar[str] = ""
-    #: Settings of `vrcli.spec.Training` that can be given; None for all.
-    training_settings: ClassVar[Sequence[str] | None] = None
-    #: Settings of the training that nobody chooses.
-    fixed_training: ClassVar[Mapping[str, Any]] = {}
-    #: The optimizers' settings, where the task's own program makes the optimizer and not vr.
-    own_optimizers: ClassVar[type[BaseModel] | None] = None
     #: Of vr's own tasks: raised by hand when the same settings give other numbers than before.
     revision: ClassVar[int] = 1
 
@@ -301,16 +296,6 @@ class Task(ABC, Generic[C]):
         super().__init_subclass__(**kwargs)
         if "ceiling" in vars(cls):  # passed over, it would leave diverged runs in every mean
             raise TypeError(f"{cls.__name__} sets ceiling; a task's bound is called diverged_above")
-
-    @classmethod
-    def lacking(cls, settings: Mapping[str, Any]) -> str:
-        """Which of the optimizer's settings must have a value and has none, in one line; empty where all is said."""
-        return ""
-
-    @classmethod
-    def identity(cls) -> str | None:
-        """Of the code that decides a curve, read anew; None: that of the class."""
-        return None
 
     def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
         self.config = config
