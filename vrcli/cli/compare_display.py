@@ -58,7 +58,7 @@ class CompareDisplay(SweepDisplay):
             line = f"{at}{event.optimizer:12} seed {event.seed:<4} run {run.id:<5} {words} {shown}"
         self.counted(line)
         if self.done == self.total and self.stored and not self.quiet:
-            say(self.stored_line(), to=self.console)
+            say(self.stored_line(), to=self.console, prose=True)
 
     def stored_line(self) -> str:
         """How many runs were not made by this command, and with what else they were made."""
