@@ -155,7 +155,7 @@ class Stream(Split):
         return replace(self, device=device, workers=workers)
 
     def take(self, index: Tensor) -> Batch:
-        raise TypeError("a split that is no tensors cannot be gathered from; its batches are read")
+        raise TypeError("a split that is not a tensors cannot be gathered from; its batches are read")
 
     def chunks(self, size: int) -> Iterator[Batch]:
         """The whole split in order; what its samples draw is the same each time."""
@@ -208,7 +208,7 @@ class Splits:
                 object.__setattr__(self, name, _stream(name, given))
         if self.streamed and not self.identity:
             raise TaskError(
-                f"Splits.identity must say what the data are: {self.streamed[0]} is no tensors to tell it by"
+                f"Splits.identity must say what the data are: {self.streamed[0]} is not a tensors to tell it by"
             )
 
     @property
@@ -227,7 +227,7 @@ class Splits:
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.
 
-        Of a split that is no tensors, the declared identity counts.
+        Of a split that is not a tensors, the declared identity counts.
         """
         digest = hashlib.blake2b(digest_size=8)
         if self.streamed:

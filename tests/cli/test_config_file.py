@@ -118,7 +118,7 @@ def test_files_are_completed_from(vr: Callable[..., Result], write: Callable[[st
 
 
 REFUSED = {
-    "unknown": ("trails = 4", "config file: trails is no setting of adamw or spirals; did you mean trials?"),
+    "unknown": ("trails = 4", "config file: trails is not a setting of adamw or spirals; did you mean trials?"),
     "of another command": ("prune = 'median'", "config file: prune is an option of other commands, and no setting"),
     "text for a number": ("trials = '4'", "--config my.toml: trials must be a whole number, got '4'"),
     "a fraction": ("trials = 2.5", "--config my.toml: trials must be a whole number, got 2.5"),
@@ -130,7 +130,7 @@ REFUSED = {
     "not in a file": ("debug = true", "--config my.toml: debug belongs on the command line"),
     "twice": ("epochs = 1\n[training]\nepochs = 2", "--config my.toml: epochs is given twice"),
     "a setting's value": ("epochs = 'x'", "config file: epochs must be a whole number, got 'x'"),
-    "no setting of the optimizer": ("[opt.sgd]\nlrr = 1\n[opt.adamw]", "config file: lrr is no setting of sgd"),
+    "no setting of the optimizer": ("[opt.sgd]\nlrr = 1\n[opt.adamw]", "config file: lrr is not a setting of sgd"),
     "no optimizer": ("[opt]", "--config my.toml: opt has no optimizer"),
     "no table of an optimizer": ("[opt]\nsgd = 1", "--config my.toml: opt.sgd must be a table of settings"),
 }  # fmt: skip

@@ -155,8 +155,8 @@ def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
     ("words", "said"),
     [
         (("run", "onw"), "no study onw; did you mean own?"),
-        (("run", "own", "--scale", "smal"), "--scale smal is no scale of own; did you mean small?"),
-        (("run", "own", "--only", "statd"), "--only statd is no part of own; did you mean stated?"),
+        (("run", "own", "--scale", "smal"), "--scale smal is not a scale of own; did you mean small?"),
+        (("run", "own", "--only", "statd"), "--only statd is not part of own; did you mean stated?"),
         (("run", "own", "--dataset", "x"), "--dataset x: write NAME=FOLDER"),
         (("run", "own", "--dataset", "x=nowhere"), "--dataset x=nowhere: there is no folder nowhere"),
         (("report", "own"), "there is no vr.db here"),

@@ -166,15 +166,15 @@ def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> 
         ("t {lr} {seed} {opt}", ("--lr", "1"), "--command has {opt}, and no --opt says what for it"),
         ("t {lr} {seed}", (), "--command: {lr} has no value; --lr or --fix lr=VALUE gives one"),
         ("t {lr} {sede} {seed}", ("--lr", "1"), "--command: {sede} has no value; did you mean seed?"),
-        ("t {lr} {seed}", ("--lrr", "1"), "--lrr is no setting of unknown or t; did you mean --lr?"),
-        ("t {lr.x} {seed}", (), "--command: {lr.x} is no name"),
-        ("t {lr:g} {seed}", (), "--command: {lr} is no name"),
+        ("t {lr} {seed}", ("--lrr", "1"), "--lrr is not a setting of unknown or t; did you mean --lr?"),
+        ("t {lr.x} {seed}", (), "--command: {lr.x} is not a name"),
+        ("t {lr:g} {seed}", (), "--command: {lr} is not a name"),
         ("t {lr {seed}", (), "--command t {lr {seed}:"),
         ("t 'a {seed}", (), "--command t 'a {seed}: No closing quotation"),
-        ("t {seed}", ("--metric", "zeal"), "--metric zeal: is less or more of it better? Write --metric zeal:min"),
+        ("t {seed}", ("--metric", "zeal"), "--metric zeal: say which is better, less or more: --metric zeal:min"),
         ("t {seed}", ("--time-limit", "0"), "--time-limit must be > 0, got 0"),
         ("t {seed} " + " ".join(str(n * n * n) for n in range(1000, 1100)), (), "--command is too long"),
-        ("t {seed}", ("--epochs", "3"), "--epochs is no setting of unknown or t"),
+        ("t {seed}", ("--epochs", "3"), "--epochs is not a setting of unknown or t"),
     ],
 )
 def test_bad_words_are_refused_in_one_line(
@@ -189,7 +189,7 @@ def test_bad_words_are_refused_in_one_line(
 
 def test_searches_refuse_names_without_a_value(folder: Path, vr: Callable[..., Any]) -> None:
     for more, why in (
-        (("--space", "lrr=1:2"), "--space lrr: no setting of slow is called so; did you mean lr?"),
+        (("--space", "lrr=1:2"), "--space lrr: slow has no setting of that name; did you mean lr?"),
         (("--space", "lr=log:1e-3:1"), "--command: {trouble} has no value"),
         (("--fix", "trouble=none", "--fix", "lr=1"), "nothing is left to search for slow"),
     ):

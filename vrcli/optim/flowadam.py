@@ -259,7 +259,7 @@ def _validate(group: dict[str, Any]) -> None:
         ValueError: as said.
     """
     if "mode" in group:
-        raise ValueError("mode is no setting of a group; set the sensitivities and ode_t_scale")
+        raise ValueError("mode is not a setting of a group; set the sensitivities and ode_t_scale")
     for name in ("lr", "eps", "ode_t_scale"):
         if not 0 <= group[name] < math.inf:
             raise ValueError(f"{name} must be finite and >= 0, got {group[name]}")
