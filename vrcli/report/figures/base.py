@@ -159,7 +159,7 @@ def _left_out(chosen: Configurations) -> list[str]:
         notes.append(f"{counted(chosen.searched, 'run')} of sweeps' trials: not drawn (vr plot sweep draws them)")
     if chosen.on_search_seed:
         notes.append(
-            "some lines show a sweep's best trial on the seed that chose it (optimistic); --confirm-seeds N adds fresh ones"
+            "some lines show a sweep's best trial on the seed that chose it (optimistic): add --confirm-seeds N"
         )
     if chosen.dropped:
         notes.append("only the best settings of each optimizer are drawn; --all draws all")

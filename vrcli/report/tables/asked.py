@@ -99,7 +99,7 @@ def _request(reading: Reading, options: TableOptions) -> tuple[_Request | None, 
         notices.append(f"{trials} of sweeps' trials: not in the table (--trials shows them)")
     if selection.on_search_seed:
         notices.append(
-            "some rows show a sweep's best trial on the seed that chose it (optimistic); --confirm-seeds N adds fresh ones"
+            "some rows show a sweep's best trial on the seed that chose it (optimistic): add --confirm-seeds N"
         )
     return _Request(reading, selection, options), notices
 
