@@ -344,9 +344,8 @@ def _unknown(flag: str, name: str, by_optimizer: Mapping[str, Settings]) -> Usag
     every = [setting for settings in by_optimizer.values() for setting in settings.by_name.values()]
     own = sorted({setting.name for setting in every if setting.section == "optimizer"})
     hint = nearest(name, [setting.name for setting in every]) or f"; those are {', '.join(own)}, and the task's"
-    return UsageError(
-        f"{flag} {name}: {' and '.join(by_optimizer)} {'have' if len(by_optimizer) > 1 else 'has'} no setting of that name{hint}"
-    )
+    verb = "have" if len(by_optimizer) > 1 else "has"
+    return UsageError(f"{flag} {name}: {' and '.join(by_optimizer)} {verb} no setting of that name{hint}")
 
 
 def shared_key_of(definition: Definition) -> str:
