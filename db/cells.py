@@ -19,7 +19,7 @@ from vrcli.db.errors import StoreError
 
 #: How a specification and its data set come to the digest that the run is stored under.
 Digest = Callable[[Mapping[str, Any], str | None], str]
-#: Tables of rows that are looked at one by one; of the others, which are long, SQL finds what is no number.
+#: Tables of rows that are looked at one by one; of the others, which are long, SQL finds what is not a number.
 _ROWS = ("sweeps", "searches", "trials", "runs", "artifacts", "metrics", "metric_facts")
 #: What every run refers to: named, and left where it is.
 _SHARED = ("metrics", "metric_facts")
@@ -62,7 +62,7 @@ def damages(connection: Connection, digest: Digest | None) -> Iterator[Damage]:
         for name, no_number in _NUMBERS.items():
             keys = [column.name for column in schema.metadata.tables[name].primary_key]
             for row in fetch(connection, f"SELECT {', '.join(keys)} FROM {name} WHERE {no_number}", ()):
-                yield Damage(name, tuple(zip(keys, row, strict=True)), "its value or step is no number")
+                yield Damage(name, tuple(zip(keys, row, strict=True)), "its value or step is not a number")
 
 
 def _of_rows(connection: Connection, table: Table, digest: Digest | None) -> Iterator[Damage]:
@@ -110,7 +110,7 @@ def put_aside(database: Database, digest: Digest | None) -> list[Damage]:
     """Move every damaged row, in one transaction, to the table damaged_rows; what hangs on it is removed.
 
     Raises:
-        StoreError: it is no SQLite file.
+        StoreError: it is not an SQLite file.
     """
     if not database.is_sqlite:
         raise StoreError(f"{database.label} is repaired with PostgreSQL's own tools")

@@ -90,7 +90,7 @@ class Database:
             kind = Unavailable if is_outage(reason) else StoreError
             raise kind(f"{self.label}: {self.location.reason(reason)}") from error
         except (UnicodeEncodeError, OverflowError) as error:
-            what = "a number is too large" if isinstance(error, OverflowError) else "text is no Unicode"
+            what = "a number is too large" if isinstance(error, OverflowError) else "text is not Unicode"
             raise StoreError(f"{self.label}: {what} for a database") from error
 
 

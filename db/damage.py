@@ -1,4 +1,4 @@
-"""Cells that do not hold what their column is for: text that is no UTF-8, dates that are none, broken JSON.
+"""Cells that do not hold what their column is for: text that is not UTF-8, dates that are none, broken JSON.
 
 A row with one is read with stand-ins and says so, so that a list goes on; `vr db check` names each.
 """
@@ -20,7 +20,7 @@ from sqlalchemy.sql.functions import FunctionElement
 DAMAGED = "damaged"
 #: Columns of text that is JSON: an object.
 JSON = {"runs": ("spec", "provenance"), "searches": ("settings",), "trials": ("params",)}
-#: What bytes that are no UTF-8 are read as, see `vrcli.db.location`; whole text has none.
+#: What bytes that are not UTF-8 are read as, see `vrcli.db.location`; whole text has none.
 _HALF = re.compile("[\ud800-\udfff]")
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _STAND_INS: dict[type, Any] = {str: "?", int: 0, float: 0.0, bool: False, bytes: b"", datetime: _LONG_AGO}
@@ -83,11 +83,11 @@ class Cells:
         found: dict[int, str] = {}
         for at, (name, kinds, value) in enumerate(zip(self.names, self.types, row, strict=False)):
             if kinds[0] is str and (isinstance(value, bytes) or (isinstance(value, str) and _HALF.search(value))):
-                found[at] = f"{name} is no UTF-8 text"
+                found[at] = f"{name} is not UTF-8 text"
             elif not isinstance(value, kinds):
-                found[at] = f"{name} is no {'date' if kinds[0] is datetime else kinds[0].__name__}"
+                found[at] = f"{name} is not a {'date' if kinds[0] is datetime else kinds[0].__name__}"
             elif at in self.json and not is_object(value):
-                found[at] = f"{name} is no JSON"
+                found[at] = f"{name} is not JSON"
         return found
 
     def mended(self, row: Sequence[Any]) -> tuple[list[Any], str]:

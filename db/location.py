@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 _BUSY_S = 60.0  # how long a writer waits for the others; each holds the lock for milliseconds
-#: Bytes that are no text become halves of characters, which no text has: `vrcli.db.damage` finds them.
+#: Bytes that are not text become halves of characters, which no text has: `vrcli.db.damage` finds them.
 _TEXT = partial(str, encoding="utf-8", errors="surrogateescape")
 SQLITE_HEADER = b"SQLite format 3\x00"
 #: Files that were looked at, by device and number; as many as one process may have databases open.
@@ -128,9 +128,9 @@ class Location:
 
     def _plain_path(self) -> Path:
         if self._text in ("", ":memory:"):
-            raise StoreError(f"{self._text!r} is no database; give the path of a file")
+            raise StoreError(f"{self._text!r} is not a database; give the path of a file")
         if re.match(_BEGINS, self._text) or self._shown != self._text:
-            raise StoreError(f"{self} is no database URL; {_LOOKS_LIKE}")
+            raise StoreError(f"{self} is not a database URL; {_LOOKS_LIKE}")
         return Path(self._text).expanduser()
 
     @cached_property
@@ -149,7 +149,7 @@ class Location:
             raise StoreError(f"the database URL cannot be read; {_LOOKS_LIKE}") from None
         kind = url.get_backend_name()
         if kind not in ("sqlite", "postgresql"):
-            raise StoreError(f"{kind} is no database vr knows; give the path of an SQLite file or postgresql://...")
+            raise StoreError(f"{kind} is not a database vr knows; give the path of an SQLite file or postgresql://...")
         # A part of such a password would be taken for the host, and be looked up and named.
         if re.match(r"\w[^:/]*://[^:/]*:[^@]*@[^?]*@", self._text):
             raise StoreError(f"the password in {self} has an @; write it as %40")

@@ -27,7 +27,7 @@ def backup(database: Database, target: str | os.PathLike[str]) -> Path:
     """Copy the database to a new file while others may be writing.
 
     Raises:
-        StoreError: the file is there already or cannot be written, or the database is no SQLite file.
+        StoreError: the file is there already or cannot be written, or the database is not an SQLite file.
     """
     if database.location.path is None:
         raise StoreError(f"{database.label} is backed up with PostgreSQL's own pg_dump")
@@ -70,7 +70,7 @@ def repair(database: Database, digest: Digest | None = None) -> tuple[list[str],
         What was wrong with each row that was moved, and the copy; none where nothing was wrong.
 
     Raises:
-        StoreError: it is no SQLite file, or its pages are damaged, too.
+        StoreError: it is not an SQLite file, or its pages are damaged, too.
     """
     path = database.location.path
     if path is None:

@@ -28,7 +28,7 @@ def as_json(what: str, value: Mapping[str, Any]) -> str:
     """JSON that SQL can read, too: no NaN in it."""
     try:
         readable = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        # A command line may hold bytes that are no text, which only the escaped form can carry.
+        # A command line may hold bytes that are not text, which only the escaped form can carry.
         return readable if _is_text(readable) else json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"{what} cannot be stored as JSON: {error}") from None

@@ -140,7 +140,7 @@ class Runs:
             error: why it failed or diverged, in one line.
         """
         if status not in ENDED_RUNS:
-            raise StoreError(f"{status!r} is no way for a run to end; those are {', '.join(ENDED_RUNS)}")
+            raise StoreError(f"{status!r} is not a way for a run to end; those are {', '.join(ENDED_RUNS)}")
         with self._database.writing() as connection:
             ended = {"status": status, "finished_at": datetime.now(UTC), "error": error}
             touch(self._database, connection, run_id, **ended)

@@ -259,7 +259,7 @@ trials = Table(
 
 
 def _result(name: str) -> str:
-    """A column of v_runs: one result, NULL where the run has none or it is no ordinary number."""
+    """A column of v_runs: one result, NULL where the run has none or it is not an ordinary number."""
     return f"""(SELECT results.value FROM results JOIN metrics ON metrics.id = results.metric_id
     WHERE results.run_id = runs.id AND metrics.name = '{name}') AS {name}"""
 

@@ -104,7 +104,7 @@ class Searches:
     def set_status(self, search_id: int, status: str) -> SearchRecord:
         """Say how the search stands; `stopped` asks the process that drives it to stop."""
         if status not in SEARCH_STATUSES:
-            raise StoreError(f"{status!r} is no status of a search; those are {', '.join(SEARCH_STATUSES)}")
+            raise StoreError(f"{status!r} is not a status of a search; those are {', '.join(SEARCH_STATUSES)}")
         with self._database.writing() as connection:
             self._change_search(connection, search_id, status=status)
             return self._search(connection, search_id)
@@ -201,7 +201,7 @@ class Searches:
             error: why it did not complete, in one line.
         """
         if state not in ENDED_TRIALS:
-            raise StoreError(f"{state!r} is no way for a trial to end; those are {', '.join(ENDED_TRIALS)}")
+            raise StoreError(f"{state!r} is not a way for a trial to end; those are {', '.join(ENDED_TRIALS)}")
         number, kind = (None, None) if value is None else split_value(float(value))
         ended = {"state": state, "value": number, "kind": kind, "epochs": epochs, "error": error}
         with self._database.writing() as connection:

@@ -32,7 +32,10 @@ API: Mapping[str, tuple[str, str, Mapping[str, Sequence[str]]]] = {
     "functions": (
         "vrcli",
         "The commands as functions, with the same words, defaults and refusals.",
-        {"vrcli.api": ("run", "sweep", "compare", "plan", "load")},
+        {
+            "vrcli.api": ("run", "sweep", "compare", "plan", "load"),
+            "vrcli.studies": ("study", "plan_study", "read_study"),
+        },
     ),
     "outcomes": ("Outcomes", "What the functions give back.", {"vrcli.outcomes": ()}),
     "frames": (

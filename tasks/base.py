@@ -20,14 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from vrcli.tasks import streams
+from vrcli.tasks.errors import TaskError as TaskError
+from vrcli.tasks.own import OwnProgram
 from vrcli.tasks.space import Space
 from vrcli.tasks.streams import Batch as Batch
-
-
-class TaskError(Exception):
-    """The user asked for something the task cannot do (no such data set, no image column): one line, shown as it is."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,7 @@ class Stream(Split):
         return replace(self, device=device, workers=workers)
 
     def take(self, index: Tensor) -> Batch:
-        raise TypeError("a split that is no tensors cannot be gathered from; its batches are read")
+        raise TypeError("a split that is not a tensors cannot be gathered from; its batches are read")
 
     def chunks(self, size: int) -> Iterator[Batch]:
         """The whole split in order; what its samples draw is the same each time."""
@@ -212,7 +208,7 @@ class Splits:
                 object.__setattr__(self, name, _stream(name, given))
         if self.streamed and not self.identity:
             raise TaskError(
-                f"Splits.identity must say what the data are: {self.streamed[0]} is no tensors to tell it by"
+                f"Splits.identity must say what the data are: {self.streamed[0]} is not a tensors to tell it by"
             )
 
     @property
@@ -231,7 +227,7 @@ class Splits:
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.
 
-        Of a split that is no tensors, the declared identity counts.
+        Of a split that is not a tensors, the declared identity counts.
         """
         digest = hashlib.blake2b(digest_size=8)
         if self.streamed:
@@ -266,7 +262,7 @@ def _stream(name: str, source: Any) -> Stream:
 C = TypeVar("C", bound=TaskConfig)
 
 
-class Task(ABC, Generic[C]):
+class Task(OwnProgram, ABC, Generic[C]):
     """One thing to train, built from a validated config.
 
     The engine calls, in this order: `data` once; `model` once, after seeding the global random generator; then per
@@ -293,12 +289,6 @@ class Task(ABC, Generic[C]):
     diverged_above: ClassVar[float] = float("inf")
     #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
     no_closure: ClassVar[str] = ""
-    #: Settings of `vrcli.spec.Training` that can be given; None for all.
-    training_settings: ClassVar[Sequence[str] | None] = None
-    #: Settings of the training that nobody chooses.
-    fixed_training: ClassVar[Mapping[str, Any]] = {}
-    #: The optimizers' settings, where the task's own program makes the optimizer and not vr.
-    own_optimizers: ClassVar[type[BaseModel] | None] = None
     #: Of vr's own tasks: raised by hand when the same settings give other numbers than before.
     revision: ClassVar[int] = 1
 
@@ -306,16 +296,6 @@ class Task(ABC, Generic[C]):
         super().__init_subclass__(**kwargs)
         if "ceiling" in vars(cls):  # passed over, it would leave diverged runs in every mean
             raise TypeError(f"{cls.__name__} sets ceiling; a task's bound is called diverged_above")
-
-    @classmethod
-    def lacking(cls, settings: Mapping[str, Any]) -> str:
-        """Which of the optimizer's settings must have a value and has none, in one line; empty where all is said."""
-        return ""
-
-    @classmethod
-    def identity(cls) -> str | None:
-        """Of the code that decides a curve, read anew; None: that of the class."""
-        return None
 
     def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
         self.config = config

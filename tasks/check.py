@@ -116,7 +116,7 @@ def _declaration(task: type[Task[Any]], training_fields: Collection[str]) -> str
     clash = set(task.Config.model_fields) & set(training_fields)
     assert not clash, f"Config fields {sorted(clash)} belong to the training loop"
     for name, preset in task.presets.items():
-        assert isinstance(preset, Preset), f"preset {name!r} is no vrcli.tasks.base.Preset"
+        assert isinstance(preset, Preset), f"preset {name!r} is not a vrcli.tasks.base.Preset"
         unknown = set(preset.settings) - known
         assert not unknown, f"preset {name!r} sets {sorted(unknown)}, which neither Config nor the training loop has"
         values = [*preset.settings.values(), *(s for o in preset.optimizers.values() for s in o.values())]

@@ -49,7 +49,7 @@ class ImageSet:
 
 
 def folder_of(dataset: str, named: Iterable[str]) -> Path:
-    """The folder that a data set's name means, where it is none of the known names.
+    """The folder that a data set's name means, where it is not one of the known names.
 
     Raises:
         TaskError: there is no such folder.

@@ -64,7 +64,7 @@ class LoopRun(Protocol):
         """Values of one step: `run.log(step, train_loss=loss)`. Tensors stay on their device until a block is read.
 
         Raises:
-            UsageError: the step is recorded already or beyond the budget, or a value is no number.
+            UsageError: the step is recorded already or beyond the budget, or a value is not a number.
         """
 
     def evaluate(self, step: int, **values: Tensor | float) -> bool:

@@ -55,7 +55,7 @@ def read_ratings(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Users, items and ratings of a file: identifiers as they are, ratings in float32.
 
     Raises:
-        TaskError: it cannot be read, or a line lacks a value or has one that is no number; the line is named.
+        TaskError: it cannot be read, or a line lacks a value or has one that is not a number; the line is named.
     """
     try:
         if path.suffix == ".npz":
@@ -211,7 +211,7 @@ class Ratings(Task[RatingsConfig]):
         if inside or path.is_file():
             return inside[0] if inside else path
         wanted = " or ".join(known.name for known in _NAMED.values())
-        what = f"is a folder without {wanted}" if path.is_dir() else "is no file or folder"
+        what = f"is a folder without {wanted}" if path.is_dir() else "is not a file or folder"
         raise TaskError(f"--dataset {name} {what}; named data sets are synthetic, {', '.join(_NAMED)}")
 
     def files(self) -> list[Path] | None:

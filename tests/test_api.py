@@ -103,7 +103,7 @@ def test_a_commands_help_is_its_functions_documentation(name: str) -> None:
 
 def test_no_setting_of_a_task_hides_a_parameter() -> None:
     parameters = {name for f in FUNCTIONS.values() for name in inspect.signature(f).parameters}
-    # `power` is no word of `run`, where an optimizer has a setting of that name.
+    # `power` is not a word of `run`, where an optimizer has a setting of that name.
     assert parameters - {"settings", "power"} <= RESERVED
 
 
@@ -224,7 +224,7 @@ def test_a_sweep_is_what_the_command_goes_on_with(vr: Callable[..., Any]) -> Non
     told = ("--trials", "3", "--search", "random", "--preset", "smoke", "--threads", "1", "--opt", "adamw")
     axes = ("--space", "lr=log:1e-3:1e-1", "--fix", "weight_decay=0", "--fix", "nesterov=False")
     done = vr("sweep", SPIRALS, *told, "--opt", "sgd", *axes)
-    assert done.err.count("goes on at 2/3") == 2
+    assert done.err.count("continues at 2/3") == 2
     again = vrcli.sweep(SPIRALS, space=["lr=log:1e-3:1e-1"], fix=["weight_decay=0", "nesterov=False"],
                         **{**words, "trials": 3})  # fmt: skip
     shown, _, steps = done.out.partition("\nnext ")  # the command has the words that were typed, Python has none
@@ -297,7 +297,7 @@ def test_a_tuned_comparison_has_its_searches() -> None:
 
 def test_every_refusal_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     refused: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
-        (vrcli.run, {"beta9": 1}, "--beta9 is no setting of vradam or spirals"),
+        (vrcli.run, {"beta9": 1}, "--beta9 is not a setting of vradam or spirals"),
         (vrcli.run, {"lr": -1}, "--lr must be > 0, got -1"),
         (vrcli.run, {"seeds": 0}, "--seeds must be >= 1, got 0"),
         (vrcli.run, {"seed": "1"}, "--seed must be int, got '1'"),

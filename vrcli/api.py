@@ -6,10 +6,10 @@
     found                # the table and the verdicts, as HTML in a notebook
     found.frame()        # a row per run, as a pandas frame
 
-Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are no parameters are
-settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the commands
-print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. The first Ctrl-C ends in order: what is
-recorded stays, and the same call goes on with it.
+Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are not parameters
+are settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the
+commands print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. The first Ctrl-C ends in order:
+what is recorded stays, and the same call continues it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def run(
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
-        new: begin another run although one like it was interrupted, which would go on.
+        new: start a new run, even if one like it was interrupted, which would go on.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: this process keeps freed memory from now on (glibc), which makes steps faster.
@@ -177,7 +177,7 @@ def sweep(
         seeds: runs of each trial, averaged; 1 by default.
         confirm_seeds: run the best settings on this many fresh seeds.
         jobs: trials that run at the same time; the threads are divided among them.
-        new: begin another sweep beside an unfinished one with other settings.
+        new: start another sweep beside an unfinished one that has other settings.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
         config: a TOML file with parameters and settings; what is given here comes before it.

@@ -63,4 +63,4 @@ def no_curve(name: str, known: Iterable[str], *, flag: str = "--metric ", of: st
     """
     names = list(known)
     hint = nearest(name, names) or f"; there are {', '.join(names) or 'none'}"
-    return UsageError(f"{flag}{name} is no curve of {of}{hint}")
+    return UsageError(f"{flag}{name} is not a curve of {of}{hint}")

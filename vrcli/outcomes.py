@@ -117,10 +117,8 @@ class SweepOutcome(Outcome):
         """The best settings of each optimizer that has any; of its several searches, those of the best value."""
         found: dict[str, Any] = {}
         for one in self.searches:
-            name, best = one.definition.optimizer, one.best
-            if best is not None and (
-                name not in found or better(best.value, found[name].value, one.definition.direction)
-            ):
+            name, best, way = one.definition.optimizer, one.best, one.definition.direction
+            if best is not None and (name not in found or better(best.value, found[name].value, way)):
                 found[name] = best
         return {name: best.params for name, best in found.items()}
 
@@ -335,11 +333,7 @@ class StudyOutcome(Outcome):
     @property
     def failed(self) -> Mapping[str, str]:
         """Why a part has no result, by name; of a part whose optimizer failed, that."""
-        own = {
-            name: "; ".join(f"{optimizer}: {why}" for optimizer, why in one.failed.items())
-            for name, one in self.result.found.items() if one.failed
-        }  # fmt: skip
-        return {**own, **self.result.failed}
+        return self.result.all_failed
 
     @property
     def complete(self) -> bool:

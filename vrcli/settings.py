@@ -54,7 +54,7 @@ class Settings:
     by_name: Mapping[str, Setting]
 
     def unknown(self, name: str, where: str = "") -> UsageError:
-        """The refusal of a name that is no setting.
+        """The refusal of a name that is not a setting.
 
         Args:
             where: it stood, unless on the command line.
@@ -70,7 +70,7 @@ class Settings:
             hint = nearest(name, [one.lstrip("-").replace("-", "_") for one in flags] + sorted(RESERVED))
         what = f"{where}: {name}" if where else flag
         command = f"vr run {self.task} --opt {self.optimizer} --help"
-        return UsageError(f"{what} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
+        return UsageError(f"{what} is not a setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
 
 
 def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
@@ -222,7 +222,7 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     """
     if preset not in task.presets:
         hint = nearest(preset, task.presets) or f"; {task.name} has {', '.join(task.presets)}"
-        raise UsageError(f"--preset {preset} is no preset of {task.name}{hint}")
+        raise UsageError(f"--preset {preset} is not a preset of {task.name}{hint}")
     chosen = task.presets[preset]
     found = dict(chosen.settings)
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}

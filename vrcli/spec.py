@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-#: Settings of the loop that are no part of a spec while they are not set: they came later than stored specs.
+#: Settings of the loop that are not part of a spec while they are not set: they came later than stored specs.
 TRACELESS = ("until", "eval_every", "workers")
 #: What the end of a run can be counted in.
 UNITS = ("epochs", "steps", "gradients", "seconds")

@@ -57,7 +57,7 @@ def places() -> Iterator[Place]:
     """Every parameter that is a path and not read from."""
     for command, parameters in commands():
         found = [p for p in parameters.values() if p.annotation in (Path, Path | None) and p.name not in INPUTS]
-        assert found or "output" not in parameters, f"{' '.join(command)}: --output is no Path"
+        assert found or "output" not in parameters, f"{' '.join(command)}: --output is not a Path"
         needed = [p.name for p in parameters.values() if p.default.default is ... and p not in found] if found else []
         for one in found:
             flag = "" if isinstance(one.default, typer.models.ArgumentInfo) else one.default.param_decls[0]

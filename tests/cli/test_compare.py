@@ -165,7 +165,7 @@ REFUSED = {
     "margin, 0": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--margin", "0"], "--margin must be > 0, got 0"),
     "against": (
         ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--against", "adm"],
-        "--against adm: it is none of",
+        "--against adm: it is not one of",
     ),
     "primary": (["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--primary", "adamw"], "--primary takes two"),
     "primary, twice": (
@@ -182,7 +182,7 @@ REFUSED = {
     "variant's setting": (["--opt", "adamw", "--opt", "adamw@a:lrr=1"], "did you mean --lr?"),
     "space of none": (
         ["--opt", "adamw", "--opt", "sgd", "--trials", "2", "--space", "adm.lr=0.1:1"],
-        "adm is none of the optimizers",
+        "adm is not one of the optimizers",
     ),
     "value": (["--opt", "adamw", "--opt", "sgd", "--fix", "lr=-1"], "--lr must be > 0, got -1"),
 }

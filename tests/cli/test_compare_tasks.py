@@ -105,7 +105,10 @@ def test_settings_are_those_that_all_tasks_have(vr: Any) -> None:
 
 
 REFUSED = {
-    "a setting of one": ((ONE, TWO, *OPTS, "--depth", "2"), "--depth is no setting of valleys:One: of several tasks"),
+    "a setting of one": (
+        (ONE, TWO, *OPTS, "--depth", "2"),
+        "--depth is not a setting of valleys:One: of several tasks",
+    ),
     "a setting of none": ((ONE, TWO, *OPTS, "--widht", "2"), "did you mean --width?"),
     "twice": ((ONE, ONE, *OPTS), "valleys:One is given twice"),
     "looks": ((ONE, TWO, *OPTS, "--trials", "2", "--searches", "4", "--looks", "2"), "--looks 2 is for one task"),

@@ -21,6 +21,7 @@ from vrcli.tasks.registry import load, names
 FREE = {
     "--checkpoint-every", "--equal", "--fix", "--where", "--since", "--space", "--names", "--caption", "--label",
     "--size", "--title", "--group-by", "--margin", "--setting", "--kind", "--dataset", "--to", "--tolerance",
+    "--command", "--only", "--scale",
 }  # fmt: skip
 
 

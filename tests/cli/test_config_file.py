@@ -63,7 +63,7 @@ def test_every_option_of_a_command_can_stand_in_a_file(name: str, write: Callabl
 def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callable[[str], str], tmp_path: Path) -> None:
     file = write(
         BASE + SMALL + 'db = "mine.db"\nseeds = 2\nseed = 4\nformat = "json"\ntag = "filed"\n'
-        '[opt.adamw]\nweight-decay = 0.125\n[opt."sgd@still"]\nmomentum = 0.0\n[opt.sgd]\n'
+        '[opt.adamw]\nweight-decay = 0.125\n[opt."sgd@still"]\nmomentum = 0.5\n[opt.sgd]\n'
     )
     done = vr("compare", "--config", file, "--seed", "0")
     assert done.code == 0, done.err
@@ -72,7 +72,7 @@ def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callabl
     assert {one["seed"] for one in stored} == {1, 2}
     own = [(one["optimizer"], one["optimizer_settings"]) for one in stored]
     assert {one["weight_decay"] for name, one in own if name == "adamw"} == {0.125}
-    assert {one["momentum"] for name, one in own if name == "sgd"} == {0.0, 0.9}  # the variant's, and the usual
+    assert {one["momentum"] for name, one in own if name == "sgd"} == {0.5, 0.0}  # the variant's, and the usual
     assert not (tmp_path / "vr.db").exists()
 
 
@@ -118,7 +118,7 @@ def test_files_are_completed_from(vr: Callable[..., Result], write: Callable[[st
 
 
 REFUSED = {
-    "unknown": ("trails = 4", "config file: trails is no setting of adamw or spirals; did you mean trials?"),
+    "unknown": ("trails = 4", "config file: trails is not a setting of adamw or spirals; did you mean trials?"),
     "of another command": ("prune = 'median'", "config file: prune is an option of other commands, and no setting"),
     "text for a number": ("trials = '4'", "--config my.toml: trials must be a whole number, got '4'"),
     "a fraction": ("trials = 2.5", "--config my.toml: trials must be a whole number, got 2.5"),
@@ -130,7 +130,7 @@ REFUSED = {
     "not in a file": ("debug = true", "--config my.toml: debug belongs on the command line"),
     "twice": ("epochs = 1\n[training]\nepochs = 2", "--config my.toml: epochs is given twice"),
     "a setting's value": ("epochs = 'x'", "config file: epochs must be a whole number, got 'x'"),
-    "no setting of the optimizer": ("[opt.sgd]\nlrr = 1\n[opt.adamw]", "config file: lrr is no setting of sgd"),
+    "no setting of the optimizer": ("[opt.sgd]\nlrr = 1\n[opt.adamw]", "config file: lrr is not a setting of sgd"),
     "no optimizer": ("[opt]", "--config my.toml: opt has no optimizer"),
     "no table of an optimizer": ("[opt]\nsgd = 1", "--config my.toml: opt.sgd must be a table of settings"),
 }  # fmt: skip

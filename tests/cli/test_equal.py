@@ -47,7 +47,7 @@ REFUSED = {
     "not of all": (("--equal", "momentum"), "--equal momentum: vradam has no such setting"),
     "no range": (("--equal", "lr,weight_decay"), "--equal weight_decay: vradam has no range of it; give --space"),
     "fixed": (("--equal", "lr", "--fix", "lr=0.1"), "--equal lr: it is given a value, so it is not searched"),
-    "another axis": (("--equal", "lr", "--space", "weight_decay=0:1"), "--space weight_decay is none of --equal lr"),
+    "another axis": (("--equal", "lr", "--space", "weight_decay=0:1"), "--space weight_decay is not one of --equal lr"),
 }
 
 

@@ -55,7 +55,7 @@ def test_runs_are_selected(store: Store, asked: dict[str, Any], expected: set[in
         ({"tag": "mien"}, "--tag mien: .*did you mean mine"),
         ({"preset": "paper"}, "--preset paper: .*stored: quick"),
         ({"group": "g"}, "--group g: no stored run has it$"),
-        ({"status": "runing"}, "--status runing is no status of a run; did you mean running"),
+        ({"status": "runing"}, "--status runing is not a status of a run; did you mean running"),
         ({"since": "2999-01-01"}, "none of the 3 stored runs matches --since 2999-01-01"),
         ({"tasks": ["cnn"], "where": ["lr>5"]}, "none of the 3 stored runs matches cnn --where 'lr>5'"),
     ],

@@ -98,7 +98,7 @@ def test_what_cannot_be_drawn_is_said(vr: Any) -> None:
     for words, expected in (
         (
             ("difference", "--against", "rmsprop"),
-            "--against rmsprop: it is none of the optimizers compared, adamw, sgd",
+            "--against rmsprop: it is not one of the optimizers compared, adamw, sgd",
         ),
         (("difference", "--level", "1"), "--level must be in [0.5, 1), got 1"),
         (("ranks", "--metric", "test_los"), "did you mean test_loss?"),

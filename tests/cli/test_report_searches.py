@@ -68,7 +68,7 @@ def test_several_searches_are_one_row_whose_unit_is_the_search(vr, tmp_path) -> 
     assert "± is a 95% interval for the mean over searches" in text
     assert "n = searches x fresh seeds" in text
     # The valley task lets vradam search two settings, sgd one.
-    assert "§ equal trials are no equal budgets: searched are" in text
+    assert "§ equal trials are not equal budgets: the optimizers searched" in text
     assert "vradam 2 settings" in text
     assert "sgd 1 setting" in text
 
@@ -81,7 +81,7 @@ def test_what_hides_searches_says_so_and_a_wrong_name_is_answered_in_one_short_l
     narrowed = vr("report", "--where", "seed<150")
     assert "note: sgd: 2 of its 3 searches match" in narrowed.err
     refused = vr("report", "--columns", "foo").err
-    assert refused.startswith("vr: --columns foo is no column of these runs; known: ")
+    assert refused.startswith("vr: --columns foo is not a column of these runs; known: ")
     assert len(refused) < 150
 
 

@@ -263,7 +263,7 @@ def test_what_is_refused(vr: Callable[..., Any], valley: None, tmp_path: Path) -
         (["2"], "vr: run 2 completed; vr runs rerun 2 trains it again"),
         (["7"], "vr: {} has no run 7; its runs are 1 to 2"),
         (["1", "--checkpoint-every", "0"], "vr: --checkpoint-every takes seconds (60s), steps (500) or off, got 0"),
-        (["1", "--checkpoint-dir", db], "vr: --checkpoint-dir {0}: {0} is no folder"),
+        (["1", "--checkpoint-dir", db], "vr: --checkpoint-dir {0}: {0} is not a folder"),
     ):  # fmt: skip
         done = vr("runs", "resume", *words, "--db", db)
         assert (done.code, done.err) == (2, line.format(db) + "\n")

@@ -111,11 +111,11 @@ REFUSED = {
     "unknown optimizer": (["run", SPIRALS, "--opt", "adamm"], "did you mean adam"),
     "unknown preset": (
         ["run", SPIRALS, "--preset", "smok"],
-        "--preset smok is no preset of spirals; did you mean smoke?",
+        "--preset smok is not a preset of spirals; did you mean smoke?",
     ),
     "unknown option": (
         ["run", SPIRALS, "--beta9", "1"],
-        "--beta9 is no setting of vradam or spirals; did you mean --beta",
+        "--beta9 is not a setting of vradam or spirals; did you mean --beta",
     ),
     "misspelt own option": (["run", SPIRALS, "--sede", "1"], "did you mean --seed?"),
     "negative beta3": (["run", SPIRALS, "--beta3", "-1"], "--beta3 must be >= 0, got -1"),

@@ -84,7 +84,7 @@ def test_the_curves_of_all_runs_are_looked_up_at_once(vr, stored, monkeypatch):
     assert asked[1:] == [[1, 2]]
     for words, of in ((["export", "-o", "new.csv"], "these runs"), (["show", "1"], "run 1")):
         done = vr("runs", *words, "--metric", "zzz")
-        assert done.err.startswith(f"vr: --metric zzz is no curve of {of}; there are train_loss, "), done.err
+        assert done.err.startswith(f"vr: --metric zzz is not a curve of {of}; there are train_loss, "), done.err
 
 
 def test_an_empty_database_is_no_fault(vr, tmp_path: Path):

@@ -183,7 +183,7 @@ def test_nobody_is_asked_where_only_one_side_is_a_terminal(monkeypatch):
     for stdin, stderr in ((True, False), (False, True), (False, False)):
         with monkeypatch.context() as patch:
             patch.setattr(runs_manage, "sys", _streams(stdin, stderr))
-            with pytest.raises(UsageError, match=r"^remove it\? Nobody can be asked here: --yes says so; nothing was"):
+            with pytest.raises(UsageError, match=r"^remove it\? This is not a terminal, so nothing was asked"):
                 runs_manage.confirm("remove it?")
 
 

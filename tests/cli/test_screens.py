@@ -65,7 +65,7 @@ def test_no_word_is_broken(vr, runs, tmp_path: Path, width: int, words: tuple[st
     ends = r"\* |left out|all rows|next|repeat it with"
     said = next((at for at, line in enumerate(seen) if re.match(ends, line)), None)
     shown = {word for line in seen[:said] for word in line.split() if re.search("[a-z]", word)}
-    assert {word for word in shown - piped if not rounded(word, piped)} == set()  # a part of a word is none of them
+    assert {word for word in shown - piped if not rounded(word, piped)} == set()  # a part of a word is not one of them
     if said is None or not any(line.startswith(("left out", "all rows")) for line in seen):
         lost = {word for word in piped - {word for line in seen for word in line.split()} if re.search("[a-z]", word)}
         assert {word for word in lost if not rounded(word, shown)} == set()

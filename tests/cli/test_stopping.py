@@ -47,7 +47,7 @@ def test_a_sweep_whose_step_takes_long_is_ended_and_recorded(start: Callable[...
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
-    assert (process.returncode, said) == (130, "vr: the sweep was interrupted; the same command goes on with it\n")
+    assert (process.returncode, said) == (130, "vr: the sweep was interrupted; the same command continues it\n")
     with Store.open(tmp_path / "vr.db", mode="read") as store:
         (run,) = store.runs.select()
         assert (run.status, run.error) == ("interrupted", "interrupted")

@@ -140,8 +140,8 @@ def test_an_optimizer_that_fails_costs_no_other_its_result(study, tmp_path) -> N
 
 
 def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
-    text = OWN.read_text().replace("[parts.stated]", '[data.heights]\ndownload = "the heights"\nsize_mb = 12\n'
-                                   'path = "heights"\n\n[parts.stated]\nsettings = { dataset = "heights" }')  # fmt: skip
+    data = '[data.heights]\ndownload = "the heights"\nsize_mb = 12\npath = "heights"\n\n'
+    text = OWN.read_text().replace("[parts.stated]", data + '[parts.stated]\nsettings = { dataset = "heights" }')
     (tmp_path / "own.toml").write_text(text)
     shown = study("plan", "own", "--only", "stated", "--threads", "1", "--data-dir", str(tmp_path))
     assert shown.code == 0
@@ -155,8 +155,8 @@ def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
     ("words", "said"),
     [
         (("run", "onw"), "no study onw; did you mean own?"),
-        (("run", "own", "--scale", "smal"), "--scale smal is no scale of own; did you mean small?"),
-        (("run", "own", "--only", "statd"), "--only statd is no part of own; did you mean stated?"),
+        (("run", "own", "--scale", "smal"), "--scale smal is not a scale of own; did you mean small?"),
+        (("run", "own", "--only", "statd"), "--only statd is not part of own; did you mean stated?"),
         (("run", "own", "--dataset", "x"), "--dataset x: write NAME=FOLDER"),
         (("run", "own", "--dataset", "x=nowhere"), "--dataset x=nowhere: there is no folder nowhere"),
         (("report", "own"), "there is no vr.db here"),

@@ -32,7 +32,7 @@ def test_a_run_brings_what_its_task_says(store: Store) -> None:
     assert found["cnn", "test_reward"] == MetricFact("cnn", "test_reward", "max", "points", False)
     assert found["cnn", "train_accuracy"] == MetricFact("cnn", "train_accuracy", "max", "", True)
     assert found["cnn", "val_norm"].direction is None
-    assert store.runs.metric_names() == []  # they are no results yet
+    assert store.runs.metric_names() == []  # they are not results yet
     store.runs.begin(SPEC, spec_id="s", provenance={}, metrics=(Metric("reward", "min", "points"),))
     assert store.runs.metric_facts()["cnn", "best_val_reward"].direction == "min"
     assert store.runs.metric_facts()["cnn", "val_accuracy"].direction == "max"

@@ -41,12 +41,12 @@ URLS = {
 REFUSED = {
     f"postgresql://me:a@{SECRET}@host/runs": "write it as %40",
     f"postgresql://me:{SECRET}@host:port/runs": "cannot be read",
-    f"postgresql:me:{SECRET}@host/runs": r"postgresql:me:\*\*\*@host/runs is no database URL",
-    f"postgresql:/me:{SECRET}@host/runs": r"postgresql:/me:\*\*\*@host/runs is no database URL",
-    f"postgresql//me:{SECRET}@host/runs": r"postgresql//me:\*\*\*@host/runs is no database URL",
-    f"me:{SECRET}@host/runs": r"me:\*\*\*@host/runs is no database URL",
-    f"host=h user=me password={SECRET}": r"host=h user=me password=\*\*\* is no database URL",
-    f"mysql://me:{SECRET}@host/runs": "mysql is no database",
+    f"postgresql:me:{SECRET}@host/runs": r"postgresql:me:\*\*\*@host/runs is not a database URL",
+    f"postgresql:/me:{SECRET}@host/runs": r"postgresql:/me:\*\*\*@host/runs is not a database URL",
+    f"postgresql//me:{SECRET}@host/runs": r"postgresql//me:\*\*\*@host/runs is not a database URL",
+    f"me:{SECRET}@host/runs": r"me:\*\*\*@host/runs is not a database URL",
+    f"host=h user=me password={SECRET}": r"host=h user=me password=\*\*\* is not a database URL",
+    f"mysql://me:{SECRET}@host/runs": "mysql is not a database",
     f"sqlite://me:{SECRET}@host": "kept in memory only",
 }
 

@@ -141,7 +141,7 @@ def test_a_server_that_stays_away_ends_a_run(start: Callable[..., Any], own_serv
     assert code == 1, said
     assert len(said) == 2
     assert "run 1 was interrupted and its curves are recorded up to step " in said[1]
-    assert said[1].endswith("; vr runs resume 1 goes on with it")
+    assert said[1].endswith("; vr runs resume 1 continues it")
     control("start")
     with Store.open(url) as store:
         (run,) = store.runs.select()
@@ -188,7 +188,7 @@ def test_a_disk_that_stays_full_ends_a_sweep_which_goes_on(start: Callable[..., 
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     code, said = _ended(process)
     assert code == 1, said
-    assert said[-1].endswith("; what is recorded stays, and the same command goes on with it")
+    assert said[-1].endswith("; what is recorded stays, and the same command continues it")
     assert len(said) == 2
     assert _ended(start(*words)) == (0, [])
     with Store.open(tmp_path / "vr.db", mode="read") as store:

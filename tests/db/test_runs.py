@@ -76,7 +76,7 @@ def test_a_finished_run_keeps_its_results_and_cannot_change(begin: Begin, store:
 
 
 def test_a_run_can_end_only_in_a_known_way(begin: Begin, store: Store) -> None:
-    with pytest.raises(StoreError, match="'running' is no way for a run to end"):
+    with pytest.raises(StoreError, match="'running' is not a way for a run to end"):
         store.runs.finish(begin().id, "running")
 
 

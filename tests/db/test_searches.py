@@ -132,9 +132,9 @@ def test_a_trial_goes_from_pending_to_its_end(
 
 def test_unknown_states_are_refused(store: Store, sweep: SearchRecord) -> None:
     trial = store.searches.start_trial(store.searches.add_trial(sweep.id, {}).id)
-    with pytest.raises(StoreError, match="'pending' is no way for a trial to end"):
+    with pytest.raises(StoreError, match="'pending' is not a way for a trial to end"):
         store.searches.finish_trial(trial.id, "pending")
-    with pytest.raises(StoreError, match="'paused' is no status of a search"):
+    with pytest.raises(StoreError, match="'paused' is not a status of a search"):
         store.searches.set_status(sweep.id, "paused")
     for change in (
         store.searches.start_trial,

@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_ends_it(db: Path, trouble: str, words: str) -
 
 
 def test_settings_that_the_loop_does_not_honour_are_refused(db: Path) -> None:
-    with pytest.raises(UsageError, match="--grad-clip is no setting of adamw or looping"):
+    with pytest.raises(UsageError, match="--grad-clip is not a setting of adamw or looping"):
         run(db, opt="adamw", grad_clip=1.0)
     with pytest.raises(UsageError, match="nobody counts the gradients"):
         run(db, opt="lbfgs", until="gradients:10")

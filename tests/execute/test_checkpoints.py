@@ -69,7 +69,7 @@ def _other(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "what"),
-    [(_torn, "is torn"), (_flipped, "is torn"), (_empty, "is no checkpoint"), (_other, "is no checkpoint")],
+    [(_torn, "is torn"), (_flipped, "is torn"), (_empty, "is not a checkpoint"), (_other, "is not a checkpoint")],
 )
 def test_what_is_damaged_is_recognised_and_the_one_before_taken(shelf: Shelf, damage: Any, what: str) -> None:
     save(shelf, 10, 20)
@@ -174,7 +174,7 @@ def test_what_every_means() -> None:
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
-        with pytest.raises(UsageError, match="is no folder"):
+        with pytest.raises(UsageError, match="is not a folder"):
             Checkpoints(Every(), folder).check()
     Checkpoints(Every(), tmp_path / "new" / "deep").check()
     assert not (tmp_path / "new").exists()

@@ -121,7 +121,7 @@ def test_times_are_in_order() -> None:
     runs = [FakeRun(), FakeRun(created_at=datetime(2026, 7, 1, tzinfo=UTC))]
     assert keep(runs, parse("created_at>2026-06-01")) == runs[1:]
     assert keep(runs, parse("created_at=2026-05-01T12:00+00:00")) == runs[:1]
-    with pytest.raises(UsageError, match=r"--where created_at: 'soon' is no time; write 2026-11-20"):
+    with pytest.raises(UsageError, match=r"--where created_at: 'soon' is not a time; write 2026-11-20"):
         keep(runs, parse("created_at>soon"))
 
 

@@ -38,7 +38,7 @@ def test_summary_counts_diverged_values_and_never_averages_them() -> None:
     found = statistics.summary([1.0, math.nan, 3.0, math.inf, -math.inf])
     assert (found.n, found.diverged) == (5, 3)
     assert found.mean == 2.0
-    assert math.isnan(found.median)  # the middle of (1, 3, worst, worst, worst) is no number
+    assert math.isnan(found.median)  # the middle of (1, 3, worst, worst, worst) is not a number
     assert statistics.summary([1.0, 2.0, math.nan]).median == 2.0
     assert statistics.summary([0.9, 0.8, math.nan], direction="max").median == 0.8
 

@@ -22,31 +22,31 @@ TEXT = WHOLE.read_text()
 KEYS = [(number, found[1]) for number, line in enumerate(TEXT.splitlines(), 1) if (found := re.match(r"(\w+) =", line))]
 #: Names inside values and tables, of which something else must know: what is written, what it becomes, what is said.
 NAMES = [
-    ('primary = ["New"', 'primary = ["Nwe"', "primary: Nwe is no optimizer of the study; did you mean New?"),
+    ('primary = ["New"', 'primary = ["Nwe"', "primary: Nwe is not an optimizer of the study; did you mean New?"),
     ("valley:Valley", "valley:Vally", "parts.one: "),
-    ('preset = "quick"\noptimizers = {', 'preset = "quikc"\noptimizers = {', "preset quikc is no preset"),
+    ('preset = "quick"\noptimizers = {', 'preset = "quikc"\noptimizers = {', "preset quikc is not a preset"),
     ('New = "vradam"', 'New = "vradm"', "parts.one: no optimizer is called 'vradm'; did you mean vradam?"),
     ('search = "random"', 'search = "randm"', "search"),
-    ("settings = { width = 3 }", "settings = { widht = 3 }", "widht is no setting"),
+    ("settings = { width = 3 }", "settings = { widht = 3 }", "widht is not a setting"),
     ("settings = { width = 3 }", "settings = { width = 0 }", "width must be >= 1, got 0"),
-    ("fix = { Old", "fix = { Olld", "parts.one.fix: Olld is no optimizer of the part; did you mean Old?"),
+    ("fix = { Old", "fix = { Olld", "parts.one.fix: Olld is not an optimizer of the part; did you mean Old?"),
     ("Old = { weight_decay", "Old = { weigt_decay", "did you mean weight_decay?"),
-    ("space = { New", "space = { Nwe", "parts.one.space: Nwe is no optimizer of the part; did you mean New?"),
-    ('lr = "log:1e-4:1e-1"', 'lr = "log:1e-4"', "parts.one: space lr=log:1e-4: 'log' is no number"),
-    ('metric = "best_val_loss"', 'metric = "best_val_los"', "metric best_val_los is no result of valley"),
+    ("space = { New", "space = { Nwe", "parts.one.space: Nwe is not an optimizer of the part; did you mean New?"),
+    ('lr = "log:1e-4:1e-1"', 'lr = "log:1e-4"', "parts.one: space lr=log:1e-4: 'log' is not a number"),
+    ('metric = "best_val_loss"', 'metric = "best_val_los"', "metric best_val_los is not a result of valley"),
     ('until = "steps:20"', 'until = "stpes:20"', "until"),
-    ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: tow is no part; did you mean two?"),
-    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: Odl is no optimizer of the study"),
-    ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: oen is no part; did you mean one?"),
-    ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: Nwe is no optimizer"),
-    ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is no result"),
-    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: Odl is no optimizer of the study; did you mean"),
+    ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: tow is not part; did you mean two?"),
+    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: Odl is not an optimizer"),
+    ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: oen is not part; did you mean one?"),
+    ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: Nwe is not an optimizer"),
+    ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is not a result"),
+    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: Odl is not an optimizer of the study"),
     ('less = ["New", "Old"]', 'less = ["New", "New"]', "claims[1].less: give two different optimizers"),
-    ('parts = ["one"]\nwhere', 'parts = ["oen"]\nwhere', "claims[1].parts: oen is no part; did you mean one?"),
+    ('parts = ["one"]\nwhere', 'parts = ["oen"]\nwhere', "claims[1].parts: oen is not part; did you mean one?"),
     ('margin = "5%"', 'margin = "5 per cent"', "claims[3].margin: must be a number or a percentage"),
-    ('curve = "val_loss"', 'curve = "val_lss"', "claims[4].curve: val_lss is no curve"),
-    ('metrics = ["test_loss"]', 'metrics = ["tst_loss"]', "tables[1].metrics: tst_loss is no result"),
-    ('curves = ["val_loss"]', 'curves = ["val_lss"]', "figures[1].curves: val_lss is no curve"),
+    ('curve = "val_loss"', 'curve = "val_lss"', "claims[4].curve: val_lss is not a curve"),
+    ('metrics = ["test_loss"]', 'metrics = ["tst_loss"]', "tables[1].metrics: tst_loss is not a result"),
+    ('curves = ["val_loss"]', 'curves = ["val_lss"]', "figures[1].curves: val_lss is not a curve"),
     ('kind = "envelope"', 'kind = "envelop"', "figures[1].kind: must be envelope"),
 ]  # fmt: skip
 
@@ -77,17 +77,17 @@ def test_the_file_has_every_key() -> None:
 def test_a_typo_in_a_key_is_refused_with_the_nearest_name_and_its_place(checked, number: int, key: str) -> None:
     lines = TEXT.splitlines()
     lines[number - 1] = lines[number - 1].replace(key, f"{key[0]}_{key[1:]}", 1)
-    faults = [line for line in checked("\n".join(lines)) if "is no key here" in line]
+    faults = [line for line in checked("\n".join(lines)) if "is not a key here" in line]
     assert len(faults) == 1
     assert faults[0].startswith(f"line {number}, ")
-    assert f"{key[0]}_{key[1:]}: is no key here; did you mean {key}?" in faults[0]
+    assert f"{key[0]}_{key[1:]}: is not a key here; did you mean {key}?" in faults[0]
 
 
 @pytest.mark.parametrize("table", ["parts", "scales", "values", "claims", "tables", "figures", "data"])
 def test_a_typo_in_a_table_is_refused_with_the_nearest_name(checked, table: str) -> None:
     wrong = f"{table[0]}_{table[1:]}"
     faults = checked(re.sub(rf"^(\[\[?){table}\b", rf"\g<1>{wrong}", TEXT, flags=re.M))
-    assert any(f"{wrong}: is no key here; did you mean {table}?" in line for line in faults)
+    assert any(f"{wrong}: is not a key here; did you mean {table}?" in line for line in faults)
 
 
 @pytest.mark.parametrize(("old", "new", "said"), NAMES, ids=[new.splitlines()[0] for _, new, _ in NAMES])
@@ -154,12 +154,12 @@ def whole(valley: None):
 
 
 def test_a_scale_that_does_not_exist_is_refused_with_the_nearest(whole) -> None:
-    with pytest.raises(UsageError, match=r"--scale smal is no scale of .*whole; did you mean small\?"):
+    with pytest.raises(UsageError, match=r"--scale smal is not a scale of .*whole; did you mean small\?"):
         scaled(whole, "smal")
 
 
 def test_a_part_that_does_not_exist_or_does_not_run_is_refused(whole) -> None:
-    with pytest.raises(UsageError, match=r"--only tow is no part of .*; did you mean two\?"):
+    with pytest.raises(UsageError, match=r"--only tow is not part of .*; did you mean two\?"):
         scaled(whole, "full", only=["tow"])
     with pytest.raises(UsageError, match="--only two: it does not run at scale small"):
         scaled(whole, "small", only=["two"])

@@ -62,7 +62,7 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path, lines: list[str], said:
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="is no file or folder; named data sets are synthetic, movielens, jester"):
+    with pytest.raises(TaskError, match="is not a file or folder; named data sets are synthetic, movielens, jester"):
         load(tmp_path / "nowhere")
     with pytest.raises(TaskError, match=r"is a folder without u.data or ratings.npz"):
         load(tmp_path)

@@ -39,7 +39,9 @@ class CompareCommand(SweepCommand):
             if not having:
                 return unknown(name)
             lacking = ", ".join(task for task in own if task not in having)
-            return UsageError(f"--{name} is no setting of {lacking}: of several tasks only what all have can be given")
+            return UsageError(
+                f"--{name} is not a setting of {lacking}: with several tasks, give only settings that all of them have"
+            )
 
         self._unknown = refused
         return [p for p in params if all(p.name.removeprefix(PREFIX) in names for names in own.values())]

@@ -37,7 +37,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def say(text: str = "", *, style: str | None = None, to: Console | None = None, prose: bool = False) -> None:
-    """Print one line as it is: square brackets in it are no markup, control characters are written out.
+    """Print one line as it is: square brackets in it are not markup, control characters are written out.
 
     Args:
         prose: break long lines between words on a terminal; a pipe always gets whole lines.

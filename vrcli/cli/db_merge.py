@@ -65,7 +65,7 @@ def said_before(bodies: list[dict[str, Any]], dry_run: bool) -> Iterator[None]:
     """A failure inside says which databases came in before it.
 
     Raises:
-        VrError: something has been written, so that this is no refusal any more.
+        VrError: something has been written, so that this is not a refusal any more.
     """
 
     try:

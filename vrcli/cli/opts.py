@@ -92,7 +92,7 @@ def _known(name: str, settings: dict[str, str]) -> dict[str, str]:
     fields = settings_model(name).model_fields
     for key in settings:
         if key not in fields:
-            raise UsageError(f"--fix {key}: no setting of {name} is called so{nearest(key, fields)}")
+            raise UsageError(f"--fix {key}: {name} has no setting of that name{nearest(key, fields)}")
     return settings
 
 

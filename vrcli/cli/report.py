@@ -41,7 +41,7 @@ COLUMNS = typer.Option(
 )  # fmt: skip
 PIVOT = typer.Option(
     [], "--pivot", metavar="RESULT",
-    help="a table as papers have them: this result (or several, separated by commas) of every optimizer by task",
+    help="a table as in papers: this result (or several, separated by commas) of every optimizer by task",
 )  # fmt: skip
 ROWS = typer.Option(
     None, "--rows", metavar="NAME", show_default=False,
@@ -62,7 +62,7 @@ BEST = typer.Option(
     False, "--best",
     help="one row per optimizer: the settings found with the most trials, of those the best on validation",
 )  # fmt: skip
-NAMES = typer.Option([], "--names", metavar="NAMES", help="what to call optimizers: vradam=VRAdam,sgd=SGD")
+NAMES = typer.Option([], "--names", metavar="NAMES", help="names to show for optimizers: vradam=VRAdam,sgd=SGD")
 CAPTION = typer.Option(None, "--caption", help="make a LaTeX table a float with this caption", show_default=False)
 LABEL = typer.Option(None, "--label", help="the label of that float", show_default=False)
 FORMAT = typer.Option(

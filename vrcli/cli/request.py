@@ -46,11 +46,11 @@ QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
 CHECKPOINT_EVERY = typer.Option(
     "60s", "--checkpoint-every", metavar="60s|N|off",
-    help="how often a run is written down, in seconds or steps; an interrupted run goes on from there",
+    help="how often a checkpoint is written: 60s, 500 (steps) or off; an interrupted run continues from the last one",
 )  # fmt: skip
 CHECKPOINT_DIR = typer.Option(
     None, "--checkpoint-dir", envvar="VR_CHECKPOINTS", show_default=False,
-    help="folder for that [default: beside the database]",
+    help="folder of the checkpoints [default: beside the database]",
 )  # fmt: skip
 KEEP_WEIGHTS = typer.Option(
     None, "--keep-weights", metavar="best|last|both", show_default=False,

@@ -55,7 +55,7 @@ def run(
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
     keep_weights: str | None = req.KEEP_WEIGHTS,
-    new: bool = typer.Option(False, "--new", help="begin another run although one like it was interrupted"),
+    new: bool = typer.Option(False, "--new", help="start a new run, even if one like it was interrupted"),
     checkpoint_every: str = req.CHECKPOINT_EVERY,
     checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,

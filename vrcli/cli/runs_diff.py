@@ -65,7 +65,7 @@ def blocks(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> li
         least = [name for name in ("at step", "points") if name in columns]
         out += ["", Rows(columns, rows, ["points"], list(runs), least)]
     if not all and (same := difference.equal_parts(found)):
-        out += ["", f"equal are, of {same} (--all shows them)"]
+        out += ["", f"equal: {same} (--all shows them)"]
     return out
 
 

@@ -74,7 +74,7 @@ def export(
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[], object]]:
-    """A bar on stderr for what takes longer than a moment; nothing where that is no terminal."""
+    """A bar on stderr for what takes longer than a moment; nothing where that is not a terminal."""
     if not sys.stderr.isatty() or total < 2:
         yield lambda: None
         return

@@ -184,6 +184,8 @@ def confirm(question: str) -> None:
         UsageError: nobody can be asked, or the answer is no.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} Nobody can be asked here: --yes says so; nothing was removed")
+        raise UsageError(
+            f"{question} This is not a terminal, so nothing was asked and nothing was removed; --yes removes unasked"
+        )
     if not typer.confirm(question, err=True):
         raise UsageError("nothing was removed")

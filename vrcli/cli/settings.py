@@ -50,7 +50,7 @@ class SettingsCommand(TyperCommand):
             if choice.task is not None and (setting or not completing):
                 self._add_settings(choice)
         except (VrError, ValueError, ImportError):
-            if not completing:  # while completing, a half-typed name is no error
+            if not completing:  # while completing, a half-typed name is not an error
                 raise
         context = super().make_context(info_name, args, parent, default_map=dict(file.options), **extra)
         context.meta.update({FILE_META: file.settings, CHOICE: choice})
@@ -129,7 +129,7 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
     """Tasks, optimizers and preset of a command line that is not parsed yet.
 
     Args:
-        valued: options that take a value, which is no task.
+        valued: options that take a value, which is not a task.
     """
     from vrcli.tasks.registry import names
 

@@ -86,7 +86,9 @@ def sweep(
     confirm_seeds: int = typer.Option(0, "--confirm-seeds", help="run the best settings on this many fresh seeds"),
     jobs: int = JOBS,
     plan: bool = PLAN,
-    new: bool = typer.Option(False, "--new", help="begin another sweep beside an unfinished one with other settings"),
+    new: bool = typer.Option(
+        False, "--new", help="start another sweep beside an unfinished one that has other settings"
+    ),
     device: str | None = req.DEVICE,
     threads: int | None = req.THREADS,
     config: Path | None = req.CONFIG,

@@ -181,7 +181,7 @@ class SweepDisplay:
         ended = {t.number: t for t in event.trials if t.status != "running"}
         self.searches[event.search] = _Shown(event.definition, event.total, ended)
         if not self.quiet:
-            state = f"goes on at {len(ended)}/{event.total}" if event.trials else "is new"
+            state = f"continues at {len(ended)}/{event.total}" if event.trials else "is new"
             say(f"sweep {event.sweep_id} · {event.name} · {event.definition.optimizer} {state}", to=self.console)
 
     def ended(self, one: _Shown, trial: Trial) -> None:

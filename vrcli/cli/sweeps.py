@@ -209,7 +209,7 @@ def resume(
     trials: int | None = typer.Option(None, "--trials", help="new total [default: as stored]", show_default=False),
     jobs: int = typer.Option(1, "--jobs", "-j", help="trials that run at the same time"),
     confirm_seeds: int = typer.Option(0, "--confirm-seeds", help="run the best settings on this many fresh seeds"),
-    retry_failed: bool = typer.Option(False, "--retry-failed", help="do the trials that failed again, too"),
+    retry_failed: bool = typer.Option(False, "--retry-failed", help="also repeat the trials that failed"),
     threads: int | None = req.THREADS,
     data_dir: Path | None = req.DATA_DIR,
     database: Location = req.DB,

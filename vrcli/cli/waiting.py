@@ -19,7 +19,7 @@ PATIENCE_S = 0.3
 
 
 class Sign:
-    """The one sign on stderr; nothing where that is no terminal."""
+    """The one sign on stderr; nothing where that is not a terminal."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -26,7 +26,7 @@ def left(loop: Any) -> Iterator[tuple[Batch, int]]:
 
 
 def _read(loop: Any, data: Stream, size: int) -> Iterator[tuple[Batch, int]]:
-    """Of data that are no tensors. An epoch ends after its planned steps.
+    """Of data that are not tensors. An epoch ends after its planned steps.
 
     Raises:
         TaskError: the data ended before.

@@ -83,7 +83,7 @@ def keepable(value: Any) -> bool:
 def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
     """Its own `state_dict`, and what it counts beside that in plain attributes."""
     own = optimizer.state_dict()
-    # What is no plain value was given to the constructor, which is given it again.
+    # What is not a plain value was given to the constructor, which is given it again.
     groups = [{name: value for name, value in group.items() if keepable(value)} for group in own["param_groups"]]
     return {"own": {**own, "param_groups": groups}, "beside": dict(_beside(optimizer))}
 

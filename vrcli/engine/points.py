@@ -37,7 +37,7 @@ class Points:
         """Values at one step.
 
         Raises:
-            UsageError: a metric has that step already or is beyond it, or a value is no number.
+            UsageError: a metric has that step already or is beyond it, or a value is not a number.
         """
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise UsageError(f"a step must be a whole number from 0 on, got {step!r}")

@@ -32,7 +32,7 @@ _FORMAT = 1
 _KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.checkpoint")
 _SUFFIX = "-checkpoints"
-#: Under which a run's provenance says where its checkpoints are, where that is no usual place.
+#: Under which a run's provenance says where its checkpoints are, where that is not a usual place.
 ORIGIN = "checkpoints"
 
 
@@ -84,7 +84,7 @@ class Checkpoints:
             return
         there = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
         if not there.is_dir():
-            raise UsageError(f"--checkpoint-dir {self.folder}: {there} is no folder")
+            raise UsageError(f"--checkpoint-dir {self.folder}: {there} is not a folder")
         if not os.access(there, os.W_OK | os.X_OK):
             raise UsageError(f"--checkpoint-dir {self.folder}: {there} cannot be written")
 
@@ -250,7 +250,7 @@ class Shelf:
 
         head, _, rest = path.read_bytes().partition(b"\n")
         if not head.startswith(_MAGIC):
-            raise Unusable("is no checkpoint")
+            raise Unusable("is not a checkpoint")
         if head.removeprefix(_MAGIC) != hashlib.blake2b(rest, digest_size=16).hexdigest().encode():
             raise Unusable("is torn")
         line, _, body = rest.partition(b"\n")

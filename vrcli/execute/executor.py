@@ -55,7 +55,7 @@ PATIENCE_S = 2.0
 
 
 class Interrupted(VrError):
-    """The user ended it; the same command goes on with it."""
+    """The user ended it; the same command continues it."""
 
     exit_code = 130
 

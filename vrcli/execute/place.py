@@ -117,6 +117,13 @@ class Place:
         """CPU threads of each run."""
         return threads_each(self.threads, self.jobs)
 
+    @property
+    def data_folder(self) -> Path:
+        """Folder of data sets."""
+        from vrcli.tasks.images import cache_dir
+
+        return self.data_dir or cache_dir()
+
     def executor(self) -> Executor:
         """Workers, the first of which begins with the first job."""
         from vrcli.execute.local import LocalExecutor

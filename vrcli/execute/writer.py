@@ -99,7 +99,7 @@ class Writer:
     def left(self) -> str:
         """What is recorded of a run whose database is away, and how to go on."""
         kept = f"its curves are recorded up to step {self.recorded}" if self.recorded else "nothing of its curves is"
-        again = f"vr runs resume {self.run_id} goes on with it"
+        again = f"vr runs resume {self.run_id} continues it"
         return f"run {self.run_id} was interrupted and {kept}; {again}"
 
     def _sent(self, *, wait: bool) -> Generator[Away, None, None]:

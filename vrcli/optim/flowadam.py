@@ -210,9 +210,12 @@ class FlowAdam(OwnOptimizer):
             return False
         params = [p for _, p in rows]
         start = [p.clone() for p in params]
+        clip = rows[0][0]["gradient_clip"]
 
         def clamped(gradients: Sequence[Tensor]) -> Tensor:
             """The velocity (n,) on a clock that all groups share: a shorter flow is slower on it."""
+            if len(self.param_groups) == 1:  # the same numbers with fewer calls
+                return _flat(gradients).clamp_(-clip, clip).neg_()
             return _flat(
                 [
                     (g.clamp(-group["gradient_clip"], group["gradient_clip"])).mul_(-duration / longest)
@@ -256,7 +259,7 @@ def _validate(group: dict[str, Any]) -> None:
         ValueError: as said.
     """
     if "mode" in group:
-        raise ValueError("mode is no setting of a group; set the sensitivities and ode_t_scale")
+        raise ValueError("mode is not a setting of a group; set the sensitivities and ode_t_scale")
     for name in ("lr", "eps", "ode_t_scale"):
         if not 0 <= group[name] < math.inf:
             raise ValueError(f"{name} must be finite and >= 0, got {group[name]}")

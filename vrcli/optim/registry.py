@@ -112,7 +112,7 @@ def load(row: Row) -> type[torch.optim.Optimizer]:
     """Import the row's class.
 
     Raises:
-        UsageError: it refuses, cannot be imported, or is no `torch.optim.Optimizer`.
+        UsageError: it refuses, cannot be imported, or is not a `torch.optim.Optimizer`.
     """
     if row.refusal:
         raise UsageError(f"{row.name} cannot be used: {row.refusal}")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from vrcli.errors import UsageError, nearest
 
-#: Arguments that are no hyperparameters: `differentiable` would record the step itself in the autograd graph.
+#: Arguments that are not hyperparameters: `differentiable` would record the step itself in the autograd graph.
 _HIDDEN = frozenset({"self", "defaults", "params", "parameters", "model", "differentiable", "named_parameters"})
 
 #: Bounds by the names that the field agrees on. A class whose own default lies outside keeps only its own checks.
@@ -123,7 +123,7 @@ def validated(name: str, model: type[BaseModel], settings: Mapping[str, Any]) ->
     for key in settings:
         if key not in model.model_fields:
             known = ", ".join(model.model_fields)
-            raise UsageError(f"{key} is no setting of {name}{nearest(key, model.model_fields)} (it has: {known})")
+            raise UsageError(f"{key} is not a setting of {name}{nearest(key, model.model_fields)} (it has: {known})")
     try:
         return model(**settings).model_dump()
     except ValidationError as error:

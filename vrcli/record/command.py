@@ -29,7 +29,7 @@ from vrcli.tasks.base import Metric, Preset, TaskConfig
 from vrcli.tasks.loop import LoopRun, LoopTask
 from vrcli.tasks.space import parse_value
 
-#: Names in braces that are no settings.
+#: Names in braces that are not settings.
 CHOSEN = ("opt", "seed", "device", "threads", "dataset", "split_seed")
 #: Between name and text of a reference, and what of the text a name of a class cannot have, or only so.
 _MARK, _AS_NAME = "_x_", str.maketrans({"-": "_0", "_": "_1"})
@@ -105,7 +105,7 @@ def names_in(command: str) -> list[str]:
         if name is None:
             continue
         if not name.isidentifier() or form or conversion:
-            raise UsageError(f"--command: {{{name}}} is no name; write {{lr}}, and {{{{ for a brace of its own")
+            raise UsageError(f"--command: {{{name}}} is not a name; write {{lr}}, and {{{{ for a brace of its own")
         found.append(name)
     return list(dict.fromkeys(found))
 
@@ -150,7 +150,7 @@ def reference(command: str, metric: str | None = None, name: str | None = None) 
         name: of the task; by default that of the first file that the command names.
 
     Raises:
-        UsageError: it is no command that can be compared with itself under other seeds.
+        UsageError: it is not a command that can be compared with itself under other seeds.
     """
     names = names_in(command)
     if not shlex.split(command):
@@ -192,7 +192,7 @@ def objective_of(metric: str | None) -> tuple[str, str]:
     name = re.sub("^(best_val|val|test)_", "", text)
     direction = said or direction_of(name)
     if direction not in ("min", "max") or not name.isidentifier():
-        raise UsageError(f"--metric {metric}: is less or more of it better? Write --metric {text}:min or {text}:max")
+        raise UsageError(f"--metric {metric}: say which is better, less or more: --metric {text}:min or {text}:max")
     return name, direction
 
 

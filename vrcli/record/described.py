@@ -89,7 +89,7 @@ def spec_of(
     """The configuration of a recorded run, as plain JSON values; a setting called `seed` is the run's seed.
 
     Raises:
-        UsageError: a name is empty, or the seed is no whole number.
+        UsageError: a name is empty, or the seed is not a whole number.
     """
     if not task.strip():
         raise UsageError("vrcli.track: the task needs a name")

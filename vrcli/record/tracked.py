@@ -99,7 +99,7 @@ class Tracked:
         Numbers, or tensors of one number, which stay on their device until a block of them is written.
 
         Raises:
-            UsageError: the step was recorded already, or a value is no number.
+            UsageError: the step was recorded already, or a value is not a number.
         """
         if self._quiet:
             return

@@ -21,9 +21,9 @@ class Filter:
     Args:
         where: texts of conditions, all of which must hold.
         since: as `where.since` reads it.
-        status: one of RUN_STATUSES; that no run has it is no fault.
+        status: one of RUN_STATUSES; that no run has it is not a fault.
         registered: names of "tasks" or "optimizers" that could have runs; beside others that have some, one that has
-            none yet is no fault.
+            none yet is not a fault.
     """
 
     tasks: Sequence[str] = ()
@@ -54,7 +54,7 @@ class Filter:
 
         if self.status is not None and self.status not in RUN_STATUSES:
             hint = nearest(self.status, RUN_STATUSES) or f"; those are {', '.join(RUN_STATUSES)}"
-            raise UsageError(f"--status {self.status} is no status of a run{hint}")
+            raise UsageError(f"--status {self.status} is not a status of a run{hint}")
         asked = [condition for text in self.where for condition in conditions.parse(text)]
         begin = conditions.since(self.since) if self.since is not None else None
         for ref in self.sweeps:
@@ -106,7 +106,7 @@ class Filter:
             raise UsageError(f"{flag} {value}: no stored run has it{hint}")
 
     def say(self, text: str) -> None:
-        """Say what is no fault, but may surprise."""
+        """Say what is not a fault, but may surprise."""
         warnings.warn(text, stacklevel=7)  # whoever called Frames.runs
 
     def words(self) -> str:

@@ -69,7 +69,7 @@ def group_runs(runs: Iterable[Run], separate_by: Callable[[Run], Hashable] = lam
 def pool(groups: Sequence[Group], names: Sequence[str], separate_by: Callable[[Group], Hashable]) -> list[Group]:
     """Groups of one section and optimizer that agree in the named settings, as one group each.
 
-    What else they differ in is no setting of the pooled group; `varying` names it.
+    What else they differ in is not a setting of the pooled group; `varying` names it.
 
     Args:
         separate_by: groups of which this differs are never pooled.
@@ -112,7 +112,7 @@ def trial_of(run: Run) -> int | None:
 def repeated_searches(runs: Iterable[Run], *, across: bool = False) -> set[tuple[int, bool]]:
     """The searches that are one of several of their optimizer, and whether it is their trials that are.
 
-    Where several trials of a search are there, trials are looked at one by one and are none of several.
+    Where several trials of a search are there, trials are looked at one by one and are not among several.
 
     Args:
         across: count the searches of all sweeps together, not those of each.

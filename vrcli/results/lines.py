@@ -313,13 +313,13 @@ def of_setting(runs: Sequence[Run], setting: str) -> dict[int, float]:
     """The value of a numeric setting by run id.
 
     Raises:
-        UsageError: no run has it, or it is no number.
+        UsageError: no run has it, or it is not a number.
     """
     flat: Mapping[int, Mapping[str, Any]] = {run.id: run.settings for run in runs}
     known = {name for own in flat.values() for name in own}
     if setting not in known:
         hint = nearest(setting, known) or f"; they have {', '.join(sorted(known))}"
-        raise UsageError(f"--setting {setting} is no setting of these runs{hint}")
+        raise UsageError(f"--setting {setting} is not a setting of these runs{hint}")
     found = {id: own[setting] for id, own in flat.items() if own.get(setting) is not None}
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in found.values()):
         raise UsageError(f"--setting {setting} is not a number; vr plot sweep --kind settings shows choices")

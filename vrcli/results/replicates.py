@@ -200,7 +200,7 @@ def metric_of(reader: Reader, runs: Sequence[RunRecord], asked: str | None) -> C
     name = asked or (test if test in known else objective)
     if name not in known:
         hint = nearest(name, known) or "; they have " + ", ".join(sorted(known))
-        raise UsageError(f"--metric {name} is no result of these runs{hint}")
+        raise UsageError(f"--metric {name} is not a result of these runs{hint}")
     column = reader.of_result(name, runs)
     if column.direction is None:
         raise UsageError(f"--metric {name}: whether less or more is better is not known")

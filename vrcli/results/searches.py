@@ -33,7 +33,7 @@ class Trial:
         outcome: the objective; NaN or infinite when the trial diverged.
         x: positions of its curve, empty when no curve is drawn.
         y: values of its curve.
-        number: of the trial in its search, counted from 1; None where it is none of a search.
+        number: of the trial in its search, counted from 1; None where it is not one of a search.
         search: seed of its search, where several searches of the optimizer stand together.
     """
 

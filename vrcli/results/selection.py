@@ -92,7 +92,7 @@ def budgets(runs: Iterable[SweptRun], searches: Searches) -> dict[int, int]:
 def quotable(runs: Sequence[R], searches: Searches) -> Selection:
     """Runs on their own and runs that confirm a sweep; of a sweep without those, its best trial.
 
-    A run of its own that repeats a trial is that trial again, so it is no result either.
+    A run of its own that repeats a trial is that trial again, so it is not a result either.
 
     Args:
         runs: finished runs.

@@ -88,7 +88,7 @@ def summarise(
             test data and an optimizer has several rows, validation does, since their order chooses among its settings.
         trials: by run id, the trials of the search the run's settings come from; 1 for the others.
         pruned: ids of the runs whose settings come from a search that stopped trials early.
-        known: metrics that the tasks declare, by result name; without it, a result that is no loss, perplexity or
+        known: metrics that the tasks declare, by result name; without it, a result that is not a loss, perplexity or
             accuracy has no best row.
         one_per_optimizer: keep each optimizer's best settings, see `selector`; the settings it was tried with then
             count as its trials.
@@ -298,7 +298,7 @@ def summary_of(runs: Sequence[Run], per_search: Sequence[int], column: Column, l
 
     Args:
         runs: search by search.
-        per_search: how many runs each search has; nothing where the runs are no searches'.
+        per_search: how many runs each search has; nothing where the runs are not searches'.
     """
     if not per_search or column.is_cost:
         return _summary(_values(runs, column), column, level)

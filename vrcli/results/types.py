@@ -27,7 +27,7 @@ class Declared(NamedTuple):
 #: What tasks say of their metrics, by result name.
 Known: TypeAlias = Mapping[str, Declared]
 
-#: Curves that give an axis its positions, by what the axis is called; they are no results.
+#: Curves that give an axis its positions, by what the axis is called; they are not results.
 #: Gradients have one where their number follows from no number of steps.
 POSITIONS = {"epoch": "epoch", "seconds": "wall_s", "gradients": "gradients"}
 

@@ -73,7 +73,7 @@ class Condition:
         try:
             return datetime.fromisoformat(self.text).astimezone()
         except ValueError:
-            raise UsageError(f"--where {self.name}: {self.text!r} is no time; write 2026-11-20") from None
+            raise UsageError(f"--where {self.name}: {self.text!r} is not a time; write 2026-11-20") from None
 
 
 def _orderable(value: Any) -> bool:
@@ -86,7 +86,7 @@ def parse(text: str) -> list[Condition]:
     """The conditions of one text, separated by spaces or commas.
 
     Raises:
-        UsageError: a part of it is no condition.
+        UsageError: a part of it is not a condition.
     """
     found, position = [], 0
     while rest := text[position:].lstrip(" ,"):
@@ -94,7 +94,8 @@ def parse(text: str) -> list[Condition]:
         match = _CONDITION.match(rest)
         if match is None:
             raise UsageError(
-                f"--where {text!r}: {rest.split()[0]!r} is no condition; write NAME=VALUE, with =, !=, <, <=, > or >="
+                f"--where {text!r}: {rest.split()[0]!r} is not a condition; "
+                "write NAME=VALUE, with =, !=, <, <=, > or >="
             )
         name, sign, value = match.groups()
         found.append(Condition(name, "=" if sign == "==" else sign, *_read(value.rstrip(","))))
@@ -141,7 +142,7 @@ def since(text: str, now: datetime | None = None) -> datetime:
         text: a time without a zone is local.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is not one of these.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d|w)", text.strip())
     try:
@@ -149,4 +150,4 @@ def since(text: str, now: datetime | None = None) -> datetime:
             return (now or datetime.now(UTC)) - timedelta(**{_AGO[match[2]]: float(match[1])})
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError):
-        raise UsageError(f"--since {text!r} is no time; write 2026-11-20, or how long ago: 30min, 12h, 7d") from None
+        raise UsageError(f"--since {text!r} is not a time; write 2026-11-20, or how long ago: 30min, 12h, 7d") from None

@@ -32,12 +32,12 @@ def parse_space(text: str) -> tuple[str, Dimension]:
     `name=a,b,c` a choice; `true`, `false`, `none` and numbers among the choices are read as such.
 
     Raises:
-        UsageError: the text is none of these, or the range is empty or crosses zero on a log axis.
+        UsageError: the text is not one of these, or the range is empty or crosses zero on a log axis.
     """
     name, equals, body = text.partition("=")
     name, body = name.strip().lstrip("-").replace("-", "_"), body.strip()
     if not equals or not name.isidentifier() or not body:
-        raise UsageError(f"--space {text!r} is no axis; write {NOTATION}")
+        raise UsageError(f"--space {text!r} is not an axis; write {NOTATION}")
     try:
         return name, _dimension(body)
     except ValueError as error:
@@ -52,7 +52,7 @@ def _dimension(body: str) -> Dimension:
         return Categorical(choices, origin="--space")
     *kinds, low, high = (part.strip() for part in body.split(":"))
     if len(set(kinds)) != len(kinds) or not set(kinds) <= {"log", "int"}:
-        raise ValueError(f"{body!r} is no range; write {NOTATION}")
+        raise ValueError(f"{body!r} is not a range; write {NOTATION}")
     log = "log" in kinds
     if "int" in kinds:
         return Integer(_whole(low), _whole(high), log=log, origin="--space")
@@ -63,13 +63,13 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _whole(text: str) -> int:
     number = _number(text)
     if not math.isfinite(number) or number != int(number):
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(number)
 
 

@@ -258,7 +258,7 @@ def _middle(drawn: Array, level: float) -> tuple[float, float]:
 def ranks_over_tasks(costs: Mapping[str, Mapping[str, float]], level: float = 0.95) -> Ranks | None:
     """Rank optimizers by their costs on each task; None below six tasks, where no such test can speak.
 
-    Everything is by permutation of the ranks within tasks, so few tasks and ties are no trouble.
+    Everything is by permutation of the ranks within tasks, so few tasks and ties are not trouble.
 
     Args:
         costs: by optimizer and task, smaller is better, NaN or infinite for a failure (worst); see `costs_of`.

@@ -63,7 +63,7 @@ class Summary:
 
 
 def check_level(level: float) -> None:
-    """Refuse what is no confidence level of a comparison.
+    """Refuse what is not a confidence level of a comparison.
 
     Raises:
         UsageError: it is below a half, or not below 1.

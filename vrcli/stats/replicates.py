@@ -237,7 +237,7 @@ def compare_replicates(
 
     Raises:
         ValueError: fewer than two optimizers, arrays of different shapes, an unknown name, a margin that is not
-            positive, or a K that is no look.
+            positive, or a K that is not a look.
     """
     names = list(values)
     sign = sign_of(direction)

@@ -38,7 +38,7 @@ class Incumbents:
 
     @property
     def more(self) -> list[tuple[int, Trial]]:
-        """Arms, with trials that are no arm's winner and so have no runs on fresh seeds."""
+        """Arms, with trials that are not the winner of an arm and so have no runs on fresh seeds."""
         pairs = {(at, trial.number): trial for (at, _), trial in self.found.items() if trial is not None}
         return [(at, trial) for (at, number), trial in pairs.items() if number != _winner(self.arms[at])]
 

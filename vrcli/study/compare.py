@@ -49,7 +49,7 @@ def compare(
     """The whole protocol. An optimizer that fails is left out, with the reason: one with holes in its runs has no mean.
 
     Raises:
-        UsageError: the request is no comparison or cannot be carried out.
+        UsageError: the request is not a comparison or cannot be carried out.
         VrError: all optimizers failed, or code was edited meanwhile.
         Interrupted: `should_stop` said so.
     """
@@ -182,7 +182,7 @@ def _tuned(
         if not candidates(one) or all(other.best is None for other in same):
             errors = [trial.error for trial in one.trials if trial.error]
             why = f" ({errors[-1]})" if errors else ""
-            failed.setdefault(name, f"no trial of it completed: there are no settings to compare it with{why}")
+            failed.setdefault(name, f"none of its trials completed, so it has no settings to compare{why}")
     left = [one for one in found.searches if one.definition.optimizer not in failed]
     if not left:
         raise VrError(_none_left(failed))

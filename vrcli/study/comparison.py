@@ -74,7 +74,7 @@ def margin_of(given: float | str | None) -> tuple[float | None, bool]:
     """A margin, and whether it is a share of the mean: 0.005, or "2%".
 
     Raises:
-        UsageError: it is no number.
+        UsageError: it is not a number.
     """
     if given is None:
         return None, False
@@ -105,7 +105,7 @@ class Checked:
 
 
 def checked(request: CompareRequest) -> Checked:
-    """Refuse what is no comparison, or cannot be carried out.
+    """Refuse what is not a comparison, or cannot be carried out.
 
     Raises:
         UsageError: names the option.
@@ -130,13 +130,13 @@ def _check_names(request: CompareRequest, names: Sequence[str]) -> None:
     for flag, given in (("--against", [request.against]), ("--primary", request.primary or ())):
         for name in given:
             if name is not None and name not in names:
-                raise UsageError(f"{flag} {name}: it is none of the optimizers compared, {', '.join(names)}")
+                raise UsageError(f"{flag} {name}: it is not one of the optimizers compared, {', '.join(names)}")
     if request.primary and request.primary[0] == request.primary[1]:
         raise UsageError(f"--primary {','.join(request.primary)}: give two different optimizers")
 
 
 def _check(request: CompareRequest) -> None:
-    """Refuse what is no comparison.
+    """Refuse what is not a comparison.
 
     Raises:
         UsageError: names the option.
@@ -193,7 +193,7 @@ def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:
     if request.metric not in found:
         name = request.tuning.task
         hint = nearest(request.metric, found) or f"; {name} has {', '.join(found)}"
-        raise UsageError(f"--metric {request.metric} is no result of {name}{hint}")
+        raise UsageError(f"--metric {request.metric} is not a result of {name}{hint}")
     return found[request.metric]
 
 

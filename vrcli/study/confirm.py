@@ -53,7 +53,7 @@ def run_fresh(
             yield RunStarted(job.optimizer, job.seed)
         if stopped or should_stop():
             executor.close(patience_s=PATIENCE_S)
-            raise Interrupted(f"the {what} was interrupted; the same command goes on with it")
+            raise Interrupted(f"the {what} was interrupted; the same command continues it")
         for message in executor.receive(0.2) if running else ():
             if message.kind == "outage":
                 executor.close(patience_s=PATIENCE_S)

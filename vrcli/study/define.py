@@ -91,7 +91,7 @@ def define(task: TaskClass, request: SweepRequest) -> list[Definition]:
     """One definition per optimizer.
 
     Raises:
-        UsageError: a name that is no setting, a value or an end of an axis that is not accepted, nothing to search.
+        UsageError: a name that is not a setting, a value or an end of an axis that is not accepted, nothing to search.
     """
     subjects = _subjects(task, request)
     # Refuses what it does not know.
@@ -109,7 +109,7 @@ def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str
     For runs without a search.
 
     Raises:
-        UsageError: a name that is no setting of any of them.
+        UsageError: a name that is not a setting of any of them.
     """
     from vrcli.settings import ENDS, resolve
 
@@ -126,7 +126,7 @@ def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str
 
 
 def no_shared_setting(settings: Settings, name: str) -> UsageError:
-    """The refusal of a name that is no setting of the task or of the training, which alone all optimizers share."""
+    """The refusal of a name that is not a setting of the task or of the training, which alone all optimizers share."""
     name = name.replace("-", "_")
     setting = settings.by_name.get(name)
     if setting is not None and setting.section == "optimizer":
@@ -192,7 +192,7 @@ def _own(flag: str, texts: Sequence[str], subjects: Sequence[Subject]) -> dict[s
         owner, dot, setting = key.strip().rpartition(".")
         setting = setting.lstrip("-").replace("-", "_")
         if dot and owner not in found:
-            raise UsageError(f"{flag} {text}: {owner} is none of the optimizers, {', '.join(found)}")
+            raise UsageError(f"{flag} {text}: {owner} is not one of the optimizers, {', '.join(found)}")
         told = [one for one in subjects if (one.name == owner if dot else True) and _knows(one.settings, setting)]
         if not told:
             raise _unknown(flag, setting, {one.name: one.settings for one in subjects})
@@ -281,11 +281,13 @@ def _only(request: SweepRequest, one: Subject, space: Space, wanted: Space, fixe
             raise UsageError(f"--equal {name}: {one.name} has no such setting{hint}")
         if name not in space:
             if name in fixed:
-                raise UsageError(f"--equal {name}: it is given a value, so it is not searched; leave one of them out")
+                raise UsageError(
+                    f"--equal {name}: it has a fixed value, so it is not searched; leave one of the two out"
+                )
             raise UsageError(f"--equal {name}: {one.name} has no range of it; give --space {name}=LOW:HIGH")
     for name in wanted:
         if name not in request.equal:
-            raise UsageError(f"--space {name} is none of --equal {','.join(request.equal)}; leave one of them out")
+            raise UsageError(f"--space {name} is not one of --equal {','.join(request.equal)}; leave one of them out")
     return {name: space[name] for name in request.equal}
 
 
@@ -326,7 +328,7 @@ def _fix(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     name, value = name.strip().lstrip("-").replace("-", "_"), value.strip()
     if not equals or not name.isidentifier() or not value:
-        raise UsageError(f"--fix {text!r} is no setting; write --fix weight_decay=1e-5")
+        raise UsageError(f"--fix {text!r} is not a setting; write --fix weight_decay=1e-5")
     return name, value
 
 
@@ -342,7 +344,8 @@ def _unknown(flag: str, name: str, by_optimizer: Mapping[str, Settings]) -> Usag
     every = [setting for settings in by_optimizer.values() for setting in settings.by_name.values()]
     own = sorted({setting.name for setting in every if setting.section == "optimizer"})
     hint = nearest(name, [setting.name for setting in every]) or f"; those are {', '.join(own)}, and the task's"
-    return UsageError(f"{flag} {name}: no setting of {' or '.join(by_optimizer)} is called so{hint}")
+    verb = "have" if len(by_optimizer) > 1 else "has"
+    return UsageError(f"{flag} {name}: {' and '.join(by_optimizer)} {verb} no setting of that name{hint}")
 
 
 def shared_key_of(definition: Definition) -> str:

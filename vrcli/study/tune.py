@@ -42,7 +42,7 @@ def edited(expected: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def stayed_away(reason: object) -> Outage:
     """The end of a study whose database stayed away."""
-    return Outage(str(reason), "what is recorded stays, and the same command goes on with it")
+    return Outage(str(reason), "what is recorded stays, and the same command continues it")
 
 
 def written(
@@ -222,4 +222,4 @@ class Tuning:
                 self.searches[at].record.release(number)
         if self.halted:
             raise self.halted
-        raise Interrupted("the sweep was interrupted; the same command goes on with it")
+        raise Interrupted("the sweep was interrupted; the same command continues it")

@@ -79,7 +79,7 @@ BANDS = get_args(Band)
 
 
 def check_level(level: float | None, band: str) -> None:
-    """Refuse what is no share, and a share of a band that has none."""
+    """Refuse what is not a share, and a share of a band that has none."""
     if level is not None and not 0 < level < 1:
         raise UsageError(f"--level must be between 0 and 1 (0.95 is 95%), got {level:g}")
     if level is not None and band not in SHARES:
@@ -158,9 +158,11 @@ def _left_out(chosen: Configurations) -> list[str]:
     if chosen.searched:
         notes.append(f"{counted(chosen.searched, 'run')} of sweeps' trials: not drawn (vr plot sweep draws them)")
     if chosen.on_search_seed:
-        notes.append("some lines show the best trial of a sweep on the search's own seed; --confirm-seeds gives more")
+        notes.append(
+            "some lines show a sweep's best trial on the seed that chose it (optimistic): add --confirm-seeds N"
+        )
     if chosen.dropped:
-        notes.append("of an optimizer with several settings the best stand here; --all draws each")
+        notes.append("only the best settings of each optimizer are drawn; --all draws all")
     return notes
 
 
@@ -206,7 +208,7 @@ def directed(reader: Reader, asked: str | None, runs: Sequence[Run]) -> Column:
     known = {name for run in runs for name in run.results}
     if asked and column.key not in known:
         hint = nearest(column.key, known) or "; they have " + ", ".join(sorted(known))
-        raise UsageError(f"--metric {column.key} is no result of these runs{hint}")
+        raise UsageError(f"--metric {column.key} is not a result of these runs{hint}")
     if column.direction is None:
         raise UsageError(f"--metric {column.key}: whether less or more is better is not known")
     return column

@@ -91,7 +91,7 @@ class Difference(Figure):
         """Draw these comparisons."""
         known = {name for one in found for name in one.runs}
         if self.against is not None and self.against not in known:
-            raise UsageError(f"--against {self.against}: it is none of the optimizers compared, "
+            raise UsageError(f"--against {self.against}: it is not one of the optimizers compared, "
                              f"{', '.join(sorted(known))}")  # fmt: skip
         columns = {one.section: metric_of(reader, one.every, self.metric) for one in found}
         values = {one.section: one.values(columns[one.section].key) for one in found}

@@ -121,7 +121,10 @@ def draw(average: Mapping[str, float], ranks: Ranks | None, *, tasks: int, level
         if ranks is None:
             note = f"fewer than {ENOUGH_TASKS} tasks: nothing is claimed"
         else:
-            note = f"a bar joins what is not told apart ({100 * level:g}%); all alike? {p_value(ranks.p)} (Friedman)"
+            note = (
+                f"a bar joins optimizers that cannot be told apart ({100 * level:g}%); "
+                f"are all equal? {p_value(ranks.p)} (Friedman)"
+            )
         axes.set_xlabel(note, fontsize=7.5)
         rows = [
             {
@@ -152,5 +155,5 @@ def text(rows: Rows, page: Page, ranks: Ranks | None) -> str:
     if ranks is None:
         return table(facts)
     for fact, row in zip(facts, rows, strict=True):
-        fact["not told apart from"] = row["not told from"] or "-"
-    return f"{table(facts)}\n\nall alike? {p_value(ranks.p)} (Friedman, by permutation); pairs adjusted by Holm"
+        fact["cannot be told apart from"] = row["not told from"] or "-"
+    return f"{table(facts)}\n\nare all equal? {p_value(ranks.p)} (Friedman, by permutation); pairs adjusted by Holm"

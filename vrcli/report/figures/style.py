@@ -104,7 +104,7 @@ class Plot:
 
         Args:
             size: width and height in inches; None leaves it.
-            title: in place of the figure's own; None leaves that, and nothing is no title.
+            title: in place of the figure's own; None leaves that, and nothing is not a title.
             caption: keep the small print that says how to read it.
         """
         figure = self.figure

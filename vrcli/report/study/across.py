@@ -204,7 +204,7 @@ def _ranks(found: Ranks, level: float) -> list[Block]:
     told = ", ".join(different) if different else "none"
     return [
         Rows.of(rows),
-        f"ranks over {found.tasks} tasks: all alike? {p_value(found.p)} (Friedman); told apart (Holm): {told}",
+        f"ranks over {found.tasks} tasks: are all equal? {p_value(found.p)} (Friedman); told apart (Holm): {told}",
     ]
 
 

@@ -31,7 +31,7 @@ from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
 from vrcli.study.by_budget import incumbents
 
-#: More new seeds than this are no advice.
+#: More new seeds than this are not advice.
 MOST_SEEDS = 200
 
 if TYPE_CHECKING:

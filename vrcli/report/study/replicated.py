@@ -74,7 +74,7 @@ MEANINGS = (
     "each pair: the first optimizer's value minus the second's, with its interval",
     "p (Holm): how often chance alone shows a difference as large, corrected for the number of pairs",
     "better in: replicates in which the first optimizer is better",
-    "would show: the true difference that this many searches show with power 0.8, in so many tests",
+    "would show: the true difference that this many searches detect with power 0.8, corrected for the number of tests",
     "to show it: searches that would show a true difference as large as the one seen",
 )
 
@@ -108,7 +108,7 @@ def _sentence(result: CompareResult, found: Comparison, pair: Pair) -> str:
     seen = f"{signed(pair.difference)} [{signed(pair.interval[0])}, {signed(pair.interval[1])}]"
     return (
         f"undecided between {pair.a} and {pair.b}: {pair.a} {MINUS} {pair.b} is {seen} in {words} {how} ({p}); "
-        f"so many searches show a true difference of {number(pair.detectable, 2)} with power 0.8"
+        f"this many searches detect a true difference of {number(pair.detectable, 2)} with power 0.8"
     )
 
 

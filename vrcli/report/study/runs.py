@@ -19,7 +19,7 @@ def run_steps(record: NamedRun) -> list[Step]:
     """What to type after a run."""
     steps = [Step(f"vr runs show {record.id}", "curves and settings")]
     if record.status == "interrupted":
-        steps.insert(0, Step(f"vr runs resume {record.id}", "goes on with it, as the same command does"))
+        steps.insert(0, Step(f"vr runs resume {record.id}", "continues it, as the same command does"))
     elif record.status == "completed":
         rival = other(record.optimizer)
         command = f"vr compare {record.task} --opt {record.optimizer} --opt {rival}"

@@ -29,7 +29,7 @@ def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
             near = difflib.get_close_matches(name, sorted(known), n=5, cutoff=0.3) or sorted(known)[:5]
             left = len(known) - len(near)
             hint = nearest(name, known) or f"; known: {', '.join(near)}{f' and {left} more' if left else ''}"
-            raise UsageError(f"{flag} {name} is no {what} of these runs{hint}")
+            raise UsageError(f"{flag} {name} is not a {what} of these runs{hint}")
 
 
 def table_text(
@@ -90,7 +90,7 @@ def _request(reading: Reading, options: TableOptions) -> tuple[_Request | None, 
         return None, [*notices, EMPTY]
     selection, repeated = reading.quoted(every_trial=options.trials), reading.repeated
     if repeated:
-        notices.append(f"{counted(repeated, 'run')} of a trial's settings and seed: that trial again, not in the table")
+        notices.append(f"{counted(repeated, 'run')} with a trial's settings and seed: the table counts no trial twice")
     if not selection.runs:
         left = counted(len(reading.finished), "run")
         return None, [*notices, f"nothing is left to show: {left} of sweeps' trials"]
@@ -98,7 +98,9 @@ def _request(reading: Reading, options: TableOptions) -> tuple[_Request | None, 
         trials = counted(selection.searched - repeated, "run")
         notices.append(f"{trials} of sweeps' trials: not in the table (--trials shows them)")
     if selection.on_search_seed:
-        notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
+        notices.append(
+            "some rows show a sweep's best trial on the seed that chose it (optimistic): add --confirm-seeds N"
+        )
     return _Request(reading, selection, options), notices
 
 

@@ -113,7 +113,11 @@ def unequal_notes(rows: Sequence[Row]) -> list[Note]:
         counts = {row.optimizer: len(row.axes) for row in rows if row.section in sections and row.axes}
         words = ", ".join(f"{name} {counted(number, 'setting')}" for name, number in counts.items())
         found.append(
-            Note("searched settings", f"§ equal trials are no equal budgets: searched are {words}", warns=True)
+            Note(
+                "searched settings",
+                f"§ equal trials are not equal budgets: the optimizers searched {words}",
+                warns=True,
+            )
         )
     return found
 

@@ -55,7 +55,7 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
     def known(where: Place, names: Collection[str], of: Collection[str], what: str) -> Iterator[tuple[Place, str]]:
         for name in names:
             if name not in of:
-                yield where, f"{name} is no {what}{nearest(name, of) or '; there are ' + ', '.join(of)}"
+                yield where, f"{name} is not a {what}{nearest(name, of) or '; there are ' + ', '.join(of)}"
 
     optimizer = "optimizer of the study"
     yield from known(("primary",), study.primary or (), sources, optimizer)
@@ -128,7 +128,7 @@ def _metrics(study: Study, parts: Mapping[str, Part]) -> Iterator[tuple[Place, s
         for name in names:
             if name and name not in known:
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
-                yield where, f"{name} is no {what} of these tasks{hint}"
+                yield where, f"{name} is not a {what} of these tasks{hint}"
 
     for number, value in enumerate(study.values):
         yield from refused(("values", number, "metric"), [value.metric], (), results, "result")

@@ -12,7 +12,7 @@ from vrcli.variants import base_of
 
 
 def origins_of(part: ScaledPart) -> Iterator[tuple[str, Any, str]]:
-    """Every setting that is no default: name, value and origin; an optimizer's with its name before it."""
+    """Every setting that is not a default: name, value and origin; an optimizer's with its name before it."""
     from vrcli.settings import resolve, settings_of
 
     tuning = part.request.tuning

@@ -42,7 +42,7 @@ class Written:
 
 
 class Faulty(UsageError):
-    """A file that is no study.
+    """A file that is not a study.
 
     Args:
         faults: a line each.
@@ -137,7 +137,7 @@ def _fault(error: Mapping[str, Any], where: Place, lines: Mapping[Place, int]) -
     if kind == "extra_forbidden":
         known = keys_at(where[:-1])
         hint = nearest(str(where[-1]), known) or f"; keys are {', '.join(known)}"
-        return at(where, lines, f"is no key here{hint}")
+        return at(where, lines, f"is not a key here{hint}")
     if kind == "missing":
         return at(where, lines, "is missing")
     if kind in _BOUNDS:
@@ -161,7 +161,7 @@ def _fault(error: Mapping[str, Any], where: Place, lines: Mapping[Place, int]) -
 
 
 def at(where: Place, lines: Mapping[Place, int], what: str) -> str:
-    """ "line 12, parts.paper.trails: is no key here"."""
+    """ "line 12, parts.paper.trails: is not a key here"."""
     shown = "".join(f"[{key + 1}]" if isinstance(key, int) else f".{key}" for key in where).removeprefix(".")
     line = line_of(where, lines)
     return f"{f'line {line}, ' if line else ''}{shown or 'the file'}: {what}"

@@ -38,6 +38,15 @@ class StudyResult:
     claims: Sequence[Decided]
     failed: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def all_failed(self) -> Mapping[str, str]:
+        """The same with the parts in which an optimizer failed."""
+        own = {
+            name: "; ".join(f"{optimizer}: {why}" for optimizer, why in one.failed.items())
+            for name, one in self.found.items() if one.failed
+        }  # fmt: skip
+        return {**own, **self.failed}
+
 
 @dataclass(frozen=True)
 class PlannedPart:
@@ -173,10 +182,8 @@ def _planned(
 
 def missing_data(study: Scaled, part: ScaledPart, place: Place) -> str:
     """What is to be downloaded for a part, how large it is and where it goes; empty where it is there."""
-    from vrcli.tasks.images import cache_dir
-
     name = dataset_of(part.request)
-    data, folder = study.study.data.get(name), place.data_dir or cache_dir()
+    data, folder = study.study.data.get(name), place.data_folder
     if data is None or (folder / data.path).exists():
         return ""
     return (

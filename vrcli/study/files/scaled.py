@@ -90,12 +90,12 @@ def scaled(
     scale = study.scale(name)
     if scale is None:
         hint = nearest(name, study.scale_names) or f"; it has {', '.join(study.scale_names)}"
-        raise UsageError(f"--scale {name} is no scale of {written.name}{hint}")
+        raise UsageError(f"--scale {name} is not a scale of {written.name}{hint}")
     left = [part for part in study.parts if part not in scale.skip]
     for part in only:
         if part not in study.parts:
             hint = nearest(part, study.parts) or f"; it has {', '.join(study.parts)}"
-            raise UsageError(f"--only {part} is no part of {written.name}{hint}")
+            raise UsageError(f"--only {part} is not part of {written.name}{hint}")
         if part not in left:
             raise UsageError(f"--only {part}: it does not run at scale {name}")
     used: set[str] = set()

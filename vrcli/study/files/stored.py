@@ -162,7 +162,7 @@ def _jobs(request: CompareRequest, name: str, settings: Mapping[str, Any], seeds
 
 
 def _alike(run: Any, job: Job) -> bool:
-    """Whether a stored run has the settings of a job, as far as both know them; where its data lie is no matter."""
+    """Whether a stored run has the settings of a job, as far as both know them; where its data lie is not a matter."""
     asked, spec = job.request.model_dump(mode="json"), run.spec
     training, own = spec.get("training", {}), asked["training"]
     if any(training.get(name) != own.get(name) for name in TRACELESS):
