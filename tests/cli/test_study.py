@@ -64,7 +64,8 @@ def test_the_verdicts_are_those_of_the_comparison_itself(study, tmp_path) -> Non
     assert study("run", "own", "--only", "stated", "--threads", "1", "-q").code == 0
     found = vrcli.compare(
         "valley:Valley", opt=["vradam", "alike:First", "adamw", "vradam@none:beta3=0"], seeds=3,
-        fix=["alike:First.lr=0.05", "adamw.lr=0.02"], metric="test_loss", threads=1, device="cpu", db=tmp_path / "vr.db",
+        fix=["alike:First.lr=0.05", "adamw.lr=0.02"], metric="test_loss", threads=1, device="cpu",
+        db=tmp_path / "vr.db",
     )  # fmt: skip
     assert len(finished(tmp_path / "vr.db")) == STATED  # every run of the study does for the comparison
     pair = next(one for one in found.comparisons if {one.a, one.b} == {"vradam", "alike:First"})
