@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
+from vrcli.tasks import streams
+from vrcli.tasks.errors import TaskError as TaskError
+from vrcli.tasks.own import OwnProgram
 from vrcli.tasks.space import Space
-
-Batch: TypeAlias = tuple[Tensor, ...]
-
-
-class TaskError(Exception):
-    """The user asked for something the task cannot do (no such data set, no image column): one line, shown as it is."""
-
-    exit_code = 2
+from vrcli.tasks.streams import Batch as Batch
 
 
 @dataclass(frozen=True)
@@ -113,16 +110,73 @@ class Split:
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
 
-    def to(self, device: torch.device) -> Split:
+    def to(self, device: torch.device, workers: int = 0) -> Split:
         return Split(tuple(t.to(device) for t in self.tensors))
 
     def take(self, index: Tensor) -> Batch:
         """The rows at `index`, an int64 tensor (B,) on the same device."""
         return tuple(t.index_select(0, index) for t in self.tensors)
 
-    def chunks(self, size: int) -> list[Batch]:
+    def chunks(self, size: int) -> Iterable[Batch]:
         """The whole split in order, as views of at most `size` rows each: for evaluation."""
         return [tuple(parts) for parts in zip(*(t.split(size) for t in self.tensors), strict=True)]
+
+
+@dataclass(frozen=True)
+class Stream(Split):
+    """Samples that are read when they are needed, from what a task gave in place of tensors.
+
+    Args:
+        source: a map-style `torch.utils.data.Dataset`, or anything that can be iterated over again and again. A sample
+            is a tensor, or a tuple of tensors and numbers. What it draws at random from the global generators (torch,
+            numpy, Python) depends on the run's seed, the epoch and, in a data set, its index.
+        workers: processes that read ahead.
+    """
+
+    tensors: tuple[Tensor, ...] = ()
+    source: Any = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  # it cannot change
+    workers: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether its length is."""
+        return hasattr(self.source, "__len__")
+
+    @property
+    def indexed(self) -> bool:
+        """Whether any sample can be read at any time."""
+        return self.known and hasattr(self.source, "__getitem__") and not isinstance(self.source, IterableDataset)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def to(self, device: torch.device, workers: int = 0) -> Split:
+        return replace(self, device=device, workers=workers)
+
+    def take(self, index: Tensor) -> Batch:
+        raise TypeError("a split that is no tensors cannot be gathered from; its batches are read")
+
+    def chunks(self, size: int) -> Iterator[Batch]:
+        """The whole split in order; what its samples draw is the same each time."""
+        return self.batches(torch.arange(len(self)) if self.indexed else None, size, seed=0, first=0)
+
+    def batches(self, order: Tensor | None, size: int, *, seed: int, first: int) -> Iterator[Batch]:
+        """Batches on the device.
+
+        Args:
+            order: indices (n,) of a data set; None for an iterable.
+            seed: of what the samples draw.
+            first: how many batches to leave out.
+        """
+        pin = self.device.type == "cuda"
+        if order is None:
+            found = streams.in_turn(self.source, size, seed, first=first, workers=self.workers, pin=pin)
+        else:
+            parts = [part.tolist() for part in order.split(size)[first:]]
+            found = streams.by_index(self.source, parts, seed, workers=self.workers, pin=pin)
+        for batch in found:
+            yield tuple(t.to(self.device, non_blocking=True) for t in batch)
 
 
 @dataclass(frozen=True)
@@ -136,6 +190,8 @@ class Splits:
         dataset: short name for tables ("digits", "cifar10", a folder's name).
         about: one phrase for people ("embedded, 1,797 images 8x8").
         info: what the model must know of the data (`classes`, `vocabulary`, ...).
+        identity: what tells the content from any other ("imagenet-64, 2012, shards 0-9"), where a split is given as a
+            `Dataset` or an iterable, see `Stream`, and so is not read to be told.
     """
 
     train: Split
@@ -144,16 +200,39 @@ class Splits:
     dataset: str
     about: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
+    identity: str = ""
 
-    def to(self, device: torch.device) -> Splits:
-        return Splits(
-            self.train.to(device), self.val.to(device), self.test.to(device), self.dataset, self.about, self.info
-        )
+    def __post_init__(self) -> None:
+        for name, given in self.named.items():
+            if not isinstance(given, Split):
+                object.__setattr__(self, name, _stream(name, given))
+        if self.streamed and not self.identity:
+            raise TaskError(
+                f"Splits.identity must say what the data are: {self.streamed[0]} is no tensors to tell it by"
+            )
+
+    @property
+    def named(self) -> dict[str, Split]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @property
+    def streamed(self) -> list[str]:
+        """The splits that are read when they are needed."""
+        return [name for name, split in self.named.items() if isinstance(split, Stream)]
+
+    def to(self, device: torch.device, workers: int = 0) -> Splits:
+        moved: dict[str, Any] = {name: split.to(device, workers) for name, split in self.named.items()}
+        return replace(self, **moved)
 
     def fingerprint(self) -> str:
-        """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content."""
+        """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.
+
+        Of a split that is no tensors, the declared identity counts.
+        """
         digest = hashlib.blake2b(digest_size=8)
-        for split in (self.train, self.val, self.test):
+        if self.streamed:
+            digest.update(f"{self.streamed} {self.identity}".encode())
+        for split in self.named.values():
             for tensor in split.tensors:
                 tensor = tensor.detach().cpu().contiguous()
                 digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -161,10 +240,29 @@ class Splits:
         return digest.hexdigest()
 
 
+def _stream(name: str, source: Any) -> Stream:
+    """What a task gave in place of tensors.
+
+    Raises:
+        TaskError: it cannot be read again and again, or there is nothing in it.
+    """
+    kind = type(source).__name__
+    if isinstance(source, DataLoader):
+        raise TaskError(f"the {name} data are a DataLoader: give its dataset, batches are made of it by the run")
+    found = Stream(source=source)
+    if not (found.indexed or isinstance(source, Iterable)):
+        raise TaskError(f"the {name} data, a {kind}, must be a Split, a Dataset with a length, or an iterable")
+    if isinstance(source, Iterator):
+        raise TaskError(f"the {name} data, a {kind}, can be read once only; give a class with __iter__")
+    if found.known and not len(found):
+        raise TaskError(f"the {name} data are empty: their length is 0")
+    return found
+
+
 C = TypeVar("C", bound=TaskConfig)
 
 
-class Task(ABC, Generic[C]):
+class Task(OwnProgram, ABC, Generic[C]):
     """One thing to train, built from a validated config.
 
     The engine calls, in this order: `data` once; `model` once, after seeding the global random generator; then per
@@ -191,12 +289,6 @@ class Task(ABC, Generic[C]):
     diverged_above: ClassVar[float] = float("inf")
     #: Why the loss of one batch cannot be evaluated twice (optimizers that need a closure are then refused), or empty.
     no_closure: ClassVar[str] = ""
-    #: Settings of `vrcli.spec.Training` that can be given; None for all.
-    training_settings: ClassVar[Sequence[str] | None] = None
-    #: Settings of the training that nobody chooses.
-    fixed_training: ClassVar[Mapping[str, Any]] = {}
-    #: The optimizers' settings, where the task's own program makes the optimizer and not vr.
-    own_optimizers: ClassVar[type[BaseModel] | None] = None
     #: Of vr's own tasks: raised by hand when the same settings give other numbers than before.
     revision: ClassVar[int] = 1
 
@@ -204,16 +296,6 @@ class Task(ABC, Generic[C]):
         super().__init_subclass__(**kwargs)
         if "ceiling" in vars(cls):  # passed over, it would leave diverged runs in every mean
             raise TypeError(f"{cls.__name__} sets ceiling; a task's bound is called diverged_above")
-
-    @classmethod
-    def lacking(cls, settings: Mapping[str, Any]) -> str:
-        """Which of the optimizer's settings must have a value and has none, in one line; empty where all is said."""
-        return ""
-
-    @classmethod
-    def identity(cls) -> str | None:
-        """Of the code that decides a curve, read anew; None: that of the class."""
-        return None
 
     def __init__(self, config: C, *, data_dir: Path | None = None) -> None:
         self.config = config
@@ -241,6 +323,8 @@ class Task(ABC, Generic[C]):
 
     def train_batch(self, split: Split, index: Tensor, generator: torch.Generator) -> Batch:
         """Gather, and where the task wants it augment, the training samples at `index` (B,), on the device.
+
+        Called for tensors only: samples of a `Stream` augment themselves.
 
         Args:
             generator: on the data's device, seeded from (seed, epoch).
@@ -289,9 +373,13 @@ def mean_over(
     Returns:
         One mean per scalar that `measure` returns, accumulated in float64.
     """
-    batches = split.chunks(size)
-    weights = [weight(batch) for batch in batches]
-    rows = torch.stack([torch.stack([value.double() for value in measure(batch)]) for batch in batches])
+    weights, found = [], []
+    for batch in split.chunks(size):
+        weights.append(weight(batch))
+        found.append(torch.stack([value.double() for value in measure(batch)]))
+    if not found:
+        raise TaskError("a split that is evaluated gave no samples")
+    rows = torch.stack(found)
     column = torch.tensor(weights, dtype=torch.float64, device=rows.device).unsqueeze(1)
     means: Sequence[float] = ((rows * column).sum(0) / column.sum()).tolist()
     return list(means)

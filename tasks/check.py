@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from vrcli.errors import contained, first_line
-from vrcli.tasks.base import Batch, Preset, Sourced, Split, Splits, Task, TaskConfig
+from vrcli.tasks.base import Batch, Preset, Sourced, Split, Splits, Stream, Task, TaskConfig
 
 _BATCH = 8
 
@@ -43,6 +43,9 @@ class Built:
         return self.task.model(self.data)
 
     def batch(self, seed: int = 0) -> Batch:
+        if isinstance(train := self.data.train, Stream):
+            order = torch.arange(len(train)) if train.indexed else None
+            return next(train.batches(order, _BATCH, seed=seed, first=0))
         n = min(_BATCH, len(self.data.train))
         index = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))[:n]
         return self.task.train_batch(self.data.train, index, torch.Generator().manual_seed(seed))
@@ -65,7 +68,7 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         training_fields: names of the training loop's settings, which presets may set beside the task's own.
         preset: which preset's data and model are built.
     """
-    yield _finding("declaration", lambda: _declaration(task, training_fields))
+    yield check_declaration(task, training_fields)
     preset = preset if preset in task.presets else next(iter(task.presets), "")
     try:
         with contained():
@@ -75,6 +78,11 @@ def check(task: type[Task[Any]], *, training_fields: Collection[str], preset: st
         return
     for name, one in _CHECKS.items():
         yield _finding(name, partial(one, built))
+
+
+def check_declaration(task: type[Task[Any]], training_fields: Collection[str]) -> Finding:
+    """Whether a task's class says all that it must."""
+    return _finding("declaration", lambda: _declaration(task, training_fields))
 
 
 def build(task: type[Task[Any]], preset: str) -> Built:
@@ -101,8 +109,7 @@ def _finding(name: str, run: Callable[[], str]) -> Finding:
 def _declaration(task: type[Task[Any]], training_fields: Collection[str]) -> str:
     for attribute in ("name", "summary", "metrics", "presets"):
         assert hasattr(task, attribute), f"the class has no `{attribute}`"
-    assert task.metrics, "`metrics` is empty: the first one is what sweeps minimise"
-    assert task.metrics[0].direction == "min", "the first metric selects weights and guides sweeps: it must be a loss"
+    assert task.metrics, "`metrics` is empty: the first one is the objective"
     assert issubclass(task.Config, TaskConfig), "`Config` must derive from vrcli.tasks.base.TaskConfig"
     assert task.presets, "`presets` is empty: at least `quick`, better also `smoke`"
     known = set(task.Config.model_fields) | set(training_fields)
@@ -126,10 +133,15 @@ def _splits(built: Built) -> str:
     data = built.data
     for name in ("train", "val", "test"):
         split = getattr(data, name)
+        if isinstance(split, Stream) and not split.known:
+            said = name != "train" or getattr(built.task.config, "steps_per_epoch", None)
+            assert said, "the length of the training data is not known: `Config` needs a field steps_per_epoch"
+            continue
         assert len(split) > 0, f"the {name} split is empty"
         assert all(len(t) == len(split) for t in split.tensors), f"tensors of the {name} split differ in length"
     assert data.dataset, "`Splits.dataset` is empty: tables need its name"
-    return f"{data.dataset}: {len(data.train)} training, {len(data.val)} validation, {len(data.test)} test samples"
+    counts = [str(len(s)) if not isinstance(s, Stream) or s.known else "?" for s in data.named.values()]
+    return "{}: {} training, {} validation, {} test samples".format(data.dataset, *counts)
 
 
 def _same_data(built: Built) -> str:
@@ -137,6 +149,10 @@ def _same_data(built: Built) -> str:
     assert again.fingerprint() == built.data.fingerprint(), (
         "data() gives other data the second time for the same split_seed"
     )
+    for name in built.data.streamed:
+        first, same = (next(iter(data.named[name].chunks(_BATCH))) for data in (built.data, again))
+        alike = all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+        assert alike, f"the {name} split gives other samples the second time"
     return built.data.fingerprint()
 
 
@@ -146,7 +162,7 @@ def _batch_from_generator(built: Built) -> str:
     torch.manual_seed(2)
     again = built.batch(seed=3)
     same = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert same, "train_batch draws from another generator than the one it is given"
+    assert same, "the batch changes with the global generators: train_batch draws from another than it is given"
     return f"{len(first)} tensors"
 
 

@@ -16,10 +16,11 @@ import torch
 
 import vrcli
 from vrcli import api
-from vrcli.cli.request import OF_TERMINAL
+from vrcli.cli.config_file import OF_TERMINAL
 from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.errors import UsageError
+from vrcli.outcomes import CompareOutcome
 from vrcli.record import begin
 from vrcli.settings import RESERVED
 from vrcli.study import events as e
@@ -226,7 +227,9 @@ def test_a_sweep_is_what_the_command_goes_on_with(vr: Callable[..., Any]) -> Non
     assert done.err.count("goes on at 2/3") == 2
     again = vrcli.sweep(SPIRALS, space=["lr=log:1e-3:1e-1"], fix=["weight_decay=0", "nesterov=False"],
                         **{**words, "trials": 3})  # fmt: skip
-    assert str(again).splitlines() == done.out.splitlines()
+    shown, _, steps = done.out.partition("\nnext ")  # the command has the words that were typed, Python has none
+    assert shown == str(again).partition("\nnext ")[0]
+    assert "--confirm-seeds 5" in steps
     assert again.as_json()["sweeps"][0]["trials"] == 3
     assert len(stored()) == 6
 
@@ -257,8 +260,10 @@ def test_a_comparison_is_the_commands_and_runs_nothing_twice(vr: Callable[..., A
     typed = ("--opt", "adamw", "--opt", "sgd", "--seeds", "3", "--epochs", "8", "--fix", "lr=0.05", "--preset", "smoke")
     done = vr("compare", SPIRALS, *typed, "--threads", "1", "--power", "--target", "0.6")
     assert "6 of the 6 runs were stored already" in done.err
-    assert done.out.strip() == str(found).strip()
-    assert vr("compare", SPIRALS, *typed, "--threads", "1", "--quiet").out.splitlines() == list(found.verdicts)
+    shown, _, steps = done.out.partition("\nnext ")  # the command has the words that were typed, Python has none
+    assert shown.strip() == str(found).partition("\nnext ")[0].strip()
+    assert f"vr compare {SPIRALS} {' '.join(typed)}" in steps
+    assert vr("compare", SPIRALS, *typed, "--threads", "1", "--quiet").out.splitlines() == [found.verdict]
     assert again.as_json() == json.loads(vr("compare", SPIRALS, *typed, "--threads", "1", "--format", "json").out)
     assert len(stored()) == 6
     one = found.pairs().iloc[0]
@@ -284,7 +289,9 @@ def test_a_tuned_comparison_has_its_searches() -> None:
         trial.params["lr"] for one in found.tuned.searches for trial in one.trials
     }
     assert len(lrs) == 2
-    assert "over 2 independent searches of 2 trials each, 2 fresh seeds per search" in str(found)
+    assert found.verdict in str(found)
+    explained = str(CompareOutcome(found.database, found.result, explain=True))
+    assert "over 2 independent searches of 2 trials each, 2 fresh seeds per search" in explained
     assert list(found.pairs()["verdict"]) == list(found.verdicts)
 
 
@@ -448,11 +455,12 @@ def test_html_has_the_tables_and_no_markup_of_a_users(tmp_path: Path, monkeypatc
     ]
     for found in shown:
         text = found._repr_html_()
-        assert text.count("<table>") == text.count("</table>") == 1
-        assert set(re.findall(r"<(\w+)", text)) <= {"table", "thead", "tbody", "tr", "th", "td", "p", "br"}
+        assert text.count("<table>") == text.count("</table>") == 1 + (found is shown[3])  # pairs have a table, too
+        tags = {"table", "thead", "tbody", "tr", "th", "td", "p", "br", "b", "code"}
+        assert set(re.findall(r"<(\w+)", text)) <= tags
     assert "&lt;img src=x onerror=alert(1)&gt;" in shown[0]._repr_html_()
     assert "&lt;script&gt;" in shown[2]._repr_html_()
-    assert "can be claimed" in shown[3]._repr_html_() or "is better than" in shown[3]._repr_html_()
+    assert "Undecided between" in shown[3]._repr_html_() or "is better than" in shown[3]._repr_html_()
 
 
 def test_a_person_at_a_terminal_sees_progress_and_stdout_stays_empty(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def small(words: Sequence[str]) -> list[str]:
     found = [SMALL.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     if words[0] == "compare" and "--trials" in words:
         found += ["--searches", "2", "--seeds", "2"]
-    return found + ([] if "--preset" in words else ["--preset", "smoke"])
+    return found + ([] if "--preset" in words or "--command" in words else ["--preset", "smoke"])
 
 
 class Reader:
@@ -114,6 +114,7 @@ def reader(
     """A reader who has done the tour."""
     monkeypatch.setenv("VR_DB", "vr.db")  # restored at the end, whatever a page exports
     monkeypatch.delenv("VR_DB")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # the `python` of a --command
     found = Reader(vr, monkeypatch)
     if not databases:
         found.follow(WRITTEN[TOUR], tmp_path)
@@ -193,7 +194,7 @@ def test_every_command_is_one_that_the_parser_takes(page: str) -> None:
 
 def parse(words: list[str]) -> None:
     """Let a command's own parser read the words; nothing runs."""
-    command, rest, known = load(words[0]), words[1:], ("spirals", "heavyball", "twirls")
+    command, rest, known = load(words[0]), words[1:], ("rings", "heavyball", "twirls")
     if any(word in known for word in words):
         return  # of packages that the page installs
     if hasattr(command, "commands"):

@@ -14,10 +14,12 @@ recorded stays, and the same call goes on with it.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from vrcli.cli.config_file import completed, with_file
 from vrcli.db.location import Location
 from vrcli.following import commanded, follow
 
@@ -42,8 +44,10 @@ Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
+Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
 
 
+@with_file
 def run(
     task: TaskLike | None = None,
     *,
@@ -55,7 +59,7 @@ def run(
     seeds: int | None = None,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
@@ -81,7 +85,7 @@ def run(
         seeds: train with this many, which count on from `seed`; 1 by default.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -116,6 +120,7 @@ def run(
     return RunsOutcome(place.database, follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
+@with_file
 def sweep(
     task: TaskLike | None = None,
     *,
@@ -139,7 +144,7 @@ def sweep(
     new: bool = False,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
     checkpoint_every: str = "60s",
@@ -175,7 +180,7 @@ def sweep(
         new: begin another sweep beside an unfinished one with other settings.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
@@ -193,7 +198,7 @@ def sweep(
 
     task, opt = commanded(task, command, metric, opt)
     request, place = _sweep_request(
-        task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
+        task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
         data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
@@ -218,11 +223,13 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     from vrcli.outcomes import PlanOutcome
     from vrcli.study import sweep as study
 
-    usual = {name: value for name, value in (sweep.__kwdefaults__ or {}).items() if name != "watch"}
+    words = completed("sweep", task, words)
+    parameters = inspect.signature(sweep).parameters
+    usual = {name: one.default for name, one in parameters.items() if name not in ("watch", "settings")}
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
     words = {**usual, **words}
-    task, words["opt"] = commanded(task, words.pop("command"), words.pop("metric"), words["opt"])
-    request, place = _sweep_request(task, **words, settings=settings)
+    words["task"], words["opt"] = commanded(words["task"], words.pop("command"), words.pop("metric"), words["opt"])
+    request, place = _sweep_request(**words, settings=settings)
     return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
@@ -230,6 +237,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
 def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
 @overload
 def compare(task: Tasks, **words: Any) -> TasksOutcome: ...
+@with_file
 def compare(
     task: TaskLike | Tasks | None = None,
     *,
@@ -255,11 +263,12 @@ def compare(
     level: float = 0.95,
     target: float | None = None,
     power: bool = False,
+    explain: bool = False,
     by_budget: bool = False,
     jobs: int = 1,
     device: str | None = None,
     threads: int | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
@@ -269,12 +278,10 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> CompareOutcome | TasksOutcome:
-    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed. This is
-    `vr compare`.
+    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
 
-    The runs pair by seed: the same initial weights and the same order of the data. The same call again goes on where it
-    was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over them
-    follows.
+    This is `vr compare`. Runs pair by seed: the same initial weights and order of the data. The same call again goes on
+    where it was interrupted. Each of several tasks has the whole protocol, and what holds over all follows.
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.
@@ -301,11 +308,12 @@ def compare(
         level: of the intervals; 1 - level is the verdict's error rate.
         target: also steps and seconds to this validation loss.
         power: also what more seeds could show.
+        explain: also each verdict with its numbers in a sentence, and what the lines mean.
         by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
-        config: a TOML file with settings; what is given here comes before it.
+        config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -356,10 +364,10 @@ def compare(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
             else study(requests[0][0], place, should_stop=stop)
-        ),
-        watch, "compare", metric,
+        ), watch, "compare", metric,
     )  # fmt: skip
-    return TasksOutcome(place.database, found, power) if several else CompareOutcome(place.database, found, power)
+    made: Any = TasksOutcome if several else CompareOutcome
+    return made(place.database, found, power, explain)  # type: ignore[no-any-return]
 
 
 def load(db: Database | None = None) -> Frames:
@@ -377,24 +385,14 @@ def load(db: Database | None = None) -> Frames:
     return Frames(Location.given(db), registered)
 
 
-# -- words to requests ------------------------------------------------------------------------------------------------
-
-
-def _sweep_request(
-    task: TaskLike | None, *, opt: Optimizers, preset: str | None, device: str | None, threads: int | None,
-    config: str | os.PathLike[str] | None, seed: int | None, seeds: int | None, settings: Mapping[str, Any],
-    jobs: int, data_dir: str | os.PathLike[str] | None, db: Database | None, malloc_tuning: bool,
-    checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None, **words: Any,
-) -> tuple[SweepRequest, Place]:  # fmt: skip
+def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
     """What a sweep is asked, and where it runs."""
     from vrcli.execute.place import Place
     from vrcli.study.asked import complete, listed
     from vrcli.study.define import tuning_of
 
-    asked = complete(
-        task, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings, seed=seed,
-        seeds=seeds,
-    )  # fmt: skip
-    return tuning_of(asked, **words), Place.of(
-        db, data_dir, jobs, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir
-    )  # fmt: skip
+    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
+    asked = complete(task, listed(opt), **shared, flags=settings)
+    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
+    about = {name: words.pop(name) for name in where}
+    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, **about)

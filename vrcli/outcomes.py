@@ -84,9 +84,7 @@ class RunsOutcome(Outcome):
     def __str__(self) -> str:
         from vrcli.report.study.runs import outcome_lines
 
-        return "\n".join(
-            line for run in self.runs for line in outcome_lines(run, self.result.metrics, hints=False)
-        )  # fmt: skip
+        return "\n".join(line for run in self.runs for line in outcome_lines(run, self.result.metrics))
 
     def as_json(self) -> Any:
         from vrcli.results.flat import as_json
@@ -119,10 +117,8 @@ class SweepOutcome(Outcome):
         """The best settings of each optimizer that has any; of its several searches, those of the best value."""
         found: dict[str, Any] = {}
         for one in self.searches:
-            name, best = one.definition.optimizer, one.best
-            if best is not None and (
-                name not in found or better(best.value, found[name].value, one.definition.direction)
-            ):
+            name, best, way = one.definition.optimizer, one.best, one.definition.direction
+            if best is not None and (name not in found or better(best.value, found[name].value, way)):
                 found[name] = best
         return {name: best.params for name, best in found.items()}
 
@@ -186,15 +182,41 @@ class PlanOutcome(Outcome):
 
 
 @dataclass(frozen=True, repr=False)
-class CompareOutcome(Outcome):
-    """A comparison of optimizers, and what can be claimed.
+class _Compared(Outcome):
+    """What comparisons of one and of several tasks have in common.
 
     Args:
         power: what more seeds could show is shown, too.
+        explain: so is each verdict with its numbers in a sentence, and what the lines mean.
     """
 
-    result: CompareResult
+    result: Any
     power: bool = False
+    explain: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """What can be claimed of all pairs together, in a few words."""
+        from vrcli.report.study.across import verdict
+
+        return verdict(self.result)
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Why an optimizer, or one of several tasks, has no comparison, by name."""
+        return dict(self.result.failed)
+
+    def blocks(self) -> Sequence[Block]:
+        from vrcli.report.study.across import blocks
+
+        return blocks(self.result, power=self.power, explain=self.explain)
+
+
+@dataclass(frozen=True, repr=False)
+class CompareOutcome(_Compared):
+    """A comparison of optimizers, and what can be claimed."""
+
+    result: CompareResult
 
     @property
     def comparisons(self) -> tuple[Comparison | Pair, ...]:
@@ -204,15 +226,10 @@ class CompareOutcome(Outcome):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair, then one for each optimizer that failed."""
+        """One sentence with its numbers per pair, then one for each optimizer that failed."""
         from vrcli.report.study.compare import verdicts
 
         return tuple(verdicts(self.result))
-
-    @property
-    def failed(self) -> Mapping[str, str]:
-        """Why an optimizer could not be compared, by name."""
-        return self.result.failed
 
     @property
     def tuned(self) -> SweepOutcome | None:
@@ -224,11 +241,6 @@ class CompareOutcome(Outcome):
         """The runs on fresh seeds by optimizer, in the order of their seeds."""
         found: dict[str, tuple[Any, ...]] = {name: tuple(self.result.of(name)) for name in self.result.runs}
         return found
-
-    def blocks(self) -> Sequence[Block]:
-        from vrcli.report.study.compare import compare_blocks
-
-        return compare_blocks(self.result, power=self.power)
 
     def as_json(self) -> Any:
         from vrcli.report.study.compare import compare_json
@@ -250,31 +262,21 @@ class CompareOutcome(Outcome):
 
     def curves(self, metrics: Names = None) -> pd.DataFrame:
         """The curves of the runs on fresh seeds, as `vrcli.load(...).curves()`."""
-        return self._read(
-            lambda stored: stored.curves([run.id for runs in self.runs.values() for run in runs], metrics)
-        )
+        ids = [run.id for runs in self.runs.values() for run in runs]
+        return self._read(lambda stored: stored.curves(ids, metrics))
 
 
 @dataclass(frozen=True, repr=False)
-class TasksOutcome(Outcome):
-    """A comparison of optimizers on several tasks, and what can be claimed over them.
-
-    Args:
-        power: what more seeds could show is shown, too.
-    """
+class TasksOutcome(_Compared):
+    """A comparison of optimizers on several tasks, and what can be claimed over them."""
 
     result: TasksResult
-    power: bool = False
 
     @property
     def tasks(self) -> Mapping[str, CompareOutcome]:
         """The comparison on each task that has one, by name."""
-        return {name: CompareOutcome(self.database, one, self.power) for name, one in self.result.tasks.items()}
-
-    @property
-    def failed(self) -> Mapping[str, str]:
-        """Why there is no comparison, by task."""
-        return self.result.failed
+        more = self.power, self.explain
+        return {name: CompareOutcome(self.database, one, *more) for name, one in self.result.tasks.items()}
 
     @property
     def comparisons(self) -> tuple[AcrossTasks, ...]:
@@ -288,15 +290,10 @@ class TasksOutcome(Outcome):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """One sentence per pair of optimizers over the tasks, then those of each task."""
+        """One sentence with its numbers per pair of optimizers over the tasks, then those of each task."""
         from vrcli.report.study.across import verdicts
 
         return tuple(verdicts(self.result))
-
-    def blocks(self) -> Sequence[Block]:
-        from vrcli.report.study.across import tasks_blocks
-
-        return tasks_blocks(self.result, power=self.power)
 
     def as_json(self) -> Any:
         from vrcli.report.study.across import tasks_json

@@ -59,10 +59,15 @@ class Settings:
         Args:
             where: it stood, unless on the command line.
         """
+        if where and name in RESERVED:
+            return UsageError(f"{where}: {name} is an option of other commands, and no setting")
         flag = "--" + name.replace("_", "-")
         betas = self.by_name.get("betas")
         singles = [f"--beta{i + 1}" for i in range(len(betas.info.default))] if betas else []
-        hint = nearest(flag, [s.flag for s in self.by_name.values()] + singles)
+        flags = [s.flag for s in self.by_name.values()] + singles
+        hint = nearest(flag, flags)
+        if where:  # written without dashes, and beside the options of the commands
+            hint = nearest(name, [one.lstrip("-").replace("-", "_") for one in flags] + sorted(RESERVED))
         what = f"{where}: {name}" if where else flag
         command = f"vr run {self.task} --opt {self.optimizer} --help"
         return UsageError(f"{what} is no setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
@@ -102,6 +107,7 @@ RESERVED = frozenset(
         "quiet",
         "debug",
         "malloc_tuning",
+        "explain",
         "help",
         "trials",
         "jobs",
@@ -164,7 +170,7 @@ def resolve(
     """Merge defaults, preset, configuration file and flags into one validated request.
 
     Args:
-        config: settings by name from a file (see `load_config`).
+        config: settings by name from a file.
         flags: settings by name as typed: strings are parsed by the field's type.
 
     Raises:
@@ -232,7 +238,7 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
 
 
 #: Settings that say where a run ends.
-_ENDS = ("until", "epochs", "max_steps")
+ENDS = ("until", "epochs", "max_steps")
 
 
 def _replace_end(given: dict[str, Any], so_far: dict[str, Any], origins: dict[str, str], origin: str) -> None:
@@ -243,7 +249,7 @@ def _replace_end(given: dict[str, Any], so_far: dict[str, Any], origins: dict[st
     Raises:
         UsageError: one place gives two ends.
     """
-    ends = [name for name in _ENDS if given.get(name) is not None and given[name] != "none"]
+    ends = [name for name in ENDS if given.get(name) is not None and given[name] != "none"]
     if "until" not in ends:
         if ends and so_far.pop("until", None) is not None:
             origins["until"] = "default"
@@ -326,32 +332,6 @@ def explain(error: ValidationError, flags: Mapping[str, str]) -> str:
         wanted = _KINDS.get(kind.split("_")[0], problem["msg"])
         return f"{flag} must be {wanted}, got {given!r}"
     return f"{flag}: {problem['msg'].removeprefix('Value error, ')}, got {given!r}"
-
-
-def load_config(path: str) -> dict[str, Any]:
-    """Settings from a TOML file: at top level or in the tables [task], [training], [optimizer], which are flattened.
-
-    Raises:
-        UsageError: not there, or not TOML.
-    """
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            body = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from None
-    flat: dict[str, Any] = {}
-    for name, value in body.items():
-        if name in ("task", "training", "optimizer") and isinstance(value, dict):
-            flat.update(value)
-        elif isinstance(value, dict):
-            raise UsageError(f"--config {path}: unknown table [{name}]; tables are [task], [training], [optimizer]")
-        else:
-            flat[name] = value
-    return {name.replace("-", "_"): value for name, value in flat.items()}
 
 
 def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, who: str) -> Request:

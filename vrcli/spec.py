@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 #: Settings of the loop that are no part of a spec while they are not set: they came later than stored specs.
-TRACELESS = ("until", "eval_every")
+TRACELESS = ("until", "eval_every", "workers")
 #: What the end of a run can be counted in.
 UNITS = ("epochs", "steps", "gradients", "seconds")
 #: What ends the run of a command: its own end.
@@ -96,6 +96,7 @@ class Training(BaseModel):
     )
     stop_accuracy: float | None = Field(None, gt=0, le=1, description="stop once the training accuracy reaches this")
     precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="autocast precision of model and loss")
+    workers: int = Field(0, ge=0, le=64, description="processes that read data which do not fit into memory")
     accumulate_gradients: bool = Field(False, description="never zero the gradients (a fault of released code)")
 
     @field_validator("until")
@@ -120,7 +121,7 @@ class Training(BaseModel):
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is not set leaves no trace, so that stored specs keep their identity."""
         body: dict[str, Any] = dump(self)
-        absent = {name for name in TRACELESS if body.get(name) is None}
+        absent = {name for name in TRACELESS if not body.get(name)}
         if "until" not in absent:
             absent |= {"epochs", "max_steps"}
         return {name: value for name, value in body.items() if name not in absent}
@@ -167,6 +168,7 @@ class Request(BaseModel):
     def on(self, dataset: str, fingerprint: str) -> RunSpec:
         """The spec of this request on data that are known now."""
         asked = {name: getattr(self, name) for name in Request.model_fields}
+        asked["training"] = self.training.model_copy(update={"workers": 0})  # who reads them changes no batch
         return RunSpec(**asked, dataset=dataset, dataset_fingerprint=fingerprint)
 
 

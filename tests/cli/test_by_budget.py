@@ -30,7 +30,7 @@ def runs(tmp_path: Path) -> pd.DataFrame:
 
 def test_incumbents_are_measured_on_the_fresh_seeds_and_no_table_quotes_them(vr: Any, tmp_path: Path) -> None:
     first = vr(*WORDS)
-    promised = re.search(r"--by-budget shows what .*, with (\d+) more runs?", first.out)
+    promised = re.search(r"--by-budget +what a part of the trials would have found, with (\d+) more runs?", first.out)
     assert promised is not None
     before, table = len(runs(tmp_path)), json.loads(vr("report", "--format", "json").out)
     done = vr(*WORDS, "--by-budget")

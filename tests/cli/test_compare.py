@@ -17,7 +17,7 @@ QUICK = ("--preset", "smoke", "--threads", "1")
 
 def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_path):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "3", "--epochs", "15", *QUICK)
-    done = vr(*words, "--target", "0.68", "--power")
+    done = vr(*words, "--target", "0.68", "--power", "--explain")
     assert done.code == 0, done.err
     assert "adamw − sgd: −" in done.out
     assert "the preset's settings, 15 epochs, 3 fresh seeds, the same for all" in done.out
@@ -38,8 +38,9 @@ def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_pat
         connection.execute(f"UPDATE runs SET provenance = {libraries} WHERE optimizer = 'sgd'")
     elsewhere = f"6 of the 6 runs were stored already; 3 were made with torch 0.1, this is {torch.__version__}\n"
     assert elsewhere in vr(*words).err
+    assert any("paired over 3 seeds" in line for line in table)
     quiet = vr(*words, "--quiet")
-    assert quiet.out == next(line for line in table if "paired over 3 seeds" in line) + "\n"
+    assert quiet.out == next(line for line in table if line.startswith("With the preset's settings: ")) + "\n"
     body = json.loads(vr(*words, "--format", "json").out)
     runs = body["optimizers"]
     assert [len(r["values"]) for r in runs.values()] == [3, 3]
@@ -87,7 +88,8 @@ def test_the_searchs_first_points_can_be_set(vr):
 def test_equal_optimizers_are_no_different(vr):
     words = ("compare", SPIRALS, "--opt", "adam", "--opt", "adamw", "--fix", "weight_decay=0", "--seeds", "3", *QUICK)
     done = vr(*words)
-    assert "no difference between adam and adamw can be claimed" in done.out
+    assert "With the preset's settings: Undecided between adam and adamw." in done.out
+    assert "no difference between adam and adamw can be claimed" in vr(*words, "--explain").out
 
 
 def test_every_optimizer_is_searched_as_often_and_only_winners_on_fresh_seeds_count(vr, tmp_path):
@@ -125,17 +127,16 @@ def test_every_optimizer_is_searched_as_often_and_only_winners_on_fresh_seeds_co
     first = {name: one["runs"] for name, one in body["optimizers"].items()}
     for name, one in json.loads(vr(*more).out)["optimizers"].items():  # more searches change no earlier run
         assert one["runs"][:4] == first[name]
-    done = vr(*words, "--quiet")
+    done = vr(*words, "--explain")
     assert done.code == 0, done.err
-    quiet = done.out
-    assert "over 2 independent searches of 3 trials each, 2 fresh seeds per search" in quiet
+    assert "over 2 independent searches of 3 trials each, 2 fresh seeds per search" in done.out
 
 
-def test_seeds_of_the_configuration_file_are_the_searchs_and_never_confirm(vr, tmp_path):
+def test_seeds_of_the_configuration_file_are_those_of_the_command(vr, tmp_path):
     (tmp_path / "my.toml").write_text("seed = 1\nseeds = 2\n")
-    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "2", "--config", "my.toml", *QUICK)
+    words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--config", "my.toml", *QUICK)
     body = json.loads(vr(*words, "--format", "json").out)
-    assert list(body["optimizers"]["sgd"]["values"]) == ["3", "4"]
+    assert list(body["optimizers"]["sgd"]["values"]) == ["2", "3"]
 
 
 def test_a_run_that_diverges_at_once_is_counted_as_worst(vr, tmp_path):
@@ -145,7 +146,7 @@ def test_a_run_that_diverges_at_once_is_counted_as_worst(vr, tmp_path):
     words = ("compare", "steep:Steep", "--opt", "adamw", "--opt", "sgd", "--fix", "momentum=0", "--seeds", "4")
     done = vr(*words, "--lr", "1e-4", *QUICK)
     assert done.code == 2  # an optimizer's setting is given with --fix
-    done = vr(*words, *QUICK, "--fix", "lr=30", "--target", "0.5")
+    done = vr(*words, *QUICK, "--fix", "lr=30", "--target", "0.5", "--explain")
     assert done.code == 0, done.err
     assert "NaN" in done.out
     assert "counted as worst" in done.out
@@ -210,7 +211,12 @@ def test_how_to_search_is_refused_where_nothing_is_searched(vr, words):
 def test_one_search_is_about_the_settings(vr):
     words = ("--trials", "2", "--searches", "1", "--seeds", "2", "--search", "random", *QUICK)
     done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *words)
-    assert "with these settings (adamw: lr=" in done.out
+    verdict = next(line for line in done.out.splitlines() if line.endswith("."))
+    assert re.search(r"adamw \(lr=[\d.e-]+\).* sgd \(lr=[\d.e-]+\)|sgd \(.* adamw \(", verdict)
+    assert (
+        "with these settings (adamw: lr="
+        in vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *words, "--explain").out
+    )
     assert "budget of each optimizer: 1 search of 2 trials x " in done.out
 
 
@@ -239,8 +245,8 @@ def test_variants_of_one_optimizer_stand_side_by_side(vr):
 
 def test_more_seeds_are_a_new_experiment(vr):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "adam", "--seeds", "3", *QUICK)
-    found = re.search(r"run (\d+) new seeds: (--seeds \d+ --seed \d+)$", vr(*words).out, re.MULTILINE)
+    found = re.search(r"(--seeds \d+ --seed \d+) +(\d+) new seeds, to test", vr(*words).out)
     assert found
-    again = json.loads(vr(*words, *found[2].split(), "--format", "json").out)
+    again = json.loads(vr(*words, *found[1].split(), "--format", "json").out)
     first = json.loads(vr(*words, "--format", "json").out)
     assert not {*again["optimizers"]["adam"]["runs"]} & {*first["optimizers"]["adam"]["runs"]}

@@ -73,6 +73,18 @@ def test_several_searches_are_one_row_whose_unit_is_the_search(vr, tmp_path) -> 
     assert "sgd 1 setting" in text
 
 
+def test_what_hides_searches_says_so_and_a_wrong_name_is_answered_in_one_short_line(vr) -> None:
+    assert vr(*COMPARE, "--until", "steps:4").code == 0
+    whole = vr("report", "--where", "optimizer=sgd")
+    assert "searches match" not in whole.err
+    assert "the minimum over evaluations" in whole.out
+    narrowed = vr("report", "--where", "seed<150")
+    assert "note: sgd: 2 of its 3 searches match" in narrowed.err
+    refused = vr("report", "--columns", "foo").err
+    assert refused.startswith("vr: --columns foo is no column of these runs; known: ")
+    assert len(refused) < 150
+
+
 def test_the_verdict_of_the_comparison_is_that_of_the_marks(vr, tmp_path) -> None:
     assert vr(*COMPARE).code == 0
     rows = _rows(vr)

@@ -7,39 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pexpect
-import pytest
-
-from vrcli.cli.grid import fitted
 from vrcli.db.store import Store
-
-ROWS = [
-    {"id": 1, "settings": "lr=0.1 beta3=1", "when": "now"},
-    {"id": 12, "settings": "lr=0.2 " + "a" * 100, "when": "1 min ago"},
-]
-
-
-@pytest.mark.parametrize("width", [30, 80, 500, None])
-def test_settings_are_never_cut(width):
-    lines = fitted(["id", "settings", "when"], ROWS, long="settings", width=width)
-    assert len(lines) == 3 if width in (500, None) else len(lines) > 5
-    assert "a" * 100 in "".join("".join(lines).split())
-    if width is not None:
-        assert max(map(len, lines)) <= width
-
-
-def test_only_a_terminal_has_settings_below_their_run(vr, stored, tmp_path):
-    long = "x" * 150
-    stored("adamw", note=long)
-    stored("adamw", note="short")
-    assert f"note={long}" in vr("runs", "list").out.splitlines()[2]
-    assert json.loads(vr("runs", "list", "--format", "json").out)[1]["spec"]["optimizer_settings"]["note"] == long
-    child = pexpect.spawn(
-        sys.executable, ["-m", "vrcli", "runs", "list"], cwd=str(tmp_path), dimensions=(30, 110), timeout=30
-    )
-    lines = child.read().decode().splitlines()
-    assert max(map(len, lines)) <= 110
-    assert f"note={long}" in "".join("".join(lines).split())
 
 
 def test_a_run_whose_process_is_gone_is_not_said_to_be_running(vr, tmp_path: Path):

@@ -206,13 +206,13 @@ def test_search_pruning_and_comparison(vr: Callable[..., Any], valley: None, inl
     done = vr("sweep", LOOPING, "--opt", "adamw", "--trials", "4", "--prune", "median", "--threads", "1",
               "--epochs", "3", "--format", "json", "--db", tmp_path / "s.db")  # fmt: skip
     assert done.code == 0, done.err
-    [search] = json.loads(done.out)["searches"]
-    assert search["best"]["value"] > 0
+    [search] = json.loads(done.out)["sweeps"]
+    assert search["best_val_loss"] > 0
     words = ("compare", LOOPING, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--seeds", "2",
              "--epochs", "2", "--threads", "1", "--format", "json")  # fmt: skip
     done = vr(*words)
     assert done.code == 0, done.err
-    assert json.loads(done.out)["pairs"]
+    assert json.loads(done.out)["verdicts"]
     with Store.open(tmp_path / "vr.db") as store:
         runs = store.runs.select()
         assert {one.status for one in runs} == {"completed"}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,101 @@ def test_values_on_a_device_are_read_when_a_block_is_written(db: Path, monkeypat
         run.log(1, train_loss=loss)  # a read of it would raise
         run._points.take = dict  # type: ignore[method-assign]
     assert stored(db.parent)[0].status == "completed"
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+RESUMED = """
+    import os
+    torch.manual_seed(3)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    with vrcli.track("mine", optimizer=optimizer, seed=3, patience=50) as run:
+        first = run.restore(model=model, optimizer=optimizer)
+        best = run.restored("note")
+        for step in range(first + 1, 21):
+            x = torch.randn(8, 2)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.log(step, train_loss=loss)
+            run.evaluate(step, val_loss=loss)
+            if step % 5 == 0:
+                run.save(model=model, optimizer=optimizer, note=f"after {step}")
+            if step == 13 and first == 0 and len(sys.argv) > 1:
+                os._exit(1)
+    print(first, best, run.id if len(sys.argv) > 2 else "")
+"""
+
+
+def test_a_killed_script_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    assert script(whole, RESUMED).stdout.strip() == "0 None"
+    assert script(cut, RESUMED, "die").returncode == 1
+    assert script(cut, RESUMED, "die").stdout.strip() == "10 after 10"
+    found = []
+    for folder in (whole, cut):
+        [run] = stored(folder)
+        assert run.status == "completed"
+        assert not (folder / "vr.db-checkpoints").exists()
+        with Store.open(folder / "vr.db") as store:
+            curves = store.curves.read([run.id])
+        found.append([list(curves[run.id, name].values) for name in ("train_loss", "val_loss")])
+        found[-1].append([run.results[name] for name in ("best_val_loss", "best_step", "steps")])
+    assert found[0] == found[1]
+
+
+def test_every_rank_goes_on_at_the_same_step(tmp_path: Path) -> None:
+    assert script(tmp_path, RESUMED, "die").returncode == 1
+    assert script(tmp_path, RESUMED, RANK="1", WORLD_SIZE="2").stdout.strip() == "10 after 10"
+    assert script(tmp_path, RESUMED, RANK="0", WORLD_SIZE="2").stdout.strip() == "10 after 10"
+    [run] = stored(tmp_path)
+    assert run.status == "completed"
+
+
+def test_an_edit_or_another_seed_begins_another_run(tmp_path: Path) -> None:
+    assert script(tmp_path, RESUMED, "die").returncode == 1
+    assert script(tmp_path, RESUMED.replace("seed=3", "seed=4")).stdout.strip() == "0 None"
+    assert sorted(run.status for run in stored(tmp_path)) == ["completed", "interrupted"]
+
+
+def test_what_cannot_be_kept_or_put_back_is_refused(db: Path) -> None:
+    with vrcli.track("mine", db=db) as run:
+        with pytest.raises(UsageError, match=r"save\(model=...\): object has no state that can be read back"):
+            run.save(model=object())
+        run.evaluate(1, loss=1.0)
+        with pytest.raises(UsageError, match="restore a run before its first log or evaluate"):
+            run.restore()
+
+
+def test_a_long_step_keeps_the_lease(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vrcli.execute import lease
+
+    monkeypatch.setattr(lease.Lease.__init__, "__kwdefaults__", {"every_s": 0.05})
+    with vrcli.track("mine", db=db) as run:
+        run.evaluate(1, loss=1.0)
+        with Store.open(db) as store:
+            before = store.runs.get(run.id).heartbeat_at
+            end = time.monotonic() + 60
+            while store.runs.get(run.id).heartbeat_at == before:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+
+def test_a_recorded_run_says_what_repeats_it(tmp_path: Path, vr: Any) -> None:
+    done = script(tmp_path, """
+        with vrcli.track("mine", dataset="toy", seed=1) as run:
+            run.evaluate(1, val_loss=1.0)
+    """, "--lr", "0.1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = vr("runs", "show", "1").out
+    assert shown.strip().splitlines()[-1].strip() == f"python {tmp_path / 'train.py'} --lr 0.1"
+    assert "data       toy (nobody looked at its content)" in shown
+    assert "None" not in shown
+    refused = vr("runs", "rerun", "1")
+    assert refused.code == 2
+    assert "a script recorded run 1: run the script again" in refused.err
+    assert "x ?" not in vr("report", "mine").out

@@ -153,3 +153,27 @@ def test_a_thinned_envelope_keeps_its_range() -> None:
     assert small.high.max() == found.high.max()
     assert set(small.x) <= set(found.x)
     assert thin_envelope(small, 300) is small
+
+
+def test_the_interval_of_a_mean_is_over_units() -> None:
+    rng = np.random.default_rng(3)
+    table = rng.random((6, 4)) + 0.5
+    table[4, 3] = np.nan
+    units = ["a", "a", "b", "b", "c", "c"]
+    found = envelope([(np.arange(4), row) for row in table], band="ci", units=units)
+    means = np.array([np.nanmean(table[i : i + 2], axis=0) for i in (0, 2, 4)])
+    low, high = stats.t.interval(0.95, 2, means.mean(0), stats.sem(means))
+    np.testing.assert_allclose(found.centre, means.mean(0))
+    np.testing.assert_allclose([found.low, found.high], [low, high])
+    assert (found.units, found.runs, found.n.tolist()) == (3, 6, [6, 6, 6, 5])
+
+
+def test_an_interval_of_logarithms_stays_positive() -> None:
+    table = np.array([[0.001, 1.0], [2.0, 1.1], [0.5, 0.9]])
+    curves = [(np.arange(2), row) for row in table]
+    assert envelope(curves, band="ci").low[0] < 0
+    found = envelope(curves, band="ci", logs=True)
+    low, high = stats.t.interval(0.95, 2, np.log(table).mean(0), stats.sem(np.log(table)))
+    np.testing.assert_allclose([found.low, found.high], np.exp([low, high]))
+    np.testing.assert_allclose(found.centre, stats.gmean(table))
+    assert (found.low > 0).all()

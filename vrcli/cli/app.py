@@ -6,8 +6,10 @@ Nothing heavy is imported here: a command's module is imported when the command 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -96,7 +98,11 @@ def _parser_line(error: Any) -> str:
 
 
 def _exit(line: str, code: int) -> NoReturn:
-    _print_error(f"vr: {visible(line)}")
+    text = f"vr: {visible(line)}"
+    if sys.stderr.isatty():  # one line for programs; for a person it breaks between words
+        width = max(20, shutil.get_terminal_size().columns)
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    _print_error(text)
     try:
         sys.stdout.flush()
     except OSError:  # a full disk, or a terminal that is gone: it would be tried again at the end

@@ -12,9 +12,10 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import notice, say
-from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
+from vrcli.cli.screen import show_rows
 from vrcli.errors import UsageError
+from vrcli.report.study.blocks import Rows
 
 if TYPE_CHECKING:
     from vrcli.bench.tasks import TaskBench
@@ -198,9 +199,8 @@ def _print(rows: Sequence[Mapping[str, Any]], note: str, format: str) -> None:
     rows = [{name: _number(v) if isinstance(v, float) else v for name, v in row.items()} for row in rows]
     columns = list(rows[0])
     text = [c for c in columns if not str(rows[0][c])[:1].isdigit()]
-    for line in grid(columns, rows, right=[c for c in columns if c not in text]):
-        say(line)
-    say(f"{note}; {cpu_name()}")
+    show_rows(Rows(columns, rows, [c for c in columns if c not in text], [c for c in ("what",) if c in columns]))
+    say(f"{note}; {cpu_name()}", prose=True)
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
+from vrcli.cli.config_file import Choice
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
-from vrcli.cli.settings import PREFIX, Choice, load_task
+from vrcli.cli.screen import show
+from vrcli.cli.settings import PREFIX, load_task
 from vrcli.cli.sweep import EQUAL, INITIAL, SEARCH, SEARCH_SEED, SweepCommand
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.study.asked import DEFAULT_OPTIMIZER
@@ -88,6 +92,9 @@ def compare(
     level: float = typer.Option(0.95, "--level", help="of the intervals; 1 - level is the verdict's error rate"),
     target: float | None = typer.Option(None, "--target", help="also steps and seconds to this validation loss"),
     power: bool = typer.Option(False, "--power", help="also what more seeds could show"),
+    explain: bool = typer.Option(
+        False, "--explain", help="also each verdict with its numbers in a sentence, and what the lines mean"
+    ),
     by_budget: bool = typer.Option(
         False, "--by-budget", help="also what each search had found after a part of its trials, which takes more runs"
     ),
@@ -112,7 +119,8 @@ def compare(
     them follows.
     """
     req.check_format(format)
-    from vrcli.cli.compare_display import CompareDisplay
+    with waiting("starting"):
+        from vrcli.cli.compare_display import CompareDisplay
 
     with CompareDisplay(metric, quiet=quiet or format == "json", summary=False) as display:
         words = req.words(ctx)
@@ -121,12 +129,13 @@ def compare(
     if format == "json":
         print(json.dumps(found.as_json()))
     elif quiet:
-        for line in found.verdicts:
-            say(line)
+        from vrcli.report.study.across import summary
+
+        for line in summary(found.result):
+            say(line, prose=True)
     else:
         say()
-        for line in str(found).splitlines():
-            say(line, prose=True)
+        show(found.blocks(), argv=sys.argv, database=database)
     raise typer.Exit(int(bool(getattr(found, "failed", ()))))
 
 

@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from vrcli.study.events import Event
 
 
-_WHAT = {
-    "rerank": "on new seeds to rank the best trials of each search again", "fresh": "on fresh seeds",
-    "budget": "on the same fresh seeds of what each search had found before its last trial",
-}  # fmt: skip
-
-
 class CompareDisplay(SweepDisplay):
     """Shows the events of a comparison: those of its sweep, then a line for each run.
 
@@ -29,10 +23,9 @@ class CompareDisplay(SweepDisplay):
     def __init__(self, metric: str | None, *, quiet: bool, summary: bool = True) -> None:
         super().__init__(quiet=quiet, advise=False, summary=summary)
         self.metric = metric
-        self.total = self.done = 0
         self.stored: list[Any] = []
 
-    def show(self, event: Event) -> None:
+    def told(self, event: Event) -> None:
         from vrcli.study import events as e
 
         match event:
@@ -44,30 +37,28 @@ class CompareDisplay(SweepDisplay):
                 self.stop_live()
                 if reason:
                     notice(f"{task} has no result: {reason}; what ran is stored")
-            case e.RunsPlanned(total, what):
-                self.total, self.done, self.stored = total, 0, []
-                if not self.quiet:
-                    say(f"{total} runs {_WHAT[what]}", to=self.console)
+            case e.RunsPlanned():
+                self.stored = []
+                self.runs_planned(event)
             case e.RunEnded():
-                if event.run is not None and event.run.status != "failed":
-                    self.run_ended(event)
+                self.run_ended(event)
             case _:
-                super().show(event)
+                super().told(event)
 
     def run_ended(self, event: Any) -> None:
-        self.done += 1
-        run = event.run
+        run, line = event.run, ""
         if event.reused:
             self.stored.append(run)
-        elif not self.quiet:
+        elif run is not None and run.status != "failed":
             metric = self.metric or run.objective.replace("best_val_", "test_", 1)
             value = run.results.get(metric)
             shown = run.status if run.status != "completed" or value is None else f"{value:.4f}"
             words = metric.replace("_", " ")
-            at = f"{self.done:>4}/{self.total}  {event.optimizer:12} seed {event.seed:<4}"
-            say(f"{at} run {run.id:<5} {words} {shown}", to=self.console)
+            at = "" if self.bar else f"{self.done + 1:>4}/{self.total}  "
+            line = f"{at}{event.optimizer:12} seed {event.seed:<4} run {run.id:<5} {words} {shown}"
+        self.counted(line)
         if self.done == self.total and self.stored and not self.quiet:
-            say(self.stored_line(), to=self.console)
+            say(self.stored_line(), to=self.console, prose=True)
 
     def stored_line(self) -> str:
         """How many runs were not made by this command, and with what else they were made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -12,6 +13,8 @@ from vrcli.cli import request as req
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.lazy import noun
 from vrcli.cli.request import open_existing
+from vrcli.cli.screen import facts, suggest
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.leftovers import leftovers
@@ -29,17 +32,18 @@ def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = re
     from vrcli.execute.checkpoints import weigh
 
     with open_existing(database) as store:
-        facts = store.info()
-        facts["checkpoints"], facts["checkpoint_bytes"] = weigh(store)
+        found = store.info()
+        found["checkpoints"], found["checkpoint_bytes"] = weigh(store)
     if format == "json":
-        print(json.dumps(facts, default=str))
+        print(json.dumps(found, default=str))
         return
-    statuses = facts.pop("runs_by_status")
-    for name, value in facts.items():
+    statuses = found.pop("runs_by_status")
+    for name, value in found.items():
         text = f"{value:,}" if isinstance(value, int) else str(value)
         if name == "runs" and statuses:
             text += f" ({', '.join(f'{count:,} {status}' for status, count in sorted(statuses.items()))})"
-        say(f"{name.replace('_', ' '):16} {text}")
+        facts([(name.replace("_", " "), text)], indent=0, width=16)
+    suggest(("vr runs list", "what was run"), ("vr db check", "is every cell in order?"), database=database)
 
 
 @app.command("check")
@@ -56,21 +60,30 @@ def check(
     from vrcli.spec import digest_of
 
     if repair:
-        with open_existing(database, mode="write") as store:
-            moved, copy = store.repair(digest_of)
-        for line in moved:
-            say(f"moved to damaged_rows: {line}")
-        if copy is not None:
-            say(f"{counted(len(moved), 'row')} moved; the database as it was is {copy}")
-    with open_existing(database) as store:
+        put_aside(database)
+    with waiting("checking every cell"), open_existing(database) as store:
         problems = store.check(digest_of)
     for left in leftovers(database.path.resolve().parent) if database.path else ():
         notice(f"{left} is of a vr that was killed; the next command that writes a file or a backup there removes it")
     for problem in problems:
-        say(problem)
+        say(problem, prose=True)
     if problems:
+        suggest(("vr db check --repair", "put the damaged rows aside, after a backup"), database=database)
         raise typer.Exit(1)
     say(f"{database}: no problems found")
+    suggest(("vr db backup vr.backup.db", "a copy, also while runs are writing"), database=database)
+
+
+def put_aside(database: Location) -> None:
+    """Move damaged rows aside, and say which."""
+    from vrcli.spec import digest_of
+
+    with waiting("checking every cell"), open_existing(database, mode="write") as store:
+        moved, copy = store.repair(digest_of)
+    for line in moved:
+        say(f"moved to damaged_rows: {line}", prose=True)
+    if copy is not None:
+        say(f"{counted(len(moved), 'row')} moved; the database as it was is {copy}", prose=True)
 
 
 @app.command("backup")
@@ -85,16 +98,18 @@ def backup(
     # A backup may be all that is left of runs: not even an earlier one is replaced unasked.
     target = Target(path.expanduser(), "PATH", database, force, keep=True)
     target.check()
-    with open_existing(database) as store, target.part() as part:
+    with waiting("copying"), open_existing(database) as store, target.part() as part:
         store.backup(part)
     say(f"wrote {path}", to=err())
+    suggest((f"vr runs list --db {quote(str(path))}", "what is in it"))
 
 
 @app.command("upgrade")
 def upgrade(database: Location = req.DB, debug: bool = req.DEBUG) -> None:
     """Bring an older database to this version's schema, after a backup."""
 
-    done = Store.upgrade(database)
+    with waiting("upgrading"):
+        done = Store.upgrade(database)
     if done.before == done.after:
         say(f"{database}: schema {done.after}, nothing to do")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import say
 from vrcli.cli.runs_export import progress
+from vrcli.cli.screen import hanging, is_terminal, show_next
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.db.store import Store, StoreError
 from vrcli.errors import UsageError, VrError
+from vrcli.report.wording import command
 
 if TYPE_CHECKING:
     from vrcli.db.records import MergeReport
@@ -39,17 +42,22 @@ def merge(
 
     bodies: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        sources = [stack.enter_context(opened(other, database)) for other in others]
-        store = stack.enter_context(own(database, dry_run))
+        with waiting("opening the databases"):
+            sources = [stack.enter_context(opened(other, database)) for other in others]
+            store = stack.enter_context(own(database, dry_run))
         for other, source in zip(others, sources, strict=True):
             with said_before(bodies, dry_run):
                 report = copy(store, source, dry_run)
             bodies.append({"other": str(other), **as_json(report)})
             if format == "text":
                 for line in lines(other, report, dry_run):
-                    say(line)
+                    hanging(line, 4)
     if format == "json":
         print(json.dumps({"database": str(database), "dry_run": dry_run, "merged": bodies}))
+    elif is_terminal():
+        words = [word for word in sys.argv if word != "--dry-run"]
+        show_next([(command(words), "bring them in")] if dry_run else [("vr report", "all runs as a table")],
+                  database=None if dry_run else database)  # fmt: skip
 
 
 @contextmanager
@@ -109,7 +117,8 @@ def copy(store: Store, source: Store, dry_run: bool) -> MergeReport:
     """Merge, with a bar on a terminal."""
 
     if dry_run:
-        return store.merge(source, dry_run=True)
+        with waiting("comparing"):
+            return store.merge(source, dry_run=True)
     with progress(source.info()["runs"]) as advance:
         return store.merge(source, advance=advance)
 

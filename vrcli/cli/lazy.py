@@ -11,7 +11,7 @@ import gc
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import typer
@@ -41,13 +41,24 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name and name in COMMANDS else command, rest
+        if name and name in COMMANDS:
+            command = load(name, completing=ctx.resilient_parsing)
+        return name, command, rest
 
 
-def load(name: str) -> Any:
-    """The command called `name`, of its module."""
-    with uncollected():
-        return typer.main.get_command(importlib.import_module(f"vrcli.cli.{name}").app)
+def load(name: str, *, completing: bool = False) -> Any:
+    """The command called `name`, of its module.
+
+    Args:
+        completing: for a shell, with what completes values.
+    """
+    from vrcli.cli.waiting import waiting
+
+    with nullcontext() if completing else waiting("starting"), uncollected():
+        app = importlib.import_module(f"vrcli.cli.{name}").app
+        if completing:
+            importlib.import_module("vrcli.cli.completion").complete_values(app, name)
+        return typer.main.get_command(app)
 
 
 @contextmanager

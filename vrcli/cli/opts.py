@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from fnmatch import fnmatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import say
-from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
+from vrcli.cli.screen import hanging, is_terminal, show_rows, suggest
+from vrcli.cli.waiting import waiting
 from vrcli.errors import UsageError, nearest
 from vrcli.optim.registry import CAPABILITIES, catalogue, find, settings_model
+from vrcli.report.study.blocks import Rows
+from vrcli.report.study.runs import other
 from vrcli.report.wording import setting
+
+if TYPE_CHECKING:
+    from vrcli.optim.rows import Row
 
 app = noun("List, show and check optimizers.")
 
@@ -28,18 +34,23 @@ def list_optimizers(
     """List the optimizers and where each comes from."""
     req.check_format(format)
 
+    with waiting("importing the optimizers"):
+        known = list(catalogue())
     rows: list[dict[str, Any]] = [
         {"optimizer": r.name, "from": r.origin, "needs": sorted(r.capabilities),
          "summary": f"cannot run: {r.refusal}" if r.refusal else r.summary}
-        for r in catalogue() if pattern is None or fnmatch(r.name, pattern.lower())
+        for r in known if pattern is None or fnmatch(r.name, pattern.lower())
     ]  # fmt: skip
     if format == "json":
         print(json.dumps(rows))
         return
     if not rows:
         raise UsageError(f"no optimizer matches {pattern!r} (vr opts list shows all)")
-    for line in grid(["optimizer", "from", "needs", "summary"], [{**r, "needs": ",".join(r["needs"])} for r in rows]):
-        say(line)
+    comma = ", " if is_terminal() else ","
+    shown = [{**r, "needs": comma.join(r["needs"])} for r in rows]
+    columns = ["optimizer", "from", "needs", "summary"]
+    show_rows(Rows(columns, shown, wrap=["summary", "needs"], least=["from"]))
+    suggest((f"vr opts show {rows[0]['optimizer']}", "its settings, defaults and search space"))
 
 
 @app.command("check")
@@ -56,17 +67,20 @@ def check(
     from vrcli.bench.check_optimizer import check as run_checks
 
     torch.set_num_threads(1)  # its tensors are small
-    results = run_checks(name, _known(name, dict(text.partition("=")[::2] for text in fix)))
+    with waiting("checking"):
+        results = run_checks(name, _known(name, dict(text.partition("=")[::2] for text in fix)))
     failed = sum(r.status == "failed" for r in results)
     if format == "json":
         print(json.dumps([{"check": r.name, "status": r.status, "detail": r.detail} for r in results]))
     else:
         marks = {"passed": "ok", "failed": "FAIL", "not applicable": "-"}
         for r in results:
-            say(f"{marks[r.status]:5} {r.name:26} {r.detail}")
+            hanging(f"{marks[r.status]:5} {r.name:26} {r.detail}", 33)
         say(f"{name}: {failed} of {len(results)} checks failed" if failed else f"{name}: no check failed")
     if failed:
         raise typer.Exit(1)
+    if format == "text":
+        suggest((f"vr run cnn --opt {name}", "train with it"))
 
 
 def _known(name: str, settings: dict[str, str]) -> dict[str, str]:
@@ -88,7 +102,8 @@ def show(
 ) -> None:
     """Show an optimizer's settings, their defaults and its search space."""
     req.check_format(format)
-    row, settings = find(name), _settings(name)
+    with waiting("importing the optimizer"):
+        row, settings = find(name), _settings(name)
     space = {n: str(d) for n, d in row.space.items()}
     if format == "json":
         body = {
@@ -97,16 +112,24 @@ def show(
         }  # fmt: skip
         print(json.dumps(body))
         return
-    say(f"{row.name} · {row.summary}", style="bold")
+    print_optimizer(row, settings)
+    if space:
+        say()
+        hanging("search space   " + "   ".join(f"{n} {d}" for n, d in space.items()), 15)
+    better = f"is it better than {other(name)}?"
+    suggest((f"vr run cnn --opt {name}", "train with it"), (f"vr compare cnn --opt {name} --opt {other(name)}", better))
+
+
+def print_optimizer(row: Row, settings: list[dict[str, str]]) -> None:
+    """What an optimizer is and takes, for people."""
+    say(f"{row.name} · {row.summary}", style="bold", prose=True)
     refusal = f" · cannot run: {row.refusal}" if row.refusal else ""
     say(f"{row.target.replace(':', '.')} (from {row.origin}){refusal}")
     about = [f"{name}: {CAPABILITIES[name]}" for name in sorted(row.capabilities)]
     about += [f"note: {row.note}"] if row.note else []
-    for line in [*about, "", *grid(["setting", "default", "meaning"], settings)]:
-        say(line)
-    if space:
-        say()
-        say("search space   " + "   ".join(f"{n} {d}" for n, d in space.items()))
+    for line in [*about, ""]:
+        say(line, prose=True)
+    show_rows(Rows(["setting", "default", "meaning"], settings, wrap=["meaning"]))
 
 
 def _settings(name: str) -> list[dict[str, str]]:

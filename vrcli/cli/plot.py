@@ -17,6 +17,7 @@ from vrcli.cli.filters import Filter
 from vrcli.cli.lazy import noun
 from vrcli.cli.options import declared, parameter
 from vrcli.cli.plot_output import Output
+from vrcli.cli.waiting import waiting
 from vrcli.report.figures import NAMES, load
 from vrcli.report.figures.base import Figure, Option
 from vrcli.results.lines import Reader
@@ -63,7 +64,8 @@ def draw(figure: Figure, chosen: Filter, output: Output) -> None:
     notes: list[str] = []
     with req.open_existing(output.database) as store:
         try:
-            drawn = figure.make(Reader(store, chosen), notes)
+            with waiting("reading curves"):
+                drawn = figure.make(Reader(store, chosen), notes)
         finally:
             for note in notes:
                 notice(note)

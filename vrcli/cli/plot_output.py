@@ -16,9 +16,11 @@ import typer
 from vrcli.cli import request as req
 from vrcli.cli.console import err, notice, put, say
 from vrcli.cli.options import Bundle
+from vrcli.cli.screen import is_terminal, show_next
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, VrError
 from vrcli.output import Target
+from vrcli.report.study.blocks import Step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +100,9 @@ class Output(Bundle):
             show(plot)
         if self.figure is None and self.data is None and not self.show:
             put(drawn.text(page(drawn.log)).rstrip("\n") + "\n")
+            if is_terminal():
+                show_next([Step("vr plot", "as a picture; .png and .svg, too", "--output figure.pdf")],
+                          argv=sys.argv)  # fmt: skip
 
 
 def size_of(text: str | None) -> tuple[float, float] | None:

@@ -12,6 +12,7 @@ from vrcli.report import wording
 from vrcli.report.study.command import options, run_command
 from vrcli.search.definition import Definition
 from vrcli.study.again import by_script, lacking
+from vrcli.study.naming import words_of_command
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord, SearchRecord
@@ -49,13 +50,11 @@ def command_of(record: RunRecord) -> str:
         for name, one in settings.by_name.items()
         if given[one.section].get(one.key) != usual[one.section].get(one.key)
     }
-    named = ["--opt", spec["optimizer"], "--preset", preset]
-    if (command := getattr(task, "command", None)) is not None:
-        objective = task.metrics[0]
-        named = [record.task, "--command", command, "--metric", f"{objective.name}:{objective.direction}"]
-        named += ["--opt", spec["optimizer"]] if "{opt}" in command else []
+    if hasattr(task, "command"):
+        named = words_of_command(task, spec["optimizer"])
     else:
-        named = [record.task if record.task in names() else record.provenance["task"], *named]
+        name = record.task if record.task in names() else record.provenance["task"]
+        named = [name, "--opt", spec["optimizer"], "--preset", preset]
     words = ["vr", "run", *named, "--seed", str(record.seed)]
     return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
 

@@ -12,11 +12,13 @@ import typer
 from vrcli.cli import request as req
 from vrcli.cli.console import err, notice, put, say
 from vrcli.cli.filters import Filter
-from vrcli.cli.grid import terminal_width
 from vrcli.cli.lazy import uncollected, verb
 from vrcli.cli.options import Bundle, unpacked
+from vrcli.cli.screen import is_terminal, show_next, show_rows, terminal_width
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location, masked
 from vrcli.output import Target
+from vrcli.report.study.blocks import Rows
 from vrcli.report.tables.columns import COLUMNS as FIELDS
 from vrcli.report.tables.options import EMPTY, TableOptions
 from vrcli.report.wording import command, counted
@@ -114,11 +116,14 @@ def report(
     """
     from vrcli.report.tables.render import format_of
 
+    screen = format is None and output is None and is_terminal() and not (asked.caption or asked.label)
     format = format_of(format, output)
     target = None if output is None else Target(output, database=database, force=force)
     with uncollected():
         if target is not None and format == "html":
             write_page(chosen, asked, target, database)
+        elif screen:
+            show_table(chosen, asked, database)
         else:
             write_table(chosen, asked, format, target, database)
 
@@ -147,6 +152,35 @@ def write_table(chosen: Filter, asked: TableOptions, format: str, target: Target
         say(f"wrote {target.path}: {format}", to=err())
 
 
+def show_table(chosen: Filter, asked: TableOptions, database: Location) -> None:
+    """Show the table to a person."""
+    with waiting("reading runs"):
+        from vrcli.report.tables.asked import table_columns  # scipy is slow to import
+
+        with req.open_existing(database) as store:
+            reading = read(store, chosen, results=usual_results(store) if asked.is_usual else None)
+        found, notices = table_columns(reading, asked)
+    for line in notices:
+        notice(line)
+    if found is None:
+        return
+    names = [one.title for one in found.columns]
+    rows = [dict(zip(names, texts, strict=True)) for texts in zip(*([t for t, _ in one.cells] for one in found.columns),
+                                                                  strict=True)]  # fmt: skip
+    best = {one.title: {place for place, (_, bold) in enumerate(one.cells) if bold} for one in found.columns
+            if one.title in found.results}  # fmt: skip
+    least = [*reversed(found.results[2:]), *(name for name in ("dataset", "preset", "budget") if name in names)]
+    if len({row["task"] for row in rows if row.get("task")}) == 1:  # rows of different tasks must not look alike
+        least.append("task")
+    right = [one.title for one in found.columns if one.side == "right"]
+    wrap = [name for name in ("task", "settings") if name in names]
+    show_rows(Rows(names, rows, right, wrap, least, best, "the best of its task"), more="--format json shows all")
+    for line in found.notes:
+        say(line, prose=True)
+    steps = [("vr plot curves", "the loss curves behind it"), ("vr report --format latex_booktabs", "for a paper")]
+    show_next([*steps, ("vr report --output report.html", "a page with curves, sweeps and runs")], database=database)
+
+
 def write_page(chosen: Filter, asked: TableOptions, target: Target, database: Location) -> None:
     """Write the page of the runs, whatever became of them."""
     from vrcli.report.page.data import page_of
@@ -161,8 +195,9 @@ def write_page(chosen: Filter, asked: TableOptions, target: Target, database: Lo
             return
         if len(reading.runs) >= MANY:
             notice(f"reading the curves of {len(reading.runs)} runs")
-        source = page_source(store, reading, asked.metric, command(list(map(masked, sys.argv))))
-        text = render_page(page_of(source))
+        with waiting("reading curves, drawing the page"):
+            source = page_source(store, reading, asked.metric, command(list(map(masked, sys.argv))))
+            text = render_page(page_of(source))
     target.write_text(text)
     size = len(text.encode(errors="replace")) / 1e6
     say(f"wrote {target.path}: {counted(len(reading.runs), 'run')} on one page, {size:.1f} MB", to=err())

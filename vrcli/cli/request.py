@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from vrcli.cli.config_file import FILE_META, META, by_keyword
 from vrcli.cli.console import notice
-from vrcli.cli.settings import META
 from vrcli.db.location import Location
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.place import check_threads
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TASK = typer.Argument(None, help="task to train (vr tasks list)", show_default=False)
 COMMAND = typer.Option(
     None, "--command", metavar="TEXT", show_default=False,
-    help="train by this instead of a task: 'python train.py --lr {lr} --optimizer {opt} --seed {seed}'",
+    help="train by this instead of a task: 'python train.py --lr {lr} --optimizer {opt} --seed {seed}'; --time-limit S "
+    "ends it, --dataset NAME says on what",
 )  # fmt: skip
 OBJECTIVE = typer.Option(
     None, "--metric", show_default=False,
@@ -35,7 +36,9 @@ DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or mps [default: a
 THREADS = typer.Option(
     None, "--threads", callback=check_threads, help="CPU threads [default: as torch chooses]", show_default=False
 )
-CONFIG = typer.Option(None, "--config", help="TOML file with settings; flags come before it", show_default=False)
+CONFIG = typer.Option(
+    None, "--config", help="TOML file with options and settings; flags come before it", show_default=False
+)
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)
 FORCE = typer.Option(False, "--force", help="replace a file that vr did not write")
@@ -54,9 +57,6 @@ KEEP_WEIGHTS = typer.Option(
     help="keep these weights with the run, for vr runs export --to weights",
 )  # fmt: skip
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
-
-#: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.
-OF_TERMINAL = ("format", "quiet", "debug", "plan")
 
 
 def check_format(given: str, accepted: tuple[str, ...] = ("text", "json")) -> None:
@@ -90,5 +90,4 @@ def open_existing(database: Location, mode: Literal["read", "write"] = "read") -
 
 def words(ctx: typer.Context) -> dict[str, Any]:
     """What was given, as `vrcli.api` takes it: the command's own options by name, and the settings."""
-    given = {name: value for name, value in ctx.params.items() if name not in OF_TERMINAL}
-    return {"db": given.pop("database"), **given, **ctx.meta[META]}
+    return {**by_keyword(ctx.params), "config": ctx.meta[FILE_META], **ctx.meta[META]}

@@ -11,9 +11,11 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
-from vrcli.cli.console import RunDisplay
+from vrcli.cli.config_file import Choice
 from vrcli.cli.lazy import verb
-from vrcli.cli.settings import Choice, SettingsCommand
+from vrcli.cli.run_display import RunDisplay
+from vrcli.cli.settings import SettingsCommand
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 
@@ -29,7 +31,8 @@ class RunCommand(SettingsCommand):
             raise UsageError(
                 f"--opt is given {len(choice.optimizers)} times; a run has one optimizer, vr compare takes several"
             )
-        return super()._dynamic(choice)
+        with waiting("importing torch, reading the task"):
+            return super()._dynamic(choice)
 
 
 def run(
@@ -65,7 +68,7 @@ def run(
     `vr run cnn --opt sgd --help` lists the settings of that task and that optimizer.
     """
     req.check_format(format)
-    with RunDisplay({}, quiet=quiet or format == "json", summary=format == "text") as display:
+    with RunDisplay({}, quiet=quiet or format == "json", summary=format == "text", database=database) as display:
         found = api.run(**req.words(ctx), watch=display.show)
     if format == "json":
         print(json.dumps(found.as_json()))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from vrcli.cli import filters, runs_diff, runs_export, runs_manage, runs_show
 from vrcli.cli import request as req
 from vrcli.cli.console import notice, say
-from vrcli.cli.grid import fitted, terminal_width
 from vrcli.cli.lazy import noun
 from vrcli.cli.options import unpacked
+from vrcli.cli.screen import is_terminal, show_rows, suggest
 from vrcli.db.location import Location
-from vrcli.report.tables.runs import LEFT, list_rows
+from vrcli.report.study.blocks import Rows
+from vrcli.report.tables.runs import LEAST, LEFT, best_places, list_rows
 from vrcli.results.flat import as_json
 from vrcli.results.known import known_of
+
+if TYPE_CHECKING:
+    from vrcli.db.records import RunRecord
+    from vrcli.results.types import Known
 
 app = noun("List, show, compare, export and repeat stored runs.")
 
@@ -41,12 +48,19 @@ def list_runs(
     if not found:
         say(f"no runs are {asked.status}" if asked.status else "no runs yet; start with: vr run cnn --opt vradam")
         return
-    rows = list_rows(found, known)
-    right = [name for name in rows[0] if name not in LEFT]
-    for line in fitted(list(rows[0]), rows, long="settings", width=terminal_width(), right=right):
-        say(line)
+    show_rows(table(found, known))
     if more:
         notice(f"the newest {limit}; --limit shows more")
+    first = (f"vr runs show {found[0].id}", "curves, all settings, and the command that repeats it")
+    suggest(first, ("vr report", "the runs as a table of optimizers"), database=database)
+
+
+def table(runs: Sequence[RunRecord], known: Known) -> Rows:
+    """A row for each run."""
+    rows = list_rows(runs, known, rounded=is_terminal())
+    right = [name for name in rows[0] if name not in LEFT]
+    best = {"best val": best_places(runs, known)}
+    return Rows(list(rows[0]), rows, right, ["settings"], LEAST, best, "best of its task, data and preset")
 
 
 app.command("show")(runs_show.show)

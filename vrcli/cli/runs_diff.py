@@ -10,9 +10,10 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import say
-from vrcli.cli.grid import grid
+from vrcli.cli.screen import show, suggest
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
+from vrcli.report.study.blocks import Block, Rows
 from vrcli.results.single import check_metrics, curves_of
 
 if TYPE_CHECKING:
@@ -47,17 +48,22 @@ def diff(
     if format == "json":
         print(json.dumps(difference_json(a, b, found)))
         return
-    for line in [*lines(a, b, found, all=all), *plots(a, b, *curves, metric)]:
+    show(blocks(a, b, found, all=all))
+    for line in plots(a, b, *curves, metric):
         say(line)
+    suggest(*((f"vr runs show {run.id}", "that run in full") for run in (a, b)), database=database)
 
 
-def lines(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> list[str]:
+def blocks(a: RunRecord, b: RunRecord, found: RunDifference, *, all: bool) -> list[Block]:
     """Everything but the plots."""
     from vrcli.report import difference
 
-    out = difference.headlines(a, b, found)
-    for rows in difference.sections(found, (f"run {a.id}", f"run {b.id}"), all=all):
-        out += ["", *grid(list(rows[0]), rows, right=["points"])]
+    runs = f"run {a.id}", f"run {b.id}"
+    out: list[Block] = [*difference.headlines(a, b, found)]
+    for rows in difference.sections(found, runs, all=all):
+        columns = list(rows[0])
+        least = [name for name in ("at step", "points") if name in columns]
+        out += ["", Rows(columns, rows, ["points"], list(runs), least)]
     if not all and (same := difference.equal_parts(found)):
         out += ["", f"equal are, of {same} (--all shows them)"]
     return out

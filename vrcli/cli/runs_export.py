@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import typer
 
@@ -13,6 +14,8 @@ from vrcli.cli import filters
 from vrcli.cli import request as req
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.options import unpacked
+from vrcli.cli.screen import show_next
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.report.wording import counted
 from vrcli.results.export import FORMATS, chosen, format_of, write
@@ -21,6 +24,13 @@ from vrcli.results.single import check_metrics
 TO = typer.Option(
     None, "--to", metavar="FORMAT", help=f"{', '.join(FORMATS)} [default: from --output]", show_default=False
 )
+
+#: What opens a format, and what that shows.
+READERS = {
+    "tensorboard": ("tensorboard --logdir {}", "the curves in a browser"),
+    "mlflow": ("mlflow ui --backend-store-uri {}", "the runs in a browser"),
+    "sqlite": ("vr runs list --db {}", "what is in it"),
+}
 
 
 @unpacked
@@ -45,7 +55,8 @@ def export(
     """
     format = format_of(to, output)
     with req.open_existing(database) as store:
-        records = chosen(store, refs or [], asked)
+        with waiting("reading runs"):
+            records = chosen(store, refs or [], asked)
         if not records:
             notice(f"{database} has no runs yet; `vr run` makes some, nothing was written")
             return
@@ -55,7 +66,10 @@ def export(
     names = " and ".join(map(str, done.paths))
     runs = counted(len(records) if done.runs is None else done.runs, "run")
     for line in [f"wrote {names}: {runs}, {done.points:,} points", *done.lines]:
-        say(line, to=err())
+        say(line, to=err(), prose=True)
+    if err().is_terminal and format in READERS:
+        command, why = READERS[format]
+        show_next([(command.format(quote(str(output))), why)], to=err())
 
 
 @contextmanager

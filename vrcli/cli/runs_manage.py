@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import RunDisplay, err, notice, say
+from vrcli.cli.console import err, notice, say
 from vrcli.cli.run import exit_code
+from vrcli.cli.run_display import RunDisplay
+from vrcli.cli.screen import show_next, suggest
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.execute.checkpoints import remove as remove_checkpoints
@@ -40,7 +44,7 @@ def rm(
             first = running[0]
             raise UsageError(f"run {first.id} is still running (pid {first.pid} on {first.host}); nothing was removed")
         for line in losses(store, records):
-            say(line, to=err())
+            say(line, to=err(), prose=True)
         if not yes:
             confirm(f"remove {counted(len(records), 'run')} for good?")
         store.runs.delete([record.id for record in records])
@@ -61,6 +65,8 @@ def tag(
         before = store.runs.get(ref)
         after = store.runs.tag(before.id, wanted)
     say(f"run {after.id}: tag {before.tag or 'none'} -> {after.tag or 'none'}")
+    if after.tag:
+        suggest((f"vr runs list --tag {quote(after.tag)}", "the runs that have it"), database=database)
 
 
 def rerun(
@@ -103,10 +109,11 @@ def resume(
 
     checkpoints, text = Checkpoints.asked(checkpoint_every, checkpoint_dir), format == "text"
     checkpoints.check()
-    with req.open_existing(database, mode="write") as store:
+    reading = waiting("reading the run and its data", quiet=quiet or not text)
+    with req.open_existing(database, mode="write") as store, reading:
         run = go_on(
             store, ref, checkpoints=checkpoints, data_dir=data_dir, notice=notice,
-            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text),
+            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text, database=database),
         )  # fmt: skip
     if not text:
         print(json.dumps(as_json(run)))
@@ -136,18 +143,20 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
     from vrcli.study.again import again as train_again
 
     text = format == "text"
-    with req.open_existing(database, mode="write") as store:
+    reading = waiting("reading the run and its data", quiet=quiet or not text)
+    with req.open_existing(database, mode="write") as store, reading:
         found = train_again(
             store, ref, retry=retry, data_dir=data_dir, notice=notice,
-            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text),
+            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text, database=database),
         )  # fmt: skip
     stored, run, same = found.stored, found.run, found.difference.same_curves
     words = verdict(found.difference, f"run {stored.id}", f"run {run.id}")
     if not text:
         print(json.dumps({**as_json(run), "again": stored.id, "bit_identical": same, "verdict": words}))
     elif found.compares:
-        say(f"same curves as run {stored.id}, bit for bit" if same else words)
-
+        say(f"same curves as run {stored.id}, bit for bit" if same else words, prose=True)
+        if not same and not quiet:
+            show_next([(f"vr runs diff {stored.id} {run.id}", "what differs between them")], database=database)
     raise typer.Exit(exit_code([run]))
 
 

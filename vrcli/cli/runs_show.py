@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrcli.cli import request as req
-from vrcli.cli.console import err, outcome, say
+from vrcli.cli.console import err, say
+from vrcli.cli.run_display import outcome
+from vrcli.cli.screen import facts, show_command, suggest
 from vrcli.db.location import Location
 from vrcli.output import Target
 from vrcli.report.tables.runs import title
@@ -48,17 +50,26 @@ def show(
         if format == "json":
             print(json.dumps(in_full(record, curves_of(store, record, metric))))
             return
-        for line in show_lines(store, record, metric):
-            say(line)
+        print_run(store, record, metric)
+    suggest(*next_of(record), database=database)
 
 
-def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]:
-    """Everything `vr runs show` prints."""
-    from vrcli.cli.repeat import command_of
+def next_of(record: RunRecord) -> list[tuple[str, str]]:
+    """How a run goes on that has not ended well."""
+    after = {"interrupted": ("resume", "goes on with it"), "failed": ("retry", "trains it again from the beginning")}
+    if record.status not in after:
+        return []
+    verb, why = after[record.status]
+    return [(f"vr runs {verb} {record.id}", why)]
+
+
+def print_run(store: Store, record: RunRecord, metrics: list[str]) -> None:
+    """Everything `vr runs show` prints of a run as it is."""
+    from vrcli.cli.repeat import command_of  # numpy is slow to import
     from vrcli.report.text_plot import plot
 
     lines = [title(record)]
-    lines += outcome(record, task_metrics(record.task), hints=False)
+    lines += outcome(record, task_metrics(record))
     if status(record) == NOT_ANSWERING:
         lines.append(
             f"  not answering: its process (pid {record.pid} on {record.host}) is gone; "
@@ -66,10 +77,14 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
         )
     if not repeatable(record.settings):
         lines.append(f"  not repeatable: it ended after a time (until {record.settings['until']}), at any step")
-    lines += ["", "settings"]
-    lines += settings_lines(record)
-    lines += ["", "provenance", *provenance_lines(record)]
-    curves = curves_of(store, record, metrics or ("train_loss", "val_loss"))
+    for line in lines:
+        say(line, prose=True)
+    for heading, pairs in (("settings", settings_facts(record)), ("provenance", provenance_facts(record))):
+        say()
+        say(heading, style="bold")
+        facts(pairs)
+    lines = []
+    curves = curves_of(store, record, metrics or ("train_loss", record.objective.removeprefix("best_")))
     if curves:
         series: dict[str, tuple[Any, Any]] = {name: (curve.steps, curve.values) for name, curve in curves.items()}
         lines += ["", *plot(series, x_label="step").splitlines()]
@@ -78,25 +93,27 @@ def show_lines(store: Store, record: RunRecord, metrics: list[str]) -> list[str]
         lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
         if artifact.name.endswith(".txt"):
             lines += store.artifacts.read(record.id, artifact.name, step=artifact.step).decode().splitlines()
-    lines += ["", "repeat it with", f"  {command_of(record)}"]
-    return lines
+    for line in [*lines, ""]:
+        say(line)
+    say("repeat it with", style="bold")
+    show_command(command_of(record))
 
 
-def settings_lines(record: RunRecord) -> list[str]:
+def settings_facts(record: RunRecord) -> list[tuple[str, str]]:
     """Settings by section, as far as a spec has them: one of an old version may not."""
     sections = {
         name.split("_")[0]: record.spec.get(name) for name in ("task_settings", "training", "optimizer_settings")
     }
     if None in sections.values():
         sections = {"all": record.settings}
-    lines = []
+    found = []
     for section, settings in sections.items():
         values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}
-        lines.append(f"  {section:10} " + "  ".join(f"{k}={setting(v)}" for k, v in values.items()))
-    return lines
+        found.append((section, "  ".join(f"{k}={setting(v)}" for k, v in values.items())))
+    return found
 
 
-def provenance_lines(record: RunRecord) -> list[str]:
+def provenance_facts(record: RunRecord) -> list[tuple[str, str]]:
     """Machine, versions, repository and data of a run."""
     from vrcli.tasks.loop import DECLARED
 
@@ -107,23 +124,25 @@ def provenance_lines(record: RunRecord) -> list[str]:
     looked_at = record.dataset_fingerprint not in (None, DECLARED)
     fingerprint = record.dataset_fingerprint if looked_at else "(nobody looked at its content)"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
+    told = p.get("declared_data")
+    declared = f", by what the task declares: {told}" if told else ""
     return [
-        f"  started    {record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}",
-        f"  machine    {p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads",
-        f"  versions   vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}",
-        f"  code       {code or 'not recorded'}",
-        f"  repository {state} in {p.get('directory', '-')}",
-        f"  data       {record.dataset or 'unknown'} {fingerprint}",
-        f"  spec       {record.spec_id}",
+        ("started", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}"),
+        ("machine", f"{p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads"),
+        ("versions", f"vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}"),
+        ("code", code or "not recorded"),
+        ("repository", f"{state} in {p.get('directory', '-')}"),
+        ("data", f"{record.dataset or 'unknown'} {fingerprint}{declared}"),
+        ("spec", record.spec_id),
     ]
 
 
-def task_metrics(name: str) -> list[Metric]:
-    """The task's metrics, or just the loss where the task is no longer installed."""
+def task_metrics(record: RunRecord) -> list[Metric]:
+    """The task's metrics, or just the objective where the task is no longer installed."""
     from vrcli.tasks.base import Metric
     from vrcli.tasks.registry import UnknownTask, load
 
     try:
-        return list(load(name).metrics)
+        return list(load(record.task).metrics)
     except UnknownTask:
-        return [Metric("loss", "min")]
+        return [Metric(record.objective.removeprefix("best_val_"), "min")]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
+from vrcli.cli.config_file import CHOICE, FILE_META, META, Choice, ConfigFile, read
 from vrcli.cli.lazy import ParserError, uncollected
 from vrcli.errors import UsageError, VrError
 from vrcli.study.asked import DEFAULT_OPTIMIZER
@@ -21,23 +22,6 @@ from vrcli.study.asked import DEFAULT_OPTIMIZER
 if TYPE_CHECKING:
     from vrcli.settings import Setting, Settings
     from vrcli.tasks.base import Task
-
-#: Where a command finds the settings its user gave: a mapping by name in `ctx.meta`.
-META = "vr.settings"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the command line, and the configuration file it names, chose before any setting is parsed.
-
-    Args:
-        tasks: all that are named, `task` the first of them.
-    """
-
-    task: str | None
-    optimizers: Sequence[str]
-    preset: str | None
-    tasks: Sequence[str] = ()
 
 
 class SettingsCommand(TyperCommand):
@@ -54,15 +38,34 @@ class SettingsCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         self.params = list(self._static)
+        valued = [flag for p in self._static if not getattr(p, "is_flag", True) for flag in p.opts]
+        file, choice = ConfigFile(), Choice(None, (), None)
+        completing = extra.get("resilient_parsing")
+        self._completed = choice  # what option names and settings' values are completed from, once they are asked for
         try:
-            choice = scan(args, [flag for p in self._static if not getattr(p, "is_flag", True) for flag in p.opts])
-            if choice.task is not None:
-                with uncollected():
-                    self.params += self._dynamic(choice)
+            choice = scan(args, valued)
+            file = read(choice.config, self) if choice.config else file
+            choice = self._completed = choice.completed(file)
+            setting = bool(args) and args[-1].startswith("-") and args[-1] not in valued
+            if choice.task is not None and (setting or not completing):
+                self._add_settings(choice)
         except (VrError, ValueError, ImportError):
-            if not extra.get("resilient_parsing"):  # while completing, a half-typed name is no error
+            if not completing:  # while completing, a half-typed name is no error
                 raise
-        return super().make_context(info_name, args, parent, **extra)
+        context = super().make_context(info_name, args, parent, default_map=dict(file.options), **extra)
+        context.meta.update({FILE_META: file.settings, CHOICE: choice})
+        return context
+
+    def _add_settings(self, choice: Choice) -> None:
+        with uncollected():
+            self.params = [*self._static, *self._dynamic(choice)]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Names of options: those of the task and the optimizer, which take torch to know, are made here at last."""
+        if self._completed.task is not None and len(self.params) == len(self._static):
+            with suppress(VrError, ValueError, ImportError):
+                self._add_settings(self._completed)
+        return super().shell_complete(ctx, incomplete)
 
     def _dynamic(self, choice: Choice) -> list[Any]:
         from vrcli.settings import preset_settings, settings_of
@@ -144,22 +147,14 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
     tasks = [word for word in positional if word in names() or ":" in word]
     if not tasks and args and not args[0].startswith("-"):
         tasks = [args[0]]
-    task = next(iter(tasks), None)
-    optimizers, preset = found["--opt"], found["--preset"][-1] if found["--preset"] else None
-    if found["--config"]:
-        from vrcli.settings import load_config
-
-        config = load_config(found["--config"][-1])
-        task = task or config.get("task")
-        optimizers = optimizers or ([config["opt"]] if "opt" in config else [])
-        preset = preset or config.get("preset")
-    if found["--command"]:
+    found = {flag: [value for value in values if value] for flag, values in found.items()}
+    last = {flag: values[-1] if values else None for flag, values in found.items()}
+    if command := last["--command"]:
         from vrcli.record.command import optimizers_of, reference
 
-        command = found["--command"][-1]
-        task = reference(command, next(iter(found["--metric"]), None), task)
-        return Choice(task, optimizers_of(command, optimizers), preset)
-    return Choice(task, optimizers, preset, tasks)
+        task = reference(command, next(iter(found["--metric"]), None), next(iter(tasks), None))
+        return Choice(task, optimizers_of(command, found["--opt"]), last["--preset"], (), last["--config"])
+    return Choice(next(iter(tasks), None), found["--opt"], last["--preset"], tasks, last["--config"])
 
 
 def load_task(name: str) -> type[Task[Any]]:

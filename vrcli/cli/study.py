@@ -10,14 +10,14 @@ import typer
 
 from vrcli import studies
 from vrcli.cli import request as req
+from vrcli.cli import screen
 from vrcli.cli.compare_display import CompareDisplay
 from vrcli.cli.console import err, notice, put, say
-from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.cli.scaffold.study import write_study
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
-from vrcli.report.study.blocks import lines
+from vrcli.report.study.blocks import Rows
 from vrcli.report.wording import counted
 from vrcli.study import events as e
 from vrcli.study.files import check as checks
@@ -38,7 +38,7 @@ JOBS = typer.Option(1, "--jobs", "-j", help="runs at the same time; the threads 
 class StudyDisplay(CompareDisplay):
     """Shows the events of a study: those of its comparisons, under the names of its parts."""
 
-    def show(self, event: Any) -> None:
+    def told(self, event: Any) -> None:
         match event:
             case e.PartBegan(part, number, parts):
                 self.searches, self.over = {}, set()
@@ -49,14 +49,14 @@ class StudyDisplay(CompareDisplay):
                 if reason:
                     notice(f"part {part} has no result: {reason}; what ran is stored")
             case _:
-                super().show(event)
+                super().told(event)
 
 
 @app.command("list")
 def list_studies(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     """List the studies that ship with vr, and those of the working folder."""
     req.check_format(format)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, path in {**shipped(), **own()}.items():
         try:
             study = find(str(path)).study
@@ -67,8 +67,10 @@ def list_studies(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     if format == "json":
         print(json.dumps(rows))
         return
-    for line in grid(["study", "scales", "title"], [{**row, "scales": " ".join(row["scales"])} for row in rows]):
-        say(line)
+    shown = [{**row, "scales": " ".join(row["scales"])} for row in rows]
+    screen.show_rows(Rows(["study", "scales", "title"], shown, wrap=["scales", "title"]))
+    name = shown[0]["study"]
+    screen.suggest((f"vr study show {name}", "what it runs"), (f"vr study plan {name}", "what that would take"))
 
 
 @app.command("show")
@@ -81,8 +83,9 @@ def show(
     """Show what a study runs at a scale, and where each number comes from."""
     from vrcli.report.study.plan import show_blocks
 
-    for line in lines(show_blocks(studies.scaled_study(name, scale, only=only))):
-        say(line)
+    screen.show(show_blocks(studies.scaled_study(name, scale, only=only)))
+    at = "" if scale == "full" else f" --scale {scale}"
+    screen.suggest((f"vr study plan {name}{at}", "what it would take"), (f"vr study run {name}{at}", "run it"))
 
 
 @app.command("plan")
@@ -111,8 +114,7 @@ def plan(
     if format == "json":
         print(json.dumps(found.as_json()))
         return
-    for line in str(found).splitlines():
-        say(line, prose=True)
+    screen.show(found.blocks())
 
 
 @app.command("run")
@@ -183,7 +185,8 @@ def new(name: str = typer.Argument(help="of the study; it is written to NAME.tom
     """Write a study of your own, with comments, to be changed."""
     path = write_study(name)
     say(f"wrote {path}", to=err())
-    say(f"next: vr study check {path}   and   vr study plan {path}   and   vr study run {path}", to=err())
+    steps = [(f"vr study check {path}", "is it in order?"), (f"vr study plan {path}", "what it would take")]
+    screen.show_next([*steps, (f"vr study run {path}", "run it")], to=err())
 
 
 @app.command("check")
@@ -191,10 +194,11 @@ def check(name: str = NAME, debug: bool = req.DEBUG) -> None:
     """Check a study file; every fault is a line, and the exit code is 2."""
     faults = checks.faults_of(name)
     for line in faults:
-        say(line)
+        say(line, prose=True)
     if faults:
         raise typer.Exit(2)
     say(f"{name} has no fault")
+    screen.suggest((f"vr study plan {name}", "what it would take"), (f"vr study run {name}", "run it"))
 
 
 def _shown(found: StudyOutcome, format: str) -> None:
@@ -202,8 +206,7 @@ def _shown(found: StudyOutcome, format: str) -> None:
     if format == "json":
         put(json.dumps(found.as_json()) + "\n", exact=True)
         return
-    for line in str(found).splitlines():
-        say(line, prose=True)
+    screen.show(found.blocks())
 
 
 def folders(given: list[str]) -> dict[str, str]:

@@ -11,9 +11,11 @@ import typer
 
 from vrcli import api
 from vrcli.cli import request as req
+from vrcli.cli.config_file import Choice
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
-from vrcli.cli.settings import Choice, SettingsCommand, load_task
+from vrcli.cli.settings import SettingsCommand, load_task
+from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
@@ -31,7 +33,8 @@ class SweepCommand(SettingsCommand):
         from vrcli.settings import settings_of
         from vrcli.study.define import no_shared_setting
 
-        params = super()._dynamic(choice)
+        with waiting("importing torch, reading the task"):
+            params = super()._dynamic(choice)
         optimizer = choice.optimizers[0] if choice.optimizers else DEFAULT_OPTIMIZER
         self._unknown = partial(no_shared_setting, settings_of(load_task(choice.task or ""), optimizer))
         return params
@@ -101,9 +104,10 @@ def sweep(
     The same command again goes on where it was interrupted; a larger --trials extends it.
     """
     req.check_format(format)
-    from vrcli.cli.sweep_display import SweepDisplay
+    with waiting("starting"):
+        from vrcli.cli.sweep_display import SweepDisplay
 
-    with SweepDisplay(quiet=quiet or format == "json", plan=plan) as display:
+    with SweepDisplay(quiet=quiet or format == "json", plan=plan, database=database) as display:
         if plan:
             planned = api.plan(**req.words(ctx), watch=display.show)
             print_plan(planned, format, quiet)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
-from vrcli.report.study.blocks import lines
-from vrcli.report.study.sweep import ended_text, header, note_text, plan_line, space_lines, sweep_blocks
-from vrcli.report.wording import duration, settings
+from vrcli.cli.screen import is_terminal, show, show_next, show_rows
+from vrcli.cli.waiting import SIGN
+from vrcli.report import wording
+from vrcli.report.study.sweep import ended_text, header, note_text, plan_line, space_rows, sweep_blocks
+from vrcli.report.wording import command, duration, settings
 from vrcli.report.wording import value as loss
 from vrcli.study.results import SweepPlan, SweepResult
 
 if TYPE_CHECKING:
+    from vrcli.db.location import Location
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
-    from vrcli.study.events import Event, Note, SearchBegan
+    from vrcli.study.events import Event, Note, RunsPlanned, SearchBegan
 
+_WHAT = {
+    "rerank": "on new seeds to rank the best trials of each search again", "fresh": "on fresh seeds",
+    "budget": "on the same fresh seeds of what each search had found before its last trial",
+}  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -71,25 +79,51 @@ class SweepDisplay:
         plan: nothing is run: what is planned goes to stdout.
         advise: end with what to do next.
         summary: the outcome goes to stdout; else nothing does.
+        database: that next steps are about.
     """
 
-    def __init__(self, *, quiet: bool, plan: bool = False, advise: bool = True, summary: bool = True) -> None:
-        self.quiet, self.plan, self.advise, self.summary = quiet, plan, advise, summary
+    def __init__(
+        self, *, quiet: bool, plan: bool = False, advise: bool = True, summary: bool = True,
+        database: Location | None = None,
+    ) -> None:  # fmt: skip
+        self.quiet, self.plan, self.advise, self.summary, self.database = quiet, plan, advise, summary, database
         self.console = err()
         self.searches: dict[int, _Shown] = {}
         self.run_s: Mapping[str, float] = {}
         self.jobs = 1
         self.over: set[int] = set()
         self.live: Any = None
+        self.total = self.done = 0
+        self.bar: Any = None
 
     def __enter__(self) -> SweepDisplay:
+        self.wait("reading data, timing a few steps" if self.plan else "reading data, trying each optimizer")
         return self
 
     def __exit__(self, *error: object) -> None:
+        SIGN.hide()
         self.stop_live()
+        self.stop_bar()
+
+    def wait(self, text: str) -> None:
+        """Say what goes on until the next event."""
+        if not self.quiet:
+            SIGN.show(text)
 
     def show(self, event: Event) -> None:
         """Say what an event tells."""
+        from vrcli.study import events as e
+
+        if not isinstance(event, e.Tick | e.RunStarted):
+            SIGN.hide()
+        self.told(event)
+        if isinstance(event, e.PlanMade | e.SearchBegan):
+            self.wait("starting workers")
+        elif isinstance(event, e.Tuned) or (isinstance(event, e.RunEnded) and self.done == self.total):
+            self.wait("reading results")
+
+    def told(self, event: Event) -> None:
+        """Print what an event tells."""
         from vrcli.study import events as e
 
         match event:
@@ -99,9 +133,8 @@ class SweepDisplay:
                 self.run_s, self.jobs = event.run_s, event.jobs
                 if not self.quiet:
                     to = None if self.plan else self.console
-                    for line in (header(event.definitions[0], event.trials, event.about),
-                                 *space_lines(event.definitions)):  # fmt: skip
-                        say(line, to=to)
+                    say(header(event.definitions[0], event.trials, event.about), to=to, prose=True)
+                    show_rows(space_rows(event.definitions), to=to)
             case e.SearchBegan():
                 self.began(event)
             case e.TrialStarted(at, trial):
@@ -118,10 +151,12 @@ class SweepDisplay:
                 self.over.add(at)
                 if len(self.over) == len(self.searches):
                     self.stop_live()
-            case e.RunEnded() if not self.quiet:
+            case e.RunsPlanned():
+                self.runs_planned(event)
+            case e.RunEnded():
                 completed = event.run is not None and event.run.status == "completed"
                 what = loss(event.run.best) if completed else event.run.status if event.run else "failed"
-                say(f"{event.optimizer}  fresh seed {event.seed}  {what}", to=self.console)
+                self.counted(f"{event.optimizer}  fresh seed {event.seed}  {what}")
             case e.Tick() if self.live is not None:
                 self.live.update(self.render())
             case e.Finished(SweepResult() as result) | e.Tuned(result):
@@ -131,6 +166,9 @@ class SweepDisplay:
                     done = f"{planned.stored} of {plan.trials} trials stored"
                     say(f"{planned.definition.optimizer}: {done}, about {duration(planned.trial_s)} each")
                 say(plan_line(plan))
+                if is_terminal():
+                    argv = [word for word in sys.argv if word != "--plan"]
+                    show_next([(command(argv), "begin")], database=None)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -159,9 +197,44 @@ class SweepDisplay:
         place = f"{len(one.ended)}/{one.total}"
         say(
             f"{one.name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
-            f"{settings(trial.params)}  {duration(took)}  {duration(self.left_s())} left",
+            f"{settings(trial.params, searched=trial.params)}  {duration(took)}  {duration(self.left_s())} left",
             to=self.console,
         )
+
+    def runs_planned(self, event: RunsPlanned) -> None:
+        """Say what follows; on a terminal a bar counts it."""
+        self.total, self.done = event.total, 0
+        if self.quiet:
+            return
+        say(f"{wording.counted(event.total, 'run')} {_WHAT[event.what]}", to=self.console)
+        if self.console.is_terminal and event.total:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"),
+                TextColumn("{task.description}"), console=self.console, transient=True, refresh_per_second=4,
+            )  # fmt: skip
+            self.bar.add_task("", total=event.total)
+            self.bar.start()
+
+    def counted(self, line: str) -> None:
+        """A run has ended.
+
+        Args:
+            line: what came out; nothing where it is not worth a line.
+        """
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=self.done, **({"description": line} if line else {}))
+        elif line and not self.quiet:
+            say(line, to=self.console)
+        if self.done == self.total:
+            self.stop_bar()
+
+    def stop_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def outcome(self, result: SweepResult) -> None:
         self.stop_live()
@@ -176,8 +249,7 @@ class SweepDisplay:
                     "better settings may lie beyond it (--space)"
                 )
         if self.summary:
-            for line in lines(sweep_blocks(result, advise=self.advise)):
-                say(line)
+            show(sweep_blocks(result, advise=self.advise, rounded=is_terminal()), database=self.database, argv=sys.argv)
 
     # -- on a terminal ------------------------------------------------------------------------------------------------
 
@@ -221,7 +293,7 @@ class SweepDisplay:
         done, best = len(one.ended), one.best
         if not one.ended and not one.open:
             return [[one.name, "queued", "", ""]]
-        said = f"best {loss(best.value)}  {settings(best.params)}" if best else ""
+        said = f"best {loss(best.value)}  {settings(best.params, searched=best.params)}" if best else ""
         bar = ProgressBar(total=one.total, completed=done, width=24)
         lines: list[list[Any]] = [
             [one.name, bar, f"{done}/{one.total}", f"{said}  {ended_text(one.ended.values())}"],
@@ -229,6 +301,7 @@ class SweepDisplay:
         for number, losses in sorted(one.losses.items()):
             last = loss(losses[-1]) if losses else "-"
             epoch = f"{len(losses)}/{one.definition.epochs or '?'}"
-            text = f"{spark(losses)} {last}  {settings(one.open[number].params)}"
+            params = one.open[number].params
+            text = f"{spark(losses)} {last}  {settings(params, searched=params)}"
             lines.append(["", f"  trial {number + 1}", epoch, text])
         return lines

@@ -13,14 +13,15 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import err, notice, put, say
-from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
+from vrcli.cli.screen import is_terminal, show_next, suggest
+from vrcli.cli.screen import show as show_screen
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.output import Target
 from vrcli.report import wording
 from vrcli.report.study import sweep as display
-from vrcli.report.study.blocks import lines as as_lines
+from vrcli.report.study.blocks import Block, Command, Next, Rows, Step
 from vrcli.report.study.spread import Found, search_blocks, spread_lines
 from vrcli.report.tables.runs import ago
 from vrcli.search import record
@@ -61,19 +62,20 @@ def list_sweeps(
     if not found:
         say("no sweeps yet, or none that match; start with: vr sweep cnn --trials 20")
         return
-    for line in list_lines(found, fresh):
-        say(line)
+    show_screen(list_blocks(found, fresh))
+    suggest((f"vr sweeps show {found[0][0].sweep_id}", "its spaces, best trials and curves"), database=database)
 
 
-def list_lines(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[str]:
+def list_blocks(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[Block]:
     """What `vr sweeps list` prints: a line for each search, and how far those of one optimizer lie apart."""
     rows = [list_row(one, state) for one, state in found]
     columns = [name for name in rows[0] if name != "search" or several_of_one(found)]
-    lines = grid(columns, rows, right=["id", "search", "trials", "best val"])
+    least = [name for name in ("when", "preset", "dataset", "not completed", "task", "search") if name in columns]
+    blocks: list[Block] = [Rows(columns, rows, ["id", "search", "trials", "best val"], ["settings"], least)]
     for id in dict.fromkeys(one.sweep_id for one, _ in found):
         own = [(one, state) for one, state in found if one.sweep_id == id]
-        lines += [f"sweep {id}, {line}" for line in spread_lines(found_of(own, overview))]
-    return lines
+        blocks += [f"sweep {id}, {line}" for line in spread_lines(found_of(own, overview))]
+    return blocks
 
 
 def several_of_one(found: Sequence[Stored]) -> bool:
@@ -109,8 +111,13 @@ def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
         "trials": f"{len(state.ended())}/{state.total}",
         "best val": wording.value(best.value if best else None),
         "not completed": display.ended_text(state.ended()) or "-",
-        "settings": wording.settings(best.params) if best else "-",
+        "settings": settings_of(best.params) if best else "-",
     }  # fmt: skip
+
+
+def settings_of(params: Mapping[str, Any]) -> str:
+    """What a search chose; on a terminal in as many digits as mean something."""
+    return wording.settings(params, searched=params if is_terminal() else ())
 
 
 @app.command("show")
@@ -130,34 +137,37 @@ def show(
         print(json.dumps(sweep_json(found)))
         return
     if several_of_one(found):
-        for line in several_lines(found, fresh):
-            say(line)
+        show_screen(several_blocks(found, fresh), database=database)
         return
     for place, (one, state) in enumerate(found):
-        for line in [""] * (place > 0) + show_lines(one, state, top):
-            say(line)
+        show_screen([*[""] * (place > 0), *show_blocks(one, state, top)], database=database)
 
 
-def several_lines(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[str]:
+def several_blocks(found: Sequence[Stored], overview: Sequence[Mapping[str, Any]]) -> list[Block]:
     """What `vr sweeps show` prints of a sweep with several searches of one optimizer: a line for each, their spread."""
     one, state = found[0]
-    lines = [f"sweep {one.sweep_id} · {one.name}", display.header(one.definition, state.total, "")]
-    lines += [*display.space_lines([other.definition for other, _ in found]), ""]
-    lines += as_lines(search_blocks(found_of(found, overview)))
-    if any(len(state.ended()) < state.total for _, state in found):
-        lines.append(f"go on with:  vr sweeps resume {one.sweep_id}")
-    return [*lines, f"every trial:  vr sweeps export {one.sweep_id}"]
+    blocks: list[Block] = [f"sweep {one.sweep_id} · {one.name}", display.header(one.definition, state.total, "")]
+    blocks += [display.space_rows([other.definition for other, _ in found]), ""]
+    blocks += search_blocks(found_of(found, overview), rounded=is_terminal())
+    steps = resume_steps(one.sweep_id, [state for _, state in found])
+    return [*blocks, "", Next([*steps, Step(f"vr sweeps export {one.sweep_id}", "every trial, as a table")])]
 
 
-def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
+def resume_steps(id: int, states: Sequence[SearchState]) -> list[Step]:
+    """How a sweep goes on, where it has trials left."""
+    left = sum(state.total - len(state.ended()) for state in states)
+    return [Step(f"vr sweeps resume {id}", f"go on with it; {wording.counted(left, 'trial', 'are')} left")] * (left > 0)
+
+
+def show_blocks(one: StoredSearch, state: SearchState, top: int) -> list[Block]:
     """Everything `vr sweeps show` prints."""
     from vrcli.report.study.command import run_command
     from vrcli.report.text_plot import plot  # scipy is slow to import
 
     d, summary = one.definition, summarise(state)
     done = f"{len(state.ended())}/{state.total} trials"
-    lines = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, wording.status(one), done])]
-    lines += [display.header(d, state.total, ""), *display.space_lines([d])]
+    lines: list[Block] = [" · ".join([f"sweep {one.sweep_id}", one.name, d.optimizer, wording.status(one), done])]
+    lines += [display.header(d, state.total, ""), display.space_rows([d])]
     lines.append(
         f"search {d.search}, seed {d.search_seed}, {d.initial or initial_points(state.total)} initial points; "
         f"seeds {', '.join(map(str, d.seeds))}"
@@ -169,13 +179,14 @@ def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
     completed, val = in_order(state.ended(), d.direction), f"val {d.objective}"
     if completed:
         rows = [
-            {"trial": t.number + 1, val: wording.value(t.value), "settings": wording.settings(t.params),
+            {"trial": t.number + 1, val: wording.value(t.value), "settings": settings_of(t.params),
              "runs": ",".join(map(str, t.run_ids))}
             for t in completed[:top]
         ]  # fmt: skip
-        lines += ["", *grid(["trial", val, "settings", "runs"], rows, right=["trial", val])]
+        columns = ["trial", val, "settings", "runs"]
+        lines += ["", Rows(columns, rows, ["trial", val], ["settings", "runs"])]
     if ended := [(trial.status, trial.value) for trial in state.ended()]:
-        lines += ["", *display.best_of_k_lines({d.optimizer: ended}, d.objective, d.direction)]
+        lines += ["", *display.best_of_k({d.optimizer: ended}, d.objective, d.direction)]
     if summary.importance:
         shares = sorted(summary.importance.items(), key=lambda pair: -pair[1])
         lines += ["", "importance (loss of a forest's fit when the setting is shuffled)"]
@@ -185,9 +196,10 @@ def show_lines(one: StoredSearch, state: SearchState, top: int) -> list[str]:
         values = [value for value in summary.convergence if value is not None]
         lines += ["", *plot({f"best {val}": (steps, values)}, x_label="trial").splitlines()]
     if completed:
-        lines += ["", "run the best with", f"  {run_command(d, completed[0].params)}"]
-    if len(state.ended()) < state.total:
-        lines.append(f"go on with:  vr sweeps resume {one.sweep_id}")
+        lines += ["", "run the best with", Command(run_command(d, completed[0].params))]
+    todo = resume_steps(one.sweep_id, [state])
+    if todo:
+        lines += ["", Next(todo)]
     return lines
 
 
@@ -226,7 +238,7 @@ def resume(
         lambda stop: study.resume(
             ref, place, trials=trials or 0, confirm_seeds=confirm_seeds, retry_failed=retry_failed, should_stop=stop
         ),
-        SweepDisplay(quiet=quiet or format == "json"),
+        SweepDisplay(quiet=quiet or format == "json", database=database),
     )
     raise typer.Exit(print_outcome(found, format, quiet))
 
@@ -243,7 +255,8 @@ def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -
             raise UsageError(f"sweep {id} is not running; it is {statuses}")
         for one in running:
             store.searches.set_status(one.id, "stopped")
-    say(f"sweep {id} stops within seconds; go on with it:  vr sweeps resume {id}")
+    say(f"sweep {id} stops within seconds")
+    show_next([(f"vr sweeps resume {id}", "go on with it")], database=database)
 
 
 @app.command("export")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import err, say
-from vrcli.cli.grid import grid
 from vrcli.cli.lazy import noun
 from vrcli.cli.scaffold import write_task
+from vrcli.cli.screen import facts, hanging, show_next, show_rows, suggest
+from vrcli.cli.waiting import waited, waiting
+from vrcli.report.study.blocks import Rows
 from vrcli.report.wording import setting as text
 from vrcli.settings import preset_settings, resolve, settings_of
 from vrcli.spec import Training
@@ -20,7 +23,10 @@ from vrcli.study.asked import DEFAULT_OPTIMIZER
 from vrcli.tasks.registry import catalogue, load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vrcli.tasks.base import Task
+    from vrcli.tasks.check import Finding
 
 app = noun("List and show tasks.")
 
@@ -31,15 +37,19 @@ def list_tasks(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
     req.check_format(format)
 
     rows: list[dict[str, Any]] = []
-    for row in catalogue():
+    with waiting("importing the tasks"):
+        found = list(catalogue())
+    for row in found:
         presets = list(row.task.presets) if row.task else []
         summary = row.task.summary if row.task else f"unavailable: {row.error}"
         rows.append({"task": row.name, "from": row.origin, "presets": presets, "summary": summary})
     if format == "json":
         print(json.dumps(rows))
         return
-    for line in grid(["task", "presets", "from", "summary"], [{**r, "presets": " ".join(r["presets"])} for r in rows]):
-        say(line)
+    shown = [{**r, "presets": " ".join(r["presets"])} for r in rows]
+    show_rows(Rows(["task", "presets", "from", "summary"], shown, wrap=["presets", "summary"], least=["from"]))
+    name = shown[0]["task"]
+    suggest((f"vr tasks show {name}", "its settings, and where each comes from"), (f"vr run {name}", "train it"))
 
 
 @app.command("show")
@@ -52,24 +62,33 @@ def show(
 ) -> None:
     """Show a preset: every setting, its value, and where the value comes from."""
     req.check_format(format)
-    task = load(name)
-    rows = preset_rows(task, preset, opt)
+    with waiting("importing the task"):
+        task = load(name)
+        rows = preset_rows(task, preset, opt)
     spaces = {o: {n: str(d) for n, d in space.items()} for o, space in task.space.items()}
     if format == "json":
         print(json.dumps({"task": name, "preset": preset, "settings": rows, "space": spaces}))
         return
-    say(f"{name} · {task.summary}", style="bold")
+    print_preset(task, preset, rows, spaces)
+    words = f"vr run {name}" + (f" --opt {opt}" if opt else "") + (f" --preset {preset}" if preset != "quick" else "")
+    suggest((words, "train it"), (f"{words} --help", "every setting as an option"))
+
+
+def print_preset(
+    task: type[Task[Any]], preset: str, rows: list[dict[str, str]], spaces: Mapping[str, Mapping[str, str]]
+) -> None:
+    """What a preset says, for people."""
+    say(f"{task.name} · {task.summary}", style="bold", prose=True)
     chosen = task.presets[preset].summary
     others = ", ".join(p for p in task.presets if p != preset)
-    say(f"preset {preset}{f' ({chosen})' if chosen else ''}; others: {others}")
-    for line in ["", *grid(["setting", "value", "where from"], rows)]:
-        say(line)
+    say(f"preset {preset}{f' ({chosen})' if chosen else ''}; others: {others}", prose=True)
+    say()
+    show_rows(Rows(["setting", "value", "where from"], rows, wrap=["where from", "value"]))
     if spaces:
         say()
         say("search space", style="bold")
-    for optimizer, space in spaces.items():
-        label = "others" if optimizer == "*" else optimizer
-        say(f"  {label:12} " + "   ".join(f"{n} {d}" for n, d in space.items()))
+    axes = ("   ".join(f"{n} {d}" for n, d in space.items()) for space in spaces.values())
+    facts(zip(("others" if o == "*" else o for o in spaces), axes, strict=True), width=12)
 
 
 def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> list[dict[str, str]]:
@@ -98,16 +117,33 @@ def preset_rows(task: type[Task[Any]], preset: str, optimizer: str | None) -> li
 @app.command("check")
 def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool = req.DEBUG) -> None:
     """Check that a task keeps its contract; exit code 1 where it does not."""
-    from vrcli.tasks.check import check as run_checks
-
     findings = []
-    for finding in run_checks(load(name), training_fields=Training.model_fields):
-        say(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name:26} {finding.detail}")
+    with waiting("importing the task"):
+        task = load(name)
+    for finding in waited(findings_of(task), "checking"):
+        hanging(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name:26} {finding.detail}", 33)
         findings.append(finding)
     failed = sum(not f.passed for f in findings)
     say(f"{name}: {len(findings) - failed} of {len(findings)} checks passed")
     if failed:
         raise typer.Exit(1)
+    suggest((f"vr run {name}", "train it"))
+
+
+def findings_of(task: type[Task[Any]]) -> Iterator[Finding]:
+    """What the checks of a task find, as they end."""
+    from vrcli.tasks.check import check, check_declaration
+    from vrcli.tasks.loop import LoopTask
+
+    if not issubclass(task, LoopTask):
+        yield from check(task, training_fields=Training.model_fields)
+        return
+    yield (declared := check_declaration(task, task.training_settings or Training.model_fields))
+    if declared.passed:
+        from vrcli.record.check import check_loop
+
+        preset = "smoke" if "smoke" in task.presets else next(iter(task.presets))
+        yield from check_loop(resolve(task, "adamw", preset=preset).request, task)
 
 
 @app.command("new")
@@ -116,11 +152,13 @@ def new(
     folder: Path | None = typer.Option(
         None, "--folder", help="where to write it [default: ./NAME]", show_default=False
     ),
+    loop: bool = typer.Option(False, "--loop", help="a task with a training loop of its own"),
     debug: bool = req.DEBUG,
 ) -> None:
     """Write a package with a working task of your own, to be changed."""
 
     target = folder or Path(name)
-    for path in write_task(name, target):
+    for path in write_task(name, target, loop=loop):
         say(f"wrote {path}", to=err())
-    say(f"next: pip install -e {target}   then   vr tasks check {name}   and   vr run {name}", to=err())
+    steps = [(f"pip install -e {target}", "make it known"), (f"vr tasks check {name}", "does it keep its contract?")]
+    show_next([*steps, (f"vr run {name}", "train it")], to=err())

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vrcli.cli.compare_display import CompareDisplay
-from vrcli.cli.console import RunDisplay
+from vrcli.cli.run_display import RunDisplay
 from vrcli.cli.sweep_display import SweepDisplay
 from vrcli.study.follow import follow
 

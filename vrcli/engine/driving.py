@@ -13,6 +13,7 @@ import torch
 from greenlet import getcurrent
 from torch import Tensor, nn
 
+from vrcli.direction import better
 from vrcli.engine import checkpoint, schedules
 from vrcli.engine.events import Artifact, Checkpoint, Eval, Event, Every, Started, Steps
 from vrcli.engine.kept import captured, plain_value, put_back
@@ -170,7 +171,7 @@ class LoopRun:
         trained = {"epoch_train_loss": loss / weight} if weight else {}
         self.losses = [0.0, 0.0]
         self.last = {"epoch": epoch, **trained, **read, "wall_s": time.perf_counter() - self.began_at}
-        best = self._better(read[objective])
+        best = better(read[objective], self.best.loss, self.metric.direction)
         if best:
             self._keep_best(read[objective], read, epoch)
         self._tell(iter([Eval(epoch, step, self.last, best, self.evaluations, self._share())]))
@@ -203,17 +204,16 @@ class LoopRun:
         every, now = self.checkpoints, time.perf_counter()
         due = every is not None and every.due(now - self.saved_at, self.step - self.saved_step)
         if every is not None and (due or stop):
+            self._tell(self.flush())
             state = {
                 "objects": captured(objects), "step": self.step, "evaluated": self.evaluated, "losses": self.losses,
                 "counted": [self.evaluations, now - self.began_at, self.optimizer_steps],
                 "result": [self.last, self.tested],
                 "best": {**vars(self.best), "values": dict(self.best.values)},
                 "named": {key: one.get_state() for key, one in self.generators.items()},
-                "generators": checkpoint.generators(self.device),
+                "generators": checkpoint.generators(self.device), "points": self.points.last,
             }  # fmt: skip
-            flushed = list(self.flush())
-            state["points"] = self.points.last
-            self._tell(iter([*flushed, Checkpoint(self.step, state)]))
+            self._tell(iter([Checkpoint(self.step, state)]))
             self.saved_at, self.saved_step = time.perf_counter(), self.step
         if stop:
             raise Left("interrupted", "interrupted")
@@ -274,11 +274,6 @@ class LoopRun:
     def _above(self, read: Mapping[str, float]) -> bool:
         loss = f"val_{self.metric.name}" if self.metric.direction == "min" else "val_loss"
         return read.get(loss, -math.inf) > self.p.task.diverged_above
-
-    def _better(self, value: float) -> bool:
-        if not self.best.evaluation or not math.isfinite(value):
-            return math.isfinite(value)
-        return value < self.best.loss if self.metric.direction == "min" else value > self.best.loss
 
     def _keep_best(self, value: float, read: Mapping[str, float], epoch: float) -> None:
         best = self.best

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrcli.direction import better
-from vrcli.engine import checkpoint, schedules, weights
+from vrcli.engine import batches, checkpoint, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Best, Recorder
-from vrcli.engine.seeding import GlobalNoise, derive, generator
+from vrcli.engine.seeding import GlobalNoise, derive
 from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
@@ -77,8 +77,7 @@ class _Loop:
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
-        samples = len(prepared.data.train)
-        self.steps_per_epoch, self.total_steps = planned_steps(self.training, samples, prepared.capabilities)
+        self.steps_per_epoch, self.total_steps = planned_steps(self.training, prepared.samples, prepared.capabilities)
         self.end, self.used_up = self.training.end, False
         self.schedule = schedules.make(self.training, self.steps_per_epoch)
         self.step, self.samples, self.evaluations = 0, 0, 0
@@ -120,15 +119,9 @@ class _Loop:
 
     def train_epoch(self) -> Iterator[Event]:
         self.set_mode(train=True)
-        data, spec, every = self.p.data.train, self.p.spec, self.training.eval_every
-        order = torch.randperm(len(data), generator=generator(spec.seed, "order", self.epoch)).to(self.p.device)
-        if self.augment is None or not self.batch:
-            self.augment = generator(spec.seed, "augment", self.epoch, device=self.p.device)
-        for index in order.split(self.training.batch_size)[self.batch :]:
-            if self.used_up:
-                break
-            batch = self.p.task.train_batch(data, index, self.augment)
-            self.one_step(batch, len(index))
+        every = self.training.eval_every
+        for batch, samples in () if self.used_up else batches.left(self):
+            self.one_step(batch, samples)
             self.batch += 1
             self.used_up = self.share() >= 1
             stop, measure = self.should_stop(), every is not None and self.step % every == 0 and not self.used_up
@@ -143,6 +136,8 @@ class _Loop:
             if self.due:
                 yield from self.flush()
                 yield from self.write_down()
+            if self.used_up:
+                break
 
     # -- the budget ---------------------------------------------------------------------------------------------------
 

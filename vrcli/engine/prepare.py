@@ -17,7 +17,7 @@ from vrcli.engine.seeding import derive, generator
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.spec import Request, RunSpec, Training
-from vrcli.tasks.base import Splits, Task
+from vrcli.tasks.base import Split, Splits, Stream, Task, TaskError
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Prepared:
     capabilities: frozenset[str]
     device: torch.device
     autocast: torch.dtype | None
+
+    @property
+    def samples(self) -> int:
+        """In one epoch."""
+        return samples_of(self.task, self.data.train, self.spec.training)
 
 
 def pick_device(name: str) -> str:
@@ -112,11 +117,13 @@ def prepare(
     task = task_class(task_class.Config(**request.task_settings), data_dir=data_dir)
 
     def load() -> Splits:
-        return task.data(generator(task.config.split_seed, "split")).to(device)
+        return task.data(generator(task.config.split_seed, "split")).to(device, request.training.workers)
 
-    key = (request.task, task.config, data_dir, request.device)
+    key = (request.task, task.config, data_dir, request.device, request.training.workers)
     data, fingerprint = (cache or DataCache()).get(key, load)
-    asked, samples = request.training.batch_size, len(data.train)
+    asked, samples = request.training.batch_size, samples_of(task, data.train, request.training)
+    if request.training.workers and not data.streamed:
+        notice(f"--workers {request.training.workers}: the data of {request.task} are in memory; no worker reads them")
     if asked > samples:
         notice(f"--batch-size {asked} is above the {samples} training samples; taking those")
         request = request.with_training(batch_size=samples)
@@ -138,6 +145,28 @@ def prepare(
     optimizer = registry.construct(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
+
+
+def samples_of(task: Task[Any], train: Split, training: Training) -> int:
+    """Samples in one epoch: the training set's, or so many batches as the task's config says in `steps_per_epoch`.
+
+    Raises:
+        TaskError: of a stream, it cannot be told.
+        UsageError: something is asked for that needs a training set with an end.
+    """
+    steps = getattr(task.config, "steps_per_epoch", None) if isinstance(train, Stream) else None
+    if not isinstance(train, Stream) or (train.known and steps is None):
+        return len(train)
+    if steps is None:
+        raise TaskError(f"task {task.name}: the length of its training data is not known, so its Config needs a field "
+                        "steps_per_epoch")  # fmt: skip
+    if training.stop_accuracy is not None and not train.known:
+        raise UsageError(f"--stop-accuracy: the training data of {task.name} have no known end to measure it over")
+    samples: int = steps * training.batch_size
+    if train.known and samples - training.batch_size >= len(train):
+        raise UsageError(f"--steps-per-epoch {steps} of {training.batch_size} samples is more than the {len(train)} of "
+                         f"{task.name}")  # fmt: skip
+    return samples
 
 
 def planned_steps(training: Training, samples: int, capabilities: frozenset[str]) -> tuple[int, int | None]:

@@ -70,7 +70,7 @@ def prepare_known(
     place = _place(request, task, data_dir)
     if place is not None and (before is None or before == place) and not place.exists():
         data = ready.data
-        _keep(place, KnownData(data.dataset, ready.spec.dataset_fingerprint, len(data.train), data.about))
+        _keep(place, KnownData(data.dataset, ready.spec.dataset_fingerprint, ready.samples, data.about))
     return ready
 
 

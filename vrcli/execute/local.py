@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -196,6 +196,7 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
         del os.environ[_SAFE_PATH]  # what a task starts is its own affair
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # the controller's stdout is for results
+    current_process().daemon = False  # a daemon may have no children, and those may read the data
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(pipe, jobs, stop), daemon=True).start()

@@ -62,7 +62,7 @@ def take_up(store: Store, run: RunRecord, shelf: Shelf, prepared: Prepared, noti
     for kept in found.state.pop(_UNWRITTEN, ()):
         _write(store, run.id, kept)
     training = prepared.spec.training
-    _, total = planned_steps(training, len(prepared.data.train), prepared.capabilities)
+    _, total = planned_steps(training, prepared.samples, prepared.capabilities)
     if isinstance(prepared.task, LoopTask):  # it alone knows how long an epoch is
         notice(f"run {run.id} resumes at step {found.step}")
     else:

@@ -188,6 +188,7 @@ def training(
         )
         if taken is None:
             origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
+            origin |= {"declared_data": prepared.data.identity} if prepared.data.streamed else {}
             origin |= {"task": f"{task_class.__module__}:{task_class.__qualname__}"}
             origin |= {_KEPT: keep} if keep else {}
             record = yield from patiently(

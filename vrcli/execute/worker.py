@@ -88,7 +88,7 @@ class Worker:
             if timed.get("wall_s", math.inf) > 20:
                 break
         training = request.training.model_copy(update={"batch_size": ready.spec.training.batch_size})
-        per_epoch, total = planned_steps(training, len(ready.data.train), ready.capabilities)
+        per_epoch, total = planned_steps(training, ready.samples, ready.capabilities)
         step_s = timed.get("step_ms", math.nan) / 1000
         if total is None:  # as many as the budget buys at this cost of a step
             each = step_s if training.end.unit == "seconds" else timed["gradient_evaluations"] / timed["steps"]

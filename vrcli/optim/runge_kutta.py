@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -29,9 +30,9 @@ class Tableau(NamedTuple):
     """
 
     order: int
-    stages: Sequence[Sequence[float]]
-    error: Sequence[float]
-    middle: Sequence[float]
+    stages: Sequence[tuple[float, ...]]
+    error: tuple[float, ...]
+    middle: tuple[float, ...]
 
 
 SOLVERS = {
@@ -152,12 +153,17 @@ def _first_step(
     return min(100 * h, max(1e-6, h * 1e-3) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order))
 
 
-def _along(y: Tensor, slopes: Tensor, weights: Sequence[float], h: float) -> Tensor:
+def _along(y: Tensor, slopes: Tensor, weights: tuple[float, ...], h: float) -> Tensor:
     """y + h * the weighted sum of the slopes."""
-    return torch.addmv(y, slopes.T, torch.tensor(weights, dtype=y.dtype, device=y.device), alpha=h)
+    return torch.addmv(y, slopes.T, _weights(weights, y.dtype, y.device), alpha=h)
 
 
-def _between(method: Tableau, x: float) -> list[float]:
+@lru_cache(maxsize=64)
+def _weights(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def _between(method: Tableau, x: float) -> tuple[float, ...]:
     """Weights of the slopes for the point at the share x of a step.
 
     The polynomial of degree 4 through both ends and the middle, with the slopes at both ends.
@@ -167,4 +173,4 @@ def _between(method: Tableau, x: float) -> list[float]:
     weights = [end * b + middle * m for b, m in zip((*method.stages[-1], 0), method.middle, strict=True)]
     weights[0] += -2 * x**4 + 5 * x**3 - 4 * x**2 + x
     weights[-1] += 2 * x**4 - 3 * x**3 + x**2
-    return weights
+    return tuple(weights)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.direction import Direction
 from vrcli.errors import UsageError
 from vrcli.record.described import parameters_of, spec_of
 from vrcli.record.tracked import Measured, Tracked
-from vrcli.record.usual import VARIABLE, Direction
+from vrcli.record.usual import VARIABLE
 
 if TYPE_CHECKING:
     import torch

@@ -15,6 +15,7 @@ import shlex
 import string
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -30,6 +31,10 @@ from vrcli.tasks.space import parse_value
 
 #: Names in braces that are no settings.
 CHOSEN = ("opt", "seed", "device", "threads", "dataset", "split_seed")
+#: Between name and text of a reference, and what of the text a name of a class cannot have, or only so.
+_MARK, _AS_NAME = "_x_", str.maketrans({"-": "_0", "_": "_1"})
+#: A database holds no longer names of tasks.
+_LONGEST = 255
 #: The optimizer of a command that has no `{opt}`.
 UNKNOWN = "unknown"
 
@@ -112,8 +117,16 @@ def filled(command: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def files_in(command: str) -> list[Path]:
-    """The files that the command names."""
-    return [path for word in shlex.split(command) if "{" not in word and (path := Path(word)).is_file()]
+    """The files that the command names: scripts and what they are given, and no compiled program."""
+    program, *rest = [Path(word) for word in shlex.split(command)]
+    found = [path for path in rest if "{" not in path.name and _is_file(path)]
+    return [program, *found] if _is_file(program) and program.read_bytes()[:2] == b"#!" else found
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # a word that is too long to be the name of one
+        return path.is_file()
+    return False
 
 
 def _value(given: Any) -> Any:
@@ -145,11 +158,14 @@ def reference(command: str, metric: str | None = None, name: str | None = None) 
     if "seed" not in names:
         raise UsageError("--command has no {seed}: runs that differ in nothing cannot repeat each other")
     objective, direction = objective_of(metric)
-    own = [*files_in(command), Path(shlex.split(command)[0])][0].stem
+    own = next(iter(files_in(command)), Path(shlex.split(command)[0])).stem
     body = json.dumps([command, name or own, objective, direction]).encode()
-    text = base64.b32encode(zlib.compress(body, 9)).decode().rstrip("=")
+    packed = base64.urlsafe_b64encode(zlib.compress(body, 9)).decode().rstrip("=")
     shown = re.sub(r"\W", "_", name or own)
-    return f"{__name__}:{shown}_{text}"
+    found = f"{__name__}:{shown}{_MARK}{packed.translate(_AS_NAME)}"
+    if len(found) > _LONGEST:
+        raise UsageError("--command is too long to be a task's name; put some of it into a script")
+    return found
 
 
 def optimizers_of(command: str, given: Sequence[Any]) -> list[Any]:
@@ -192,8 +208,8 @@ def compared(metric: str | None) -> str | None:
 def __getattr__(name: str) -> Any:
     """The task behind a reference."""
     try:
-        packed = name.rpartition("_")[2]
-        plain = zlib.decompress(base64.b32decode(packed + "=" * (-len(packed) % 8)))
+        packed = name.rpartition(_MARK)[2].replace("_0", "-").replace("_1", "_")
+        plain = zlib.decompress(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
         command, task, objective, direction = json.loads(plain)
     except (ValueError, zlib.error):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

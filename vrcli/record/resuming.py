@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
+    from vrcli.execute.checkpoints import Found
 
 
 def captured(objects: Mapping[str, Any], device: torch.device | None) -> dict[str, Any]:
@@ -62,21 +63,40 @@ def save(run: tuple[Store, RunRecord], step: int, state: Mapping[str, Any]) -> N
 def take_up(location: Location, spec_id: str, tag: str | None) -> tuple[Store, RunRecord, Mapping[str, Any]] | None:
     """The newest interrupted run of this spec that has a checkpoint, begun again from there in this process."""
     from vrcli.db.store import Store
-    from vrcli.execute.checkpoints import Checkpoints
 
     if location.path is not None and not location.path.exists():
         return None
     store = Store.open(location, mode="write")
-    for run in store.runs.select(spec_id=spec_id, status=("interrupted", "failed"), results=()):
+    if (newest := _newest(store, spec_id, tag, ("interrupted", "failed"))) is not None:
+        run, found = newest
+        return store, store.runs.resume(run.id, step=found.step), found.state
+    store.close()
+    return None
+
+
+def look_up(location: Location, spec_id: str, tag: str | None) -> Mapping[str, Any] | None:
+    """What `take_up` finds or has found in another process."""
+    from vrcli.db.store import Store
+
+    if location.path is not None and not location.path.exists():
+        return None
+    with Store.open(location, mode="read") as store:
+        newest = _newest(store, spec_id, tag, ("interrupted", "failed", "running"))
+    return None if newest is None else newest[1].state
+
+
+def _newest(store: Store, spec_id: str, tag: str | None, status: Sequence[str]) -> tuple[RunRecord, Found] | None:
+    from vrcli.execute.checkpoints import Checkpoints
+
+    for run in store.runs.select(spec_id=spec_id, status=status, results=()):
         if run.tag != tag:
             continue
         shelf = Checkpoints.asked("60s", None).known(store.location, run)
         found, problem = shelf.newest(recorded=store.curves.last_step(run.id))
         if problem:
-            warnings.warn(f"run {run.id}: {problem}", stacklevel=4)
+            warnings.warn(f"run {run.id}: {problem}", stacklevel=5)
         if found is not None:
-            return store, store.runs.resume(run.id, step=found.step), found.state
-    store.close()
+            return run, found
     return None
 
 

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from vrcli.db.location import Location
-from vrcli.direction import better
+from vrcli.direction import Direction, better
 from vrcli.engine.points import Points, number
 from vrcli.errors import UsageError, first_line
 from vrcli.record import described, resuming
 from vrcli.record.described import UNKNOWN, spec_of
-from vrcli.record.usual import USUAL, Direction
+from vrcli.record.usual import USUAL
 from vrcli.spec import digest_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Tracked:
         self.log(step, **read, wall_s=time.perf_counter() - self._began)
         self._last.update(read)
         value = read.get(f"val_{objective.name}")
-        best = value is not None and self._better(value, objective.direction)
+        best = value is not None and better(value, self._best.get(f"best_val_{objective.name}"), objective.direction)
         if best:
             self._best = {**read, f"best_val_{objective.name}": value, "best_step": step}  # type: ignore[dict-item]
         elif value is not None:
@@ -289,7 +289,9 @@ class Tracked:
     def _stored_state(self) -> Mapping[str, Any] | None:
         """What the newest interrupted run of this spec wrote; it is taken up."""
         spec_id = digest_of(self._spec, self._spec["dataset"])
-        found = None if self._quiet else resuming.take_up(self._location, spec_id, self._tag)
+        if self._quiet:  # another rank records, and this one begins at the same step
+            return resuming.look_up(self._location, spec_id, self._tag)
+        found = resuming.take_up(self._location, spec_id, self._tag)
         if found is None:
             return None
         self._store, self._record, state = found
@@ -325,9 +327,6 @@ class Tracked:
         self._metrics += [Measured(name, USUAL[name]) for name in new if name in USUAL]
         record = self._open()
         self._record = self._opened.runs.declare(record.id, self._metrics)
-
-    def _better(self, value: float, direction: Direction) -> bool:
-        return better(value, self._best.get(f"best_val_{self._metrics[0].name}"), direction)
 
     def _results(self) -> dict[str, float]:
         found: dict[str, float] = {"steps": self._step, "wall_s": time.perf_counter() - self._began, **self._best}

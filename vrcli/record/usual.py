@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-Direction = Literal["min", "max"]
+from vrcli.direction import Direction
+
 #: The variable by which a script finds the run that it belongs to: a folder.
 VARIABLE = "VR_RUN"
 #: Metrics whose better direction everybody agrees on; any other objective has to be declared.

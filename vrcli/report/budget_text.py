@@ -14,7 +14,7 @@ QUOTED_K = (1, 2, 5, 10, 20, 40, 80)
 
 
 def best_of_k_rows(
-    searches: Mapping[str, Sequence[tuple[str, float | None]]], direction: Direction
+    searches: Mapping[str, Sequence[tuple[str, float | None]]], direction: Direction = "min"
 ) -> list[dict[str, str]]:
     """What to expect of the first k trials of each search, as rows of text that all have the same columns.
 

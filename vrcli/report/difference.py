@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vrcli.report.tables.runs import title
-from vrcli.report.wording import number, setting, signed
+from vrcli.report.wording import command, number, setting, signed
 from vrcli.results.diff import CurveDifference, Difference, RunDifference
 from vrcli.results.types import TIMINGS, NamedRun
 
@@ -106,7 +106,9 @@ def equal_parts(found: RunDifference) -> str:
 
 def _row(pair: Difference, heading: str, names: tuple[str, str]) -> dict[str, Any]:
     """A name, both values, and for results how much larger the second is."""
-    found = {heading: pair.name, **dict(zip(names, both(pair.a, pair.b), strict=True))}
+    typed = pair.name == "argv"
+    values = (command(one) if typed and one else one for one in (pair.a, pair.b))
+    found = {heading: pair.name, **dict(zip(names, both(*values), strict=True))}
     if heading == "results":
         found["change"] = _change(pair.a, pair.b)
     return found

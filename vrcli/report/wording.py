@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -90,17 +90,20 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
 
 
-def setting(value: object) -> str:
+def setting(value: object, digits: int = 6) -> str:
     """A setting's value, short: floats without trailing zeros, lists as they are typed, a dash where there is none.
 
     Of several searches it is the range of numbers, or all choices: "0.003..0.02", "False|True".
+
+    Args:
+        digits: significant ones of a float.
     """
     if isinstance(value, Several):
         return _range(value.values)
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, list | tuple):
-        return ",".join(setting(item) for item in value)
+        return ",".join(setting(item, digits) for item in value)
     return "-" if value is None else str(value)
 
 
@@ -111,9 +114,18 @@ def _range(values: Sequence[object]) -> str:
     return "..".join(f"{v:.2g}" if isinstance(v, float) else str(v) for v in (min(numbers), max(numbers)))
 
 
-def settings(values: Mapping[str, object]) -> str:
-    """ "lr=0.003 beta3=1"."""
-    return " ".join(f"{name}={setting(value)}" for name, value in values.items())
+#: Digits of a setting that a search chose, on a screen: the search knows no more of them.
+SEARCHED = 3
+
+
+def settings(values: Mapping[str, object], *, searched: Collection[str] = ()) -> str:
+    """ "lr=0.003 beta3=1".
+
+    Args:
+        searched: names of those that a search chose, which are rounded.
+    """
+    digits = {name: SEARCHED if name in searched else 6 for name in values}
+    return " ".join(f"{name}={setting(value, digits[name])}" for name, value in values.items())
 
 
 def quantity(name: str) -> str:

@@ -181,6 +181,12 @@ class Reader:
                 found[run, metric] = steps * ratio, np.asarray(curve.values)
         return found
 
+    def file(self, runs: Iterable[Run], name: str) -> bytes | None:
+        """A file that the first of the runs keeps that has one of this name."""
+        artifacts = self.store.artifacts
+        found = (run.id for run in runs if any(one.name == name for one in artifacts.select(run.id)))
+        return next((artifacts.read(id, name) for id in found), None)
+
     def panels(self, sections: Mapping[str, Mapping[K, Sequence[Run]]], metrics: Sequence[str], x: str) -> Panels[K]:
         """Curves by run, line, metric and section; lines and panels without curves are left out.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,14 @@ class Reading:
         searches: those of the whole database.
         stopped: trials that were stopped early, by search.
         known: what the runs' tasks say of their results.
+        hidden: by optimizer, how many of its searches are here, and how many there are, where some were not asked for.
     """
 
     runs: Sequence[RunRecord]
     searches: Searches
     stopped: Mapping[int, set[int]]
     known: Known
+    hidden: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: Store, runs: Sequence[RunRecord]) -> Reading:
@@ -91,7 +94,22 @@ def read(store: Store, asked: Filter, *, results: Iterable[str] | None = None) -
     Raises:
         UsageError: as `Filter.select`.
     """
-    return Reading.of(store, asked.select(store, results=results))
+    reading = Reading.of(store, asked.select(store, results=results))
+    return replace(reading, hidden=_hidden(store, reading.finished)) if asked.where or asked.since else reading
+
+
+def _hidden(store: Store, runs: Sequence[RunRecord]) -> dict[str, tuple[int, int]]:
+    """Of which optimizers a condition on runs leaves out searches, but not all: (here, in the same sweeps)."""
+    here: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        if run.search_id is not None:
+            here[run.optimizer].add(run.search_id)
+    there: dict[str, set[int]] = defaultdict(set)
+    sweeps = {run.sweep_id for run in runs if run.sweep_id is not None}
+    for run in store.runs.select(sweep=sweeps, results=()) if sweeps else ():
+        if run.search_id is not None and run.status in FINISHED:
+            there[run.optimizer].add(run.search_id)
+    return {name: (len(own), len(there[name])) for name, own in here.items() if own < there[name]}
 
 
 def usual_results(store: Store) -> list[str]:

@@ -34,6 +34,7 @@ class Trial:
         x: positions of its curve, empty when no curve is drawn.
         y: values of its curve.
         number: of the trial in its search, counted from 1; None where it is none of a search.
+        search: seed of its search, where several searches of the optimizer stand together.
     """
 
     settings: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Trial:
     x: ArrayLike = ()
     y: ArrayLike = ()
     number: int | None = None
+    search: int | None = None
 
     @property
     def diverged(self) -> bool:
@@ -49,17 +51,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """The trials of one search.
+    """The trials of one optimizer in one sweep, of all its searches there.
 
     Args:
-        sweep: the number of its sweep, where the optimizer has several searches; else None.
-        seed: of the search, where its sweep has several of the optimizer; else None.
+        sweep: its number, where the optimizer stands in several; else None.
     """
 
     optimizer: str
     sweep: int | None
     trials: Sequence[Trial]
-    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,17 @@ def sweeps_of(reader: Reader, words: Sequence[str], x: str) -> Sweeps | None:
     runs = {run.id: run for run in chosen}
     objective = reader.objective(chosen)
     metric = objective.key.removeprefix("best_")
-    seen = Counter(_optimizer(sweep) for sweep in sweeps)
-    # All of a sweep's searches count, shown or not: one of several is called by its seed.
-    stored = reader.store.searches.select(sweep={sweep.sweep_id for sweep in sweeps})
-    beside = Counter((_optimizer(sweep), sweep.sweep_id) for sweep in stored)
+    together = dict.fromkeys((_optimizer(sweep), sweep.sweep_id) for sweep in sweeps)
+    seen = Counter(optimizer for optimizer, _ in together)
     each, left_out = [], 0
-    for sweep in sweeps:
-        trials, without = trials_of(reader, sweep, runs, metric, x)
-        optimizer = _optimizer(sweep)
-        number = sweep.sweep_id if seen[optimizer] > 1 else None
-        seed = sweep.search_seed if beside[optimizer, sweep.sweep_id] > 1 else None
-        each.append(Search(optimizer, number, trials, seed))
-        left_out += without
+    for optimizer, number in together:
+        searches = [one for one in sweeps if (_optimizer(one), one.sweep_id) == (optimizer, number)]
+        trials: list[Trial] = []
+        for sweep in searches:
+            of_one, without = trials_of(reader, sweep, runs, metric, x)
+            trials += [replace(trial, search=sweep.search_seed) for trial in of_one] if len(searches) > 1 else of_one
+            left_out += without
+        each.append(Search(optimizer, number if seen[optimizer] > 1 else None, trials))
     return Sweeps(section, objective, each, left_out)
 
 
@@ -160,23 +159,24 @@ def _of_optimizers(found: Sequence[SearchRecord], opts: Sequence[str]) -> list[S
             hint = nearest(name, known) or f"; there are {', '.join(sorted(known))}"
             raise UsageError(f"--opt {name}: no such sweep{hint}")
     kept = [sweep for sweep in found if not opts or sweep.settings.get("optimizer") in opts]
-    if len(kept) > MOST:
-        raise UsageError(f"{len(kept)} sweeps are too many for one figure, which takes {MOST}; --opt narrows them")
+    if (count := len({(_optimizer(sweep), sweep.sweep_id) for sweep in kept})) > MOST:
+        raise UsageError(f"{count} sweeps are too many for one figure, which takes {MOST}; --opt narrows them")
     return kept
 
 
 def _like(newest: SearchRecord, pool: Sequence[SearchRecord]) -> list[SearchRecord]:
-    """The newest sweep of each optimizer that searched the same thing with the same budget."""
+    """Each optimizer's searches of its newest sweep that searched the same thing with the same budget."""
 
     def kind(sweep: SearchRecord) -> list[Any]:
         until = sweep.settings.get("settings", {}).get("until")
         return [sweep.trials, until, *(sweep.settings.get(name) for name in ALIKE)]
 
-    found: dict[str, SearchRecord] = {}
+    found: dict[str, int] = {}
     for sweep in pool:
         if kind(sweep) == kind(newest):
-            found.setdefault(str(sweep.settings.get("optimizer")), sweep)
-    return [found[name] for name in sorted(found)]
+            found.setdefault(_optimizer(sweep), sweep.sweep_id)
+    chosen = [sweep for sweep in pool if found.get(_optimizer(sweep)) == sweep.sweep_id]
+    return sorted(chosen, key=lambda sweep: (_optimizer(sweep), sweep.id))
 
 
 def _optimizer(sweep: SearchRecord) -> str:
@@ -224,3 +224,8 @@ def _tells(trial: TrialRecord) -> bool:
 
 def _ended(trial: TrialRecord) -> tuple[str, int]:
     return (str(trial.finished_at), trial.number)
+
+
+def by_search(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """The trials of each search, in order."""
+    return [[t for t in trials if t.search == search] for search in dict.fromkeys(t.search for t in trials)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vrcli.direction import Direction, cost
 from vrcli.results.groups import FINISHED
-from vrcli.results.types import Run
+from vrcli.results.types import Run, values_of
 
 if TYPE_CHECKING:
     from vrcli.db.store import Store
@@ -59,11 +60,13 @@ class Searches:
         confirmed: the searches whose best settings were run on fresh seeds.
         specs: when the complete spec of each trial was first run: a later run of its own with the same spec is that run
             again, bit for bit, on the seed by which its settings were chosen.
+        larger: the searches of whose objective larger values are better.
     """
 
     ended: Mapping[int, Sequence[datetime]] = field(default_factory=dict)
     confirmed: Collection[int] = ()
     specs: Mapping[str, datetime] = field(default_factory=dict)
+    larger: Collection[int] = ()
 
     def repeats(self, run: SweptRun) -> bool:
         """Whether a run of its own does an earlier trial again; one that was there before the search is a result."""
@@ -105,18 +108,15 @@ def quotable(runs: Sequence[R], searches: Searches) -> Selection:
                 chosen.append(run)
         elif run.search_id is not None and run.search_id not in confirmed:
             by_trial[run.search_id][run.trial_id].append(run)
-    for trials in by_trial.values():
-        chosen += min(trials.values(), key=_loss)
+    for search, trials in by_trial.items():
+        chosen += min(trials.values(), key=partial(_cost, direction="max" if search in searches.larger else "min"))
     return Selection(chosen, budgets(chosen, searches), len(runs) - len(chosen), len(by_trial))
 
 
-def _loss(runs: Iterable[SweptRun]) -> float:
-    """Mean best validation loss of a trial; infinite where a run of it diverged."""
-    runs = list(runs)
-    losses = [run.results.get(run.objective, math.inf) for run in runs]
-    if any(run.status != "completed" for run in runs):
-        return math.inf
-    return sum(losses) / len(losses)
+def _cost(runs: Sequence[SweptRun], direction: Direction) -> float:
+    """Mean of a trial's best values, as a cost; infinite where a run of it diverged."""
+    values = values_of(runs, runs[0].objective)
+    return cost(sum(values) / len(values), direction)
 
 
 def stopped_early(store: Store, searches: Iterable[int]) -> dict[int, set[int]]:
@@ -132,10 +132,11 @@ def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searche
         searches: whose trials are counted, None for all.
     """
     ended: dict[int, list[datetime]] = defaultdict(list)
-    for search in searches if searches is not None else [search.id for search in store.searches.select()]:
-        for trial in store.searches.trials(search):
+    found = store.searches.select() if searches is None else [store.searches.get(search) for search in searches]
+    for search in found:
+        for trial in store.searches.trials(search.id):
             if trial.state not in ("pending", "running", "interrupted") and trial.finished_at is not None:
-                ended[search].append(trial.finished_at)
+                ended[search.id].append(trial.finished_at)
     confirmed: set[int] = set()
     specs: dict[str, datetime] = {}
     for id, trial_id, status, spec, begun in store.runs.searched():
@@ -143,4 +144,5 @@ def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searche
             specs.setdefault(spec, begun)
         elif status in FINISHED:
             confirmed.add(id)
-    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs)
+    larger = {search.id for search in found if search.direction == "max"}
+    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs, larger)

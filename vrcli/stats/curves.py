@@ -7,7 +7,7 @@ biased in favour of an optimizer whose others diverged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -30,7 +30,8 @@ class Envelope:
 
     Args:
         x: positions, increasing.
-        centre: mean of the finite values; their median for the quantile band. NaN where there is none.
+        centre: mean of the finite values; their median for the quantile band; for the ci band the mean of the units,
+            geometric where the interval is of logarithms. NaN where there is none.
         low: lower edge of the band; NaN where too few runs define one.
         high: upper edge.
         n: runs with a finite value at x.
@@ -38,6 +39,8 @@ class Envelope:
         runs: all runs.
         band: what the edges mean.
         level: share of the ci or quantile band.
+        units: how many independent units the runs are of; of the ci band.
+        logs: the interval is of the logarithms.
     """
 
     x: Array
@@ -49,6 +52,8 @@ class Envelope:
     runs: int
     band: Band
     level: float
+    units: int = 0
+    logs: bool = False
 
 
 def envelope(
@@ -57,14 +62,20 @@ def envelope(
     band: Band = "sd",
     level: float = 0.95,
     grid: ArrayLike | None = None,
+    units: Sequence[Hashable] | None = None,
+    logs: bool = False,
 ) -> Envelope:
     """Centre and band over runs at each position.
 
     Args:
         curves: x (increasing) and y of each run.
-        band: sd: mean +- standard deviation; ci: t interval of the mean; minmax: range; quantile: the middle `level`.
+        band: sd: mean +- standard deviation; ci: t interval of the mean over units; minmax: range; quantile: the middle
+            `level`.
         grid: positions to interpolate each run to, within its own range: for axes on which runs share no positions
             (seconds). By default every position that any run has, without interpolation.
+        units: what each curve is a repetition of, for the ci band: curves of the same search are one unit, their mean.
+            By default each curve is its own.
+        logs: of the ci band: mean and interval of the logarithms, so that the band of positive values stays positive.
     """
     x, table = align(curves, grid)
     finite = np.isfinite(table)
@@ -76,16 +87,46 @@ def envelope(
         spread = np.where(finite, table - mean, 0.0)
         sd = np.sqrt((spread**2).sum(axis=0) / (n - 1))  # 0/0 = NaN at n = 1
         sd[n < 2] = np.nan
-    if band in ("sd", "ci"):
-        reach = sd if band == "sd" else sd * _standard_errors(n, level)
-        centre, low, high = mean, mean - reach, mean + reach
+    count = len(curves) if units is None else len(dict.fromkeys(units))
+    if band == "ci":
+        centre, low, high = _interval(np.where(finite, table, np.nan), units, level, logs=logs)
+    elif band == "sd":
+        centre, low, high = mean, mean - sd, mean + sd
     elif band == "minmax":
         low = np.where(finite, table, np.inf).min(axis=0, initial=np.inf)
         high = np.where(finite, table, -np.inf).max(axis=0, initial=-np.inf)
         centre, low, high = mean, np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
     else:
         centre, low, high = _quantiles(np.where(finite, table, np.nan), n, (0.5, 0.5 - level / 2, 0.5 + level / 2))
-    return Envelope(x, centre, low, high, n.astype(np.int64), nonfinite.astype(np.int64), len(curves), band, level)
+    about = (n.astype(np.int64), nonfinite.astype(np.int64), len(curves), band, level, count, logs and band == "ci")
+    return Envelope(x, centre, low, high, *about)
+
+
+def _interval(
+    table: Array, units: Sequence[Hashable] | None, level: float, *, logs: bool
+) -> tuple[Array, Array, Array]:
+    """Mean over units and its t interval, of each column without its NaN.
+
+    Args:
+        table: (runs, P).
+    """
+    if units is not None:
+        members = [[i for i, own in enumerate(units) if own == unit] for unit in dict.fromkeys(units)]
+        table = np.array([_mean(table[own])[0] for own in members]).reshape(len(members), table.shape[1])
+    values = np.log(table) if logs else table
+    mean, n = _mean(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sd = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / (n - 1))
+    reach = np.where(n > 1, sd, np.nan) * _standard_errors(n, level)
+    edges = (mean, mean - reach, mean + reach)
+    return (np.exp(edges[0]), np.exp(edges[1]), np.exp(edges[2])) if logs else edges
+
+
+def _mean(values: Array) -> tuple[Array, Counts]:
+    """Mean of each column without its NaN, and of how many values it is."""
+    n = np.isfinite(values).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nansum(values, axis=0) / n, n
 
 
 def _standard_errors(n: Counts, level: float) -> Array:
@@ -221,4 +262,6 @@ def thin_envelope(found: Envelope, most: int) -> Envelope:
         runs=found.runs,
         band=found.band,
         level=found.level,
+        units=found.units,
+        logs=found.logs,
     )

@@ -1,8 +1,7 @@
-"""What every command that trains is asked: words of the user, completed from the configuration file and checked."""
+"""What every command that trains is asked: words of the user, completed and checked."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,6 @@ from vrcli.visible import has_controls
 
 DEFAULT_OPTIMIZER = "vradam"
 _MOST = 2**31 - 1
-_OWN_KEYS = ("task", "opt", "preset", "seed", "seeds", "device", "threads", "tag")
 
 
 @dataclass(frozen=True)
@@ -44,50 +42,45 @@ def complete(
     preset: str | None,
     device: str | None,
     threads: int | None,
-    config: str | os.PathLike[str] | None,
+    config: Any,
     flags: Mapping[str, Any],
     seed: int | None = None,
     seeds: int | None = None,
     tag: str | None = None,
 ) -> Asked:
-    """Complete what was given from the configuration file, then from the defaults.
+    """Complete what was given from the defaults.
 
     Args:
         task: a name or a class.
         opt: names or classes.
+        config: settings of the configuration file, a mapping by name, or None.
 
     Raises:
         UsageError: no task, or a value that is not accepted.
     """
     from vrcli.execute.lookup import device_of, optimizer_name, task_name, task_names
-    from vrcli.settings import load_config
 
-    body = load_config(str(config)) if config is not None else {}
-    own = {key: body.pop(key) for key in _OWN_KEYS if key in body}
-
-    def pick(key: str, given: Any, default: Any, kind: type) -> Any:
-        value = given if given is not None else own.get(key, default)
+    def checked(key: str, given: Any, default: Any, kind: type) -> Any:
+        value = default if given is None else given
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            where = f"--{key}" if given is not None else f"--config {config}: {key}"
-            raise UsageError(f"{where} must be {kind.__name__}, got {value!r}")
+            raise UsageError(f"--{key} must be {kind.__name__}, got {value!r}")
         return value
 
-    name = pick("task", None if task is None else task_name(task), None, str)
-    if name is None:
+    if task is None:
         raise UsageError(f"which task? One of {', '.join(task_names())}")
-    first, count = pick("seed", seed, 0, int), pick("seeds", seeds, 1, int)
+    first, count = checked("seed", seed, 0, int), checked("seeds", seeds, 1, int)
     if first < 0:
         raise UsageError(f"--seed must be >= 0, got {first}")
     at_least(("--seeds", count, 1))
     return Asked(
-        task=name,
-        optimizers=[optimizer_name(one) for one in opt] or [pick("opt", None, DEFAULT_OPTIMIZER, str)],
-        preset=pick("preset", preset, "quick", str),
+        task=checked("task", task_name(task), None, str),
+        optimizers=[optimizer_name(one) for one in opt] or [DEFAULT_OPTIMIZER],
+        preset=checked("preset", preset, "quick", str),
         seeds=range(first, first + count),
-        device=device_of(pick("device", device, "auto", str)),
-        threads=pick("threads", threads, None, int),
-        tag=checked_tag(pick("tag", tag, None, str)),
-        config=body,
+        device=device_of(checked("device", device, "auto", str)),
+        threads=checked("threads", threads, None, int),
+        tag=checked_tag(checked("tag", tag, None, str)),
+        config=config or {},
         flags={name: value for name, value in flags.items() if value is not None},
     )
 

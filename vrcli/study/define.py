@@ -29,7 +29,7 @@ class SweepRequest:
     """What is asked of a sweep, before it is resolved for each optimizer.
 
     Args:
-        config: settings of the configuration file, by name.
+        config: settings of the configuration file, by name; NAME.SETTING is one optimizer's alone.
         flags: settings of task and training that were given beside it, by name.
         fixed: the texts of --fix.
         spaces: the texts of --space.
@@ -111,12 +111,18 @@ def given_settings(task: TaskClass, request: SweepRequest) -> dict[str, dict[str
     Raises:
         UsageError: a name that is no setting of any of them.
     """
+    from vrcli.settings import ENDS, resolve
+
     subjects = _subjects(task, request)
     fixed = _own("--fix", request.fixed, subjects)
-    return {
-        one.name: _config_of(task, request, one) | _given(request, one, dict(map(_fix, fixed[one.name])))
-        for one in subjects
-    }
+    found = {}
+    for one in subjects:
+        config, given = _config_of(request, one), _given(request, one, dict(map(_fix, fixed[one.name])))
+        resolve(task, one.variant.optimizer, preset=request.preset, config=config, flags=given)  # says which is refused
+        if any(name in given for name in ENDS):  # of the places that say where a run ends, the last counts
+            config = {name: value for name, value in config.items() if name not in ENDS}
+        found[one.name] = config | given
+    return found
 
 
 def no_shared_setting(settings: Settings, name: str) -> UsageError:
@@ -148,7 +154,7 @@ class Subject:
 
 
 def _subjects(task: TaskClass, request: SweepRequest) -> list[Subject]:
-    from vrcli.settings import settings_of
+    from vrcli.settings import FROM_FILE, settings_of
 
     variants = [variant(text) for text in request.optimizers]
     names = [one.name for one in variants]
@@ -163,6 +169,9 @@ def _subjects(task: TaskClass, request: SweepRequest) -> list[Subject]:
             if not _knows(one.settings, name):
                 raise one.settings.unknown(name)
     first = found[0].settings
+    for name in request.config:
+        if "." not in name and not any(_knows(one.settings, name) for one in found):
+            raise first.unknown(name, FROM_FILE)
     for name in request.flags:
         setting = first.by_name.get(name.replace("-", "_"))
         if setting is None or setting.section == "optimizer":
@@ -195,9 +204,10 @@ def _own(flag: str, texts: Sequence[str], subjects: Sequence[Subject]) -> dict[s
     return {name: list((general[name] | own).values()) for name, own in found.items()}
 
 
-def _config_of(task: TaskClass, request: SweepRequest, one: Subject) -> dict[str, Any]:
-    bases = [base_of(text) for text in request.optimizers]
-    return {name: value for name, value in request.config.items() if _belongs(one.settings, name, bases, task)}
+def _config_of(request: SweepRequest, one: Subject) -> dict[str, Any]:
+    """What the configuration file says to one: SETTING of all that have it, and NAME.SETTING of this one alone."""
+    own = {name.rpartition(".")[2]: v for name, v in request.config.items() if name.rpartition(".")[0] == one.name}
+    return {name: v for name, v in request.config.items() if _knows(one.settings, name)} | own
 
 
 def _given(request: SweepRequest, one: Subject, fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +233,7 @@ def _define_one(
             device=request.device,
         ).tried()  # fmt: skip
 
-    settings, config = one.settings, _config_of(task, request, one)
+    settings, config = one.settings, _config_of(request, one)
     fixed, wanted = dict(map(_fix, fix_texts)), dict(map(axes.parse_space, space_texts))
     if both := sorted(fixed.keys() & wanted.keys()):
         raise UsageError(f"{both[0]} is in --fix and in --space; it can be one of them")
@@ -326,16 +336,6 @@ def _knows(settings: Settings, name: str) -> bool:
     betas = settings.by_name.get("betas")
     singles = [f"beta{i + 1}" for i in range(len(betas.info.default))] if betas else []
     return name in singles
-
-
-def _belongs(settings: Settings, name: str, optimizers: Sequence[str], task: TaskClass) -> bool:
-    """Whether a name of the configuration file is meant for this optimizer: one that only another has is not."""
-    from vrcli.settings import settings_of
-
-    name = name.replace("-", "_")
-    if _knows(settings, name):
-        return True
-    return not any(_knows(settings_of(task, other), name) for other in optimizers)
 
 
 def _unknown(flag: str, name: str, by_optimizer: Mapping[str, Settings]) -> UsageError:

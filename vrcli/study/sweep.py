@@ -22,7 +22,7 @@ from vrcli.search.trials import SearchState
 from vrcli.study.asked import at_least
 from vrcli.study.confirm import fresh_seeds, run_fresh
 from vrcli.study.define import SweepRequest, define, shared_key_of
-from vrcli.study.events import Event, Finished, Note, PlanMade, RunEnded, SearchBegan, notes_of
+from vrcli.study.events import Event, Finished, Note, PlanMade, RunEnded, RunsPlanned, SearchBegan, notes_of
 from vrcli.study.jobs import job_of
 from vrcli.study.replicates import replicates
 from vrcli.study.results import FreshRun, PlannedSearch, SearchResult, SweepPlan, SweepResult
@@ -335,6 +335,8 @@ class _Searches:
                 make = partial(job_of, one.definition, best.params, threads=self.place.threads_each, lineage=lineage)
                 jobs += [make(seed) for seed in seeds]
                 owners += [at] * len(seeds)
+        if jobs:
+            yield RunsPlanned(len(jobs))
         for event in run_fresh(jobs, self.executor, earlier=earlier, should_stop=stop, what="confirmation"):
             if isinstance(event, RunEnded):
                 if event.problem in ("refused", "edited"):

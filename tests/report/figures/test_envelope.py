@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from vrcli.report.figures import envelope
 from vrcli.report.figures.text import Page
 from vrcli.stats.curves import binned
 
 sys.path.insert(0, str(Path(__file__).parent))
-from samples import LOST, RNG, RUNS, X, curves, envelope_rows, envelopes, line
+from samples import LOST, RNG, RUNS, X, curves, envelope_rows, envelopes, line, panels_of
 
 
 def test_envelope_rows_equal_numpy() -> None:
@@ -106,7 +107,7 @@ def test_names_of_axes_are_no_longer_than_their_panels() -> None:
 
 
 def test_an_envelope_states_n_losses_and_the_band() -> None:
-    rows = envelope_rows({"cnn": {"loss": {"a": [*RUNS, LOST], "b": RUNS}}}).rows
+    rows = envelope_rows({"cnn": {"loss": {"a": [*RUNS, LOST], "b": RUNS}}}, band="sd").rows
     text = envelope.text(rows, Page(), "step")
     assert text.startswith("cnn · loss\n")
     last = np.array([y[-1] for _, y in RUNS])
@@ -121,7 +122,9 @@ def test_an_envelope_of_what_should_be_large_quotes_its_highest() -> None:
     assert "lowest" not in accuracy
     assert line(accuracy, "a")[4:6] == [f"{1 - (1 / 20 + 0.1):.4f}", "20.00"]
     assert "lowest" in loss
-    assert line(loss, "a")[4:6] == ["0.1500", "20.00"]
+    assert line(loss, "a")[4:6] == [f"{stats.gmean([0.05, 0.15, 0.25]):.4f}", "20.00"]
+    assert "means are geometric" in loss
+    assert "geometric" not in accuracy
 
 
 def test_an_envelope_of_nothing_finite_says_so() -> None:
@@ -137,3 +140,22 @@ def test_plots_keep_their_width_in_ascii(width: int) -> None:
     plot = envelope.text(rows, Page(width=width, ascii=True), "step").split("\n\n")[0]
     assert max(map(len, plot.splitlines())) <= width
     assert plot.isascii()
+
+
+def test_the_usual_band_is_the_interval_that_tables_quote(tmp_path: Path) -> None:
+    """Of several searches over their means, on a logarithmic axis of the logarithms, and the caption says so."""
+    drawn = curves(6)
+    panels = {"quick": panels_of({"val_loss": {"a": drawn}})}
+    (series,) = panels["quick"]["val_loss"]
+    units = {"quick": {"val_loss": {series: [1, 1, 2, 2, 3, 3]}}}
+    for log, words in ((False, "mean and 95% interval over searches"),
+                       (True, "geometric mean and 95% interval of the logarithms over searches")):  # fmt: skip
+        plot = envelope.draw(panels, units=units, log=log)
+        table = np.array([y for _, y in drawn]).reshape(3, 2, -1).mean(1)
+        values = np.log(table) if log else table
+        low, high = stats.t.interval(0.95, 2, values.mean(0), stats.sem(values))
+        edges = np.exp([low, high]) if log else np.array([low, high])
+        np.testing.assert_allclose([[r["low"] for r in plot.rows], [r["high"] for r in plot.rows]], edges)
+        assert {(r["units"], r["runs"]) for r in plot.rows} == {(3, 6)}
+        assert words in plot.figure.legends[0].get_title().get_text().replace("\n", " ")
+        assert plot.figure.legends[0].get_texts()[0].get_text() == "a (n = 3 x 2)"

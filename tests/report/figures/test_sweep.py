@@ -14,7 +14,7 @@ from vrcli.report.figures.text import Page
 from vrcli.results.searches import Trial
 
 sys.path.insert(0, str(Path(__file__).parent))
-from samples import line, parallel, sensitivity, settings_grid, sweep, trials
+from samples import X, line, parallel, sensitivity, settings_grid, sweep, trials
 
 
 def test_sweep_rows_keep_every_trial_and_the_best_so_far() -> None:
@@ -56,3 +56,15 @@ def test_searches_state_their_best_and_what_diverged() -> None:
 def test_trials_that_are_not_listed_are_counted(count: int, said: str) -> None:
     rows = [{"optimizer": "sgd", "trial": i, "settings": "lr=1", "outcome": float(i)} for i in range(count)]
     assert sweep_figure.parallel_text(rows, Page(), "loss").endswith(said)
+
+
+def test_all_searches_of_an_optimizer_share_its_panel_and_have_a_step_each() -> None:
+    trials = [Trial({"lr": 0.1}, value, X, X / value, number=n, search=seed) for seed in (0, 100)
+              for n, value in enumerate((3.0, 1.0 + seed, 2.0), 1)]  # fmt: skip
+    plot = sweep({"a": trials})
+    curves, best = plot.figure.axes[:2]
+    assert curves.get_title() == "a\n6 trials in 2 searches\n0 diverged"
+    assert [line.get_ydata().tolist() for line in best.lines] == [[3, 1, 1], [3, 3, 2]]
+    assert {line.get_drawstyle() for line in best.lines} == {"steps-post"}
+    assert best.get_legend_handles_labels()[1] == ["a"]
+    assert {row["search"] for row in plot.rows} == {0, 100}

@@ -29,10 +29,11 @@ py-modules = ["{module}"]
 """
 
 
-def write_task(name: str, folder: Path) -> list[Path]:
+def write_task(name: str, folder: Path, *, loop: bool = False) -> list[Path]:
     """Write `folder/pyproject.toml` and `folder/NAME_task.py`.
 
     Args:
+        loop: of a task with a training loop of its own.
         name: the task's name: lower-case letters, digits and underscores.
         folder: made; must not hold anything.
 
@@ -49,7 +50,7 @@ def write_task(name: str, folder: Path) -> list[Path]:
     if name in names():
         raise UsageError(f"a task is called {name!r} already (vr tasks list)")
     cls = "".join(part.capitalize() for part in name.split("_"))
-    template = (files(__package__) / "task_template.py").read_text()
+    template = (files(__package__) / ("loop_template.py" if loop else "task_template.py")).read_text()
     module = f"{name}_task"
     body = {
         "pyproject.toml": _PYPROJECT.format(name=name, dashed=name.replace("_", "-"), module=module, cls=cls),

@@ -16,6 +16,7 @@ NAMES = (
     "curves",
     "envelope",
     "telemetry",
+    "trajectory",
     "target",
     "profile",
     "sensitivity",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 from numpy.typing import ArrayLike
@@ -15,6 +15,8 @@ Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
 Curves: TypeAlias = Sequence[Curve]
 #: x and y of each run, by line, by the panel's metric.
 Panels: TypeAlias = Mapping[str, Mapping[Series, Curves]]
+#: What each curve is a repetition of, by line, by the panel's metric.
+Units: TypeAlias = Mapping[str, Mapping[Series, Sequence[Hashable]]]
 #: How many runs ended as diverged, by line, by section: also those whose values stayed finite.
 Diverged: TypeAlias = Mapping[str, Mapping[Series, int]]
 
@@ -27,13 +29,18 @@ def diverged_runs(sections: Mapping[str, Mapping[Series, Sequence[Run]]]) -> dic
     }
 
 
-def counted_runs(panels: Panels, diverged: Mapping[Series, int]) -> dict[Series, str]:
-    """Runs of each line, and how many of them diverged: "5", "5, 1 diverged"."""
+def counted_runs(panels: Panels, diverged: Mapping[Series, int], units: Units | None = None) -> dict[Series, str]:
+    """Runs of each line, and how many of them diverged: "5", "5, 1 diverged"; of several searches "3 x 5"."""
     found: dict[Series, str] = {}
     for name in dict.fromkeys(name for panel in panels.values() for name in panel):
         mine = [panel[name] for panel in panels.values() if name in panel]
         n_diverged = max(diverged_of(curves, diverged.get(name, 0)) for curves in mine)
-        found[name] = f"{max(map(len, mine))}{f', {n_diverged} diverged' if n_diverged else ''}"
+        count = max(map(len, mine))
+        searches = max((len(set(own[name])) for own in (units or {}).values() if name in own), default=1)
+        runs = f"{count}" if searches == 1 else f"{searches} x {count // searches}"
+        if count % searches:
+            runs = f"{count} in {searches} searches"
+        found[name] = f"{runs}{f', {n_diverged} diverged' if n_diverged else ''}"
     return found
 
 

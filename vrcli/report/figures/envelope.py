@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.counts import Diverged, Panels, counted_runs, diverged_runs, legend_labels
+from vrcli.report.figures.counts import Diverged, Panels, Units, counted_runs, diverged_runs, legend_labels
 from vrcli.report.figures.panels import (
     BINS,
     GRID,
@@ -21,6 +21,7 @@ from vrcli.report.figures.panels import (
     name_axes,
     read,
     section_grid,
+    units_of,
 )
 from vrcli.report.figures.style import Plot, legend_below, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of, table
@@ -37,7 +38,9 @@ class Envelope(Figure):
     every: base.Every = False
     metric: base.Metrics = ()
     x: base.X = "step"
-    band: Annotated[str, Option("--band", "around the mean: sd, ci, minmax or quantile", choices=base.BANDS)] = "sd"
+    band: Annotated[
+        str, Option("--band", "around the mean: ci (as tables quote it), sd, minmax or quantile", choices=base.BANDS)
+    ] = "ci"
     level: Annotated[float | None, Option("--level", "share of a ci or quantile band [default: 0.95]", "SHARE")] = None
     log: base.Log = None
     every_step: base.EveryStep = False
@@ -59,7 +62,7 @@ class Envelope(Figure):
             {section: {metric: listed(panel) for metric, panel in own.items()} for section, own in panels.items()},
             x=self.x, band=cast(Band, self.band), level=self.level or 0.95, log=self.log,
             grid_points=GRID if self.x == "seconds" else None, bins=None if self.every_step else BINS,
-            diverged=diverged_runs(sections),
+            diverged=diverged_runs(sections), units=units_of(sections, panels),
         )  # fmt: skip
         more = {quantity(name) for name in metrics if _more_is_better(reader, name, runs)}
         return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label, more), self.log)
@@ -79,12 +82,13 @@ def draw(
     *,
     x: str = "step",
     y_label: str | None = None,
-    band: Band = "sd",
+    band: Band = "ci",
     level: float = 0.95,
     log: bool | None = None,
     grid_points: int | None = None,
     bins: int | None = BINS,
     diverged: Diverged | None = None,
+    units: Mapping[str, Units] | None = None,
 ) -> Plot:
     """Envelopes with one row of panels per section (task, data set, preset), which share colours and legend only.
 
@@ -99,18 +103,23 @@ def draw(
         log: logarithmic loss axis; by default where it serves.
         grid_points: interpolate all runs to this many positions, for axes without common positions (seconds).
         bins: long curves are drawn as means over so many bins; None for every step.
+        units: what each curve is a repetition of, as `sections` has the curves; by default each run stands for itself.
         diverged: by the title of the row; by default the runs with a value that is not finite.
     """
     with styled():
         figure, grid = section_grid(sections)
         styles = style_of(series for panels in sections.values() for panel in panels.values() for series in panel)
         known = diverged or {}
-        counts = {title: counted_runs(panels, known.get(title, {})) for title, panels in sections.items()}
+        repeated = units or {}
+        counts = {
+            title: counted_runs(panels, known.get(title, {}), repeated.get(title)) for title, panels in sections.items()
+        }
         labels = legend_labels(counts)
         rows: list[dict[str, Any]] = []
         for line, (section, panels) in zip(grid, sections.items(), strict=False):
             for axes, (metric, panel) in zip(line, panels.items(), strict=False):
-                about = (labels, known.get(section, {}), band, level, log, grid_points, bins)
+                own = repeated.get(section, {}).get(metric, {})
+                about = (labels, known.get(section, {}), band, level, log, grid_points, bins, own)
                 found = envelope_panel(axes, metric, panel, styles, *about)
                 rows += [{"section": section, **row} for row in found]
             name_axes(line, section, panels, counts[section] if labels is None else {}, x, y_label)
@@ -133,7 +142,8 @@ def text(rows: Rows, page: Page, x_label: str, more_is_better: Collection[str] =
             label = f"{name} (n = {own[0]['runs']}{f', {n_diverged} diverged' if n_diverged else ''})"
             series[label] = ([row["x"] for row in own], [row["centre"] for row in own])
             facts.append(_envelope_facts(name, own, x_label, highest=own[0]["panel"] in more_is_better))
-        parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}")
+        said = "\nmeans are geometric, intervals those of the logarithms" if any(row["logs"] for row in panel) else ""
+        parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}{said}")
     return "\n\n".join(parts)
 
 

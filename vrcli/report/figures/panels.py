@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from vrcli.report.figures.style import (
     whole_ticks,
 )
 from vrcli.report.wording import quantity
+from vrcli.results.groups import search_of
 from vrcli.results.lines import Panels, Reader
 from vrcli.stats.curves import Band, Envelope, binned, envelope, first_nonfinite
 from vrcli.stats.inference import Array
@@ -50,6 +51,24 @@ def read(
         return None
     notes += [*base.machines(base.runs_of(sections), x), *base.unseen(panels)]
     return panels
+
+
+def units_of(
+    sections: base.Sections, panels: Mapping[str, Mapping[str, Mapping[Series, Mapping[str, Any]]]]
+) -> dict[str, dict[str, dict[Series, list[Hashable]]]]:
+    """The searches of the lines that have several, as tables count them; other lines count runs and are left out."""
+    searches: dict[str, Hashable] = {str(run.id): search_of(run) for run in base.runs_of(sections)}
+    return {
+        section: {
+            metric: {
+                series: own
+                for series, runs in panel.items()
+                if len(set(own := [searches[run] for run in runs])) > 1 and None not in own
+            }
+            for metric, panel in in_section.items()
+        }
+        for section, in_section in panels.items()
+    }
 
 
 def section_grid(sections: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[list[Axes]]]:
@@ -104,9 +123,16 @@ def fullest(panels: Iterable[Axes]) -> Axes:
 
 def band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> str:
     share = f"{100 * level:g}%"
+    searches = [row["units"] < row["runs"] for row in rows]
+    over = "searches" if searches and all(searches) else "searches or runs" if any(searches) else "runs"
+    logs = [row["logs"] for row in rows]
+    mean, of_logs = "mean", ""
+    if any(logs):
+        mean = "geometric mean" if all(logs) else "mean (geometric on logarithmic axes)"
+        of_logs = " of the logarithms"
     words = {
         "sd": "mean ± standard deviation over runs",
-        "ci": f"mean and its {share} interval over runs",
+        "ci": f"{mean} and {share} interval{of_logs} over {over}",
         "minmax": "mean and range over runs",
         "quantile": f"median and the middle {share} of runs",
     }[band]
@@ -132,20 +158,36 @@ def envelope_panel(
     log: bool | None,
     grid_points: int | None,
     bins: int | None,
+    units: Mapping[Series, Sequence[Hashable]],
 ) -> list[dict[str, Any]]:
-    """Draw the envelopes of one panel and return their numbers."""
+    """Draw the envelopes of one panel and return their numbers.
+
+    Args:
+        units: what each curve of a line is a repetition of; of lines that are not named, each its own.
+    """
+    binned_curves = {series: in_bins(curves, bins) for series, curves in panel.items()}
+
+    def envelopes(*, logs: bool = False) -> dict[Series, Envelope]:
+        return {
+            series: envelope(
+                own, band=band, level=level, grid=_grid(own, grid_points), units=units.get(series), logs=logs
+            )
+            for series, (own, _) in binned_curves.items()
+        }
+
+    found = envelopes()
+    log = log_where_it_serves(axes, [np.where(one > 0, one, np.nan) for one in _extent(found.values())], log)
+    if log and band == "ci" and all(_positive(own) for own, _ in binned_curves.values()):
+        found = envelopes(logs=True)
     rows: list[dict[str, Any]] = []
-    drawn: list[Array] = []
-    for series, curves in panel.items():
-        thinned, averaged = in_bins(curves, bins)
-        found = envelope(thinned, band=band, level=level, grid=_grid(thinned, grid_points))
+    for series, one in found.items():
+        curves = panel[series]
         nonfinite = [x for x in map(first_nonfinite, curves) if x is not None]
-        _draw(axes, series.label if labels is None else labels[series], found, styles[series])
+        _draw(axes, series.label if labels is None else labels[series], one, styles[series])
         mark_on_top(axes, nonfinite, styles[series]["color"])
-        low, high = (np.where(found.n == found.runs, edge, np.nan) for edge in (found.low, found.high))
-        drawn += [found.centre, high, low]
-        rows += _rows(quantity(metric), series.label, found, averaged, diverged_of(curves, diverged.get(series, 0)))
-    log = log_where_it_serves(axes, [np.where(values > 0, values, np.nan) for values in drawn], log)
+        n_diverged = diverged_of(curves, diverged.get(series, 0))
+        rows += _rows(quantity(metric), series.label, one, binned_curves[series][1], n_diverged)
+    drawn = _extent(found.values())
     if log:
         # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
         centres = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn[::3]])
@@ -156,6 +198,20 @@ def envelope_panel(
         low_end, high_end = axes.get_ylim()
         plain_log_ticks(axes.yaxis, high_end / low_end)
     return rows
+
+
+def _extent(found: Iterable[Envelope]) -> list[Array]:
+    """Centre and edges of each line, the edges as far as all runs are alive."""
+    return [
+        values
+        for one in found
+        for values in (one.centre, *(np.where(one.n == one.runs, edge, np.nan) for edge in (one.high, one.low)))
+    ]
+
+
+def _positive(curves: Curves) -> bool:
+    """Whether all values have logarithms, but for those that are not finite."""
+    return all(((values := np.asarray(y, dtype=np.float64)) > 0)[np.isfinite(values)].all() for _, y in curves)
 
 
 def in_bins(curves: Curves, bins: int | None) -> tuple[Curves, int]:
@@ -201,7 +257,8 @@ def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> 
 
 def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) -> list[dict[str, Any]]:
     columns = (found.x, found.centre, found.low, found.high, found.n, found.nonfinite)
-    about = {"panel": title, "optimizer": name, "runs": found.runs, "diverged": diverged, "averaged": averaged}
+    about = {"panel": title, "optimizer": name, "runs": found.runs, "units": found.units, "diverged": diverged,
+             "averaged": averaged, "logs": found.logs}  # fmt: skip
     return [
         {**about, "x": x, "centre": c, "low": low, "high": high, "n": n, "nonfinite": nonfinite}
         for x, c, low, high, n, nonfinite in zip(*(column.tolist() for column in columns), strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 
@@ -21,13 +21,14 @@ from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import counted, number, quantity, settings
 from vrcli.report.wording import setting as shown
 from vrcli.results.lines import Reader
-from vrcli.results.searches import Search, Trial, sweeps_of
+from vrcli.results.searches import Search, Trial, by_search, sweeps_of
 from vrcli.stats.curves import best_so_far, thin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
+Trials: TypeAlias = Mapping[Series, Sequence[Trial]]
 KINDS = ("trials", "settings", "parallel")
 #: Panels beside each other at the width of a page.
 ACROSS = 4
@@ -85,15 +86,13 @@ FIGURE = Sweep
 
 
 def series_of(search: Search) -> Series:
-    """Each search by its optimizer, with what tells it from others of that optimizer."""
-    sweep = [] if search.sweep is None else [f"sweep {search.sweep}"]
-    seed = [] if search.seed is None else [f"search seed {search.seed}"]
-    which = ", ".join(sweep + seed)
-    return Series(search.optimizer, f"{search.optimizer} ({which})" if which else search.optimizer)
+    """Each optimizer, with its sweep where it stands in several."""
+    sweep = "" if search.sweep is None else f" (sweep {search.sweep})"
+    return Series(search.optimizer, search.optimizer + sweep)
 
 
 def draw(
-    trials: Mapping[Series, Sequence[Trial]],
+    trials: Trials,
     *,
     outcome_label: str = "best validation loss",
     x: str = "epoch",
@@ -122,7 +121,9 @@ def draw(
         for axes, (series, found) in zip(places, trials.items(), strict=False):
             _trial_curves(axes, found, colours, direction)
             n_diverged = sum(t.diverged for t in found)
-            axes.set_title(f"{series.label}\n{counted(len(found), 'trial')}, {n_diverged} diverged")
+            k = len(by_search(found))
+            n = f"{counted(len(found), 'trial')}, " if k == 1 else f"{len(found)} trials in {k} searches\n"
+            axes.set_title(f"{series.label}\n{n}{n_diverged} diverged")
             axes.set_xlabel(base.AXES[x].label)
             if base.AXES[x].whole:
                 style.whole_ticks(axes)
@@ -137,16 +138,16 @@ def draw(
         return Plot(figure, rows)
 
 
-def _best_so_far(
-    axes: Axes, trials: Mapping[Series, Sequence[Trial]], outcome_label: str, direction: Direction
-) -> list[dict[str, Any]]:
+def _best_so_far(axes: Axes, trials: Trials, outcome_label: str, direction: Direction) -> list[dict[str, Any]]:
     """Draw the best outcome over the trials and return the numbers of all trials."""
     rows: list[dict[str, Any]] = []
     for series, line in style.style_of(trials).items():
-        best = best_so_far([t.outcome for t in trials[series]], direction)
-        axes.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=series.label, **line)
-        style.mark_on_top(axes, [i + 1 for i, t in enumerate(trials[series]) if t.diverged], line["color"], "x")
-        rows += _rows(series.label, trials[series], best.tolist())
+        for place, own in enumerate(by_search(trials[series])):
+            best = best_so_far([t.outcome for t in own], direction)
+            label = "_" if place else series.label  # one entry of the legend for all of its searches
+            axes.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=label, **line)
+            style.mark_on_top(axes, [i + 1 for i, t in enumerate(own) if t.diverged], line["color"], "x")
+            rows += _rows(series.label, own, best.tolist())
     style.log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
     # No label on the axis: it would push the columns apart.
     axes.set_title(f"{outcome_label}\nso far")
@@ -184,6 +185,7 @@ def _rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dic
     for place, (trial, so_far) in enumerate(zip(trials, best, strict=True), 1):
         about = {
             "optimizer": name,
+            "search": trial.search,
             "trial": trial.number,
             "ended": place,
             "settings": settings(trial.settings),
@@ -198,28 +200,26 @@ def _rows(name: str, trials: Sequence[Trial], best: Sequence[float]) -> list[dic
 def text(rows: Rows, page: Page, outcome: str, direction: Direction = "min") -> str:
     """The best so far over the trials, and the best trial of each optimizer."""
     series, facts = {}, []
-    for name, points in by(rows, "optimizer"):
+    searches = [(name, own) for name, points in by(rows, "optimizer") for own in by(points, "search")]
+    for optimizer, (search, points) in searches:
         own = [first[0] for _, first in by(points, "ended")]
+        name = optimizer if search is None else f"{optimizer} (search seed {search})"
         series[name] = ([row["ended"] for row in own], [row["best_so_far"] for row in own])
         good = [row for row in own if math.isfinite(row["outcome"])]
         best = min(good, key=lambda row: cost(row["outcome"], direction), default=None)
         facts.append(
             {
-                "": name,
-                "trials": str(len(own)),
-                "diverged": str(len(own) - len(good)),
+                "": name, "trials": str(len(own)), "diverged": str(len(own) - len(good)),
                 "best": number(best["outcome"]) if best else "NaN",
                 "median": number(float(np.median([row["outcome"] for row in good]))) if good else "NaN",
                 "in trial": str(best["trial"]) if best else "-",
                 "settings of the best": best["settings"] if best else "-",
             }
-        )
+        )  # fmt: skip
     return f"{outcome}, best so far\n{page.plot(series, 'trials ended')}\n\n{table(facts)}"
 
 
-def draw_grid(
-    trials: Mapping[Series, Sequence[Trial]], *, outcome_label: str = "best validation loss", title: str = ""
-) -> Plot:
+def draw_grid(trials: Trials, *, outcome_label: str = "best validation loss", title: str = "") -> Plot:
     """The outcome of each optimizer's trials over each searched setting; crosses on the upper edge diverged."""
     lines: list[list[tuple[Series, str]]] = []
     for series, found in trials.items():
@@ -259,16 +259,8 @@ def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.5, len(labels) - 0.5)
     axes.set_xlabel(style.named(name))
-    return [
-        {
-            "optimizer": optimizer,
-            "setting": name,
-            "value": shown(t.settings[name]),
-            "outcome": t.outcome,
-            "diverged": t.diverged,
-        }
-        for t in trials
-    ]
+    about = {"optimizer": optimizer, "setting": name}
+    return [{**about, "value": shown(t.settings[name]), "outcome": t.outcome, "diverged": t.diverged} for t in trials]
 
 
 def _setting_names(trials: Sequence[Trial]) -> list[str]:
@@ -276,11 +268,7 @@ def _setting_names(trials: Sequence[Trial]) -> list[str]:
 
 
 def draw_parallel(
-    trials: Mapping[Series, Sequence[Trial]],
-    *,
-    outcome_label: str = "best validation loss",
-    title: str = "",
-    direction: Direction = "min",
+    trials: Trials, *, outcome_label: str = "best validation loss", title: str = "", direction: Direction = "min"
 ) -> Plot:
     """One line per trial through all its settings and its outcome, coloured by outcome: which regions are good.
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.counts import Panels, counted_runs, diverged_runs, legend_labels
-from vrcli.report.figures.panels import BINS, GRID, band_words, envelope_panel, fullest, listed
+from vrcli.report.figures.counts import Panels, Units, counted_runs, diverged_runs, legend_labels
+from vrcli.report.figures.panels import BINS, GRID, band_words, envelope_panel, fullest, listed, units_of
 from vrcli.report.figures.style import Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import quantity
@@ -54,7 +54,7 @@ class Telemetry(Figure):
         plot = draw(
             {metric: listed(panel) for metric, panel in panels[title].items()}, x=self.x, band=cast(Band, self.band),
             level=self.level or 0.9, log=self.log, grid_points=GRID if self.x == "seconds" else None, title=title,
-            diverged=diverged_runs(sections)[title],
+            diverged=diverged_runs(sections)[title], units=units_of(sections, panels)[title],
         )  # fmt: skip
         return Drawn(plot, lambda page: f"{title}\n\n{text(plot.rows, page, base.AXES[self.x].label)}", self.log)
 
@@ -72,6 +72,7 @@ def draw(
     grid_points: int | None = None,
     title: str = "",
     diverged: Mapping[Series, int] | None = None,
+    units: Units | None = None,
 ) -> Plot:
     """Several metrics of the same runs above each other on one x axis.
 
@@ -80,18 +81,19 @@ def draw(
         x: one of `base.AXES`.
         title: what the figure is of.
         diverged: by line; see `envelope.draw`.
+        units: likewise, of each metric.
     """
     with styled():
         count = max(1, len(metrics))
         figure, grid = new_figure(count, 1, sharex=True, size=(5.2, 1.5 * count + 0.8))
         head(figure, title)
         diverged_of_lines = diverged or {}
-        labels = legend_labels({"": counted_runs(metrics, diverged_of_lines)})
+        labels = legend_labels({"": counted_runs(metrics, diverged_of_lines, units)})
         styles = style_of(series for panel in metrics.values() for series in panel)
         rows: list[dict[str, Any]] = []
         for line, (metric, panel) in zip(grid, metrics.items(), strict=False):
             own = False if log is None and metric in LINEAR else log
-            about = (labels, diverged_of_lines, band, level, own, grid_points, BINS)
+            about = (labels, diverged_of_lines, band, level, own, grid_points, BINS, (units or {}).get(metric, {}))
             rows += envelope_panel(line[0], metric, panel, styles, *about)
             label = quantity(metric)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)

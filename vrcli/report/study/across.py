@@ -7,39 +7,94 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vrcli.direction import better
-from vrcli.report.study.blocks import Block, Rows
-from vrcli.report.study.compare import compare_blocks, compare_json, plain
+from vrcli.direction import better, sign_of
+from vrcli.report.study.blocks import Block, Rows, Strong
+from vrcli.report.study.claims import Claim, sentences
+from vrcli.report.study.compare import compare_blocks, compare_json, plain, verdict_of
+from vrcli.report.study.compare import failures as failures_of_task
 from vrcli.report.study.compare import verdicts as verdicts_of_task
 from vrcli.report.wording import counted, number, p_value
 from vrcli.stats.across_tasks import ENOUGH_TASKS
+from vrcli.study.results import TasksResult
 
 if TYPE_CHECKING:
     from vrcli.stats.across_tasks import AcrossTasks, Ranks
-    from vrcli.study.results import TasksResult
+    from vrcli.study.results import CompareResult
 
 
-def tasks_blocks(result: TasksResult, *, power: bool = False) -> list[Block]:
+def blocks(result: CompareResult | TasksResult, *, power: bool = False, explain: bool = False) -> list[Block]:
+    """The whole outcome for people, of one task or of several."""
+    if isinstance(result, TasksResult):
+        return tasks_blocks(result, power=power, explain=explain)
+    return compare_blocks(result, power=power, explain=explain)
+
+
+def verdict(result: CompareResult | TasksResult) -> str:
+    """What can be claimed of all pairs together, in a few words."""
+    return verdict_of_tasks(result) if isinstance(result, TasksResult) else verdict_of(result)
+
+
+def tasks_blocks(result: TasksResult, *, power: bool = False, explain: bool = False) -> list[Block]:
     """The whole outcome for people.
 
     Args:
         power: also what more seeds could show on each task.
+        explain: also each verdict with its numbers in a sentence, and what the lines mean.
     """
-    found: list[Block] = [*_failures(result)]
+    found: list[Block] = [*failures(result)]
     first = next(iter(result.tasks.values()))
     if result.pairs:
         found += [f"over {_tasks(result.pairs[0])} ({', '.join(one.task for one in result.pairs[0].tasks)})"]
-        found += [_sentence(result, pair) for pair in result.pairs]
-        found += ["", _pairs(result.pairs), _legend(result.pairs[0].level), "", _by_task(result.pairs)]
-        found += ["ratio: geometric mean over replicates of the first's value to the second's"]
+        found += [Strong(verdict_of_tasks(result)), "", _pairs(result.pairs)]
+        found += [f"ratio: the first's value to the second's, with a {100 * result.pairs[0].level:g}% interval"]
+        found += ["", _by_task(result.pairs)]
+        if explain:
+            found += ["", *(_sentence(result, pair) for pair in result.pairs), "", _legend(result.pairs[0].level)]
+            found += ["ratio on a task: geometric mean over replicates of the first's value to the second's"]
     if result.without_ratio:
         names = ", ".join(result.without_ratio)
         found += [f"without {names}: a value is not positive, so ratios mean nothing there"]
     if result.ranks is not None:
         found += ["", *_ranks(result.ranks, first.level)]
     for name, one in result.tasks.items():
-        found += ["", f"-- {name} --", *compare_blocks(one, power=power)]
+        found += ["", f"-- {name} --", *compare_blocks(one, power=power, explain=explain)]
     return found
+
+
+def verdict_of_tasks(result: TasksResult) -> str:
+    """What holds over the tasks, in a few words; nothing where there are no pairs."""
+    lead: dict[str, float] = {}
+    for pair in result.pairs:
+        for name, way in ((pair.a, 1), (pair.b, -1)):
+            lead[name] = lead.get(name, 0.0) + way * (0.0 if math.isnan(pair.effect) else pair.effect)
+    sign = sign_of(next(iter(result.tasks.values())).direction)
+    order = sorted(lead, key=lambda name: sign * lead[name])
+    text = sentences([Claim(pair.a, pair.b, _better(result, pair)) for pair in result.pairs], order)
+    scope = _scope(result)
+    return f"On {_tasks(result.pairs[0])}{f', {scope}' if scope else ''}: {text}" if text else ""
+
+
+def summary(result: CompareResult | TasksResult) -> list[str]:
+    """What `vr compare --quiet` prints: the verdict and what failed; of several tasks, then those of each."""
+    if not isinstance(result, TasksResult):
+        return [line for line in (verdict(result), *failures_of_task(result)) if line]
+    own = [f"{name}: {line}" for name, one in result.tasks.items() for line in summary(one)]
+    return [line for line in (verdict_of_tasks(result), *failures(result), *own) if line]
+
+
+def _scope(result: TasksResult) -> str:
+    """Which settings the claims are about, where they are not about the optimizers."""
+    first = next(iter(result.tasks.values()))
+    if first.replicated is not None:
+        return ""
+    return "with the settings of one search" if first.trials else "with the preset's settings"
+
+
+def _better(result: TasksResult, pair: AcrossTasks) -> str | None:
+    """The optimizer that is better on these tasks; None where nothing can be claimed."""
+    if math.isnan(pair.effect) or math.isnan(pair.low) or pair.p_holm > 1 - pair.level:
+        return None
+    return pair.a if better(pair.effect, 0, next(iter(result.tasks.values())).direction) else pair.b
 
 
 def verdicts(result: TasksResult) -> list[str]:
@@ -48,7 +103,8 @@ def verdicts(result: TasksResult) -> list[str]:
     return found + [f"{name}: {text}" for name, one in result.tasks.items() for text in verdicts_of_task(one)]
 
 
-def _failures(result: TasksResult) -> list[str]:
+def failures(result: TasksResult) -> list[str]:
+    """Why tasks have no result."""
     return [f"{name} has no result: {why}" for name, why in result.failed.items()]
 
 
@@ -58,10 +114,8 @@ def _tasks(pair: AcrossTasks) -> str:
 
 def _sentence(result: TasksResult, pair: AcrossTasks) -> str:
     """What holds on these tasks, and what may be said of others."""
-    first = next(iter(result.tasks.values()))
-    chosen = "the preset's settings" if not first.trials else "the settings of one search"
-    scope = f"with {chosen} " if first.replicated is None else ""
-    return f"{scope}{_here(result, pair)}; {_in_general(result, pair)}"
+    scope = _scope(result)
+    return f"{f'{scope} ' if scope else ''}{_here(result, pair)}; {_in_general(result, pair)}"
 
 
 def _here(result: TasksResult, pair: AcrossTasks) -> str:
@@ -74,11 +128,10 @@ def _here(result: TasksResult, pair: AcrossTasks) -> str:
         return f"undecided between {pair.a} and {pair.b} on {_tasks(pair)}: one replicate has no interval"
     tests = f", Holm-corrected for {len(result.pairs)} comparisons" if len(result.pairs) > 1 else ""
     p = f"{p_value(pair.p_holm)}{tests}"
-    if pair.p_holm > 1 - pair.level:
+    if (winner := _better(result, pair)) is None:
         size = f"{pair.a}'s {words} is {_ratio(pair.effect, pair.low, pair.high)} times {pair.b}'s"
         return f"undecided between {pair.a} and {pair.b} on {_tasks(pair)}: {size} ({p})"
-    a_wins = better(pair.effect, 0, next(iter(result.tasks.values())).direction)
-    winner, loser, sign = (pair.a, pair.b, 1) if a_wins else (pair.b, pair.a, -1)
+    loser, sign = (pair.b, 1) if winner == pair.a else (pair.a, -1)
     ends = sorted((sign * pair.low, sign * pair.high))
     size = f"its {words} is {_ratio(sign * pair.effect, *ends)} times as large"
     return f"{winner} is better than {loser} on {_tasks(pair)}: {size} ({p})"
@@ -115,7 +168,7 @@ def _pairs(pairs: Sequence[AcrossTasks]) -> Rows:
             "middle half": "-" if math.isnan(pair.iqm) else _ratio(pair.iqm, *pair.iqm_interval),
             "tasks in general": "-" if math.isnan(general) else p_value(general),
         })  # fmt: skip
-    return Rows.of(rows)
+    return Rows.of(rows, least=["middle half", "tasks in general", "better with probability"])
 
 
 def _p(p: float) -> str:
@@ -161,7 +214,7 @@ def tasks_json(result: TasksResult) -> dict[str, Any]:
     pairs = [{**plain(asdict(one)), "verdict": _sentence(result, one)} for one in result.pairs]
     return {
         "tasks": {name: compare_json(one) for name, one in result.tasks.items()},
-        "failed": dict(result.failed), "verdicts": verdicts(result),
+        "failed": dict(result.failed), "verdict": verdict_of_tasks(result), "verdicts": verdicts(result),
         "across": pairs, "without_ratio": list(result.without_ratio),
         "ranks": None if ranks is None else {
             "average": dict(ranks.average), "p": ranks.p, "critical": ranks.critical, "tasks": ranks.tasks,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vrcli.study.confirm import fresh_seeds
-from vrcli.variants import base_of
+from vrcli.study.naming import words_of
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def run_command(definition: Definition, params: Mapping[str, Any]) -> str:
     """The `vr run` that trains with a trial's settings, on a seed that did not choose them."""
-    words = ["vr", "run", definition.task, "--opt", base_of(definition.optimizer)]
+    words = ["vr", "run", *words_of(definition.task, definition.optimizer)]
     if definition.preset != "quick":
         words += ["--preset", definition.preset]
     words += ["--seed", str(fresh_seeds(definition.seeds, 1)[0])]

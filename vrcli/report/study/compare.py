@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vrcli.direction import extremum
-from vrcli.report.study.blocks import Block, Rows
-from vrcli.report.study.replicated import new_seed, replicated_blocks, replicated_rows
+from vrcli.report.study.blocks import Block, Next, Rows, Step, Strong
+from vrcli.report.study.claims import Claim, sentences
+from vrcli.report.study.replicated import (
+    best_first,
+    claims,
+    explained,
+    new_seed,
+    next_steps,
+    replicated_blocks,
+    replicated_rows,
+)
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
 from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.tables.notes import model_size_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import counted, end_text, number, settings, with_half_width
+from vrcli.report.wording import MINUS, counted, end_text, number, p_value, settings, signed, with_half_width
 from vrcli.results.groups import unsearched
 from vrcli.results.types import Note, axes_of, repeatable
 from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
 from vrcli.study.by_budget import incumbents
+
+#: More new seeds than this are no advice.
+MOST_SEEDS = 200
 
 if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
@@ -28,32 +40,81 @@ if TYPE_CHECKING:
     from vrcli.study.results import Arm, CompareResult
 
 
-def compare_blocks(result: CompareResult, *, power: bool = False) -> list[Block]:
-    """The whole outcome for people.
+def compare_blocks(result: CompareResult, *, power: bool = False, explain: bool = False) -> list[Block]:
+    """The whole outcome for people: the verdict, a row per optimizer, a row per pair, and what to do next.
 
     Args:
         power: also what more seeds could show.
+        explain: also each verdict with its numbers in a sentence, and what the lines mean.
     """
     found: list[Block] = [_head(result), _budget(result), *([equal_text(result.equal)] if result.equal else []), ""]
-    if result.replicated is not None:
-        found += [*_failures(result), *replicated_blocks(result, result.replicated)]
-    else:
-        found += _of_settings(result, power)
+    found += [Strong(line) for line in (verdict_of(result), *failures(result)) if line]
+    found += [""]
+    found += _of_settings(result) if result.replicated is None else replicated_blocks(result, result.replicated)
     if result.by_budget:
         found += ["", *_by_budget(result)]
-    elif result.trials and (runs := incumbents(result.arms, result.trials).runs):
-        found += [f"--by-budget shows what a part of the trials would have found, with {counted(runs, 'more run')}"]
     if result.target is not None:
         found += ["", *_target_lines(result)]
-    found += [note.text for note in _warnings(result)]
-    return found
+    if power and result.replicated is None:
+        found += ["", *_power_lines(result)]
+    if notes := _warnings(result):
+        found += ["", *(note.text for note in notes)]
+    if explain:
+        found += ["", *_explained(result)]
+    return [*found, "", Next(_steps(result, explain))]
+
+
+def verdict_of(result: CompareResult) -> str:
+    """What can be claimed of all pairs together, in a few words; of one search each it is about their settings."""
+    found = result.replicated
+    if found is not None:
+        return sentences(claims(found), best_first(result))
+    own = [Claim(one.a, one.b, one.better) for one in result.comparisons]
+    if not result.trials:
+        text = sentences(own, best_first(result))
+        return f"With the preset's settings: {text}" if text else ""
+    chosen = {arm.optimizer: arm.candidates[0].trial.params for arm in result.arms if arm.candidates}
+    names = {name: f"{name} ({settings(params, searched=params)})" for name, params in chosen.items()}
+    return sentences(own, best_first(result), names)
+
+
+def _explained(result: CompareResult) -> list[str]:
+    if result.replicated is not None:
+        return explained(result, result.replicated)
+    lines = [_of_these_settings(result, one) for one in result.comparisons]
+    for one in result.comparisons:
+        lines += ["", line(one), *(f"  {text}" for text in [detail(one)] if text)]
+    return lines
+
+
+def _steps(result: CompareResult, explain: bool) -> list[Step]:
+    """What to do next."""
+    steps: list[Step] = []
+    if result.replicated is not None:
+        steps += next_steps(result, result.replicated)
+    else:
+        if result.trials:
+            steps.append(Step("vr compare", "the optimizers, not only these settings of one search", "--searches 5"))
+        needed = [one.seeds_needed for one in result.comparisons if not one.better and one.seeds_needed]
+        if needed and result.seeds < max(needed) <= MOST_SEEDS:
+            why = f"{max(needed)} new seeds, to test what is undecided"
+            steps.append(Step("vr compare", why, f"--seeds {max(needed)} --seed {new_seed(result)}"))
+        if not result.trials:
+            steps.append(Step("vr compare", "tune each optimizer first, not the preset's settings", "--trials 8"))
+    if result.trials and not result.by_budget and (runs := incumbents(result.arms, result.trials).runs):
+        why = f"what a part of the trials would have found, with {counted(runs, 'more run')}"
+        steps.append(Step("vr compare", why, "--by-budget"))
+    if not explain:
+        steps.append(Step("vr compare", "the same in sentences, with what each column means", "--explain"))
+    return [*steps, Step("vr plot difference", "the pairs as a picture")]
 
 
 def summary_blocks(result: CompareResult) -> list[Block]:
     """What was compared, the verdicts, and a row per optimizer; not what to do next."""
     table = replicated_rows(result, result.replicated) if result.replicated is not None else _settings_rows(result)
     notes = [note.text for note in _warnings(result)]
-    return [_head(result), _budget(result), "", *verdicts(result), "", table, *notes]
+    told = [Strong(line) for line in (verdict_of(result), *failures(result)) if line]
+    return [_head(result), _budget(result), "", *told, "", table, *notes]
 
 
 def _warnings(result: CompareResult) -> list[Note]:
@@ -68,11 +129,12 @@ def verdicts(result: CompareResult) -> list[str]:
     """One sentence per pair of optimizers, or of their settings where there was one search or none; then one for each
     optimizer that failed."""
     if result.replicated is not None:
-        return [*replicated_verdicts(result, result.replicated), *_failures(result)]
-    return [*(_of_these_settings(result, one) for one in result.comparisons), *_failures(result)]
+        return [*replicated_verdicts(result, result.replicated), *failures(result)]
+    return [*(_of_these_settings(result, one) for one in result.comparisons), *failures(result)]
 
 
-def _failures(result: CompareResult) -> list[str]:
+def failures(result: CompareResult) -> list[str]:
+    """Why optimizers could not be compared."""
     return [f"{name} could not be compared: {why}" for name, why in result.failed.items()]
 
 
@@ -114,15 +176,29 @@ def _searched(result: CompareResult) -> str:
     return "; searched: " + ", ".join(f"{name} {counted(count, 'setting')}" for name, count in counts.items())
 
 
-def _of_settings(result: CompareResult, power: bool) -> list[Block]:
-    """Single settings compared: the preset's, or those of one search."""
-    found: list[Block] = [*verdicts(result), "", _settings_rows(result)]
+def _of_settings(result: CompareResult) -> list[Block]:
+    """A row per optimizer and a row per pair of single settings: the preset's, or those of one search."""
+    found: list[Block] = [_settings_rows(result)]
     found += [f"± is a {100 * result.level:g}% interval of the mean"]
-    for one in result.comparisons:
-        found += ["", line(one), *(f"  {text}" for text in [detail(one)] if text)]
-    if power:
-        found += ["", *_power_lines(result)]
-    return found
+    return [*found, "", _pairs(result.comparisons)] if result.comparisons else found
+
+
+def _pairs(comparisons: Sequence[Comparison]) -> Rows:
+    family = max(one.family for one in comparisons)
+    heading = f"p (Holm, {family} tests)" if family > 1 else "p"
+    rows = []
+    for one in comparisons:
+        ranks = math.isnan(one.difference)
+        interval = "" if not math.isfinite(one.half_width) else " [{}, {}]".format(*map(signed, one.interval))
+        rows.append({
+            "pair": f"{one.a} {MINUS} {one.b}",
+            "difference": "by rank" if ranks else f"{signed(one.difference)}{interval}",
+            heading: p_value(one.p_holm).removeprefix("p = ").removeprefix("p "),
+            "better in": f"{one.wins} of {one.n}" if one.paired else "-",
+            "would show": "-" if ranks or not math.isfinite(one.detectable) else number(one.detectable, 2),
+            "to show it": "-" if one.seeds_needed is None else f"{one.seeds_needed} seeds",
+        })  # fmt: skip
+    return Rows.of(rows, least=["to show it", "would show"])
 
 
 def _settings_rows(result: CompareResult) -> Rows:
@@ -130,10 +206,11 @@ def _settings_rows(result: CompareResult) -> Rows:
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
     said = f"best val {objective.name} ({objective.direction} over epochs)"
     columns[f"best_val_{objective.name}"] = (said, objective.percent)
-    groups = {name: result.of(name) for name in result.runs}
+    groups = {name: result.of(name) for name in best_first(result)}
     searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
     budgets = {name: len(searches[name]) if searches else 1 for name in groups}
-    return Rows.of(comparison_rows(groups, columns, budgets, level=result.level))
+    rows = comparison_rows(groups, columns, budgets, level=result.level)
+    return Rows.of(rows, least=["budget", "s/run", "diverged"])
 
 
 def _of_these_settings(result: CompareResult, one: Comparison) -> str:
@@ -191,16 +268,16 @@ def _target_lines(result: CompareResult) -> list[str]:
 
 def compare_json(result: CompareResult) -> dict[str, Any]:
     """The outcome as plain JSON values."""
-    sentences = verdicts(result)
+    told = verdicts(result)
     pairs = [
         {**plain(asdict(one)), "verdict": text, "better": one.better}
-        for one, text in zip(result.comparisons, sentences, strict=False)  # then follow those that failed
+        for one, text in zip(result.comparisons, told, strict=False)  # then follow those that failed
     ]
     return {
         "task": result.task, "preset": result.preset, "metric": result.metric, "level": result.level,
         "trials": result.trials, "searches": result.searches, "seeds": result.seeds, "equal": list(result.equal),
         "sweeps": [search_json(one) for one in result.tuned.searches] if result.tuned else [],
-        "verdicts": sentences, "comparisons": pairs, "failed": dict(result.failed),
+        "verdict": verdict_of(result), "verdicts": told, "comparisons": pairs, "failed": dict(result.failed),
         "warnings": [{"kind": note.kind, "text": note.text} for note in _warnings(result)],
         "replicated": None if result.replicated is None else _replicated_json(result.replicated),
         "target": result.target,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vrcli.report.study.blocks import Block, Rows
+from vrcli.direction import cost
+from vrcli.report.study.blocks import Block, Rows, Step
+from vrcli.report.study.claims import Claim
 from vrcli.report.wording import MINUS, counted, number, p_value, signed, with_half_width
 from vrcli.results.types import Run, values_of
 from vrcli.stats.inference import t_interval
@@ -20,18 +22,61 @@ if TYPE_CHECKING:
 
 
 def replicated_blocks(result: CompareResult, found: Comparison) -> list[Block]:
-    """The verdicts, a row per optimizer, a row per pair, and what to do next."""
-    claims_first = sorted(found.pairs, key=lambda pair: pair.verdict in (Verdict.UNDECIDED, Verdict.MORE))
-    blocks: list[Block] = [_sentence(result, found, pair) for pair in claims_first]
-    blocks += ["", replicated_rows(result, found)]
+    """A row per optimizer and a row per pair."""
+    blocks: list[Block] = [replicated_rows(result, found)]
     if any(one.diverged_share for one in found.optimizers):
         blocks.append("a search in which most runs diverged counts as diverged; of the others the median counts")
     level = f"{100 * found.level:g}%"
     blocks += [
         f"± is a {level} interval over {result.searches} searches, {counted(result.seeds, 'fresh seed')} each",
-        "", _pairs(found), "", *_next(result, found),
+        "", _pairs(found),
     ]  # fmt: skip
     return blocks
+
+
+def claims(found: Comparison) -> list[Claim]:
+    """What is claimed of each pair."""
+    return [
+        Claim(pair.a, pair.b, pair.better,
+              f"within {number(pair.margin, 2)}" if pair.verdict == Verdict.EQUAL else "")
+        for pair in found.pairs
+    ]  # fmt: skip
+
+
+def best_first(result: CompareResult) -> list[str]:
+    """The optimizers by the mean of what was compared; those with a run that diverged come last."""
+
+    def mean(name: str) -> float:
+        values = [value for own in result.values[name] for value in own]
+        return cost(sum(values) / len(values) if values else None, result.direction)
+
+    return sorted(result.runs, key=mean)
+
+
+def explained(result: CompareResult, found: Comparison) -> list[str]:
+    """Each verdict with its numbers, then what the lines and columns mean."""
+    seeds = [one.luck.best_seeds(result.trials) for one in found.optimizers if math.isfinite(one.luck.share)]
+    finite = [value for value in seeds if math.isfinite(value)]
+    lines = [*verdicts(result, found), "", *MEANINGS]
+    if finite:
+        low, high = max(1, round(min(finite))), max(1, round(max(finite)))
+        most = f"{low} to {high}" if high > low else str(low)
+        lines.append(f"next time, {most} fresh seeds per search tell most for the runs spent")
+    return lines
+
+
+#: What the lines and columns of a comparison mean.
+MEANINGS = (
+    "each row: one optimizer; its runs on fresh seeds, which neither chose its settings nor were seen by a search",
+    "diverged: runs whose loss was not finite, of all; they count as worst",
+    "luck of search: the share of the spread that another search of the same optimizer would change",
+    "searched: how many settings each search chose",
+    "each pair: the first optimizer's value minus the second's, with its interval",
+    "p (Holm): how often chance alone shows a difference as large, corrected for the number of pairs",
+    "better in: replicates in which the first optimizer is better",
+    "would show: the true difference that this many searches show with power 0.8, in so many tests",
+    "to show it: searches that would show a true difference as large as the one seen",
+)
 
 
 def verdicts(result: CompareResult, found: Comparison) -> list[str]:
@@ -98,7 +143,8 @@ def _luck(found: Comparison, pair: Pair) -> str:
 def replicated_rows(result: CompareResult, found: Comparison) -> Rows:
     """One row per optimizer."""
     rows = []
-    for one in found.optimizers:
+    order = best_first(result)
+    for one in sorted(found.optimizers, key=lambda one: order.index(one.name)):
         runs = result.runs[one.name]
         row: dict[str, Any] = {"": one.name}
         for name, (heading, percent) in _columns(result).items():
@@ -112,7 +158,8 @@ def replicated_rows(result: CompareResult, found: Comparison) -> Rows:
         row["peak MB"] = _mean_of(every, "peak_memory_bytes", 3, scale=1e-6)
         rows.append(row)
     shown = [name for name in rows[0] if any(row[name] != "-" for row in rows)]
-    return Rows(shown, rows, shown[1:])
+    least = ["peak MB", "ms/step", "searched", "s/run", "luck of search", "diverged"]
+    return Rows(shown, rows, shown[1:], least=[name for name in least if name in shown])
 
 
 def _columns(result: CompareResult) -> dict[str, tuple[str, bool]]:
@@ -170,25 +217,18 @@ def _pairs(found: Comparison) -> Rows:
             "would show": "-" if ranks else number(pair.detectable, 2),
             "to show it": "-" if pair.needed is None else f"{pair.needed} searches",
         })  # fmt: skip
-    return Rows.of(rows)
+    return Rows.of(rows, least=["to show it", "would show"])
 
 
-def _next(result: CompareResult, found: Comparison) -> list[str]:
+def next_steps(result: CompareResult, found: Comparison) -> list[Step]:
     """What to do where something is undecided: new searches on new seeds, which are not pooled with these."""
-    lines = ["would show: the true difference that this many searches show with power 0.8, in so many tests"]
     needed = [pair.needed for pair in found.pairs if pair.verdict == Verdict.UNDECIDED and pair.needed]
     needed += [pair.needs for pair in found.pairs if pair.verdict == Verdict.MORE and pair.needs]
-    if needed and max(needed) <= 50:
-        options = f"--searches {max(needed)} --seed {new_seed(result)}"
-        lines.append(f"to test it, run {max(needed)} new searches on new seeds: {options}")
-    seeds = [one.luck.best_seeds(result.trials) for one in found.optimizers if math.isfinite(one.luck.share)]
-    finite = [value for value in seeds if math.isfinite(value)]
-    if finite:
-        low, high = max(1, round(min(finite))), max(1, round(max(finite)))
-        most = f"{low} to {high}" if high > low else str(low)
-        lines.append(f"next time, {most} fresh seeds per search tell most for the runs spent")
-    lines.append("vr plot difference shows the pairs as a picture")
-    return lines
+    if not needed or max(needed) > 50:
+        return []
+    options = f"--searches {max(needed)} --seed {new_seed(result)}"
+    why = f"{max(needed)} new searches on new seeds, to test what is undecided"
+    return [Step("vr compare", why, options)]
 
 
 def new_seed(result: CompareResult) -> int:

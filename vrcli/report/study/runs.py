@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vrcli.report.study.blocks import Rows
+from vrcli.report.study.blocks import Rows, Step
 from vrcli.report.wording import duration, value
 from vrcli.results.types import NamedRun
 
 
-def outcome_lines(record: NamedRun, metrics: Sequence[Any], *, hints: bool) -> list[str]:
-    """The lines that close a run: what it reached, or how it ended, and what to type next.
+def other(optimizer: str) -> str:
+    """An optimizer to compare this one with."""
+    return "sgd" if optimizer == "adamw" else "adamw"
+
+
+def run_steps(record: NamedRun) -> list[Step]:
+    """What to type after a run."""
+    steps = [Step(f"vr runs show {record.id}", "curves and settings")]
+    if record.status == "interrupted":
+        steps.insert(0, Step(f"vr runs resume {record.id}", "goes on with it, as the same command does"))
+    elif record.status == "completed":
+        rival = other(record.optimizer)
+        command = f"vr compare {record.task} --opt {record.optimizer} --opt {rival}"
+        command += f" --preset {record.preset}" if record.preset not in (None, "quick") else ""
+        steps.append(Step(command, f"is it better than {rival}?"))
+    return steps
+
+
+def outcome_lines(record: NamedRun, metrics: Sequence[Any]) -> list[str]:
+    """The lines that close a run: what it reached, or how it ended.
 
     Args:
         metrics: those that are shown, the objective first.
@@ -37,10 +55,6 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any], *, hints: bool) -> l
     else:
         reason = f" ({record.error})" if record.error and record.error != record.status else ""
         lines = [f"{label}   {record.status}{reason}" + (f"   before: {best}" if best else "")]
-    if hints and record.status == "interrupted":
-        lines.append(f"  vr runs resume {record.id}    goes on with it, as the same command does")
-    if hints:
-        lines.append(f"  vr runs show {record.id}      curves and settings")
     return lines
 
 

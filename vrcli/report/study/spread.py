@@ -46,8 +46,12 @@ def by_optimizer(searches: Iterable[Found]) -> dict[str, list[Found]]:
     return found
 
 
-def search_blocks(searches: Sequence[Found]) -> list[Block]:
-    """One line for each search, and below them the spread of those of one optimizer."""
+def search_blocks(searches: Sequence[Found], *, rounded: bool = False) -> list[Block]:
+    """One line for each search, and below them the spread of those of one optimizer.
+
+    Args:
+        rounded: settings have as many digits as mean something.
+    """
     fresh = any(one.n for one in searches)
     rows = []
     for one in searches:
@@ -55,9 +59,12 @@ def search_blocks(searches: Sequence[Found]) -> list[Block]:
         row |= {"trials": f"{one.trials}/{one.total}", "best val": value(one.best)}
         if fresh:
             row |= {"fresh seeds": one.n, "test": value(one.test), "val": value(one.val)}
-        rows.append({**row, "settings": settings(one.settings) or "-"})
+        rows.append({**row, "settings": settings(one.settings, searched=one.settings if rounded else ()) or "-"})
     columns = list(rows[0])
-    return [Rows(columns, rows, columns[1:-1]), *spread_lines(searches)]
+    return [
+        Rows(columns, rows, columns[1:-1], ["settings"], [name for name in ("val", "fresh seeds") if fresh]),
+        *spread_lines(searches),
+    ]
 
 
 def spread_lines(searches: Iterable[Found]) -> list[str]:
@@ -91,8 +98,13 @@ def spread_text(values: Sequence[float | None]) -> str:
     return number(told.mean) + (f" sd {number(told.sd, 2)}" if math.isfinite(told.sd) else "") + missing
 
 
-def settings_text(chosen: Sequence[Mapping[str, Any]]) -> str:
-    """The settings of several searches, as ranges where they differ."""
+def settings_text(chosen: Sequence[Mapping[str, Any]], *, rounded: bool = False) -> str:
+    """The settings of several searches, as ranges where they differ.
+
+    Args:
+        rounded: in as many digits as mean something.
+    """
     names = dict.fromkeys(name for own in chosen for name in own)
     values = {name: tuple(own[name] for own in chosen if name in own) for name in names}
-    return settings({name: own[0] if len(set(map(repr, own))) == 1 else Several(own) for name, own in values.items()})
+    found = {name: own[0] if len(set(map(repr, own))) == 1 else Several(own) for name, own in values.items()}
+    return settings(found, searched=names if rounded else ())

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from vrcli.direction import Direction, cost
 from vrcli.output import finite
 from vrcli.report.budget_text import best_of_k_rows
-from vrcli.report.study.blocks import Block, Rows, lines
+from vrcli.report.study.blocks import Block, Next, Rows, Step
 from vrcli.report.study.command import run_command
 from vrcli.report.study.spread import settings_text, spread_text
 from vrcli.report.wording import duration, end_text
 from vrcli.results.types import end_of
+from vrcli.study.naming import shown
 
 if TYPE_CHECKING:
     from vrcli.search.definition import Definition
@@ -31,13 +32,6 @@ def ended_text(trials: Iterable[Trial]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def best_of_k_lines(
-    searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str, direction: Direction
-) -> list[str]:
-    """`best_of_k` as text."""
-    return lines(best_of_k(searches, objective, direction))
-
-
 def best_of_k(
     searches: Mapping[str, Sequence[tuple[str, float | None]]], objective: str, direction: Direction
 ) -> list[Block]:
@@ -53,11 +47,6 @@ def best_of_k(
     return [title, Rows(columns, rows, columns[1:])]
 
 
-def space_lines(definitions: Sequence[Definition]) -> list[str]:
-    """`space_rows` as text."""
-    return lines([space_rows(definitions)])
-
-
 def space_rows(definitions: Sequence[Definition]) -> Rows:
     """The spaces, one line per axis, with their origin; several searches of one optimizer have the same."""
     definitions = list({one.optimizer: one for one in reversed(definitions)}.values())[::-1]
@@ -66,7 +55,7 @@ def space_rows(definitions: Sequence[Definition]) -> Rows:
         for d in definitions
         for i, (name, axis) in enumerate(d.axes.items())
     ]
-    return Rows(["", "searched", "range", "where from"], rows)
+    return Rows(["", "searched", "range", "where from"], rows, wrap=["range", "where from"])
 
 
 def header(definition: Definition, trials: int, about: str) -> str:
@@ -77,7 +66,7 @@ def header(definition: Definition, trials: int, about: str) -> str:
     pruned = "" if definition.prune == "none" else f" · hopeless trials stopped early ({definition.prune})"
     objective = f"best validation {definition.objective}"
     return (
-        f"{definition.task} · {data} · preset {definition.preset} · objective: {objective} · "
+        f"{shown(definition.task)} · {data} · preset {definition.preset} · objective: {objective} · "
         f"budget {trials} trials x {epochs}{several} for each optimizer{pruned}"
     )
 
@@ -142,15 +131,17 @@ def plan_blocks(plan: SweepPlan) -> list[Block]:
     return [*found, plan_line(plan)]
 
 
-def sweep_blocks(result: SweepResult, *, advise: bool = True) -> list[Block]:
+def sweep_blocks(result: SweepResult, *, advise: bool = True, rounded: bool = False) -> list[Block]:
     """The whole outcome for people.
 
     Args:
         advise: end with what to do next.
+        rounded: settings have as many digits as mean something.
     """
-    rows = end_rows(result.searches)
-    table = Rows(list(rows[0]), rows, ["searches", "trials", _best_words(result.searches[0])])
-    return [table, *(advice(result) if advise else [])]
+    rows = end_rows(result.searches, rounded=rounded)
+    best = _best_words(result.searches[0])
+    table = Rows(list(rows[0]), rows, ["searches", "trials", best], ["settings"], ["not completed"])
+    return [table, *(["", *advice(result)] if advise else [])]
 
 
 def sweep_json(result: SweepResult) -> dict[str, Any]:
@@ -205,21 +196,27 @@ def outcome_lines(result: SweepResult) -> list[str]:
     return found
 
 
-def advice(result: SweepResult) -> list[str]:
+def advice(result: SweepResult) -> list[Block]:
     """The winner's command, and that its value is optimistic, unless fresh seeds were run."""
     winners = [one for one in result.searches if one.best is not None]
     if not winners:
         return []
-    found = [f"  {command_of(min(winners, key=_best_cost))}"]
+    steps = [Step(command_of(min(winners, key=_best_cost)), "the best settings, on a fresh seed")]
     if any(one.fresh for one in result.searches):
-        return found
+        return [Next([*steps, Step("vr report", "the runs on fresh seeds as a table")])]
     if fresh := sum(one.fresh_stored for one in result.searches):
-        return [*found, f"  {fresh} runs on fresh seeds are stored: vr report shows them"]
-    return [*found, "  the best of many trials is optimistic: --confirm-seeds 5 runs it on fresh seeds"]
+        return [Next([*steps, Step("vr report", f"the {fresh} runs on fresh seeds that are stored")])]
+    confirm = Step("vr sweep", "the best of many trials is optimistic: the same settings on fresh seeds",
+                   "--confirm-seeds 5")  # fmt: skip
+    return [Next([*steps, confirm])]
 
 
-def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
-    """One row per optimizer: what its search found for what it was given, or the mean and spread of several."""
+def end_rows(searches: Sequence[SearchResult], *, rounded: bool = False) -> list[dict[str, Any]]:
+    """One row per optimizer: what its search found for what it was given, or the mean and spread of several.
+
+    Args:
+        rounded: settings have as many digits as mean something.
+    """
     found: dict[str, list[SearchResult]] = {}
     for one in searches:
         found.setdefault(one.definition.optimizer, []).append(one)
@@ -232,7 +229,7 @@ def end_rows(searches: Sequence[SearchResult]) -> list[dict[str, Any]]:
         row["trials"] = _counts(len(one.trials) for one in own)
         row[_best_words(own[0])] = spread_text([one.best.value if one.best else None for one in own])
         row["not completed"] = ended_text(trial for one in own for trial in one.trials) or "-"
-        row["settings"] = settings_text([one.params for one in best]) or "-"
+        row["settings"] = settings_text([one.params for one in best], rounded=rounded) or "-"
         if len(own) == 1 and own[0].fresh:
             row[fresh] = fresh_json(own[0].fresh)["text"]
         elif any(one.fresh for one in own):

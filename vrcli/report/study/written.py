@@ -84,7 +84,7 @@ def _paragraphs(blocks: Sequence[Block]) -> Iterator[str]:
         if isinstance(block, Rows):
             yield from grid(block.columns, _piped(block), right=block.right, style="pipe")
         elif block:
-            yield block
+            yield str(block)
         else:
             continue
         after = blocks[at + 1] if at + 1 < len(blocks) else ""

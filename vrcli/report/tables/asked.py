@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,8 @@ from typing import cast
 from vrcli.errors import UsageError, nearest
 from vrcli.report.tables import pivot as pivoting
 from vrcli.report.tables.columns import COLUMNS
-from vrcli.report.tables.layout import WIDTH, every_name, fit, show
-from vrcli.report.tables.notes import stopped_early, texts
+from vrcli.report.tables.layout import WIDTH, Printed, every_name, fit, printed, show
+from vrcli.report.tables.notes import hidden_searches, stopped_early, texts
 from vrcli.report.tables.options import ALL, EMPTY, TableOptions
 from vrcli.report.tables.render import DATA, LAID_OUT, floating, render
 from vrcli.report.wording import counted
@@ -25,7 +26,9 @@ from vrcli.results.types import Column, Spread, Table
 def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
     for name in names:
         if name not in known:
-            hint = nearest(name, known) or f"; known: {', '.join(sorted(known))}"
+            near = difflib.get_close_matches(name, sorted(known), n=5, cutoff=0.3) or sorted(known)[:5]
+            left = len(known) - len(near)
+            hint = nearest(name, known) or f"; known: {', '.join(near)}{f' and {left} more' if left else ''}"
             raise UsageError(f"{flag} {name} is no {what} of these runs{hint}")
 
 
@@ -44,22 +47,9 @@ def table_text(
     if (options.caption or options.label) and not (format.startswith("latex") and format != "latex_longtable"):
         flag = "--caption" if options.caption else "--label"
         raise UsageError(f"{flag} belongs to a LaTeX table: --format latex_booktabs, latex or latex_raw")
-    notices = unfinished(reading)
-    empty = render(Table((), ()), format).rstrip("\n") + "\n" if format in DATA else ""
-    if not reading.finished:
-        return empty, [*notices, EMPTY]
-    selection, repeated = reading.quoted(every_trial=options.trials), reading.repeated
-    if repeated:
-        notices.append(f"{counted(repeated, 'run')} of a trial's settings and seed: that trial again, not in the table")
-    if not selection.runs:
-        left = counted(len(reading.finished), "run")
-        return empty, [*notices, f"nothing is left to show: {left} of sweeps' trials"]
-    if selection.searched > repeated:
-        trials = counted(selection.searched - repeated, "run")
-        notices.append(f"{trials} of sweeps' trials: not in the table (--trials shows them)")
-    if selection.on_search_seed:
-        notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
-    request = _Request(reading, selection, options)
+    request, notices = _request(reading, options)
+    if request is None:
+        return render(Table((), ()), format).rstrip("\n") + "\n" if format in DATA else "", notices
     if options.is_pivot:
         text, more = request.pivoted(format)
     else:
@@ -67,6 +57,49 @@ def table_text(
     if options.caption or options.label:
         text = floating(text, options.caption, options.label)
     return text.rstrip("\n") + "\n", notices + more
+
+
+def table_columns(reading: Reading, options: TableOptions) -> tuple[Shown | None, list[str]]:
+    """The columns of the table, for whoever lays them out, and what must be said beside it.
+
+    Raises:
+        UsageError: an option names what no run has.
+    """
+    request, notices = _request(reading, options)
+    return None if request is None else request.shown(), notices
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table as columns of text.
+
+    Args:
+        notes: what stands below it.
+        results: headings of the results, in order.
+    """
+
+    columns: Sequence[Printed]
+    notes: Sequence[str]
+    results: Sequence[str]
+
+
+def _request(reading: Reading, options: TableOptions) -> tuple[_Request | None, list[str]]:
+    """What the table is made from, None where there is nothing to show; and what must be said beside it."""
+    notices = [*unfinished(reading), *hidden_searches(reading)]
+    if not reading.finished:
+        return None, [*notices, EMPTY]
+    selection, repeated = reading.quoted(every_trial=options.trials), reading.repeated
+    if repeated:
+        notices.append(f"{counted(repeated, 'run')} of a trial's settings and seed: that trial again, not in the table")
+    if not selection.runs:
+        left = counted(len(reading.finished), "run")
+        return None, [*notices, f"nothing is left to show: {left} of sweeps' trials"]
+    if selection.searched > repeated:
+        trials = counted(selection.searched - repeated, "run")
+        notices.append(f"{trials} of sweeps' trials: not in the table (--trials shows them)")
+    if selection.on_search_seed:
+        notices.append("some rows show the best trial of a sweep on the search's own seed; --confirm-seeds is fair")
+    return _Request(reading, selection, options), notices
 
 
 def unfinished(reading: Reading) -> list[str]:
@@ -88,26 +121,50 @@ class _Request:
 
     def plain(self, format: str, *, narrow: bool, width: int | None) -> tuple[str, list[str]]:
         """Rows of settings; where it is to be narrow, without what does not fit a line."""
-        options, notices = self.options, []
-        columns = self._asked()
-        if options.best:
-            _choosable("--best", selector(columns, self.selection.runs, self.reading.known))
-        table = self._summarised(columns)
-        self._check_sorted(table)
-        if options.columns:
-            names = [own for name in options.columns for own in (every_name(table) if name == ALL else [name])]
-            names = list(dict.fromkeys([*names, *options.metric]))
-            # What has every number has every note as well.
-            table = replace(table, shown=tuple(names)) if format in DATA else show(table, names)
-        elif narrow and not options.metric:
+        options, notices, table = self.options, [], self._table(data=format in DATA)
+        if not options.columns and narrow and not options.metric:
             table, dropped = fit(table, width)
             if dropped:
                 most = f"to keep to {width or WIDTH} columns"
                 notices.append(f"not shown, {most}: {', '.join(dropped)} (--columns all shows everything)")
         return render(table, format), notices + (texts(table) if format in ("tsv", "csv") else [])
 
+    def shown(self) -> Shown:
+        """What is shown, as columns."""
+        if not self.options.is_pivot:
+            table = self._table()
+            own = printed(table, rounded=True)
+            return Shown(own, texts(table), [one.title for one in own if one.name in {c.key for c in table.columns}])
+        found = self._pivot()
+        heads, lines = pivoting.cells(found)
+        cells = zip(*lines, strict=True)
+        columns = [Printed(title, title, side, own) for (title, side), own in zip(heads, cells, strict=True)]
+        return Shown(columns, found.notes, [one.title for one in columns if one.side == "right"])
+
+    def _table(self, *, data: bool = False) -> Table:
+        """Rows of settings with the columns that were asked for.
+
+        Args:
+            data: for a format of raw numbers.
+        """
+        options, columns = self.options, self._asked()
+        if options.best:
+            _choosable("--best", selector(columns, self.selection.runs, self.reading.known))
+        table = self._summarised(columns)
+        self._check_sorted(table)
+        if not options.columns:
+            return table
+        names = [own for name in options.columns for own in (every_name(table) if name == ALL else [name])]
+        names = list(dict.fromkeys([*names, *options.metric]))
+        # What has every number has every note as well.
+        return replace(table, shown=tuple(names)) if data else show(table, names)
+
     def pivoted(self, format: str) -> tuple[str, list[str]]:
         """One result by rows and columns."""
+        found = self._pivot()
+        return pivoting.render(found, format), list(found.notes) if format in ("tsv", "csv") else []
+
+    def _pivot(self) -> pivoting.Pivot:
         options, runs, known = self.options, self.selection.runs, self.reading.known
         rows, columns = self._axes()
         default = default_columns(runs, known)[0]
@@ -120,11 +177,10 @@ class _Request:
             _known("--sort", [options.sorted_by], pivoting.sorts(table, metrics, rows=rows, columns=columns),
                    "row or result")  # fmt: skip
         try:
-            found = pivoting.pivot(table, metrics, rows=rows, columns=columns, chosen_by=chosen_by, sort=options.sort)
+            return pivoting.pivot(table, metrics, rows=rows, columns=columns, chosen_by=chosen_by, sort=options.sort)
         except ValueError:
             _choosable("--pivot", chosen_by)
             raise
-        return pivoting.render(found, format), list(found.notes) if format in ("tsv", "csv") else []
 
     def _summarised(self, columns: Sequence[Column]) -> Table:
         options, plain = self.options, not self.options.is_pivot

@@ -17,10 +17,12 @@ class View:
 
     Args:
         names: of all its columns.
+        rounded: settings that a search chose have as many digits as mean something.
     """
 
     table: Table
     names: Sequence[str]
+    rounded: bool = False
 
     @cached_property
     def ambiguous(self) -> set[tuple[str, str]]:
@@ -74,7 +76,7 @@ COLUMNS: dict[str, Field] = {
     "preset": Field(lambda row, view: row.preset, once=True),
     "optimizer": Field(lambda row, view: row.optimizer, bold=True, usual=lambda table: True),
     "settings": Field(
-        lambda row, view: settings(dict(row.shown)),
+        lambda row, view: settings(dict(row.shown), searched=row.axes if view.rounded else ()),
         raw=lambda row: {"settings": settings(dict(row.shown))},
         usual=lambda table: any(row.shown for row in table.rows),
     ),

@@ -38,12 +38,16 @@ class Printed:
         return BORDER + max([len(self.title), *(len(text) + BOLD * bold for text, bold in self.cells)])
 
 
-def printed(table: Table) -> list[Printed]:
-    """The columns of a table as text."""
+def printed(table: Table, *, rounded: bool = False) -> list[Printed]:
+    """The columns of a table as text.
+
+    Args:
+        rounded: settings that a search chose have as many digits as mean something.
+    """
     names = list(table.shown) if table.shown is not None else default_names(table)
     if "task" not in names and len({row.section for row in table.rows}) > 1:
         names.insert(0, "task")  # rows of different tasks must not look alike
-    return [_printed(table, name, names) for name in names]
+    return [_printed(table, name, names, rounded=rounded) for name in names]
 
 
 def default_names(table: Table) -> list[str]:
@@ -114,7 +118,7 @@ def _settings_notes(table: Table) -> list[Note]:
     ]
 
 
-def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
+def _printed(table: Table, name: str, names: Sequence[str], *, rounded: bool = False) -> Printed:
     column = next((c for c in table.columns if c.key == name), None)
     if column is not None:
         own = [searched_mark(row) if "budget" not in names else "" for row in table.rows]
@@ -125,7 +129,7 @@ def _printed(table: Table, name: str, names: Sequence[str]) -> Printed:
         return Printed(name, column.title or name, "right", found)
     if name in COLUMNS:
         side = "right" if COLUMNS[name].numeric else "left"
-        return Printed(name, name, side, cells(name, View(table, names)))
+        return Printed(name, name, side, cells(name, View(table, names, rounded)))
     return Printed(name, name, "right", [(_setting(row, name), False) for row in table.rows])
 
 

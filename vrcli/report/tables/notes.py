@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from vrcli.report.wording import counted, setting
 from vrcli.results.groups import unsearched
@@ -35,6 +36,11 @@ def stopped_early(reading: Reading) -> list[str]:
     return [f"{counted(early, 'trial')} of {of}: stopped early (--prune)"] if early else []
 
 
+def hidden_searches(reading: Reading) -> list[str]:
+    """What must be said where only some searches of an optimizer were asked for: their number is the n of the table."""
+    return [f"{name}: {here} of its {there} searches match" for name, (here, there) in reading.hidden.items()]
+
+
 def texts(table: Table) -> list[str]:
     """The footnotes of a table as they are read."""
     return [note.text for note in notes(table)]
@@ -48,7 +54,7 @@ def notes(table: Table) -> list[Note]:
     found = spread_notes(rows, columns, level, table.spread)
     if any(cell.tied for cell in cells):
         found.append(tied(level))
-    found += minimum_notes(columns)
+    found += minimum_notes(columns, rows)
     found += diverged_notes(rows, columns)
     if names is None or "budget" in names:
         found += unequal_notes(rows)
@@ -76,10 +82,11 @@ def tied(level: float) -> Note:
     return Note("tied", f"† not significantly different from the best (Holm over all pairs, {share})")
 
 
-def minimum_notes(columns: Sequence[Column]) -> list[Note]:
-    """What the best value of a curve is."""
+def minimum_notes(columns: Sequence[Column], rows: Iterable[Row]) -> list[Note]:
+    """What the best value of a curve is: runs with another end than epochs are evaluated as often as they say."""
+    over = "evaluations" if any(row.until for row in rows) else "epochs"
     best = [column for column in columns if column.key.startswith("best_val_") and column.direction]
-    return [Note("minimum", f"{column.title or column.key}: the {column.direction}imum over epochs") for column in best]
+    return [Note("minimum", f"{column.title or column.key}: the {column.direction}imum over {over}") for column in best]
 
 
 def diverged_notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[Note]:
@@ -99,7 +106,9 @@ def unequal_notes(rows: Sequence[Row]) -> list[Note]:
     """In what optimizers of one task were given more than others."""
     found = []
     if unequal_budgets(rows):
-        found.append(UNEQUAL_SEARCHES if any(row.per_search for row in rows) else UNEQUAL)
+        note = UNEQUAL_SEARCHES if any(row.per_search for row in rows) else UNEQUAL
+        ends = any(row.until for row in rows)
+        found.append(replace(note, text=note.text.replace("epochs", "what ended each run")) if ends else note)
     if sections := unequal_axes(rows):
         counts = {row.optimizer: len(row.axes) for row in rows if row.section in sections and row.axes}
         words = ", ".join(f"{name} {counted(number, 'setting')}" for name, number in counts.items())

@@ -211,7 +211,7 @@ def _notes(rows: Sequence[Row], table: Table, metrics: Sequence[Column], unequal
     cells = [row.cells[metric.key] for row in rows for metric in metrics if not metric.is_cost]
     if any(cell.tied for cell in cells):
         found.append(tied(table.level))
-    found += [*minimum_notes(metrics), *diverged_notes(rows, metrics)]
+    found += [*minimum_notes(metrics, rows), *diverged_notes(rows, metrics)]
     sections, later = _section_notes(rows), len(found)
     found += unequal_notes(rows) if unequal else []
     found += [PRUNED] if any(row.pruned for row in rows) else []

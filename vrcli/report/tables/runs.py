@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,17 +10,33 @@ from typing import Any
 
 from vrcli.report import wording
 from vrcli.results.groups import shown_settings
-from vrcli.results.types import Known, ListedRun, NamedRun, Run, axes_of, repeatable, shown_columns
+from vrcli.results.types import (
+    Known,
+    ListedRun,
+    NamedRun,
+    Run,
+    axes_of,
+    outcome,
+    repeatable,
+    section_of,
+    shown_columns,
+)
 
 #: The columns of text.
 LEFT = ("when", "task", "dataset", "optimizer", "settings", "status")
+#: The columns that a narrow screen leaves out, the least important first.
+LEAST = ("time", "when", "dataset", "seed", "task", "test")
 
 
-def list_rows(runs: Sequence[ListedRun], known: Known) -> list[dict[str, Any]]:
-    """One line for each run."""
+def list_rows(runs: Sequence[ListedRun], known: Known, *, rounded: bool = False) -> list[dict[str, Any]]:
+    """One line for each run.
+
+    Args:
+        rounded: settings that a search chose have as many digits as mean something.
+    """
     own = shown_columns(runs, known)
     rows = []
-    for run, settings in zip(runs, settings_texts(runs), strict=True):
+    for run, settings in zip(runs, settings_texts(runs, rounded=rounded), strict=True):
         found = run.results
         rows.append({
             "id": run.id, "when": ago(run.created_at), "task": run.task, "dataset": run.dataset,
@@ -29,6 +46,18 @@ def list_rows(runs: Sequence[ListedRun], known: Known) -> list[dict[str, Any]]:
             "time": wording.duration(found["wall_s"]) if "wall_s" in found else "-",
         })  # fmt: skip
     return rows
+
+
+def best_places(runs: Sequence[ListedRun], known: Known) -> set[int]:
+    """Which runs are the best of their task, data and preset by their objective; nothing where there is one run."""
+    found: dict[Any, list[tuple[float, int]]] = defaultdict(list)
+    for place, run in enumerate(runs):
+        value = outcome(run, run.objective)
+        if value is not None and math.isfinite(value):
+            declared = known.get(run.objective)
+            upwards = declared is not None and declared.direction == "max"
+            found[section_of(run)].append((-value if upwards else value, place))
+    return {min(own)[1] for own in found.values() if len(own) > 1}
 
 
 def title(run: NamedRun) -> str:
@@ -42,7 +71,7 @@ def ago(then: datetime, now: datetime | None = None) -> str:
     return wording.ago(then, now or datetime.now(UTC))
 
 
-def settings_texts(runs: Sequence[Run]) -> list[str]:
+def settings_texts(runs: Sequence[Run], *, rounded: bool = False) -> list[str]:
     """One text per run: the settings that `groups.shown_settings` chooses among the runs of its task.
 
     Where there are several presets, the preset stands for all that it sets. The seed, the data set and the optimizer
@@ -60,7 +89,9 @@ def settings_texts(runs: Sequence[Run]) -> list[str]:
         own = shown_settings(settings, optimizers, [axes_of(run) for run in here])
         named = {"preset": preset} if len(presets[task]) > 1 else {}
         for index, row in zip(indices, own, strict=True):
-            texts[index] = wording.settings({**named, **row, **_unrepeatable(runs[index])})
+            texts[index] = wording.settings(
+                {**named, **row, **_unrepeatable(runs[index])}, searched=axes_of(runs[index]) if rounded else ()
+            )
     return texts
 
 

@@ -1,0 +1,131 @@
+"""What the shell completes, through the protocol that the shells speak."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import commands
+from tests.conftest import SPIRALS
+from vrcli.cli.completion import completer_of
+from vrcli.report.figures import NAMES
+from vrcli.tasks.registry import load, names
+
+#: Values that only their user knows: numbers, expressions, texts.
+FREE = {
+    "--checkpoint-every", "--equal", "--fix", "--where", "--since", "--space", "--names", "--caption", "--label",
+    "--size", "--title", "--group-by", "--margin", "--setting", "--kind", "--dataset", "--to", "--tolerance",
+    "--command", "--only", "--scale",
+}  # fmt: skip
+
+
+def completed(folder: Path, words: str, shell: str = "bash", env: dict[str, str] | None = None) -> list[str]:
+    """What a shell is told after these words; the last is incomplete, and may be empty."""
+    said = {
+        "bash": {"_VR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)},
+        "zsh": {"_VR_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": words},
+    }[shell]
+    done = subprocess.run(
+        [sys.executable, "-m", "vrcli"], cwd=folder, env={**os.environ, **said, **(env or {})}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split() if shell == "bash" else re.findall(r'^.*?"((?:[^"]|"")*)"', done.stdout, re.M)
+
+
+@pytest.fixture
+def database(stored: Callable[..., int], tmp_path: Path) -> Path:
+    stored("vradam@wide", tag="mine")
+    return tmp_path
+
+
+CASES = {
+    "a task": ("vr run ", {"cnn", "transformer"}, {"vradam"}),
+    "another task": ("vr compare cnn ", {"transformer"}, {"cnn"}),
+    "an optimizer": ("vr run cnn --opt vr", {"vradam", "vradam@wide", "vrmomentum"}, {"adamw"}),
+    "of a pair": ("vr compare cnn --opt sgd --opt adamw --primary ", {"sgd,adamw"}, set()),
+    "against": ("vr compare cnn --opt sgd --opt adamw --against ", {"sgd", "adamw"}, {"vradam"}),
+    "a preset": ("vr run cnn --preset ", set(load("cnn").presets), {"cnn"}),
+    "a run": ("vr runs show ", {"1"}, {"cnn"}),
+    "a tag": ("vr runs list --tag ", {"mine"}, set()),
+    "a column": ("vr report --columns optimizer,", {"optimizer,n", "optimizer,test_loss"}, {"n"}),
+    "a figure": ("vr plot ", set(NAMES), {"cnn"}),
+    "a task or a run": ("vr plot curves ", {"cnn", "1"}, set()),
+    "a configuration file": ("vr run --config ", {"my.toml", "folder/"}, {"vr.db"}),
+    "a file below": ("vr run --config folder/", {"folder/other.toml"}, {"my.toml"}),
+    "a database": ("vr runs list --db ", {"vr.db"}, {"my.toml"}),
+    "a word": ("vr runs list --status di", {"diverged"}, {"completed"}),
+    "after a setting": ("vr run cnn --lr 0.1 --opt sg", {"sgd"}, set()),
+    "a setting's word": (f"vr run {SPIRALS} --schedule ", {"constant"}, set()),
+    "an option of the optimizer in a file": ("vr run --config my.toml --nest", {"--nesterov"}, set()),
+}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("case", CASES)
+def test_values_are_completed(database: Path, case: str, shell: str) -> None:
+    (database / "my.toml").write_text(f'task = "{SPIRALS}"\nopt = "sgd"\n')
+    (database / "folder").mkdir()
+    (database / "folder" / "other.toml").touch()
+    words, wanted, unwanted = CASES[case]
+    found = set(completed(database, words, shell))
+    assert wanted <= found
+    assert not unwanted & found
+
+
+def test_presets_are_read_as_they_are_imported(tmp_path: Path) -> None:
+    from vrcli.cli.completion import _presets
+    from vrcli.tasks.registry import own
+
+    for name in names():
+        if name in own():
+            assert _presets(own()[name]) == list(load(name).presets), name
+
+
+WATCHED = """
+import sys
+from vrcli.cli.app import main
+try:
+    main()
+except SystemExit:
+    print("HEAVY", *sorted({"torch", "sqlalchemy", "numpy", "scipy", "sklearn"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("words", ["vr run cnn --opt ", "vr compare cnn --preset ", "vr runs show ", "vr report --db "])
+def test_a_shell_does_not_wait_for_slow_libraries(database: Path, words: str) -> None:
+    env = {"_VR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    done = subprocess.run([sys.executable, "-c", WATCHED], cwd=database, env={**os.environ, **env}, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "HEAVY"
+
+
+def test_completing_makes_no_database_and_changes_none(database: Path) -> None:
+    file = database / "vr.db"
+    before = file.read_bytes()
+    listed = sorted(database.iterdir())
+    assert "1" in completed(database, "vr runs show ")
+    assert completed(database, "vr runs show ", env={"VR_DB": "none.db"}) == []
+    assert completed(database, "vr runs show --db none.db ") == []
+    (database / "broken.db").write_text("no database")
+    assert completed(database, "vr runs show --db broken.db ") == []
+    assert sorted(database.iterdir()) == [database / "broken.db", *listed]
+    assert file.read_bytes() == before
+
+
+def test_every_option_with_a_value_completes_it_or_only_its_user_knows_it() -> None:
+    open_ended = {
+        flag
+        for words, parameters in commands()
+        for parameter in parameters.values()
+        if parameter.annotation not in (bool, int, float, bool | None, int | None, float | None, list[int])
+        for flag in [next((flag for flag in getattr(parameter.default, "param_decls", None) or () if "--" in flag), "")]
+        if flag and completer_of(parameter.default, " ".join(words)) is None
+    }
+    assert open_ended <= FREE

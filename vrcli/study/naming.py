@@ -1,0 +1,29 @@
+"""How a command line names a task and its optimizer, and how people read the task's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vrcli.execute.lookup import task_of
+from vrcli.variants import base_of
+
+_COMMANDS = "vrcli.record.command:"
+
+
+def words_of(task: str, optimizer: str) -> list[str]:
+    """The words after `vr run` that name a task, as a search knows it, and an optimizer."""
+    if task.startswith(_COMMANDS):
+        return words_of_command(task_of(task), optimizer)
+    return [task, "--opt", base_of(optimizer)]
+
+
+def words_of_command(task: Any, optimizer: str) -> list[str]:
+    """The same of the task of a command."""
+    objective = task.metrics[0]
+    opt = ["--opt", base_of(optimizer)] if "{opt}" in task.command else []
+    return [task.name, "--command", task.command, "--metric", f"{objective.name}:{objective.direction}", *opt]
+
+
+def shown(task: str) -> str:
+    """The name of a task, as a search knows it, for people."""
+    return task_of(task).name if task.startswith(_COMMANDS) else task
