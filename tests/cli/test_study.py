@@ -19,8 +19,8 @@ from vrcli.db.store import Store
 
 OWN = Path(__file__).parents[1] / "study" / "own.toml"
 PLUGINS = Path(__file__).parents[1] / "plugins"
-#: Two searches of 3 trials, their best trained again 3 x 3 times, 2 fresh seeds; then 3 seeds of 3 optimizers.
-SEARCHED, STATED = 2 * 2 * (3 + 9 + 2), 3 * 3
+#: Two searches of 3 trials, their best trained again 3 x 3 times, 2 fresh seeds; then 3 seeds of 4 optimizers.
+SEARCHED, STATED = 2 * 2 * (3 + 9 + 2), 3 * 4
 
 
 @pytest.fixture
@@ -62,11 +62,10 @@ def test_a_study_of_third_parties_runs_once_and_is_shown_beside_its_source(study
 
 def test_the_verdicts_are_those_of_the_comparison_itself(study, tmp_path) -> None:
     assert study("run", "own", "--only", "stated", "--threads", "1", "-q").code == 0
-    words = ["--opt", "vradam", "--opt", "alike:First", "--opt", "adamw", "--seeds", "3", "--preset", "quick"]
-    words += ["--fix", "alike:First.lr=0.05", "--fix", "adamw.lr=0.02", "--metric", "test_loss", "--threads", "1"]
     found = vrcli.compare(
-        "valley:Valley", opt=["vradam", "alike:First", "adamw"], seeds=3, fix=["alike:First.lr=0.05", "adamw.lr=0.02"],
-        metric="test_loss", threads=1, device="cpu", db=tmp_path / "vr.db",
+        "valley:Valley", opt=["vradam", "alike:First", "adamw", "vradam@none:beta3=0"], seeds=3,
+        fix=["alike:First.lr=0.05", "adamw.lr=0.02"], metric="test_loss", threads=1, device="cpu",
+        db=tmp_path / "vr.db",
     )  # fmt: skip
     assert len(finished(tmp_path / "vr.db")) == STATED  # every run of the study does for the comparison
     pair = next(one for one in found.comparisons if {one.a, one.b} == {"vradam", "alike:First"})

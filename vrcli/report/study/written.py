@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from vrcli.search.record import Store
 
 PAGE, RUNS, FOLDER = "page.md", "runs.sqlite", "figures"
+#: Bytes that a figure of a page takes at most, as far as one of these resolutions makes it so small.
+LARGEST = 200_000
+DPI = (150, 110, 80, 60)
 
 
 def gates_of(store: Store, result: StudyResult) -> dict[str, list[Gate]]:
@@ -116,7 +119,10 @@ def _figures(result: StudyResult, store: Store, folder: Path) -> Iterator[str]:
             yield f"{title}: {'; '.join(notes) or 'no runs yet'}"
             continue
         name = f"{FOLDER}/{number:02d}-{figure.kind}.png"
-        plot.save(folder / name)
+        for dpi in DPI:
+            plot.figure.savefig(folder / name, dpi=dpi, metadata={})
+            if (folder / name).stat().st_size <= LARGEST:
+                break
         plt.close(plot.figure)
         yield f"![{title}]({name})"
         yield title + "".join(f"; {note}" for note in notes)

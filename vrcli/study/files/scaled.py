@@ -12,6 +12,7 @@ from vrcli.study.asked import Asked
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import tuning_of
 from vrcli.study.files.model import Change, Part, Scale, Study
+from vrcli.variants import variant
 
 if TYPE_CHECKING:
     from vrcli.execute.lookup import TaskClass
@@ -23,7 +24,7 @@ class ScaledPart:
     """A part at one scale.
 
     Args:
-        names: our optimizers by the source's name, those of this scale.
+        names: our optimizers, or variants of them, by the source's name: those of this scale.
         request: the comparison.
         changed: what the scale makes of the part, in words.
         dataset: the name of the data set that the part is written for.
@@ -125,10 +126,9 @@ def scaled_part(
     part = written.study.parts[name]
     changes = [scale, *([scale.parts[name]] if name in scale.parts else [])]
     task = task_of(part.task)
-    names = dict(part.optimizers)
-    for change in changes:
-        if change.optimizers is not None:
-            names = {source: ours for source, ours in part.optimizers.items() if source in change.optimizers}
+    left = next((one.optimizers for one in changes[::-1] if one.optimizers is not None), list(part.optimizers))
+    texts = {source: text for source, text in part.optimizers.items() if source in left}
+    names = {source: variant(text).name for source, text in texts.items()}
 
     def last(key: str) -> Any:
         return next((found for one in changes[::-1] if (found := getattr(one, key)) is not None), getattr(part, key))
@@ -140,7 +140,7 @@ def scaled_part(
         if used is not None:
             used.add(own)
     trials = last("trials")
-    asked = Asked(part.task, list(names.values()), part.preset, (0,), device, threads, None, {}, settings)
+    asked = Asked(part.task, list(texts.values()), part.preset, (0,), device, threads, None, {}, settings)
     tuning = tuning_of(
         asked, fix=_texts(part.fix, names), space=_texts(part.space, names) if trials else (), trials=trials,
         searches=last("searches") if trials else 1, search=part.search if trials else "gp", new=True,
