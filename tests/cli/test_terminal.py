@@ -53,3 +53,43 @@ def test_prose_breaks_between_words_on_a_terminal_only():
 
     assert [len(line.rstrip()) for line in said(terminal=True, prose=True)] == [39, 39, 19]
     assert len(said(terminal=True, prose=False)) == len(said(terminal=False, prose=True)) == 1
+
+
+def test_a_sign_that_is_replaced_at_once_is_one_sign(monkeypatch):
+    """The thread of an earlier timer, which waited for the lock, leaves the later one's sign alone."""
+    from vrcli.cli import waiting
+
+    started: list[str] = []
+
+    class Status:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def start(self) -> None:
+            started.append(self.text)
+
+        def stop(self) -> None:
+            started.remove(self.text)
+
+        def update(self, text: str) -> None:
+            started[started.index(self.text)] = self.text = text
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("vrcli.cli.console.err", lambda: type("Console", (), {"status": staticmethod(Status)}))
+    sign = waiting.Sign()
+    timers = []
+    for text in ("one", "two"):
+        sign.show(text)
+        timers.append(sign._timer)
+        if text == "one":
+            sign.hide()
+    for timer in timers:
+        assert timer is not None
+        timer.cancel()
+        timer.function()
+    sign.hide()
+    assert not started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ class SweepDisplay:
         self.run_s: Mapping[str, float] = {}
         self.jobs = 1
         self.over: set[int] = set()
+        self.begun: Counter[tuple[str, str]] = Counter()
         self.live: Any = None
         self.total = self.done = 0
         self.bar: Any = None
@@ -116,6 +118,8 @@ class SweepDisplay:
 
         if not isinstance(event, e.Tick | e.RunStarted):
             SIGN.hide()
+        if not isinstance(event, e.SearchBegan):
+            self.taken_up()
         self.told(event)
         if isinstance(event, e.PlanMade | e.SearchBegan):
             self.wait("starting workers")
@@ -180,9 +184,17 @@ class SweepDisplay:
     def began(self, event: SearchBegan) -> None:
         ended = {t.number: t for t in event.trials if t.status != "running"}
         self.searches[event.search] = _Shown(event.definition, event.total, ended)
-        if not self.quiet:
-            state = f"continues at {len(ended)}/{event.total}" if event.trials else "is new"
-            say(f"sweep {event.sweep_id} · {event.name} · {event.definition.optimizer} {state}", to=self.console)
+        where = f"sweep {event.sweep_id} · {event.name} · {event.definition.optimizer}"
+        self.begun[where, f"at {len(ended)}/{event.total}" if event.trials else ""] += 1
+
+    def taken_up(self) -> None:
+        """Say which searches begin, and which continue; those of one optimizer that are alike in one line."""
+        for (where, at), n in self.begun.items():
+            if not self.quiet:
+                several = f": {n} searches" if n > 1 else ""
+                verb = f"continue{'s' * (n == 1)} {at}" if at else "is new" if n == 1 else "are new"
+                say(f"{where}{several} {verb}", to=self.console)
+        self.begun.clear()
 
     def ended(self, one: _Shown, trial: Trial) -> None:
         took = time.monotonic() - one.begun.pop(trial.number)

@@ -6,6 +6,7 @@ import atexit
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ class Sign:
         from vrcli.cli.console import err
 
         with self._lock:
-            if self._timer is None:  # it is over already
+            # It may be over already, and another timer wait in its place.
+            if self._timer is not threading.current_thread() or self._status is not None:
                 return
             self._status = err().status(self._text)
             self._status.start()
