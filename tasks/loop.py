@@ -119,6 +119,8 @@ class LoopTask(Task[C]):
 
     #: Those that `train` honours.
     training_settings: ClassVar[Sequence[str] | None] = USUAL_SETTINGS
+    #: Why a run fails that measured no objective.
+    unmeasured: ClassVar[str] = "train() never called run.evaluate(step, val_{objective}=...)"
 
     @abstractmethod
     def train(self, run: LoopRun) -> None:

@@ -103,7 +103,11 @@ def test_patience_ends_a_loop_early(db: Path) -> None:
         ("exit", "it raised SystemExit: 3"),
         ("twice", "train_loss was recorded at step 1 already; steps must increase, got 1"),
         ("back", "train_loss was recorded at step 3 already; steps must increase, got 2"),
-        ("silent", "run.best_weights: there are none"),
+        ("silent", "run.best_weights found no weights: call run.optimizer and run.evaluate first"),
+        ("second", "run.optimizer was called already; put all that it trains into one model"),
+        ("half", "a step must be a whole number from 0 on, got 5.5"),
+        ("text", "a step must be a whole number from 0 on, got 'seven'"),
+        ("unmeasured", "train() never called run.evaluate(step, val_loss=...)"),
         ("beyond", "step 21 is beyond the budget of 20 steps; ask run.should_stop()"),
     ],
 )
@@ -115,7 +119,7 @@ def test_a_loop_that_fails_says_why_and_keeps_what_was_recorded(db: Path, troubl
         [found] = store.runs.select()
     assert found.status == "failed"
     assert words in found.error
-    assert len(curve(db, found.id)) >= 1
+    assert trouble == "second" or len(curve(db, found.id)) >= 1
 
 
 @pytest.mark.parametrize(
@@ -124,6 +128,24 @@ def test_a_loop_that_fails_says_why_and_keeps_what_was_recorded(db: Path, troubl
 def test_a_loss_that_is_not_finite_ends_it(db: Path, trouble: str, words: str) -> None:
     found = run(db, trouble=trouble, epochs=1000)
     assert (found.status, found.error) == ("diverged", words)
+
+
+@pytest.mark.parametrize(("trouble", "loss"), [("nan", "nan"), ("beyond", "20000")])
+def test_a_loss_beside_a_rising_objective_ends_it_and_is_named(db: Path, trouble: str, loss: str) -> None:
+    found = vrcli.run("looping:Rewarded", until="steps:3", trouble=trouble, threads=1, db=db, watch=nothing).runs[-1]
+    assert (found.status, found.error) == ("diverged", f"validation loss {loss} after step 1")
+
+
+@pytest.mark.parametrize("loop", ["Sparse", "Gathering", "Quiet", "Stepping"])
+def test_a_schedule_follows_the_steps_of_the_loop(db: Path, loop: str) -> None:
+    words: dict[str, Any] = {"schedule": "warmup-cosine", "warmup_epochs": 0, "epochs": 4, "lr": 1.0}
+    found = vrcli.run(f"looping:{loop}", opt="sgd", threads=1, db=db, watch=nothing, **words).runs[-1]
+    rates = curve(db, found.id, "lr_effective")
+    at = {"Sparse": 40, "Gathering": 40, "Quiet": 4, "Stepping": 40}[loop]
+    assert len(rates) == at
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
+    half = rates[at // 2 - 1]  # of the last step of the optimizer until then, the 20th of the loop
+    assert half == pytest.approx(0.5 * (1 + math.cos(math.pi * 19 / 39)))
 
 
 def test_settings_that_the_loop_does_not_honour_are_refused(db: Path) -> None:

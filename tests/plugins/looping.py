@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -16,7 +16,23 @@ from vrcli.tasks.space import Real
 class Config(TaskConfig):
     width: int = Field(4, ge=1, description="inputs")
     trouble: (
-        Literal["raise", "nan", "twice", "back", "silent", "deaf", "unsaved", "beyond", "exit", "val nan", "unrestored"]
+        Literal[
+            "raise",
+            "nan",
+            "twice",
+            "back",
+            "silent",
+            "deaf",
+            "unsaved",
+            "beyond",
+            "exit",
+            "val nan",
+            "unrestored",
+            "second",
+            "half",
+            "text",
+            "unmeasured",
+        ]
         | None
     ) = Field(None, description="what goes wrong")
 
@@ -40,6 +56,8 @@ class Looping(LoopTask[Config]):
         y = x @ torch.arange(1.0, 1.0 + self.config.width) + 0.1 * torch.randn(64, generator=data)
         model = nn.Linear(self.config.width, 1).to(run.device)
         optimizer = run.optimizer(model, steps_per_epoch=5)
+        if trouble == "second":
+            run.optimizer(nn.Linear(1, 1))
         order = run.generator("order")
 
         def loss_of(rows: torch.Tensor) -> torch.Tensor:
@@ -61,14 +79,79 @@ class Looping(LoopTask[Config]):
             run.log(step - 2 * (trouble == "back" and step == 4), train_loss=loss * factor)
             if trouble == "twice":
                 run.log(step, train_loss=loss)
-            if step % 5 == 0 and trouble != "silent":
+            if step % 5 == 0 and trouble not in ("silent", "unmeasured"):
                 model.eval()
                 with torch.no_grad():
                     value = loss_of(torch.arange(32, 48)) * (float("nan") if trouble == "val nan" else 1)
-                    run.evaluate(step, val_loss=value, val_error=value.sqrt())
+                    at: Any = {"half": step + 0.5, "text": "seven"}.get(trouble or "", step)
+                    run.evaluate(at, val_loss=value, val_error=value.sqrt())
                 model.train()
             if trouble != "unsaved":
                 run.save(model=model, optimizer=optimizer)
+        if trouble == "unmeasured":
+            return
         run.best_weights()
         with torch.no_grad():
             run.test(loss=loss_of(torch.arange(48, 64)), error=loss_of(torch.arange(48, 64)).sqrt())
+
+
+class Sparse(Looping):
+    """Counts its steps by itself; of `gather` batches it makes one step of the optimizer, and it says little."""
+
+    name = "sparse"
+    gather = 1
+    said_every = 1
+
+    def train(self, run: LoopRun) -> None:
+        model = nn.Linear(1, 1)
+        optimizer = run.optimizer(model, steps_per_epoch=10)
+        for step in range(1, 41):
+            model(torch.ones(1, 1)).square().sum().backward()
+            if step % self.gather == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+            if step % self.said_every == 0:
+                run.log(step, train_loss=1.0)
+        run.evaluate(40, val_loss=1.0)
+        run.test(loss=1.0)
+
+
+class Gathering(Sparse):
+    name = "gathering"
+    gather = 4
+
+
+class Quiet(Sparse):
+    name = "quiet"
+    said_every = 10
+
+
+class Stepping(Looping):
+    """Gathers four batches for a step of the optimizer, and takes its steps from the run."""
+
+    name = "stepping"
+
+    def train(self, run: LoopRun) -> None:
+        model = nn.Linear(1, 1)
+        optimizer = run.optimizer(model, steps_per_epoch=10)
+        for step in run.steps():
+            model(torch.ones(1, 1)).square().sum().backward()
+            if step % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+            run.log(step, train_loss=1.0)
+        run.evaluate(40, val_loss=1.0)
+        run.test(loss=1.0)
+
+
+class Rewarded(Looping):
+    """More of its objective is better; its loss is beside it, and no number in the end."""
+
+    name = "rewarded"
+    metrics = (Metric("reward", "max"), Metric("loss", "min"))
+
+    def train(self, run: LoopRun) -> None:
+        for step in run.steps():
+            run.log(step, train_loss=1.0)
+            run.evaluate(step, val_reward=step, val_loss={"nan": float("nan"), "beyond": 2e4}[str(self.config.trouble)])
+        run.test(reward=1.0)

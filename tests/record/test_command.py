@@ -117,8 +117,8 @@ def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
-        ("silent", "train() ended without run.evaluate(step, val_loss=...)"),
-        ("unmeasured", "train() ended without run.evaluate(step, val_loss=...)"),
+        ("silent", "the command reported no val_loss"),
+        ("unmeasured", "the command reported no val_loss"),
         ("twice", "train_loss was recorded at step 7 already; steps must increase, got 7"),
         ("back", "train_loss was recorded at step 6 already; steps must increase, got 3"),
         ("stepless", "the command reported train_loss without a step"),
@@ -390,7 +390,7 @@ def test_a_tracked_script_finds_its_run(folder: Path, vr: Callable[..., Any]) ->
 def test_a_script_that_takes_another_seed_is_refused(folder: Path, vr: Callable[..., Any]) -> None:
     assert tracked(vr, folder, "other seed").code == 1
     [run] = stored(folder)
-    assert "the run's seed is 2, and the script takes 7: give it {seed}" in run.error
+    assert "the script uses seed 7, the run has 2; pass {seed} to the script" in run.error
 
 
 def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: Callable[..., Any]) -> None:

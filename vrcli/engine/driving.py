@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +14,10 @@ from greenlet import getcurrent
 from torch import Tensor, nn
 
 from vrcli.direction import better
-from vrcli.engine import checkpoint, schedules
+from vrcli.engine import checkpoint, divergence, schedules
 from vrcli.engine.events import Artifact, Checkpoint, Eval, Event, Every, Started, Steps
 from vrcli.engine.kept import captured, plain_value, put_back
-from vrcli.engine.points import Points, number
+from vrcli.engine.points import Points, check_step, measured_once, named
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import BLOCK_SECONDS, Best
 from vrcli.engine.seeding import derive, generator
@@ -62,7 +62,8 @@ class LoopRun:
         self.evaluated = -1
         self.losses, self.last, self.tested = [0.0, 0.0], dict[str, float](), dict[str, float]()
         self.generators: dict[str, torch.Generator] = {}
-        self.started, self.first, self.optimizer_steps = False, 0, 0
+        self.started, self.first, self.takes_steps = False, 0, False
+        self.since_report = (0, 0)
         self.began_at = self.saved_at = time.perf_counter()
         self.saved_step, self.saves, self.asks, self.stop_at = 0, False, False, math.inf
         if resume_from is not None:
@@ -83,7 +84,7 @@ class LoopRun:
         if self.stop_at < math.inf and not self.tested and not self._used_up():
             return Left("interrupted", "interrupted")
         if not self.evaluations:
-            raise UsageError(f"train() ended without run.evaluate(step, val_{self.metric.name}=...)")
+            raise UsageError(self.p.task.unmeasured.format(objective=self.metric.name))  # type: ignore[attr-defined]
         return Left("completed", self._early())
 
     def began(self) -> Iterator[Event]:
@@ -104,6 +105,8 @@ class LoopRun:
     # -- what a loop asks for -----------------------------------------------------------------------------------------
 
     def optimizer(self, model: nn.Module, *, steps_per_epoch: int = 1) -> torch.optim.Optimizer:
+        if self.built is not None:
+            raise UsageError("run.optimizer was called already; put all that it trains into one model")
         if steps_per_epoch < 1:
             raise UsageError(f"run.optimizer: steps_per_epoch must be >= 1, got {steps_per_epoch}")
         self.model, self.steps_per_epoch, self.counts_epochs = model, steps_per_epoch, True
@@ -114,14 +117,25 @@ class LoopRun:
             base = [float(group["lr"]) for group in built.param_groups]
 
             def follow(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-                share = self._share()
-                expected = total or (self.optimizer_steps / share if share else math.inf)
+                share, step = self._share(), self._schedule_step()
+                expected = total or (step / share if share else math.inf)
                 for group, lr in zip(optimizer.param_groups, base, strict=True):
-                    group["lr"] = schedule(lr, self.optimizer_steps, expected)
-                self.optimizer_steps += 1
+                    group["lr"] = schedule(lr, step, expected)
 
             built.register_step_pre_hook(follow)
         return built
+
+    def _schedule_step(self) -> int:
+        """The step of the loop that the optimizer is in, from 0 on.
+
+        A loop that counts by itself is in the one after those it reported; where it reports few of them, each step of
+        the optimizer since then counts as one.
+        """
+        if self.takes_steps:
+            return self.step - 1
+        reported, taken = self.since_report
+        self.since_report = (self.step, taken + 1 if reported == self.step else 1)
+        return self.step + self.since_report[1] - 1
 
     def generator(self, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
         key = "/".join(map(str, (*purpose, device)))
@@ -134,6 +148,7 @@ class LoopRun:
     def steps(self) -> Iterator[int]:
         if self._total() is None and self.training.end.unit == "epochs":
             raise UsageError("run.steps: call run.optimizer(model, steps_per_epoch=...) first, for --epochs")
+        self.takes_steps = True
         while not self._used_up() and not self._early():
             self._leave_if_asked(at_once=True)
             self.step += 1
@@ -157,13 +172,13 @@ class LoopRun:
 
     def evaluate(self, step: int, **values: Tensor | float) -> bool:
         self._check_step(step)
-        read = {_named("val", name): number(name, value) for name, value in values.items()}
+        read = named("val", values)
         objective = f"val_{self.metric.name}"
         if objective not in read:
             hint = nearest(objective, read) or f"; it got {', '.join(read) or 'nothing'}"
             raise UsageError(f"run.evaluate needs the objective, {objective}{hint}")
         if step <= self.evaluated:
-            raise UsageError(f"run.evaluate had step {self.evaluated} already; steps must increase, got {step}")
+            raise UsageError(f"step {self.evaluated} was evaluated already; steps must increase, got {step}")
         self._tell(self.flush())
         self.step, self.evaluated, self.evaluations = max(self.step, step), step, self.evaluations + 1
         epoch = self.step / self.steps_per_epoch
@@ -175,25 +190,23 @@ class LoopRun:
         if best:
             self._keep_best(read[objective], read, epoch)
         self._tell(iter([Eval(epoch, step, self.last, best, self.evaluations, self._share())]))
-        if not math.isfinite(read[objective]) or self._above(read):
-            raise Left("diverged", f"validation {self.metric.name} {read[objective]:g} after step {step}")
+        measured = {name.removeprefix("val_"): value for name, value in read.items()}
+        if why := divergence.of_evaluation(step, measured, self.metric, self.p.task.diverged_above):
+            raise Left("diverged", why)
         self._leave_if_asked()
         return best
 
     def test(self, **values: Tensor | float) -> None:
         if self._asked() and not self._used_up():
             raise Left("interrupted", "interrupted")
-        read = {_named("test", name): number(name, value) for name, value in values.items()}
-        if twice := sorted(self.tested.keys() & read.keys()):
-            raise UsageError(f"{twice[0]} is recorded already; the test is measured once")
-        self.tested.update(read)
+        self.tested.update(measured_once(self.tested, values))
 
     def keep(self, name: str, data: bytes) -> None:
         self._tell(iter([*self.flush(check=False), Artifact(name, bytes(data), self.step)]))
 
     def best_weights(self) -> None:
         if self.model is None or not self.best.weights:
-            raise UsageError("run.best_weights: there are none: nothing was evaluated, or no optimizer asked for")
+            raise UsageError("run.best_weights found no weights: call run.optimizer and run.evaluate first")
         self.model.load_state_dict(self.best.weights)
 
     # -- writing down -------------------------------------------------------------------------------------------------
@@ -207,7 +220,7 @@ class LoopRun:
             self._tell(self.flush())
             state = {
                 "objects": captured(objects), "step": self.step, "evaluated": self.evaluated, "losses": self.losses,
-                "counted": [self.evaluations, now - self.began_at, self.optimizer_steps],
+                "counted": [self.evaluations, now - self.began_at], "since_report": list(self.since_report),
                 "result": [self.last, self.tested],
                 "best": {**vars(self.best), "values": dict(self.best.values)},
                 "named": {key: one.get_state() for key, one in self.generators.items()},
@@ -236,7 +249,8 @@ class LoopRun:
         self.step = self.first = self.saved_step = state["step"]
         self.evaluated = state["evaluated"]
         self.losses, (self.last, self.tested) = list(state["losses"]), map(dict, state["result"])
-        self.evaluations, so_far, self.optimizer_steps = state["counted"]
+        self.evaluations, so_far = state["counted"][:2]
+        self.since_report = tuple(state.get("since_report", (self.step, 0)))
         self.began_at -= so_far
         weights = {name: tensor.to(self.device) for name, tensor in state["best"]["weights"].items()}
         vars(self.best).update({**state["best"], "weights": weights})
@@ -260,10 +274,8 @@ class LoopRun:
         self.losses = [self.losses[0] + sum(losses), self.losses[1] + len(losses)]
         bound = self.p.task.diverged_above
         for step, loss in zip(steps, losses, strict=True) if check else ():
-            if not math.isfinite(loss):
-                raise Left("diverged", f"loss not finite at step {step}")
-            if loss > bound:
-                raise Left("diverged", f"loss {loss:g} above {bound:g} at step {step}")
+            if why := divergence.of_training(step, loss, bound):
+                raise Left("diverged", why)
 
     def _of_optimizer(self) -> dict[str, Tensor | float]:
         assert self.built is not None
@@ -271,13 +283,9 @@ class LoopRun:
         telemetry = getattr(self.built, "telemetry", None)
         return found if telemetry is None else {**found, **telemetry()}
 
-    def _above(self, read: Mapping[str, float]) -> bool:
-        loss = f"val_{self.metric.name}" if self.metric.direction == "min" else "val_loss"
-        return read.get(loss, -math.inf) > self.p.task.diverged_above
-
-    def _keep_best(self, value: float, read: Mapping[str, float], epoch: float) -> None:
+    def _keep_best(self, value: float, read: dict[str, float], epoch: float) -> None:
         best = self.best
-        best.loss, best.values, best.evaluation = value, dict(read), self.evaluations
+        best.loss, best.values, best.evaluation = value, read, self.evaluations
         best.epoch, best.step = epoch, self.step
         if self.model is not None:
             best.weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
@@ -314,10 +322,11 @@ class LoopRun:
         return f"no better validation {self.metric.name} for {patience} evaluations"
 
     def _check_step(self, step: int) -> None:
+        check_step(step)
         if not self.taken_up:
             raise UsageError(f"this run goes on after step {self.step}: call run.restore(...) before the first log")
         total = self._total()
-        if total is not None and isinstance(step, int) and step > total:
+        if total is not None and step > total:
             raise UsageError(f"step {step} is beyond the budget of {total} steps; ask run.should_stop()")
 
     def _asked(self) -> bool:
@@ -361,7 +370,3 @@ class LoopRun:
         else:
             found.pop("best_epoch", None)
         return found | self.tested
-
-
-def _named(split: str, name: str) -> str:
-    return name if name.startswith((f"{split}_", "train_")) else f"{split}_{name}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrcli.direction import better
-from vrcli.engine import batches, checkpoint, schedules, weights
+from vrcli.engine import batches, checkpoint, divergence, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Best, Recorder
@@ -261,10 +261,8 @@ class _Loop:
         """Ends the run at the first step whose loss is not finite or above the task's `diverged_above`."""
         bound = self.p.task.diverged_above
         for step, loss, lr in zip(steps, values["train_loss"], values["lr_effective"], strict=True):
-            if not math.isfinite(loss):
-                raise _Stop("diverged", f"loss not finite at step {step}, lr {lr:.3g}")
-            if loss > bound:
-                raise _Stop("diverged", f"loss {loss:g} above {bound:g} at step {step}, lr {lr:.3g}")
+            if why := divergence.of_training(step, loss, bound):
+                raise _Stop("diverged", f"{why}, lr {lr:.3g}")
 
     # -- the end of an epoch, or of the steps from one evaluation to the next -----------------------------------------
 
@@ -298,20 +296,13 @@ class _Loop:
                 files = self.p.task.artifacts(self.p.model, epoch=epoch, last=self.used_up)
             for name, data in files.items():
                 yield Artifact(name, data, self.step)
-        self.check_evaluation(measured)
+        if why := divergence.of_evaluation(self.step, measured, self.metric, self.p.task.diverged_above):
+            raise _Stop("diverged", why)
         self.stop_early()
         if self.should_stop() and not self.used_up:  # a run that has used its budget up needs its test alone
             yield from self.write_down(next_epoch=not partial)
             raise _Stop("interrupted", "interrupted")
         self.clock = time.perf_counter()
-
-    def check_evaluation(self, measured: Mapping[str, float]) -> None:
-        """Ends the run where its objective is not finite, or its validation loss above the task's `diverged_above`."""
-        names = [self.metric.name] if self.metric.direction == "min" else [self.metric.name, "loss"]
-        for name in (name for name in names if name in measured):
-            too_large = name == names[-1] and measured[name] > self.p.task.diverged_above
-            if too_large or not math.isfinite(measured[name]):
-                raise _Stop("diverged", f"validation {name} {measured[name]:g} after step {self.step}")
 
     def stop_early(self) -> None:
         t, accuracy = self.training, self.last.get("train_accuracy")

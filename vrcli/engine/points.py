@@ -39,8 +39,7 @@ class Points:
         Raises:
             UsageError: a metric has that step already or is beyond it, or a value is not a number.
         """
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise UsageError(f"a step must be a whole number from 0 on, got {step!r}")
+        check_step(step)
         read = {name: self._checked(name, step, value) for name, value in values.items()}
         for name, value in read.items():
             self._steps.setdefault(name, []).append(step)
@@ -75,6 +74,41 @@ class Points:
         self._steps, self._values, self._count = {}, {}, 0
         self._opened = time.monotonic()
         return found
+
+
+def check_step(step: Any) -> None:
+    """Refuse what is no step.
+
+    Raises:
+        UsageError: it is not a whole number from 0 on.
+    """
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise UsageError(f"a step must be a whole number from 0 on, got {step!r}")
+
+
+def named(split: str, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Values of a split as numbers, by names that say the split: of "val" those of "loss" and "val_loss" are one.
+
+    Raises:
+        UsageError: a value is not a number.
+    """
+    own = (f"{split}_", "train_")
+    return {n if n.startswith(own) else f"{split}_{n}": number(n, value) for n, value in values.items()}
+
+
+def measured_once(before: Mapping[str, float], values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Values of the test split, as `named` has them.
+
+    Args:
+        before: what was measured of it already.
+
+    Raises:
+        UsageError: the same was measured before: whoever measures it twice chooses by it.
+    """
+    read = named("test", values)
+    if twice := sorted(before.keys() & read.keys()):
+        raise UsageError(f"{twice[0]} is recorded already; the test is measured once")
+    return read
 
 
 def number(name: str, value: Any) -> float:

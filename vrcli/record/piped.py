@@ -33,7 +33,7 @@ class Piped(Tracked):
         super().__init__(**words)
         told = json.loads((folder / TOLD).read_text())
         if seed is not None and seed != told["seed"]:
-            raise UsageError(f"the run's seed is {told['seed']}, and the script takes {seed}: give it {{seed}}")
+            raise UsageError(f"the script uses seed {seed}, the run has {told['seed']}; pass {{seed}} to the script")
         self._folder, self._metrics = folder, [Measured(told["objective"], told["direction"])]
         self._file: int | None = None
         self._saves, self._asked, self._asks = 0, False, False
@@ -97,7 +97,7 @@ class Piped(Tracked):
 
     def _flush(self) -> None:
         rows: dict[int, dict[str, float]] = {}
-        for name, (steps, values) in self._points.take().items():
+        for name, (steps, values) in self._taken().items():
             if name == "wall_s":
                 continue
             for step, value in zip(steps, values, strict=True):
@@ -105,13 +105,7 @@ class Piped(Tracked):
         if rows and not self._restored and (self._folder / STATE).exists():
             raise UsageError("this run goes on after an interruption: call run.restore(...) before the first log")
         for step, row in sorted(rows.items()):
-            self._note_divergence(step, row)
             self._say({"step": step, **row})
-
-    def _note_divergence(self, step: int, row: Mapping[str, float]) -> None:
-        loss = row.get("train_loss", 0.0)
-        if loss != loss or abs(loss) == float("inf"):
-            self.diverged = self.diverged or f"train_loss not finite at step {step}"
 
     def _say(self, found: Mapping[str, Any]) -> None:
         if self._file is None:

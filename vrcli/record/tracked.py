@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vrcli.db.location import Location
 from vrcli.direction import Direction, better
-from vrcli.engine.points import Points, number
+from vrcli.engine.points import Columns, Points, measured_once, named
 from vrcli.errors import UsageError, first_line
 from vrcli.record import described, resuming
 from vrcli.record.described import UNKNOWN, spec_of
@@ -122,7 +122,7 @@ class Tracked:
         """
         if self._quiet:
             return False
-        read = {_named("val", name): number(name, value) for name, value in values.items()}
+        read = named("val", values)
         self._declare(read)
         objective = self._metrics[0]
         self.log(step, **read, wall_s=time.perf_counter() - self._began)
@@ -147,10 +147,7 @@ class Tracked:
         """
         if self._quiet:
             return
-        read = {_named("test", name): number(name, value) for name, value in values.items()}
-        if twice := sorted(self._test.keys() & read.keys()):
-            raise UsageError(f"{twice[0]} is recorded already; the test is measured once")
-        self._test.update(read)
+        self._test.update(measured_once(self._test, values))
 
     def should_stop(self) -> bool:
         """Whether to leave the loop: the run diverged, or `patience` evaluations brought nothing better."""
@@ -299,16 +296,21 @@ class Tracked:
         return state
 
     def _flush(self) -> None:
-        columns = self._points.take()
-        steps, losses = columns.get("train_loss", ([], []))
-        if not self.diverged:
-            at = next((step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)), None)
-            self.diverged = "" if at is None else f"train_loss not finite at step {at}"
+        columns = self._taken()
+        _, losses = columns.get("train_loss", ([], []))
         if losses:
             self._last["train_loss"] = losses[-1]
         if columns:
             record = self._open()
             self._opened.curves.add(record.id, columns)
+
+    def _taken(self) -> Columns:
+        """What waited to be written; a training loss in it that is not finite is noted."""
+        columns = self._points.take()
+        for step, loss in zip(*columns.get("train_loss", ([], [])), strict=True):
+            if not math.isfinite(loss):
+                self.diverged = self.diverged or f"train_loss not finite at step {step}"
+        return columns
 
     def _declare(self, read: Mapping[str, float]) -> None:
         """Metrics by their first use; the first is the objective.
@@ -338,7 +340,3 @@ class Tracked:
 
             found["peak_memory_bytes"] = peak_memory_bytes(self._device)
         return found | self._test
-
-
-def _named(split: str, name: str) -> str:
-    return name if name.startswith((f"{split}_", "train_")) else f"{split}_{name}"
