@@ -212,6 +212,7 @@ class SearchRecord:
         uuid: identity across databases; `id` is this database's.
         name: of the sweep that it belongs to, as are task, preset, dataset and dataset_fingerprint.
         search_seed: tells repeated searches of one optimizer apart.
+        direction: which value of the objective is better.
         key: hash of the definition.
         status: one of SEARCH_STATUSES.
         settings_json: the complete definition as JSON, read as `settings`.
@@ -226,6 +227,7 @@ class SearchRecord:
     name: str
     optimizer: str
     search_seed: int | None
+    direction: Literal["min", "max"]
     key: str
     status: str
     task: str
@@ -253,11 +255,6 @@ class SearchRecord:
     def objective(self) -> str:
         """The metric that it searches for, without its split."""
         return str(self.settings.get("objective", "loss"))
-
-    @property
-    def direction(self) -> Literal["min", "max"]:
-        """Which value of the objective is better."""
-        return "max" if self.settings.get("direction") == "max" else "min"
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class Stream(Split):
         return replace(self, device=device, workers=workers)
 
     def take(self, index: Tensor) -> Batch:
-        raise TypeError("a split that is not a tensors cannot be gathered from; its batches are read")
+        raise TypeError("this split is read in batches; it cannot be indexed")
 
     def chunks(self, size: int) -> Iterator[Batch]:
         """The whole split in order; what its samples draw is the same each time."""
@@ -207,9 +207,7 @@ class Splits:
             if not isinstance(given, Split):
                 object.__setattr__(self, name, _stream(name, given))
         if self.streamed and not self.identity:
-            raise TaskError(
-                f"Splits.identity must say what the data are: {self.streamed[0]} is not a tensors to tell it by"
-            )
+            raise TaskError(f"Splits.identity is missing: say which data {self.streamed[0]} reads")
 
     @property
     def named(self) -> dict[str, Split]:
@@ -227,7 +225,7 @@ class Splits:
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.
 
-        Of a split that is not a tensors, the declared identity counts.
+        Of a split that is read in batches, the declared identity counts.
         """
         digest = hashlib.blake2b(digest_size=8)
         if self.streamed:
@@ -248,7 +246,7 @@ def _stream(name: str, source: Any) -> Stream:
     """
     kind = type(source).__name__
     if isinstance(source, DataLoader):
-        raise TaskError(f"the {name} data are a DataLoader: give its dataset, batches are made of it by the run")
+        raise TaskError(f"the {name} data are a DataLoader; give its dataset, the run makes the batches")
     found = Stream(source=source)
     if not (found.indexed or isinstance(source, Iterable)):
         raise TaskError(f"the {name} data, a {kind}, must be a Split, a Dataset with a length, or an iterable")

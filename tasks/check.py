@@ -162,7 +162,7 @@ def _batch_from_generator(built: Built) -> str:
     torch.manual_seed(2)
     again = built.batch(seed=3)
     same = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert same, "the batch changes with the global generators: train_batch draws from another than it is given"
+    assert same, "train_batch must draw from the generator it is given; it draws from the global one"
     return f"{len(first)} tensors"
 
 

@@ -22,12 +22,12 @@ def commanded(task: Any, command: str | None, metric: str | None, opt: Any) -> t
 
     if command is None:
         if metric is not None:
-            raise UsageError(f"--metric {metric} says what --command measures; a task says it itself")
+            raise UsageError("--metric needs --command; a task has its own objective")
         return task, opt
     from vrcli.record.command import optimizers_of, reference
 
     if task is not None and (not isinstance(task, str) or ":" in task):
-        raise UsageError("--command is a task of its own; a name before it is what it is called")
+        raise UsageError("--command takes a plain name before it, not a task class")
     return reference(command, metric, task), optimizers_of(command, listed(opt))
 
 

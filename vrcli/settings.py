@@ -60,7 +60,7 @@ class Settings:
             where: it stood, unless on the command line.
         """
         if where and name in RESERVED:
-            return UsageError(f"{where}: {name} is an option of other commands, and no setting")
+            return UsageError(f"{where}: {name} is an option of another command; remove it here")
         flag = "--" + name.replace("_", "-")
         betas = self.by_name.get("betas")
         singles = [f"--beta{i + 1}" for i in range(len(betas.info.default))] if betas else []

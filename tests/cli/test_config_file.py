@@ -119,7 +119,7 @@ def test_files_are_completed_from(vr: Callable[..., Result], write: Callable[[st
 
 REFUSED = {
     "unknown": ("trails = 4", "config file: trails is not a setting of adamw or spirals; did you mean trials?"),
-    "of another command": ("prune = 'median'", "config file: prune is an option of other commands, and no setting"),
+    "of another command": ("prune = 'median'", "config file: prune is an option of another command; remove it here"),
     "text for a number": ("trials = '4'", "--config my.toml: trials must be a whole number, got '4'"),
     "a fraction": ("trials = 2.5", "--config my.toml: trials must be a whole number, got 2.5"),
     "a number for a switch": ("vary-split = 1", "--config my.toml: vary_split must be true or false, got 1"),

@@ -93,3 +93,9 @@ def test_a_sign_that_is_replaced_at_once_is_one_sign(monkeypatch):
         timer.function()
     sign.hide()
     assert not started
+
+
+def test_things_that_are_none_are_waited_for_like_others() -> None:
+    from vrcli.cli.waiting import waited
+
+    assert list(waited([1, None, 2], "counting")) == [1, None, 2]

@@ -42,6 +42,12 @@ def _set(store: Store, table: str, id: int, **values: object) -> None:
         connection.execute(update(target).where(target.c.id == id).values(**values))
 
 
+def test_a_search_knows_its_direction_as_the_views_do(store: Store, sweep: SearchRecord) -> None:
+    assert sweep.direction == "min"
+    _set(store, "searches", sweep.id, direction="max")
+    assert store.searches.get(sweep.id).direction == "max"
+
+
 def test_a_search_is_found_by_its_definition_and_number(store: Store, sweep: SearchRecord) -> None:
     assert store.searches.find("k1") == store.searches.get(sweep.id) == sweep
     assert store.searches.find("k2") is None

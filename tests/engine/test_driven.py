@@ -151,7 +151,7 @@ def test_a_schedule_follows_the_steps_of_the_loop(db: Path, loop: str) -> None:
 def test_settings_that_the_loop_does_not_honour_are_refused(db: Path) -> None:
     with pytest.raises(UsageError, match="--grad-clip is not a setting of adamw or looping"):
         run(db, opt="adamw", grad_clip=1.0)
-    with pytest.raises(UsageError, match="nobody counts the gradients"):
+    with pytest.raises(UsageError, match="gradients:10 does not work here: vr cannot count"):
         run(db, opt="lbfgs", until="gradients:10")
     assert not db.exists()
 

@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "the train data, a int, must be a Split, a Dataset with a length, or an iterable",
     ),
     "no length": ({"dataset": "flow"}, "needs a field steps_per_epoch"),
-    "no identity": ({"declared": ""}, "Splits.identity must say what the data are"),
+    "no identity": ({"declared": ""}, "Splits.identity is missing: say which data"),
     "too many steps": ({"steps_per_epoch": 5}, "--steps-per-epoch 5 of 6 samples is more than the 20 of streamed"),
     "no end": ({"dataset": "flow", "steps_per_epoch": 2, "stop_accuracy": 0.5}, "no metric called accuracy"),
 }

@@ -42,6 +42,18 @@ class Deaf(Looping):
         run.test(loss=1.0)
 
 
+class RaisingLater(Looping):
+    """Fails from its second run on."""
+
+    runs = 0
+
+    def train(self, run):
+        RaisingLater.runs += 1
+        if RaisingLater.runs > 1:
+            raise ValueError("no luck")
+        super().train(run)
+
+
 class Raising(Looping):
     def train(self, run):
         raise ValueError("no luck")
@@ -62,6 +74,7 @@ def test_the_template_keeps_its_contract(vr: Callable[..., Any]) -> None:
         ("Untested", "FAIL  test"),
         ("Deaf", "FAIL  stops when asked"),
         ("Raising", "ValueError: no luck"),
+        ("RaisingLater", "FAIL  goes on with the same bits ValueError: no luck"),
     ],
 )
 def test_what_a_loop_does_not_keep_is_said(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -31,14 +32,23 @@ random.seed(seed)
 x = 5.0 + random.random()
 print("not JSON", {"a": 1})
 print(json.dumps({"config": {"lr": lr}, "note": "no number"}))
+with open("pid", "w") as file:
+    file.write(str(os.getpid()))
 if trouble == "silent":
     sys.exit(0)
+if trouble == "tidy":
+    def tidied(number, frame):
+        open("tidied", "w").close()
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, tidied)
 if trouble == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for step in range(1, 10**6 if trouble in ("deaf", "endless") else 21):
+for step in range(1, 10**6 if trouble in ("deaf", "endless", "tidy") else 21):
     x -= lr * (2 if optimizer == "fast" else 1) * x + random.gauss(0, 0.01)
     row = {"step": step, "train_loss": x * x}
-    if trouble == "nan" and step == 7:
+    if trouble in ("null", "word") and step == 7:
+        row["val_loss"] = None if trouble == "null" else "0.3"
+    if trouble in ("nan", "tidy") and step == 7:
         row["train_loss"] = float("nan")
     if trouble == "twice" and step == 7:
         print(json.dumps(row))
@@ -54,9 +64,9 @@ for step in range(1, 10**6 if trouble in ("deaf", "endless") else 21):
     if step % 5 == 0 and trouble != "unmeasured":
         row |= {"val_loss": x * x + 0.01, "val_depth": x}
     print(json.dumps(row), flush=True)
-    if trouble in ("deaf", "endless", "slow"):
+    if trouble in ("deaf", "endless", "slow", "tidy"):
         time.sleep(0.02)
-print(json.dumps({"test_loss": x * x + 0.02}))
+print(json.dumps({"test_loss": x * x + 0.02}), end="" if trouble == "unended" else None)
 """
 COMMAND = f"{sys.executable} train.py {{lr}} {{opt}} {{seed}} {{trouble}}"
 
@@ -123,6 +133,8 @@ def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> Non
         ("back", "train_loss was recorded at step 6 already; steps must increase, got 3"),
         ("stepless", "the command reported train_loss without a step"),
         ("text", "a step must be a whole number from 0 on, got 'seven'"),
+        ("null", "the command reported val_loss null; it must be a number"),
+        ("word", 'the command reported val_loss "0.3"; it must be a number'),
         ("fail", "the command ended with exit code 5: all is lost"),
     ],
 )
@@ -148,6 +160,32 @@ def test_a_loss_that_is_no_number_ends_the_command(folder: Path, vr: Callable[..
     assert (run.status, run.error) == ("diverged", "loss not finite at step 7")
 
 
+def test_a_command_that_diverged_has_time_to_tidy_up(folder: Path, vr: Callable[..., Any]) -> None:
+    assert vr(*words("--opt", "slow", trouble="tidy")).code == 1
+    assert stored(folder)[0].status == "diverged"
+    assert (folder / "tidied").exists()
+
+
+def test_a_last_line_without_a_line_end_counts(folder: Path, vr: Callable[..., Any]) -> None:
+    assert vr(*words("--opt", "slow", trouble="unended")).code == 0
+    assert "test_loss" in stored(folder)[0].results
+
+
+def test_the_next_command_works_where_another_optimizer_can_be_named(folder: Path, vr: Callable[..., Any]) -> None:
+    (folder / "other.py").write_text(SCRIPT.replace("sys.argv[2]", "'none'"))
+    braces = f"{sys.executable} other.py {{lr}} {{{{opt}}}} {{seed}} none"
+    done = vr("run", "--command", braces, "--lr", "0.05", "--threads", "1")
+    assert done.code == 0, done.err
+    assert "vr runs show 1" in done.err
+    assert "vr compare" not in done.err
+    done = vr(*words("--opt", "fast"))
+    [line] = [line for line in done.err.splitlines() if "vr compare" in line]
+    command = line[line.index("vr compare") :].partition("  ")[0]
+    done = vr(*shlex.split(command)[1:], "--seeds", "2", "--threads", "1", "--format", "json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["verdicts"]
+
+
 def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> None:
     done = vr(*words("--opt", "slow", "--time-limit", "1", trouble="endless"))
     assert done.code == 1
@@ -163,7 +201,7 @@ def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> 
     [
         ("t {lr} {sead}", ("--opt", "a"), "--command has no {seed}: runs that differ in nothing cannot repeat"),
         ("t {lr} {seed}", ("--opt", "a"), "--opt a: --command has no {opt} to put it in"),
-        ("t {lr} {seed} {opt}", ("--lr", "1"), "--command has {opt}, and no --opt says what for it"),
+        ("t {lr} {seed} {opt}", ("--lr", "1"), "--command has {opt}; give --opt"),
         ("t {lr} {seed}", (), "--command: {lr} has no value; --lr or --fix lr=VALUE gives one"),
         ("t {lr} {sede} {seed}", ("--lr", "1"), "--command: {sede} has no value; did you mean seed?"),
         ("t {lr} {seed}", ("--lrr", "1"), "--lrr is not a setting of unknown or t; did you mean --lr?"),
@@ -205,7 +243,7 @@ def test_searches_refuse_names_without_a_value(folder: Path, vr: Callable[..., A
 def test_metric_is_for_commands(folder: Path, vr: Callable[..., Any]) -> None:
     done = vr("run", "cnn", "--metric", "val_loss")
     assert done.code == 2
-    assert "--metric val_loss says what --command measures" in done.err
+    assert "--metric needs --command; a task has its own objective" in done.err
 
 
 def test_names_values_and_objectives() -> None:
@@ -284,13 +322,17 @@ def completed(folder: Path) -> int:
 
 
 def alive(folder: Path) -> bool:
-    return subprocess.run(["pgrep", "-f", f"train.py 0.05 .* {folder.name}"], capture_output=True).returncode == 0
+    """Whether the script is, which wrote its number down."""
+    try:
+        os.kill(int((folder / "pid").read_text()), 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("trouble", ["endless", "deaf"])
 def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
-    command = COMMAND + f" {folder.name}"
-    process = begun(folder, "run", "--command", command, "--opt", "slow", "--lr", "0.05", "--trouble", trouble)
+    process = begun(folder, "run", "--command", COMMAND, "--opt", "slow", "--lr", "0.05", "--trouble", trouble)
     assert process.stderr is not None
     for line in process.stderr:
         if line.split()[:1] == ["10"]:
@@ -299,14 +341,13 @@ def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130
-    until(lambda: not alive(folder))
+    assert not alive(folder)  # vr waited for it
     [run] = stored(folder)
     assert run.status == "interrupted"
 
 
 def test_a_killed_vr_takes_its_command_with_it(folder: Path) -> None:
-    command = COMMAND + f" {folder.name}"
-    process = begun(folder, "run", "--command", command, "--opt", "slow", "--lr", "0.05", "--trouble", "endless")
+    process = begun(folder, "run", "--command", COMMAND, "--opt", "slow", "--lr", "0.05", "--trouble", "endless")
     assert process.stderr is not None
     for line in process.stderr:
         if line.split()[:1] == ["5"]:

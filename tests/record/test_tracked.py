@@ -324,9 +324,9 @@ def test_a_recorded_run_says_what_repeats_it(tmp_path: Path, vr: Any) -> None:
     assert done.returncode == 0, done.stderr
     shown = vr("runs", "show", "1").out
     assert shown.strip().splitlines()[-1].strip() == f"python {tmp_path / 'train.py'} --lr 0.1"
-    assert "data       toy (nobody looked at its content)" in shown
+    assert "data       toy (content not checked)" in shown
     assert "None" not in shown
     refused = vr("runs", "rerun", "1")
     assert refused.code == 2
-    assert "a script recorded run 1: run the script again" in refused.err
+    assert "a script recorded run 1; run the script again (run.restore() continues it)" in refused.err
     assert "x ?" not in vr("report", "mine").out

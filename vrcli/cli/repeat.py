@@ -12,7 +12,7 @@ from vrcli.report import wording
 from vrcli.report.study.command import options, run_command
 from vrcli.search.definition import Definition
 from vrcli.study.again import by_script, lacking
-from vrcli.study.naming import words_of_command
+from vrcli.study.naming import words_of_run
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord, SearchRecord
@@ -25,7 +25,7 @@ def command_of(record: RunRecord) -> str:
     """
     from vrcli.execute.again import task_of_run
     from vrcli.settings import resolve, settings_of
-    from vrcli.tasks.registry import UnknownTask, names
+    from vrcli.tasks.registry import UnknownTask
 
     spec, preset = record.spec, record.preset or "quick"
     stored = wording.command(record.provenance.get("argv", []))
@@ -50,11 +50,9 @@ def command_of(record: RunRecord) -> str:
         for name, one in settings.by_name.items()
         if given[one.section].get(one.key) != usual[one.section].get(one.key)
     }
-    if hasattr(task, "command"):
-        named = words_of_command(task, spec["optimizer"])
-    else:
-        name = record.task if record.task in names() else record.provenance["task"]
-        named = [name, "--opt", spec["optimizer"], "--preset", preset]
+    named = words_of_run(task, record.provenance.get("task", record.task), spec["optimizer"])
+    if not hasattr(task, "command"):
+        named += ["--preset", preset]
     words = ["vr", "run", *named, "--seed", str(record.seed)]
     return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
 

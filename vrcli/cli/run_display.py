@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from vrcli.engine.prepare import Prepared
     from vrcli.execute.checkpoints import Unsaved
     from vrcli.execute.outage import Away
-    from vrcli.tasks.base import Metric
 
 #: Settings that say much whoever set them.
 ALWAYS = ("lr", "weight_decay")
@@ -120,7 +119,7 @@ class RunDisplay:
             for line in outcome_lines(record, self.metrics):
                 say(line, prose=True)
             if not self.quiet:
-                show_next(run_steps(record), database=self.database)
+                show_next(run_steps(record, type(self.prepared.task)), database=self.database)
 
     def _stop_bar(self) -> None:
         if self.bar is not None:
@@ -179,10 +178,3 @@ class RunDisplay:
         )  # fmt: skip
         self.job = self.bar.add_task("", total=1.0, at="0", text="")
         self.bar.start()
-
-
-def outcome(record: RunRecord, metrics: Sequence[Metric]) -> list[str]:
-    """The lines that close a run: what it reached, or how it ended."""
-    from vrcli.tasks.base import headline
-
-    return outcome_lines(record, headline(metrics))

@@ -10,10 +10,10 @@ import typer
 
 from vrcli.cli import request as req
 from vrcli.cli.console import err, say
-from vrcli.cli.run_display import outcome
 from vrcli.cli.screen import facts, show_command, suggest
 from vrcli.db.location import Location
 from vrcli.output import Target
+from vrcli.report.study.runs import outcome_lines
 from vrcli.report.tables.runs import title
 from vrcli.report.wording import NOT_ANSWERING, setting, status
 from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
@@ -67,9 +67,10 @@ def print_run(store: Store, record: RunRecord, metrics: list[str]) -> None:
     """Everything `vr runs show` prints of a run as it is."""
     from vrcli.cli.repeat import command_of  # numpy is slow to import
     from vrcli.report.text_plot import plot
+    from vrcli.tasks.base import headline
 
     lines = [title(record)]
-    lines += outcome(record, task_metrics(record))
+    lines += outcome_lines(record, headline(task_metrics(record)))
     if status(record) == NOT_ANSWERING:
         lines.append(
             f"  not answering: its process (pid {record.pid} on {record.host}) is gone; "
@@ -122,7 +123,7 @@ def provenance_facts(record: RunRecord) -> list[tuple[str, str]]:
     git = p.get("git")
     state = f"commit {git['commit'][:12]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "none"
     looked_at = record.dataset_fingerprint not in (None, DECLARED)
-    fingerprint = record.dataset_fingerprint if looked_at else "(nobody looked at its content)"
+    fingerprint = record.dataset_fingerprint if looked_at else "(content not checked)"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
     told = p.get("declared_data")
     declared = f", by what the task declares: {told}" if told else ""

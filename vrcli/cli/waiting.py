@@ -88,10 +88,10 @@ def waiting(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 def waited(things: Iterable[T], text: str) -> Iterator[T]:
     """The same things, while what is being done is said until each of them comes."""
-    left = iter(things)
+    left, end = iter(things), object()
     while True:
         with waiting(text):
-            found = next(left, None)
-        if found is None:
+            found = next(left, end)
+        if found is end:
             return
-        yield found
+        yield found  # type: ignore[misc]  # the end is gone

@@ -74,8 +74,8 @@ def _check_optimizer(request: Request, task: LoopTask[Any], capabilities: frozen
         )
     if "closure" in capabilities and request.training.end.unit == "gradients":
         raise UsageError(
-            f"--until {request.training.until}: nobody counts the gradients that {request.optimizer} evaluates in a "
-            "loop of its own; steps:N or seconds:S end it"
+            f"--until {request.training.until} does not work here: vr cannot count this loop's gradients; "
+            "use steps:N or seconds:S"
         )
 
 

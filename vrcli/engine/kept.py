@@ -33,7 +33,7 @@ def put_back(objects: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     wanted = {name for name, one in state.items() if not _is_plain(one)}
     if objects.keys() != wanted:
         names = ", ".join(sorted(wanted)) or "nothing with a state_dict"
-        raise UsageError(f"restore({', '.join(sorted(objects))}): saved was {names}")
+        raise UsageError(f"restore got {', '.join(sorted(objects)) or 'nothing'}; save wrote {names}")
     for name, one in objects.items():
         try:
             if isinstance(one, torch.optim.Optimizer):

@@ -42,9 +42,13 @@ def check_loop(request: Request, task: type[LoopTask[Any]]) -> Iterator[Finding]
     yield Finding("objective", finite, f"val_{objective} evaluated {len(first.evaluated)} times")
     tested = f"test_{objective}" in first.ended.results
     yield Finding("test", tested, f"test_{objective} {'measured' if tested else 'is never measured: run.test(...)'}")
-    yield _same_seed(request, task, first)
-    yield _stops(request, task, first)
-    yield _goes_on(request, task, first)
+    for name, check in _CHECKS.items():
+        try:
+            with contained():
+                passed, detail = check(request, task, first)
+        except Exception as error:  # as above: a later run may fail, too
+            passed, detail = False, first_line(error)
+        yield Finding(name, passed, detail)
 
 
 def _trained(request: Request, task: type[LoopTask[Any]], stop_after: int = 0, **words: Any) -> _Trained:
@@ -64,30 +68,29 @@ def _trained(request: Request, task: type[LoopTask[Any]], stop_after: int = 0, *
     return found
 
 
-def _same_seed(request: Request, task: type[LoopTask[Any]], first: _Trained) -> Finding:
+def _same_seed(request: Request, task: type[LoopTask[Any]], first: _Trained) -> tuple[bool, str]:
     again = _trained(request, task)
     same = [first.losses, first.evaluated] == [again.losses, again.evaluated]
-    return Finding(
-        "same seed, same curve", same, "the same bits" if same else "something random has no seed of the run"
-    )
+    return same, "the same bits" if same else "the curve changed with the same seed; draw everything from run.generator"
 
 
-def _stops(request: Request, task: type[LoopTask[Any]], first: _Trained) -> Finding:
-    name = "stops when asked"
+def _stops(request: Request, task: type[LoopTask[Any]], first: _Trained) -> tuple[bool, str]:
     if len(first.evaluated) < 2:
-        return Finding(name, True, "not tried: one evaluation alone")
+        return True, "not tried: one evaluation alone"
     stopped = _trained(request, task, stop_after=1)
     if stopped.ended.status != "interrupted":
-        return Finding(name, False, f"asked to stop after an evaluation, it {stopped.ended.status}")
+        return False, f"the loop {stopped.ended.status} although it was asked to stop"
     later = len(stopped.losses) - len(first.losses) // len(first.evaluated)
-    return Finding(name, later <= _PATIENCE_STEPS, f"{max(0, later)} steps later")
+    return later <= _PATIENCE_STEPS, f"{max(0, later)} steps later"
 
 
-def _goes_on(request: Request, task: type[LoopTask[Any]], first: _Trained) -> Finding:
-    name = "goes on with the same bits"
+def _goes_on(request: Request, task: type[LoopTask[Any]], first: _Trained) -> tuple[bool, str]:
     stopped = _trained(request, task, stop_after=1, checkpoints=Every(steps=1))
     if stopped.state is None:
-        return Finding(name, True, "not tried: it never calls run.save, so an interrupted run begins again")
+        return True, "not tried: it never calls run.save, so an interrupted run begins again"
     again = _trained(request, task, resume_from=stopped.state)
     losses = first.losses[len(first.losses) - len(again.losses) :]
-    return Finding(name, again.losses == losses, f"from step {stopped.state['step']}")
+    return again.losses == losses, f"from step {stopped.state['step']}"
+
+
+_CHECKS = {"same seed, same curve": _same_seed, "stops when asked": _stops, "goes on with the same bits": _goes_on}

@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from vrcli.errors import UsageError, nearest
+from vrcli.record.described import UNKNOWN
 from vrcli.record.process import Told, train
 from vrcli.record.usual import direction_of
 from vrcli.tasks.base import Metric, Preset, TaskConfig
@@ -35,8 +36,6 @@ CHOSEN = ("opt", "seed", "device", "threads", "dataset", "split_seed")
 _MARK, _AS_NAME = "_x_", str.maketrans({"-": "_0", "_": "_1"})
 #: A database holds no longer names of tasks.
 _LONGEST = 255
-#: The optimizer of a command that has no `{opt}`.
-UNKNOWN = "unknown"
 
 
 class Config(TaskConfig):
@@ -68,9 +67,19 @@ class CommandTask(LoopTask[Config]):
         train(run, words, told, time_limit=self.config.time_limit)
 
     @classmethod
+    def placeholders(cls) -> list[str]:
+        """The names in braces."""
+        return names_in(cls.command)
+
+    @classmethod
+    def varied(cls) -> list[str]:
+        """Those of them that are settings."""
+        return _varied(cls.command)
+
+    @classmethod
     def lacking(cls, settings: Mapping[str, Any]) -> str:
         given = [name for name, value in settings.items() if value is not None]
-        missing = [name for name in names_in(cls.command) if name not in (*CHOSEN, *given)]
+        missing = [name for name in cls.placeholders() if name not in (*CHOSEN, *given)]
         if not missing:
             return ""
         name, flag = missing[0], missing[0].replace("_", "-")
@@ -109,6 +118,10 @@ def names_in(command: str) -> list[str]:
             raise UsageError(f"--command: {{{name}}} is not a name; write {{lr}}, and {{{{ for a brace of its own")
         found.append(name)
     return list(dict.fromkeys(found))
+
+
+def _varied(command: str) -> list[str]:
+    return [name for name in names_in(command) if name not in CHOSEN]
 
 
 def filled(command: str, values: Mapping[str, Any]) -> list[str]:
@@ -177,7 +190,7 @@ def optimizers_of(command: str, given: Sequence[Any]) -> list[Any]:
     """
     takes = "opt" in names_in(command)
     if takes and not given:
-        raise UsageError("--command has {opt}, and no --opt says what for it")
+        raise UsageError("--command has {opt}; give --opt")
     if given and not takes:
         raise UsageError(f"--opt {given[0]}: --command has no {{opt}} to put it in")
     return list(given) or [UNKNOWN]
@@ -214,7 +227,7 @@ def __getattr__(name: str) -> Any:
         command, task, objective, direction = json.loads(plain)
     except (ValueError, zlib.error):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    settings = [one for one in names_in(command) if one not in CHOSEN]
+    settings = _varied(command)
     value = Annotated[Any, BeforeValidator(_value)]
     fields: Any = {one: (value, Field(None, description=f"what {{{one}}} of the command is")) for one in settings}
     config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

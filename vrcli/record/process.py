@@ -63,7 +63,7 @@ def train(run: LoopRun, words: Sequence[str], told: Told, *, time_limit: float |
             process = _begun(words, folder, run, errors)
             try:
                 _Listener(run, process, folder, told.objective).listen(time_limit)
-            except Exception:
+            except BaseException:  # also `Left`: the run has diverged
                 _signal(process, signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE_S)
@@ -148,6 +148,8 @@ class _Listener:
                     raise RuntimeError(f"the command took longer than --time-limit {time_limit:g} seconds")
             while self._read(0.0):
                 pass
+            for one, line in list(self.rest.items()):  # a last line that no line end follows
+                self._hear(one, line)
         finally:
             os.close(self.pipe)
             os.close(self.held)
@@ -161,14 +163,17 @@ class _Listener:
             with suppress(BlockingIOError):
                 data = os.read(one, 1 << 16)
             if not data and one == self.stdout:  # closed
-                del self.rest[one]
+                self._hear(one, self.rest.pop(one))
                 continue
             some = some or bool(data)
             *lines, self.rest[one] = (self.rest[one] + data).split(b"\n")
             for line in lines:
-                for found in _objects(line):
-                    self._report(found, trusted=one == self.pipe)
+                self._hear(one, line)
         return some
+
+    def _hear(self, where: int, line: bytes) -> None:
+        for found in _objects(line):
+            self._report(found, trusted=where == self.pipe)
 
     def _report(self, found: dict[str, Any], *, trusted: bool) -> None:
         if trusted and "save" in found:
@@ -177,6 +182,9 @@ class _Listener:
             path.unlink()
             return
         step = found.pop("step", None)
+        for name, value in found.items():
+            if name.startswith(("train_", "val_", "test_")) and type(value) not in (int, float):
+                raise UsageError(f"the command reported {name} {json.dumps(value)}; it must be a number")
         numbers = {name: value for name, value in found.items() if type(value) in (int, float)}
         test = {name: value for name, value in numbers.items() if name.startswith("test_")}
         val = {name: value for name, value in numbers.items() if name.startswith("val_")}

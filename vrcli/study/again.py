@@ -104,10 +104,7 @@ def requested(stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
     from vrcli.settings import differing_settings, request_again
 
     if by_script(stored.spec):
-        raise UsageError(
-            f"a script recorded run {stored.id}: run the script again; it goes on with the run where it calls "
-            "run.restore(), and begins another where it does not"
-        )
+        raise UsageError(f"a script recorded run {stored.id}; run the script again (run.restore() continues it)")
     if missing := lacking(stored.spec):
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vrcli.execute.lookup import task_of
+from vrcli.execute.lookup import task_names, task_of
 from vrcli.variants import base_of
 
 _COMMANDS = "vrcli.record.command:"
@@ -20,8 +20,25 @@ def words_of(task: str, optimizer: str) -> list[str]:
 def words_of_command(task: Any, optimizer: str) -> list[str]:
     """The same of the task of a command."""
     objective = task.metrics[0]
-    opt = ["--opt", base_of(optimizer)] if "{opt}" in task.command else []
+    opt = ["--opt", base_of(optimizer)] if takes_optimizer(task) else []
     return [task.name, "--command", task.command, "--metric", f"{objective.name}:{objective.direction}", *opt]
+
+
+def words_of_run(task: Any, reference: str, optimizer: str) -> list[str]:
+    """The same of a run's task.
+
+    Args:
+        reference: of its class, "module:Class".
+    """
+    if hasattr(task, "command"):
+        return words_of_command(task, optimizer)
+    name = task.name if task.name in task_names() else reference
+    return [name, "--opt", base_of(optimizer)]
+
+
+def takes_optimizer(task: Any) -> bool:
+    """Whether the task can be trained with one optimizer or another; a command without `{opt}` cannot."""
+    return not hasattr(task, "command") or "opt" in task.placeholders()
 
 
 def shown(task: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from vrcli.report.study.blocks import Rows, Step
 from vrcli.report.wording import duration, value
 from vrcli.results.types import NamedRun
+from vrcli.study.naming import takes_optimizer, words_of_run
 
 
 def other(optimizer: str) -> str:
@@ -15,16 +17,19 @@ def other(optimizer: str) -> str:
     return "sgd" if optimizer == "adamw" else "adamw"
 
 
-def run_steps(record: NamedRun) -> list[Step]:
-    """What to type after a run."""
+def run_steps(record: NamedRun, task: Any) -> list[Step]:
+    """What to type after a run of this class of task."""
     steps = [Step(f"vr runs show {record.id}", "curves and settings")]
     if record.status == "interrupted":
         steps.insert(0, Step(f"vr runs resume {record.id}", "continues it, as the same command does"))
-    elif record.status == "completed":
+    elif record.status == "completed" and takes_optimizer(task):
         rival = other(record.optimizer)
-        command = f"vr compare {record.task} --opt {record.optimizer} --opt {rival}"
-        command += f" --preset {record.preset}" if record.preset not in (None, "quick") else ""
-        steps.append(Step(command, f"is it better than {rival}?"))
+        reference = record.provenance.get("task", record.task)
+        words = ["vr", "compare", *words_of_run(task, reference, record.optimizer), "--opt", rival]
+        for name in task.varied() if hasattr(task, "command") else ():
+            words += ["--fix", f"{name}={record.spec['optimizer_settings'][name]}"]
+        words += ["--preset", record.preset] if record.preset and record.preset != "quick" else []
+        steps.append(Step(shlex.join(words), f"is it better than {rival}?"))
     return steps
 
 
@@ -41,7 +46,7 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any]) -> list[str]:
     if reached is not None:
         at = r.get("best_epoch")
         epoch = "" if at is None else f" (epoch {at:.{0 if at == round(at) else 1}f})"
-        best = f"best val {metrics[0].name} {value(reached)}{epoch}"
+        best = f"best val {metrics[0].name} {value(reached, percent=metrics[0].percent)}{epoch}"
     if record.status == "completed":
         parts = [best]
         parts += [
@@ -64,7 +69,7 @@ def run_rows(runs: Sequence[NamedRun], metrics: Sequence[Any]) -> Rows:
         {
             "run": run.id, "name": run.name, "task": run.task, "data": run.dataset, "optimizer": run.optimizer,
             "seed": run.seed, "status": run.status,
-            f"best val {metrics[0].name}": value(run.results.get(run.objective)),
+            f"best val {metrics[0].name}": value(run.results.get(run.objective), percent=metrics[0].percent),
             **{f"test {m.name}": value(run.results.get(f"test_{m.name}"), percent=m.percent) for m in metrics},
             "why": run.error or "",
         }
