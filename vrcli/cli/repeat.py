@@ -25,7 +25,7 @@ def command_of(record: RunRecord) -> str:
     """
     from vrcli.execute.again import task_of_run
     from vrcli.settings import resolve, settings_of
-    from vrcli.tasks.registry import UnknownTask, names
+    from vrcli.tasks.registry import UnknownTask, load, names
 
     spec, preset = record.spec, record.preset or "quick"
     stored = wording.command(record.provenance.get("argv", []))
@@ -53,7 +53,7 @@ def command_of(record: RunRecord) -> str:
     if hasattr(task, "command"):
         named = words_of_command(task, spec["optimizer"])
     else:
-        name = record.task if record.task in names() else record.provenance["task"]
+        name = record.task if record.task in names() and load(record.task) is task else record.provenance["task"]
         named = [name, "--opt", spec["optimizer"], "--preset", preset]
     words = ["vr", "run", *named, "--seed", str(record.seed)]
     return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
