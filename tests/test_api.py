@@ -54,7 +54,7 @@ def test_importing_vrcli_imports_nothing_slow() -> None:
 
 
 def test_all_that_is_exported_is_there_and_nothing_else() -> None:
-    assert set(vrcli.__all__) == {"__version__", "track", *api.__all__}
+    assert set(vrcli.__all__) == {"__version__", "study", "track", *api.__all__}
     assert vrcli.track is begin.track
     assert all(getattr(vrcli, name) is getattr(api, name) for name in api.__all__)
     with pytest.raises(AttributeError, match="no attribute 'train'"):

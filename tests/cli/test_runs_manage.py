@@ -42,7 +42,7 @@ def test_rm_removes_nothing_where_one_run_is_not_there_or_goes_on(vr, stored, tm
     for words, expected in (
         (["1", "9", "--yes"], "has no run 9"),
         (["1", "2", "--yes"], "run 2 is still running (pid "),
-        (["1"], "--yes says so; nothing was removed"),
+        (["1"], "nothing was asked and nothing was removed"),
     ):
         done = vr("runs", "rm", *words)
         assert done.code == 2

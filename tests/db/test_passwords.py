@@ -38,6 +38,10 @@ CALLS: dict[str, tuple[str, ...]] = {
     "plot budget": ("plot budget --output budget.svg",),
     "plot sensitivity": ("plot sensitivity lr --output sensitivity.svg",),
     "plot sweep": ("plot sweep --output sweep.svg",),
+    "plot trajectory": ("plot trajectory --output trajectory.svg",),
+    "study plan": ("study plan vradam/table3 --only paper --scale laptop",),
+    "study run": ("study run nosuch",),
+    "study report": ("study report vradam/table3", "study report vradam/table3 --format json"),
     "runs list": ("runs list", "runs list --format json"),
     "runs show": ("runs show 1", "runs show 1 --format json", "runs show 2"),
     "runs diff": ("runs diff 1 2 --all", "runs diff 1 2 --format json"),
@@ -62,6 +66,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 MAY_BE_REFUSED = {
     "runs retry", "runs resume", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile",
     "plot sensitivity", "plot telemetry", "sweeps stop", "plot sweep", "db backup",
+    "plot trajectory", "study run", "study report",
 }  # fmt: skip
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from vrcli.errors import UsageError, nearest
 
-F = TypeVar("F", bound=Callable[..., Any])
 #: Tables whose entries could as well stand at the top.
 FLAT = ("task", "training", "optimizer")
 #: Options that are read before the file is, or say which file it is.
@@ -72,28 +70,14 @@ def by_keyword(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"db" if name == "database" else name: value for name, value in given.items() if name not in OF_TERMINAL}
 
 
-def with_file(function: F) -> F:
-    """A function of `vrcli.api` whose configuration file may say what its caller does not."""
-
-    @functools.wraps(function)
-    def called(task: Any = None, **words: Any) -> Any:
-        return function(**completed(function.__name__, task, words))
-
-    return cast("F", called)
-
-
-def completed(command: str, task: Any, words: Mapping[str, Any]) -> dict[str, Any]:
+def completed(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given by keyword, and beside it what the configuration file among it says.
 
     What concerns the terminal alone is left out.
     """
-    given = {name: value for name, value in {"task": task, **words}.items() if value is not None}
-    config = given.get("config", {})
-    if isinstance(config, Mapping):
-        return given
     from vrcli.cli.lazy import load
 
-    found = read(config, load(command))
+    found = read(given["config"], load(command))
     told = by_keyword(found.options)
     if isinstance(told.get("task"), list) and len(told["task"]) == 1:
         told["task"] = told["task"][0]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import out, say
+from vrcli.db.location import masked_line
 from vrcli.report.study.blocks import Block, Command, Next, Rows, Step, Strong
 from vrcli.report.tables.grid import grid
 from vrcli.visible import visible
@@ -225,7 +226,10 @@ def show_next(
         argv: the command that was given, the program first, to which some of them add options.
     """
     console = to or out()
-    told = [Step(_whole(step, argv) + _database_option(step, database), step.why) for step in (Step(*s) for s in steps)]
+    told = [
+        Step(masked_line(_whole(step, argv)) + _database_option(step, database), step.why)
+        for step in (Step(*s) for s in steps)
+    ]
     if not told:
         return
     found = Next(told)

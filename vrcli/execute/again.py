@@ -28,17 +28,22 @@ def tune_memory(stored: RunRecord) -> bool:
 def task_of_run(stored: RunRecord) -> type[Task[Any]]:
     """A stored run's task; one that was given as module:Class, or as a class, is found where it was then.
 
+    An installed task may have the name of such a class: the run says where its own was.
+
     Raises:
         UnknownTask: it is not installed.
     """
-    try:
-        return load(stored.task)
-    except UnknownTask:
-        for word in (stored.provenance.get("task", ""), *stored.provenance.get("argv", [])):
-            with suppress(UnknownTask):
-                if re.fullmatch(r"[\w.]+:\w+", word) and (found := load(word)).name == stored.task:
-                    return found
-        raise
+    place = stored.provenance.get("task", "")
+    installed = None
+    with suppress(UnknownTask):
+        installed = load(stored.task)
+        if place in ("", f"{installed.__module__}:{installed.__qualname__}"):
+            return installed
+    for word in (place, *stored.provenance.get("argv", [])):
+        with suppress(UnknownTask):
+            if re.fullmatch(r"[\w.]+:\w+", word) and (found := load(word)).name == stored.task:
+                return found
+    return installed or load(stored.task)
 
 
 def device_of_run(stored: RunRecord) -> str:

@@ -32,7 +32,7 @@ def words_of_run(task: Any, reference: str, optimizer: str) -> list[str]:
     """
     if hasattr(task, "command"):
         return words_of_command(task, optimizer)
-    name = task.name if task.name in task_names() else reference
+    name = task.name if task.name in task_names() and task_of(task.name) is task else reference
     return [name, "--opt", base_of(optimizer)]
 
 

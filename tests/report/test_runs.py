@@ -1,0 +1,31 @@
+"""What a run came to, in words, and what to type next."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vrcli.cli.scaffold.task_template import Spirals
+from vrcli.report.study.runs import outcome_lines, run_rows, run_steps
+from vrcli.tasks.base import Metric
+
+
+@pytest.fixture
+def record() -> Any:
+    return SimpleNamespace(
+        id=1, name="a-b", status="completed", objective="best_val_accuracy", error=None, task="spirals", dataset="d",
+        optimizer="sgd", seed=0, preset="quick", results={"best_val_accuracy": 0.58, "test_accuracy": 0.5},
+        provenance={"task": "mine:Spirals"},
+    )  # fmt: skip
+
+
+def test_an_objective_in_per_cent_is_shown_as_the_rows_above_it(record: Any) -> None:
+    metrics = [Metric("accuracy", "max", percent=True)]
+    assert "best val accuracy 58.0 %" in outcome_lines(record, metrics)[0]
+    assert "58.0 %" in str(run_rows([record], metrics))
+
+
+def test_a_task_of_ones_own_is_named_by_where_it_is(record: Any) -> None:
+    assert run_steps(record, Spirals)[-1].command == "vr compare mine:Spirals --opt sgd --opt adamw"
