@@ -176,10 +176,10 @@ def test_the_next_command_works_where_another_optimizer_can_be_named(folder: Pat
     braces = f"{sys.executable} other.py {{lr}} {{{{opt}}}} {{seed}} none"
     done = vr("run", "--command", braces, "--lr", "0.05", "--threads", "1")
     assert done.code == 0, done.err
-    assert "vr runs show 1" in done.err
-    assert "vr compare" not in done.err
+    assert "vr runs show 1" in done.out
+    assert "vr compare" not in done.out
     done = vr(*words("--opt", "fast"))
-    [line] = [line for line in done.err.splitlines() if "vr compare" in line]
+    [line] = [line for line in done.out.splitlines() if "vr compare" in line]
     command = line[line.index("vr compare") :].partition("  ")[0]
     done = vr(*shlex.split(command)[1:], "--seeds", "2", "--threads", "1", "--format", "json")
     assert done.code == 0, done.err
