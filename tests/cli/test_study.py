@@ -267,6 +267,17 @@ def test_the_same_from_python(valley, inline, tmp_path, monkeypatch) -> None:
     assert "A study of one's own" in found._repr_html_().replace("&#x27;", "'")
 
 
+def test_a_terminal_sees_the_progress_of_a_study_from_python(study, valley, inline, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    vrcli.study("own", scale="small", threads=1)
+    assert "part 1 of 1: stated" in capsys.readouterr().err
+
+
+def test_a_study_of_which_nothing_is_stored_is_shown_at_full_scale(study, tmp_path) -> None:
+    Store.open(tmp_path / "vr.db").close()
+    assert read_study("own", db=tmp_path / "vr.db").result.study.name == "full"
+
+
 # -- killed -----------------------------------------------------------------------------------------------------------
 
 
