@@ -20,6 +20,20 @@ FULL_BATCH = {"batch_size": assumed(1, "one row holds all entries: full batch, a
 METRICS = (Metric("rmse", "min"),)
 #: The published scripts' learning rate and starting point.
 LR = {"lr": stated(0.01, "Benchmarks")}
+#: What a preset of a published size, and what a small one, gives the optimizers.
+PAPER = {"*": LR, "flowadam": {**LR, "mode": stated("b", "full batch, factorisation")}}
+QUICK = {
+    "*": {"lr": assumed(0.01, "as in the paper")},
+    "flowadam": {"lr": assumed(0.01, "as in the paper"), "mode": assumed("b", "as in the paper")},
+}
+#: What every published size has.
+ANY_SIZE = {
+    "extra_rank": stated(5, "model rank = true rank + 5"),
+    "init_scale": stated(0.1, "init scale 0.1"),
+    "l2": stated(1e-5, "light L2 1e-5"),
+    "epochs": stated(1000, "1000 steps, one an epoch"),
+    "eval_every": assumed(10, "a hundredth of the run"),
+}
 
 
 class Factors(nn.Module):

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from vrcli.tasks.base import Batch, Preset, Sourced, Split, Splits, Task, TaskConfig, assumed, stated
 from vrcli.tasks.completion import (
-    LR,
+    ANY_SIZE,
     METRICS,
+    PAPER,
+    QUICK,
     Factors,
     check_rank,
     planted,
@@ -53,19 +55,10 @@ def _size(rows: int, columns: int, rank: int, density: float, noise: float) -> d
         "rank": stated(rank, place),
         "density": stated(density, place),
         "noise": stated(noise, place),
-        "extra_rank": stated(5, "model rank = true rank + 5"),
-        "init_scale": stated(0.1, "init scale 0.1"),
-        "l2": stated(1e-5, "light L2 1e-5"),
-        "epochs": stated(1000, "1000 steps, one an epoch"),
-        "eval_every": assumed(10, "a hundredth of the run"),
+        **ANY_SIZE,
     }
 
 
-_PAPER = {"*": LR, "flowadam": {**LR, "mode": stated("b", "full batch, factorisation")}}
-_QUICK = {
-    "*": {"lr": assumed(0.01, "as in the paper")},
-    "flowadam": {"lr": assumed(0.01, "as in the paper"), "mode": assumed("b", "as in the paper")},
-}
 _SMALL = _size(200, 300, 10, 0.30, 0.1)
 
 
@@ -84,7 +77,7 @@ class Matrix(Task[MatrixConfig]):
                 "rank": assumed(2, "a check, not a result"),
                 **preset({"epochs": assumed(30, "enough for ten steps of Adam and a flow")}),
             },
-            _QUICK,
+            QUICK,
             "20x30, 30 steps",
         ),
         "quick": Preset(
@@ -100,17 +93,17 @@ class Matrix(Task[MatrixConfig]):
                     }
                 ),
             },
-            _QUICK,
+            QUICK,
             "60x80 of rank 4",
         ),
-        "paper": Preset(preset(_SMALL), _PAPER, "200x300 of rank 10, 30% seen"),
-        "paper-medium": Preset(preset(_size(300, 400, 15, 0.20, 0.1)), _PAPER, "300x400 of rank 15, 20% seen"),
-        "paper-large": Preset(preset(_size(400, 500, 20, 0.15, 0.15)), _PAPER, "400x500 of rank 20, 15% seen"),
+        "paper": Preset(preset(_SMALL), PAPER, "200x300 of rank 10, 30% seen"),
+        "paper-medium": Preset(preset(_size(300, 400, 15, 0.20, 0.1)), PAPER, "300x400 of rank 15, 20% seen"),
+        "paper-large": Preset(preset(_size(400, 500, 20, 0.15, 0.15)), PAPER, "400x500 of rank 20, 15% seen"),
         "released": Preset(
             preset(
                 _SMALL, l2=stated(5e-6, "released scripts: Adam's decay 1e-5 in the gradient is half of FlowAdam's")
             ),
-            _PAPER,
+            PAPER,
             "200x300 with the L2 that the released scripts give Adam",
         ),
     }

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from vrcli.tasks.base import Batch, Preset, Sourced, Split, Splits, Task, TaskConfig, assumed, stated
 from vrcli.tasks.completion import (
-    LR,
+    ANY_SIZE,
     METRICS,
+    PAPER,
+    QUICK,
     Factors,
     check_rank,
     planted,
@@ -52,19 +54,10 @@ def _size(first: int, second: int, third: int, rank: int, density: float) -> dic
         "rank": stated(rank, place),
         "density": stated(density, place),
         "noise": stated(0.1, "noise .1"),
-        "extra_rank": stated(5, "model rank = true rank + 5"),
-        "init_scale": stated(0.1, "init scale 0.1"),
-        "l2": stated(1e-5, "light L2 1e-5"),
-        "epochs": stated(1000, "1000 steps, one an epoch"),
-        "eval_every": assumed(10, "a hundredth of the run"),
+        **ANY_SIZE,
     }
 
 
-_PAPER = {"*": LR, "flowadam": {**LR, "mode": stated("b", "full batch, factorisation")}}
-_QUICK = {
-    "*": {"lr": assumed(0.01, "as in the paper")},
-    "flowadam": {"lr": assumed(0.01, "as in the paper"), "mode": assumed("b", "as in the paper")},
-}
 _SMALL = _size(30, 40, 50, 5, 0.10)
 
 
@@ -86,7 +79,7 @@ class Tensor3(Task[TensorConfig]):
                 "init_scale": assumed(0.5, "products of three small factors hardly move in 30 steps"),
                 **preset({"epochs": assumed(30, "enough for ten steps of Adam and a flow")}),
             },
-            _QUICK,
+            QUICK,
             "6x7x8, 30 steps",
         ),
         "quick": Preset(
@@ -98,17 +91,17 @@ class Tensor3(Task[TensorConfig]):
                 "density": assumed(0.2, "about the paper's entries for each parameter"),
                 **preset({"epochs": assumed(1000, "as in the paper"), "eval_every": assumed(10, "100 points")}),
             },
-            _QUICK,
+            QUICK,
             "15x20x25 of rank 3",
         ),
-        "paper": Preset(preset(_SMALL), _PAPER, "30x40x50 of rank 5, 10% seen"),
-        "paper-medium": Preset(preset(_size(40, 50, 60, 8, 0.08)), _PAPER, "40x50x60 of rank 8, 8% seen"),
-        "paper-large": Preset(preset(_size(50, 60, 70, 10, 0.08)), _PAPER, "50x60x70 of rank 10, 8% seen"),
+        "paper": Preset(preset(_SMALL), PAPER, "30x40x50 of rank 5, 10% seen"),
+        "paper-medium": Preset(preset(_size(40, 50, 60, 8, 0.08)), PAPER, "40x50x60 of rank 8, 8% seen"),
+        "paper-large": Preset(preset(_size(50, 60, 70, 10, 0.08)), PAPER, "50x60x70 of rank 10, 8% seen"),
         "released": Preset(
             preset(
                 _SMALL, l2=stated(5e-6, "released scripts: Adam's decay 1e-5 in the gradient is half of FlowAdam's")
             ),
-            _PAPER,
+            PAPER,
             "30x40x50 with the L2 that the released scripts give Adam",
         ),
     }

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from vrcli.db.store import Store
 from vrcli.direction import better, cost
+from vrcli.errors import UsageError
+from vrcli.results.types import Column
 from vrcli.search.prune import limits
 from vrcli.stats.budget import best_of_k, steps_to_target
 from vrcli.stats.inference import oriented
@@ -172,3 +174,9 @@ def test_an_accuracy_is_searched_for_pruned_compared_and_shown(vr: Vr, valley: N
     shown = vr("sweeps", "show", "1")
     assert "val accuracy" in shown.out
     assert "val loss" not in shown.out
+
+
+def test_a_result_of_which_nobody_knows_the_better_value_is_refused():
+    assert Column.of("test_loss").better == "min"
+    with pytest.raises(UsageError, match="--metric test_reward: whether less or more is better is not known"):
+        _ = Column.of("test_reward").better

@@ -28,7 +28,7 @@ def test_every_command_block_runs(tmp_path: Path):
     script = block.body.replace(WHOLE, SHORT) + "vr plot difference --output difference.png"
     done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
-    for words in ("p (Holm, 3 tests)", "best val loss (min over epochs)"):
+    for words in ("p (Holm, 3 tests)", "best val loss (minimum over epochs)"):
         assert words in done.stdout
         assert words in README
 

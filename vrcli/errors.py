@@ -18,9 +18,23 @@ class VrError(Exception):
 
 
 class UsageError(VrError):
-    """The request cannot be carried out as written; nothing was recorded."""
+    """The request cannot be carried out as written; nothing was recorded.
+
+    Args:
+        text: the message, without the option that it begins with.
+        option: that one, as "--margin"; empty for none. A file of settings calls it otherwise.
+    """
 
     exit_code = 2
+
+    def __init__(self, text: str, option: str = "") -> None:
+        super().__init__(refusal(option, text))
+        self.text, self.option = text, option
+
+
+def refusal(option: str, text: str) -> str:
+    """An option and what is said of it."""
+    return f"{option}{'' if text.startswith(':') else ' '}{text}" if option else text
 
 
 def stop_signals() -> list[int]:

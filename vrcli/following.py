@@ -34,7 +34,7 @@ def commanded(task: Any, command: str | None, metric: str | None, opt: Any) -> t
 def follow(
     study: Callable[[Callable[[], bool]], Iterator[Event]],
     watch: Callable[[Any], object] | None,
-    what: Literal["run", "sweep", "compare"],
+    what: Literal["run", "sweep", "compare", "study"],
     metric: str | None = None,
 ) -> Any:
     """Carry out a study; without a watcher a person sees the progress, on stderr, where there is one."""

@@ -68,9 +68,9 @@ class Settings:
         hint = nearest(flag, flags)
         if where:  # written without dashes, and beside the options of the commands
             hint = nearest(name, [one.lstrip("-").replace("-", "_") for one in flags] + sorted(RESERVED))
-        what = f"{where}: {name}" if where else flag
         command = f"vr run {self.task} --opt {self.optimizer} --help"
-        return UsageError(f"{what} is not a setting of {self.optimizer} or {self.task}{hint} ({command} lists them)")
+        text = f"is not a setting of {self.optimizer} or {self.task}{hint} ({command} lists them)"
+        return UsageError(f"{where}: {name} {text}") if where else UsageError(text, flag)
 
 
 def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
@@ -210,7 +210,7 @@ def resolve(
             code=code_of(task, optimizer),
         )  # fmt: skip
     except ValidationError as error:
-        raise UsageError(explain(error, {})) from None
+        raise explained(error, {}) from None
     return Resolved(request, origins, registered=task.own_optimizers is None)
 
 
@@ -222,7 +222,7 @@ def preset_settings(task: type[Task[Any]], optimizer: str, preset: str, settings
     """
     if preset not in task.presets:
         hint = nearest(preset, task.presets) or f"; {task.name} has {', '.join(task.presets)}"
-        raise UsageError(f"--preset {preset} is not a preset of {task.name}{hint}")
+        raise UsageError(f"{preset} is not a preset of {task.name}{hint}", "--preset")
     chosen = task.presets[preset]
     found = dict(chosen.settings)
     names = {s.key: name for name, s in settings.by_name.items() if s.section == "optimizer"}
@@ -297,7 +297,7 @@ def _validated(model: type[M], values: Mapping[str, Any], section: str, flags: M
         return model(**values)
     except ValidationError as error:
         own = {key: flag for (part, key), flag in flags.items() if part == section}
-        raise UsageError(explain(error, own)) from None
+        raise explained(error, own) from None
 
 
 _BOUNDS = {
@@ -309,7 +309,7 @@ _BOUNDS = {
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
 
 
-def explain(error: ValidationError, flags: Mapping[str, str]) -> str:
+def explained(error: ValidationError, flags: Mapping[str, str]) -> UsageError:
     """The first problem of a pydantic error in one line: option, accepted values, value given.
 
     Args:
@@ -323,15 +323,15 @@ def explain(error: ValidationError, flags: Mapping[str, str]) -> str:
     kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind in _BOUNDS:
         sign, name = _BOUNDS[kind]
-        return f"{flag} must be {sign} {context[name]:g}, got {given}"
+        return UsageError(f"must be {sign} {context[name]:g}, got {given}", flag)
     if kind == "finite_number":
-        return f"{flag} must be finite, got {given}"
+        return UsageError(f"must be finite, got {given}", flag)
     if kind == "literal_error":
-        return f"{flag} must be {context['expected'].replace(chr(39), '')}, got {given}"
+        return UsageError(f"must be {context['expected'].replace(chr(39), '')}, got {given}", flag)
     if kind.endswith(("_parsing", "_type")) or kind == "int_from_float":
         wanted = _KINDS.get(kind.split("_")[0], problem["msg"])
-        return f"{flag} must be {wanted}, got {given!r}"
-    return f"{flag}: {problem['msg'].removeprefix('Value error, ')}, got {given!r}"
+        return UsageError(f"must be {wanted}, got {given!r}", flag)
+    return UsageError(f": {problem['msg'].removeprefix('Value error, ')}, got {given!r}", flag)
 
 
 def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, who: str) -> Request:
@@ -353,7 +353,7 @@ def request_again(spec: Mapping[str, Any], task: type[Task[Any]], device: str, w
         body |= {"task_settings": task.Config(**body["task_settings"]).model_dump(mode="json")}
         return Request(**{**body, "code": code_of(task, optimizer), "device": device})
     except ValidationError as error:
-        raise UsageError(f"{who} cannot be trained by this version: {explain(error, {})}") from None
+        raise UsageError(f"{who} cannot be trained by this version: {explained(error, {})}") from None
 
 
 def differing_settings(request: Request, task: type[Task[Any]]) -> list[str]:

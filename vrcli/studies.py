@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
+from vrcli.following import follow
 
 if TYPE_CHECKING:
     from vrcli.execute.place import Place
@@ -49,7 +50,7 @@ def study(
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
-        watch: gets every event of `vrcli.study.events`; by default nobody does.
+        watch: gets every event of `vrcli.study.events`; by default a terminal or a notebook shows the progress.
 
     Raises:
         UsageError: the study has a fault, or cannot be carried out; nothing was recorded.
@@ -57,11 +58,10 @@ def study(
     """
     from vrcli.outcomes import StudyOutcome
     from vrcli.study.files.run import run_study
-    from vrcli.study.follow import follow
 
     place = _place(db, data_dir, jobs, threads, malloc_tuning, checkpoint_every, checkpoint_dir)
     found = scaled_study(name, scale, only=only, dataset=dataset, device=device, threads=threads)
-    result = follow(lambda stop: run_study(found, place, should_stop=stop), watch or (lambda event: None))
+    result = follow(lambda stop: run_study(found, place, should_stop=stop), watch, "study")
     return StudyOutcome(place.database, result)
 
 
@@ -90,11 +90,11 @@ def plan_study(
     """
     from vrcli.outcomes import StudyPlanOutcome
     from vrcli.study.files.run import plan_study as planned
-    from vrcli.study.follow import follow
+    from vrcli.study.follow import follow as carry_out
 
     place = _place(db, data_dir, jobs, threads, malloc_tuning, "off", None)
     found = scaled_study(name, scale, only=only, dataset=dataset, device=device, threads=threads)
-    result = follow(lambda stop: planned(found, place, should_stop=stop), watch or (lambda event: None))
+    result = carry_out(lambda stop: planned(found, place, should_stop=stop), watch or (lambda event: None))
     return StudyPlanOutcome(place.database, result)
 
 
@@ -123,8 +123,8 @@ def read_study(
     with Store.open(location, mode="read") as store:
         names = [scale] if scale is not None else list(written.study.scale_names)
         results = [read(scaled(written, one), store) for one in names]
-    done = [sum(found.done for found in one.found.values()) for one in results]
-    return StudyOutcome(location, results[done.index(max(done))])
+    most = max(results[::-1], key=lambda one: sum(found.done for found in one.found.values()))  # the full one wins ties
+    return StudyOutcome(location, most)
 
 
 def scaled_study(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 
 import vrcli
 from vrcli.db.store import Store
+from vrcli.studies import read_study
+from vrcli.study.events import PartEnded, TrialEnded
 
 OWN = Path(__file__).parents[1] / "study" / "own.toml"
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -38,16 +41,32 @@ def finished(database: Path) -> list[tuple]:
     return sorted((run.optimizer, run.seed, run.configuration, run.best, run.results.get("test_loss")) for run in runs)
 
 
-def test_a_study_of_third_parties_runs_once_and_is_shown_beside_its_source(study, tmp_path) -> None:
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Path:
+    """The database of the whole study."""
+    path = tmp_path_factory.mktemp("whole") / "vr.db"
+    with begun(path) as process:
+        process.communicate()
+    assert process.returncode == 0
+    return path
+
+
+@pytest.fixture
+def whole(study, database, tmp_path):
+    """`vr study` beside the file own.toml and a database in which all of it is stored."""
+    shutil.copy(database, tmp_path / "vr.db")
+    return study
+
+
+def test_a_study_of_third_parties_runs_once_and_is_shown_beside_its_source(whole, tmp_path) -> None:
+    study, before = whole, finished(tmp_path / "vr.db")
     done = study("run", "own", "--threads", "1", "--format", "json")
     assert done.code == 0, done.err
     body = json.loads(done.out)
     assert {name: (one["stored"], one["planned"]) for name, one in body["parts"].items()} == {
         "searched": (SEARCHED, SEARCHED), "stated": (STATED, STATED),
     }  # fmt: skip
-    before = finished(tmp_path / "vr.db")
     assert len(before) == SEARCHED + STATED
-    assert study("run", "own", "--threads", "1", "-q").code == 0
     assert finished(tmp_path / "vr.db") == before
     shown = study("report", "own")
     assert shown.code == 0
@@ -77,8 +96,8 @@ def test_the_verdicts_are_those_of_the_comparison_itself(study, tmp_path) -> Non
     assert set(others) == {"not finished"}
 
 
-def test_a_page_is_made_again_from_the_runs_beside_it(study, tmp_path) -> None:
-    assert study("run", "own", "--threads", "1", "-q").code == 0
+def test_a_page_is_made_again_from_the_runs_beside_it(whole, tmp_path) -> None:
+    study = whole
     assert study("report", "own", "--output", "page").code == 0
     assert study("report", "own", "--db", "page/runs.sqlite", "--output", "again").code == 0
     first, second = tmp_path / "page", tmp_path / "again"
@@ -130,12 +149,63 @@ def test_a_plan_counts_what_is_stored_and_times_the_rest(study) -> None:
 
 
 def test_an_optimizer_that_fails_costs_no_other_its_result(study, tmp_path) -> None:
-    text = OWN.read_text().replace("fix = { Old = { lr = 0.05 }", "fix = { Old = { lr = 1e30 }")
+    text = OWN.read_text().replace('Third = "adamw"', 'Third = "failing:Failing"')
     (tmp_path / "own.toml").write_text(text)
     done = study("run", "own", "--only", "stated", "--threads", "1", "--format", "json")
-    body = json.loads(done.out)
-    assert body["parts"]["stated"]["complete"]
-    assert "diverged" in study("report", "own").out
+    assert done.code == 1
+    part = json.loads(done.out)["parts"]["stated"]
+    assert part["complete"]
+    assert list(part["failed"]) == ["failing:Failing"]
+    assert "no step today" in part["failed"]["failing:Failing"]
+    assert {one["verdict"] for one in json.loads(done.out)["claims"] if one["part"] == "stated"} != {"not finished"}
+    assert "failing:Failing could not be compared" in study("report", "own").out
+
+
+def test_a_part_of_which_all_optimizers_fail_ends_with_the_reason(study, valley, inline, tmp_path) -> None:
+    text = re.sub(
+        "optimizers = {.*}", 'optimizers = { New = "failing:Failing", Old = "failing:Other" }', OWN.read_text()
+    )
+    text = re.sub("(?m)^(fix|space) = .*$", "", text)
+    (tmp_path / "own.toml").write_text(text)
+    told: list = []
+    found = vrcli.study(tmp_path / "own.toml", only="stated", threads=1, watch=told.append)
+    (ended,) = [event for event in told if isinstance(event, PartEnded)]
+    assert ended.part == "stated"
+    assert "no step today" in ended.reason
+    assert found.failed["stated"]
+
+
+def test_searches_on_other_data_are_not_taken_for_a_part_of_this_one(study, valley, inline, tmp_path) -> None:
+    (tmp_path / "scale.txt").write_text("1.0")
+    text = (
+        OWN.read_text()
+        .replace("valley:Valley", "filed:Filed")
+        .replace("[parts.searched]", f'[parts.searched]\nsettings = {{ dataset = "{tmp_path / "scale.txt"}" }}')
+    )
+    (tmp_path / "own.toml").write_text(text.split("[parts.stated]")[0])
+    path = tmp_path / "own.toml"
+    first = vrcli.study(path, threads=1).result.found["searched"]
+    assert first.complete
+    (tmp_path / "scale.txt").write_text("2.0")
+    seen: list = []
+
+    def watch(event) -> None:
+        seen.append(event)
+        if sum(isinstance(one, TrialEnded) for one in seen) == 4:
+            raise Enough
+
+    with pytest.raises(Enough):
+        vrcli.study(path, threads=1, watch=watch)
+    again = read_study(path).result.found["searched"]
+    assert again.complete
+    assert again.others == len(finished(tmp_path / "vr.db")) - first.done > 0
+    assert {run.dataset_fingerprint for own in again.runs.values() for run in own} == {
+        run.dataset_fingerprint for own in first.runs.values() for run in own
+    }
+
+
+class Enough(Exception):
+    """Enough was seen."""
 
 
 def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
@@ -195,6 +265,17 @@ def test_the_same_from_python(valley, inline, tmp_path, monkeypatch) -> None:
     assert {one.part for one in found.claims} == {"searched", "stated"}
     assert set(found.parts) == {"stated"}
     assert "A study of one's own" in found._repr_html_().replace("&#x27;", "'")
+
+
+def test_a_terminal_sees_the_progress_of_a_study_from_python(study, valley, inline, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    vrcli.study("own", scale="small", threads=1)
+    assert "part 1 of 1: stated" in capsys.readouterr().err
+
+
+def test_a_study_of_which_nothing_is_stored_is_shown_at_full_scale(study, tmp_path) -> None:
+    Store.open(tmp_path / "vr.db").close()
+    assert read_study("own", db=tmp_path / "vr.db").result.study.name == "full"
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import nn
 
 from vrcli.errors import UsageError
 from vrcli.optim import registry
-from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, Row
+from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
 from vrcli.tasks.space import Categorical, Real
 
 
@@ -173,3 +173,20 @@ def test_the_constructors_own_refusal_is_one_line():
         registry.check_settings("sgd", {"nesterov": True})
     assert "\n" not in str(caught.value)
     assert registry.check_settings("sgd", {"nesterov": True, "momentum": 0.9})["nesterov"] is True
+
+
+@pytest.mark.parametrize("name", [row.name for row in VR_ROWS])
+def test_a_row_names_what_the_telemetry_records(name):
+    model = nn.Linear(2, 2)
+    optimizer = registry.build(name, model, {}, steps=10)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(1, 2)).square().sum()
+        loss.backward()
+        return loss
+
+    closure()
+    optimizer.step(closure)
+    told = getattr(optimizer, "telemetry", dict)()
+    assert set(registry.find(name).curves) == set(told) - {"lr_effective"}

@@ -128,3 +128,14 @@ def test_results_and_curves_are_called_the_same_everywhere(name, expected) -> No
 )
 def test_one_is_not_written_as_several(count: int, verb: str, text: str) -> None:
     assert wording.counted(count, "trial", verb) == text
+
+
+@pytest.mark.parametrize(("word", "said"), [("search", "2 searches"), ("trial", "2 trials"), ("box", "2 boxes")])
+def test_a_count_knows_the_plural(word, said):
+    assert wording.counted(2, word) == said
+    assert wording.counted(1, word) == f"1 {word}"
+
+
+def test_the_best_of_a_curve_is_named_by_its_direction_and_by_what_ends_a_run():
+    assert wording.best_over("min", until=False) == "minimum over epochs"
+    assert wording.best_over("max", until=True) == "maximum over evaluations"

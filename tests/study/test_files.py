@@ -11,7 +11,7 @@ from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.execute.place import Place
 from vrcli.study.files import model
-from vrcli.study.files.check import faults_of, sound
+from vrcli.study.files.check import faults_of, in_words, sound
 from vrcli.study.files.read import Faulty, find, load, shipped
 from vrcli.study.files.run import missing_data
 from vrcli.study.files.scaled import scaled
@@ -22,28 +22,31 @@ TEXT = WHOLE.read_text()
 KEYS = [(number, found[1]) for number, line in enumerate(TEXT.splitlines(), 1) if (found := re.match(r"(\w+) =", line))]
 #: Names inside values and tables, of which something else must know: what is written, what it becomes, what is said.
 NAMES = [
-    ('primary = ["New"', 'primary = ["Nwe"', "primary: Nwe is not an optimizer of the study; did you mean New?"),
+    ('primary = ["New"', 'primary = ["Nwe"', "primary: the study has no optimizer Nwe; did you mean New?"),
     ("valley:Valley", "valley:Vally", "parts.one: "),
     ('preset = "quick"\noptimizers = {', 'preset = "quikc"\noptimizers = {', "preset quikc is not a preset"),
     ('New = "vradam"', 'New = "vradm"', "parts.one: no optimizer is called 'vradm'; did you mean vradam?"),
     ('search = "random"', 'search = "randm"', "search"),
     ("settings = { width = 3 }", "settings = { widht = 3 }", "widht is not a setting"),
     ("settings = { width = 3 }", "settings = { width = 0 }", "width must be >= 1, got 0"),
-    ("fix = { Old", "fix = { Olld", "parts.one.fix: Olld is not an optimizer of the part; did you mean Old?"),
+    ("fix = { Old", "fix = { Olld", "parts.one.fix: the part has no optimizer Olld; did you mean Old?"),
     ("Old = { weight_decay", "Old = { weigt_decay", "did you mean weight_decay?"),
-    ("space = { New", "space = { Nwe", "parts.one.space: Nwe is not an optimizer of the part; did you mean New?"),
+    ("space = { New", "space = { Nwe", "parts.one.space: the part has no optimizer Nwe; did you mean New?"),
     ('lr = "log:1e-4:1e-1"', 'lr = "log:1e-4"', "parts.one: space lr=log:1e-4: 'log' is not a number"),
     ('metric = "best_val_loss"', 'metric = "best_val_los"', "metric best_val_los is not a result of valley"),
     ('until = "steps:20"', 'until = "stpes:20"', "until"),
-    ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: tow is not part; did you mean two?"),
-    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: Odl is not an optimizer"),
-    ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: oen is not part; did you mean one?"),
-    ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: Nwe is not an optimizer"),
+    ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: the study has no part tow; did you mean two?"),
+    ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: the study has no optimizer Odl"),
+    ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: the study has no part oen"),
+    ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: the study has no"),
     ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is not a result"),
-    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: Odl is not an optimizer of the study"),
+    ('less = ["New", "Old"]', 'less = ["New", "Odl"]', "claims[1].less: the study has no optimizer Odl"),
     ('less = ["New", "Old"]', 'less = ["New", "New"]', "claims[1].less: give two different optimizers"),
-    ('parts = ["one"]\nwhere', 'parts = ["oen"]\nwhere', "claims[1].parts: oen is not part; did you mean one?"),
+    ('parts = ["one"]\nwhere', 'parts = ["oen"]\nwhere', "claims[1].parts: the study has no part oen"),
     ('margin = "5%"', 'margin = "5 per cent"', "claims[3].margin: must be a number or a percentage"),
+    ('margin = "5%"', 'margin = "1.2.3%"', "claims[3].margin: must be a number or a percentage"),
+    ('margin = "5%"', "margin = -0.1", "claims[3].margin: must be > 0 and finite, got -0.1"),
+    ('margin = "5%"', 'margin = "0%"', "claims[3].margin: must be > 0 and finite, got 0%"),
     ('curve = "val_loss"', 'curve = "val_lss"', "claims[4].curve: val_lss is not a curve"),
     ('metrics = ["test_loss"]', 'metrics = ["tst_loss"]', "tables[1].metrics: tst_loss is not a result"),
     ('curves = ["val_loss"]', 'curves = ["val_lss"]', "figures[1].curves: val_lss is not a curve"),
@@ -116,15 +119,46 @@ def test_a_source_value_without_a_metric_is_refused(checked) -> None:
     [
         ('less = ["New", "Old"]\n', "", "a claim is one of less, more, equivalent, below; got none of them"),
         ('less = ["New"', 'more = ["New", "Old"]\nless = ["New"', "got less and more"),
-        ('margin = "5%"\n', "", "equivalent needs a margin"),
+        ('margin = "5%"\n', "", "give a margin with equivalent, and only there"),
         ('curve = "val_loss"\n', "", "below needs a curve"),
         ('"New", "Old"]\nmetric = "test_loss"\nparts', '"New"]\nmetric = "test_loss"\nparts', "must have at least 2"),
+        ('parts = ["one"]\nwhere', 'parts = ["one"]\ncurve = "val_loss"\nwhere', "claims[1]: less takes no curve"),
+        ('metric = "test_loss"\nmargin', 'metric = "test_loss"\nafter = 0.5\nmargin', "equivalent takes no after"),
+        ('curve = "val_loss"\nafter', 'curve = "val_loss"\nmetric = "test_loss"\nafter', "below takes no metric"),
+        ('curve = "val_loss"\nafter', 'curve = "val_loss"\nmargin = 0.1\nafter', "give a margin with equivalent"),
         ("epochs = 4", 'epochs = 4\nuntil = "steps:3"', "epochs and until are two ends of one run"),
     ],
 )
 def test_a_claim_or_a_part_that_makes_no_sense_is_refused(checked, old: str, new: str, said: str) -> None:
     assert old in TEXT
     assert any(said in line for line in checked(TEXT.replace(old, new, 1)))
+
+
+def test_a_scale_whose_names_stand_for_nothing_is_not_asked_for_more(checked) -> None:
+    (fault,) = checked(TEXT.replace('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', 1))
+    assert "scales.small.optimizers" in fault
+
+
+def test_a_part_of_which_a_scale_leaves_one_optimizer_is_told_so(checked) -> None:
+    other = '[scales.other]\noptimizers = ["New", "Old"]\n[scales.other.parts.one]'
+    (fault,) = checked(TEXT.replace("[scales.other.parts.one]", other, 1))
+    assert "scales.other.parts.two: of its optimizers none runs at scale other; skip the part there" in fault
+
+
+def test_only_the_option_of_a_refusal_becomes_a_key_of_the_file() -> None:
+    error = UsageError("must be given twice: vr compare cnn --opt vradam --opt adamw", "--opt")
+    assert str(error) == "--opt must be given twice: vr compare cnn --opt vradam --opt adamw"
+    assert in_words(error) == "opt must be given twice: vr compare cnn --opt vradam --opt adamw"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "curve"), [("flowadam", "flow_triggers"), ("rad", "zeta"), ("vrmomentum", "gate")]
+)
+def test_the_curves_of_an_optimizer_can_be_named_where_it_runs_and_only_there(checked, optimizer, curve) -> None:
+    drawn = TEXT.replace('curves = ["val_loss"]', f'curves = ["{curve}"]').replace('New = "vradam"', 'New = "adamw"')
+    (fault,) = checked(drawn)
+    assert f"figures[1].curves: {curve} is not a curve" in fault
+    assert checked(drawn.replace('Third = "sgd"', f'Third = "{optimizer}"')) == ()
 
 
 def test_a_file_that_is_no_toml_is_refused_with_the_line(checked) -> None:

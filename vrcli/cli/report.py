@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Runs whose curves take long enough to read that it is said.
 MANY = 100
 
-METRIC = typer.Option([], "--metric", metavar="RESULT", help="results to show, the first orders rows")
+METRIC = typer.Option([], "--metric", metavar="RESULT", help="results to show; the first sorts the rows")
 COLUMNS = typer.Option(
     [], "--columns", metavar="NAMES", show_default=False,
     help=f"what to print, separated by commas: {', '.join(FIELDS)}, a result or a setting; or all. "
@@ -49,7 +49,7 @@ ROWS = typer.Option(
 )  # fmt: skip
 GROUP_BY = typer.Option(
     [], "--group-by", metavar="SETTING",
-    help="one row for each value of this setting, pooling runs whatever else they differ in; the table says in what",
+    help="one row per value of this setting; runs are pooled, and a note names what else differs",
 )  # fmt: skip
 SORT = typer.Option(
     None, "--sort", metavar="NAME", show_default=False,

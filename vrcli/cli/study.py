@@ -11,20 +11,19 @@ import typer
 from vrcli import studies
 from vrcli.cli import request as req
 from vrcli.cli import screen
-from vrcli.cli.compare_display import CompareDisplay
-from vrcli.cli.console import err, notice, put, say
+from vrcli.cli.console import err, put, say
 from vrcli.cli.lazy import noun
 from vrcli.cli.scaffold.study import write_study
+from vrcli.cli.study_display import StudyDisplay
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
 from vrcli.report.study.blocks import Rows
 from vrcli.report.wording import counted
-from vrcli.study import events as e
 from vrcli.study.files import check as checks
 from vrcli.study.files.read import find, own, shipped
 
 if TYPE_CHECKING:
-    from vrcli.outcomes import StudyOutcome
+    from vrcli.outcomes import StudyOutcome, StudyPlanOutcome
 
 app = noun("Run a whole experiment that is written down in a file, and show it beside what its source states.")
 
@@ -33,23 +32,6 @@ SCALE = typer.Option("full", "--scale", help="named reduction in the file; full 
 ONLY = typer.Option([], "--only", metavar="PART", help="only this part; repeatable")
 DATASET = typer.Option([], "--dataset", metavar="NAME=FOLDER", help="read this folder instead of a data set")
 JOBS = typer.Option(1, "--jobs", "-j", help="runs at the same time; the threads are divided among them")
-
-
-class StudyDisplay(CompareDisplay):
-    """Shows the events of a study: those of its comparisons, under the names of its parts."""
-
-    def told(self, event: Any) -> None:
-        match event:
-            case e.PartBegan(part, number, parts):
-                self.searches, self.over = {}, set()
-                if not self.quiet:
-                    say(f"part {number} of {parts}: {part}", to=self.console)
-            case e.PartEnded(part, reason):
-                self.stop_live()
-                if reason:
-                    notice(f"part {part} has no result: {reason}; what ran is stored")
-            case _:
-                super().told(event)
 
 
 @app.command("list")
@@ -65,7 +47,7 @@ def list_studies(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
             continue
         rows.append({"study": name, "scales": list(study.scale_names), "title": study.title})
     if format == "json":
-        print(json.dumps(rows))
+        put_json(rows)
         return
     shown = [{**row, "scales": " ".join(row["scales"])} for row in rows]
     screen.show_rows(Rows(["study", "scales", "title"], shown, wrap=["scales", "title"]))
@@ -111,10 +93,7 @@ def plan(
         name, scale=scale, only=only, dataset=folders(dataset), jobs=jobs, device=device, threads=threads,
         data_dir=data_dir, db=database,
     )  # fmt: skip
-    if format == "json":
-        print(json.dumps(found.as_json()))
-        return
-    screen.show(found.blocks())
+    _shown(found, format)
 
 
 @app.command("run")
@@ -201,12 +180,17 @@ def check(name: str = NAME, debug: bool = req.DEBUG) -> None:
     screen.suggest((f"vr study plan {name}", "what it would take"), (f"vr study run {name}", "run it"))
 
 
-def _shown(found: StudyOutcome, format: str) -> None:
-    """Print what a study has come to."""
+def _shown(found: StudyOutcome | StudyPlanOutcome, format: str) -> None:
+    """Print what a study has come to, or what it would take."""
     if format == "json":
-        put(json.dumps(found.as_json()) + "\n", exact=True)
+        put_json(found.as_json())
         return
     screen.show(found.blocks())
+
+
+def put_json(body: Any) -> None:
+    """Print plain values as one line of JSON."""
+    put(json.dumps(body) + "\n", exact=True)
 
 
 def folders(given: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vrcli.cli.compare_display import CompareDisplay
 from vrcli.cli.run_display import RunDisplay
+from vrcli.cli.study_display import StudyDisplay
 from vrcli.cli.sweep_display import SweepDisplay
 from vrcli.study.follow import follow
 
@@ -34,12 +35,14 @@ def watch(study: Callable[[Callable[[], bool]], Iterator[Event]], display: Displ
         return follow(study, display.show)
 
 
-def display_of(what: Literal["run", "sweep", "compare"], metric: str | None = None) -> Display:
+def display_of(what: Literal["run", "sweep", "compare", "study"], metric: str | None = None) -> Display:
     """The display of progress alone: whoever asked gets the result and prints it.
 
     Args:
         metric: that a comparison is about.
     """
+    if what == "study":
+        return StudyDisplay(None, quiet=False, summary=False)
     if what == "compare":
         return CompareDisplay(metric, quiet=False, summary=False)
     return RunDisplay({}, quiet=False, summary=False) if what == "run" else SweepDisplay(quiet=False, summary=False)

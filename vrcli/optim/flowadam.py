@@ -34,6 +34,7 @@ ROW = Row(
         "curvature_sensitivity": Real(0.1, 5.0, origin=OWN_RANGE),
     },
     capabilities=frozenset({"closure"}),
+    curves=("flow_triggers", "flow_failures", "flow_evaluations", "flow_accepted", "flow_rejected"),
     revision=2,
 )
 

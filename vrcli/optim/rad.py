@@ -25,6 +25,7 @@ ROW = Row(
     "vr",
     {**lr_space(1e-4, 0.1, OWN_RANGE), "delta": Real(0.1, 10.0, log=True, origin=OWN_RANGE)},
     steps_setting="total_steps",
+    curves=("zeta",),
 )
 
 #: Exponent of the annealed factor: it passes 1e-16, where it starts to count, after 8% of the run.

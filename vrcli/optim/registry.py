@@ -3,7 +3,7 @@
 Listing reads data only, and so does finding an optimizer of this package, of torch or of the zoo: torch is imported
 when settings or an optimizer are asked for. A third party's class, from an entry point or a path, is imported to be
 found, since what it needs is read off the class: its attributes `capabilities` (names out of `CAPABILITIES`) and
-`space`, a `step` that requires its closure, methods `train` and `eval`.
+`space`, `curves` (what its `telemetry` records), a `step` that requires its closure, methods `train` and `eval`.
 """
 
 from __future__ import annotations
@@ -101,9 +101,13 @@ def _described(row: Row) -> Row:
         needs.add("closure")
     if callable(getattr(found, "train", None)) and callable(getattr(found, "eval", None)):
         needs.add("train_eval")
+    curves = getattr(found, "curves", None if hasattr(found, "telemetry") else ())
     summary = (inspect.getdoc(found) or row.target).partition("\n")[0].rstrip(".")
     try:
-        return replace(row, summary=summary, capabilities=frozenset(needs), space=getattr(found, "space", {}))
+        return replace(
+            row, summary=summary, capabilities=frozenset(needs), space=getattr(found, "space", {}),
+            curves=None if curves is None else tuple(curves),
+        )  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -47,6 +47,7 @@ class Row:
         own_lr: its lr has another scale than AdamW's, so that a preset's lr for every optimizer does not apply.
         note: what a user has to know before the first run, in one line; empty for most.
         refusal: why it cannot be built here, in one line; empty when it can.
+        curves: what its `telemetry` records of every step beside the engine's; None where nobody says.
         revision: of an optimizer defined or adapted here: raised by hand when its numbers change.
     """
 
@@ -63,6 +64,7 @@ class Row:
     own_lr: bool = False
     note: str = ""
     refusal: str = ""
+    curves: tuple[str, ...] | None = ()
     revision: int = 1
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ ROW = Row(
     "AdamW whose learning rate falls with the squared norm of the velocity",
     "vr",
     {"lr": Real(1e-4, 0.1, log=True, origin="Table 6 of the paper"), **VELOCITY_SPACE},
+    curves=("velocity_norm", "gate"),
 )
 
 

@@ -33,6 +33,7 @@ ROW = Row(
     "momentum whose learning rate falls with the squared norm of the velocity",
     "vr",
     {"lr": Real(1e-4, 1.0, log=True, origin=OWN_RANGE), **VELOCITY_SPACE},
+    curves=("velocity_norm", "gate"),
 )
 
 

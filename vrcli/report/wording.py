@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from vrcli.direction import Direction, extremum
 from vrcli.results.types import Several, end_of
 
 MINUS = "\u2212"
@@ -155,13 +156,22 @@ def status(one: Answering) -> str:
     return NOT_ANSWERING if one.status == "running" and not one.answers else one.status
 
 
+def best_over(direction: Direction | None, *, until: bool) -> str:
+    """What the best value of a curve is: "minimum over epochs".
+
+    Args:
+        until: runs end by something else than epochs, and are evaluated as often as they say.
+    """
+    return f"{extremum(direction)} over {'evaluations' if until else 'epochs'}"
+
+
 def counted(count: int, word: str, verb: str = "") -> str:
     """ "1 trial", "2 trials"; with the verb of several "1 trial is", "2 trials are".
 
     Args:
         verb: "are" or "have", as it stands with several.
     """
-    noun = word if count == 1 else f"{word}s"
+    noun = word if count == 1 else f"{word}{'es' if word.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
     verb = {"are": "is", "have": "has"}[verb] if verb and count == 1 else verb
     return f"{count:,} {noun} {verb}".rstrip()
 

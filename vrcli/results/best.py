@@ -97,5 +97,5 @@ def _p_against(best: Row, row: Row, column: Column) -> float:
         return math.nan
     same = (best.seeds, best.per_search) == (row.seeds, row.per_search)
     paired = same and len(a) == len(b) == len(row.observations)
-    direction = column.direction or "min"
+    direction = column.better
     return p_of(oriented(a, direction), oriented(b, direction), paired)

@@ -202,6 +202,5 @@ def metric_of(reader: Reader, runs: Sequence[RunRecord], asked: str | None) -> C
         hint = nearest(name, known) or "; they have " + ", ".join(sorted(known))
         raise UsageError(f"--metric {name} is not a result of these runs{hint}")
     column = reader.of_result(name, runs)
-    if column.direction is None:
-        raise UsageError(f"--metric {name}: whether less or more is better is not known")
+    _ = column.better  # refuses what has no direction
     return column

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from vrcli.errors import UsageError
+
 if TYPE_CHECKING:  # lists of runs need no scipy
     from vrcli.stats.inference import Direction, Summary
 
@@ -189,6 +191,17 @@ class Column:
         smaller = quantity in ("loss", "perplexity") or (key in COSTS and key != "samples_per_s")
         larger = quantity == "accuracy" or key == "samples_per_s"
         return cls(key, title, "min" if smaller else "max" if larger else None, quantity == "accuracy")
+
+    @property
+    def better(self) -> Direction:
+        """Whether smaller or larger is better.
+
+        Raises:
+            UsageError: nobody knows.
+        """
+        if self.direction is None:
+            raise UsageError(f"{self.key}: whether less or more is better is not known", "--metric")
+        return self.direction
 
     @property
     def is_cost(self) -> bool:

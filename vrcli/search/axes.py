@@ -37,11 +37,11 @@ def parse_space(text: str) -> tuple[str, Dimension]:
     name, equals, body = text.partition("=")
     name, body = name.strip().lstrip("-").replace("-", "_"), body.strip()
     if not equals or not name.isidentifier() or not body:
-        raise UsageError(f"--space {text!r} is not an axis; write {NOTATION}")
+        raise UsageError(f"{text!r} is not an axis; write {NOTATION}", "--space")
     try:
         return name, _dimension(body)
     except ValueError as error:
-        raise UsageError(f"--space {text}: {error}; write {NOTATION}") from None
+        raise UsageError(f"{text}: {error}; write {NOTATION}", "--space") from None
 
 
 def _dimension(body: str) -> Dimension:

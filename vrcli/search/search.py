@@ -50,7 +50,7 @@ class Search:
 
     def __init__(self, space: Space, method: str = "gp", seed: int = 0, initial: int = 8) -> None:
         if method not in METHODS:
-            raise UsageError(f"--search must be one of {', '.join(METHODS)}, got {method}")
+            raise UsageError(f"must be one of {', '.join(METHODS)}, got {method}", "--search")
         for flag, value, least in (("--initial", initial, 1), ("--search-seed", seed, 0)):
             if value < least:
                 raise UsageError(f"{flag} must be >= {least}, got {value}")

@@ -96,7 +96,7 @@ def at_least(*checks: tuple[str, int, int]) -> None:
     """
     for flag, value, least in checks:
         if value < least:
-            raise UsageError(f"{flag} must be >= {least}, got {value}")
+            raise UsageError(f"must be >= {least}, got {value}", flag)
         if value > _MOST:
             raise UsageError(f"{flag} must be <= {_MOST}, got {value}")
 

@@ -82,7 +82,7 @@ def margin_of(given: float | str | None) -> tuple[float | None, bool]:
     try:
         value = float(text.removesuffix("%"))
     except ValueError:
-        raise UsageError(f"--margin must be a number or a percentage, as in 0.005 or 2%; got {given}") from None
+        raise UsageError(f"must be a number or a percentage, as in 0.005 or 2%; got {given}", "--margin") from None
     return (value / 100, True) if text.endswith("%") else (value, False)
 
 
@@ -149,11 +149,11 @@ def _check(request: CompareRequest) -> None:
     check_level(request.level)
     for flag, value in (("--target", request.target), ("--margin", request.margin)):
         if value is not None and not math.isfinite(value):
-            raise UsageError(f"{flag} must be a finite number, got {value:g}")
+            raise UsageError(f"must be a finite number, got {value:g}", flag)
     if request.margin is not None and request.margin <= 0:
-        raise UsageError(f"--margin must be > 0, got {request.margin:g}")
+        raise UsageError(f"must be > 0, got {request.margin:g}", "--margin")
     if len(tuning.optimizers) < 2:
-        raise UsageError("--opt must be given at least twice: vr compare cnn --opt vradam --opt adamw")
+        raise UsageError("must be given at least twice: vr compare cnn --opt vradam --opt adamw", "--opt")
     if tuning.trials == 0:
         _check_untuned(request)
         return
@@ -172,13 +172,13 @@ def _check_untuned(request: CompareRequest) -> None:
         ("--searches", "searches"), ("--vary-split", "vary_split"),
     ):  # fmt: skip
         if getattr(tuning, name) != getattr(usual, name):
-            raise UsageError(f"{flag} is for a search, and --trials 0 makes none; give --trials 20, say")
+            raise UsageError("is for a search, and --trials 0 makes none; give --trials 20, say", flag)
     for flag, given in (
         ("--looks", request.looks > 1), ("--margin", request.margin is not None), ("--against", request.against),
         ("--primary", request.primary), ("--by-budget", request.by_budget),
     ):  # fmt: skip
         if given:
-            raise UsageError(f"{flag} is for several searches, and --trials 0 makes none; give --trials 8, say")
+            raise UsageError("is for several searches, and --trials 0 makes none; give --trials 8, say", flag)
 
 
 def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:
@@ -193,7 +193,7 @@ def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:
     if request.metric not in found:
         name = request.tuning.task
         hint = nearest(request.metric, found) or f"; {name} has {', '.join(found)}"
-        raise UsageError(f"--metric {request.metric} is not a result of {name}{hint}")
+        raise UsageError(f"{request.metric} is not a result of {name}{hint}", "--metric")
     return found[request.metric]
 
 

@@ -97,7 +97,7 @@ def define(task: TaskClass, request: SweepRequest) -> list[Definition]:
     # Refuses what it does not know.
     Search({}, request.search, request.search_seed, 1 if request.initial is None else request.initial)
     if request.prune not in RULES:
-        raise UsageError(f"--prune must be one of {', '.join(RULES)}, got {request.prune}")
+        raise UsageError(f"must be one of {', '.join(RULES)}, got {request.prune}", "--prune")
     fixed = _own("--fix", request.fixed, subjects)
     spaces = _own("--space", request.spaces, subjects)
     return [_define_one(task, request, one, fixed[one.name], spaces[one.name]) for one in subjects]
@@ -161,7 +161,7 @@ def _subjects(task: TaskClass, request: SweepRequest) -> list[Subject]:
     doubled = [name for i, name in enumerate(names) if name in names[:i]]
     if doubled:
         raise UsageError(
-            f"--opt {doubled[0]} is given twice; variants of one optimizer have labels, as in {doubled[0]}@a:lr=0.1"
+            f"{doubled[0]} is given twice; variants of one optimizer have labels, as in {doubled[0]}@a:lr=0.1", "--opt"
         )
     found = [Subject(one, settings_of(task, one.optimizer)) for one in variants]
     for one in found:
@@ -192,14 +192,14 @@ def _own(flag: str, texts: Sequence[str], subjects: Sequence[Subject]) -> dict[s
         owner, dot, setting = key.strip().rpartition(".")
         setting = setting.lstrip("-").replace("-", "_")
         if dot and owner not in found:
-            raise UsageError(f"{flag} {text}: {owner} is not one of the optimizers, {', '.join(found)}")
+            raise UsageError(f"{text}: {owner} is not one of the optimizers, {', '.join(found)}", flag)
         told = [one for one in subjects if (one.name == owner if dot else True) and _knows(one.settings, setting)]
         if not told:
             raise _unknown(flag, setting, {one.name: one.settings for one in subjects})
         for one in told:
             into = found if dot else general
             if setting in into[one.name]:
-                raise UsageError(f"{flag} {setting} is given twice")
+                raise UsageError(f"{setting} is given twice", flag)
             into[one.name][setting] = f"{setting}{equals}{value}"
     return {name: list((general[name] | own).values()) for name, own in found.items()}
 
@@ -252,7 +252,7 @@ def _define_one(
             try:
                 resolved({**given, name: value})
             except UsageError as error:
-                raise UsageError(f"--space {name}={axis}: {error}") from None
+                raise UsageError(f"{name}={axis}: {error}", "--space") from None
     if lacking := task.lacking({**base.request.optimizer_settings, **space}):
         raise UsageError(lacking)
     values = _by_name(settings, base)
@@ -328,7 +328,7 @@ def _fix(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     name, value = name.strip().lstrip("-").replace("-", "_"), value.strip()
     if not equals or not name.isidentifier() or not value:
-        raise UsageError(f"--fix {text!r} is not a setting; write --fix weight_decay=1e-5")
+        raise UsageError(f"{text!r} is not a setting; write --fix weight_decay=1e-5", "--fix")
     return name, value
 
 
@@ -345,7 +345,7 @@ def _unknown(flag: str, name: str, by_optimizer: Mapping[str, Settings]) -> Usag
     own = sorted({setting.name for setting in every if setting.section == "optimizer"})
     hint = nearest(name, [setting.name for setting in every]) or f"; those are {', '.join(own)}, and the task's"
     verb = "have" if len(by_optimizer) > 1 else "has"
-    return UsageError(f"{flag} {name}: {' and '.join(by_optimizer)} {verb} no setting of that name{hint}")
+    return UsageError(f"{name}: {' and '.join(by_optimizer)} {verb} no setting of that name{hint}", flag)
 
 
 def shared_key_of(definition: Definition) -> str:

@@ -61,7 +61,9 @@ def replicates(request: SweepRequest, seeds: int = 0) -> list[Replicate]:
     """
     most = STRIDE - len(request.seeds) - RERANK_SEEDS
     if not 0 <= seeds <= most:
-        raise UsageError(f"--seeds must be at most {most} with --trials, got {seeds}; --searches gives more replicates")
+        raise UsageError(
+            f"must be at most {most} with --trials, got {seeds}; --searches gives more replicates", "--seeds"
+        )
     return [_replicate(request, number, seeds) for number in range(request.searches)]
 
 

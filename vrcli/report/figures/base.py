@@ -209,8 +209,7 @@ def directed(reader: Reader, asked: str | None, runs: Sequence[Run]) -> Column:
     if asked and column.key not in known:
         hint = nearest(column.key, known) or "; they have " + ", ".join(sorted(known))
         raise UsageError(f"--metric {column.key} is not a result of these runs{hint}")
-    if column.direction is None:
-        raise UsageError(f"--metric {column.key}: whether less or more is better is not known")
+    _ = column.better  # refuses what has no direction
     return column
 
 

@@ -50,7 +50,7 @@ class Budget(Figure):
             notes.append(f"these searches were measured at their end only; {MORE}")
             return None
         told = {
-            Series(name, name): after_trials(own, direction=column.direction or "min", level=self.level)
+            Series(name, name): after_trials(own, direction=column.better, level=self.level)
             for name, own in values.items() if own
         }  # fmt: skip
         label = quantity(column.key)

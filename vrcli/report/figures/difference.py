@@ -100,7 +100,7 @@ class Difference(Figure):
         settings = [one.section for one in found if one.of_settings]
         if settings:
             notes.append(f"{', '.join(settings)}: one setting of each optimizer, so a dot is a seed, not a search")
-        directions = {section: column.direction or "min" for section, column in columns.items()}
+        directions = {section: column.better for section, column in columns.items()}
         if len(found) == 1:
             ((section, own),) = values.items()
             entries = self._differences(section, own, directions[section])

@@ -56,7 +56,7 @@ class OverTasks(Figure):
         for one in found:
             column = metric_of(reader, one.every, self.metric)
             values = {name: own for name, own in one.values(column.key).items() if name in names}
-            for name, by_task in costs_of({one.section: values}, column.direction or "min").items():
+            for name, by_task in costs_of({one.section: values}, column.better).items():
                 costs[name] |= by_task
         ranks = ranks_over_tasks(costs, self.level)
         if ranks is None:

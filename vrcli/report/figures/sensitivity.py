@@ -78,7 +78,7 @@ class Sensitivity(Figure):
         if len(set(at.values())) < 2:
             notes.append(f"all of these runs have the same {self.setting}: a sweep, or runs with several, "
                          "would show more")  # fmt: skip
-        label, direction = quantity(column.key), column.direction or "min"
+        label, direction = quantity(column.key), column.better
         pooled = differing_besides(lines.values(), self.setting)
         plot = draw(trials, self.setting, outcome_label=label, tolerance=self.tolerance, title=title, pooled=pooled,
                     direction=direction)  # fmt: skip

@@ -71,7 +71,7 @@ class Sweep(Figure):
             notes.append("no trial has ended yet")
             return None
         title, label = found.section, quantity(found.objective.key)
-        direction = found.objective.direction or "min"
+        direction = found.objective.better
         if self.kind == "trials":
             plot, words = draw(trials, outcome_label=label, x=x, title=title, direction=direction), text
         elif self.kind == "settings":

@@ -50,9 +50,7 @@ class Target(Figure):
             notes.append(base.no_curves())
             return None
         metric = metrics[0]
-        direction = reader.of_result(metric, runs).direction
-        if direction is None:
-            raise UsageError(f"--metric {metric}: whether less or more is better is not known")
+        direction = reader.of_result(metric, runs).better
         panels = reader.panels(sections, [metric], self.x)
         if not panels:
             notes.append(base.no_curves(self.x))

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vrcli.direction import extremum
 from vrcli.report.study.blocks import Block, Next, Rows, Step, Strong
 from vrcli.report.study.claims import Claim, sentences
 from vrcli.report.study.replicated import (
     best_first,
+    by_until,
     claims,
     explained,
     new_seed,
@@ -24,7 +24,7 @@ from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.tables.notes import model_size_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import MINUS, counted, end_text, number, p_value, settings, signed, with_half_width
+from vrcli.report.wording import MINUS, best_over, counted, end_text, number, p_value, settings, signed, with_half_width
 from vrcli.results.groups import unsearched
 from vrcli.results.types import Note, axes_of, repeatable
 from vrcli.stats.inference import t_quantile
@@ -144,7 +144,7 @@ def _head(result: CompareResult) -> str:
     if result.metric.startswith("test_"):
         metric += " at the best validation epoch"
     elif result.metric.startswith("best_"):
-        metric += f" (the {extremum(result.direction)} over epochs)"
+        metric += f" (the {best_over(result.direction, until=by_until(result))})"
     return " · ".join([first.task, first.dataset or "", str(first.preset), metric])
 
 
@@ -204,7 +204,7 @@ def _pairs(comparisons: Sequence[Comparison]) -> Rows:
 def _settings_rows(result: CompareResult) -> Rows:
     objective = result.metrics[0]
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
-    said = f"best val {objective.name} ({objective.direction} over epochs)"
+    said = f"best val {objective.name} ({best_over(objective.direction, until=by_until(result))})"
     columns[f"best_val_{objective.name}"] = (said, objective.percent)
     groups = {name: result.of(name) for name in best_first(result)}
     searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}

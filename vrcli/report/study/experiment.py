@@ -90,7 +90,7 @@ def _head(result: StudyResult) -> Iterator[Block]:
     yield " · ".join(filter(None, [study.title, study.source]))
     if study.about:
         yield study.about
-    reduced = "" if scaled.is_full else "; reduced, so that only claims of order are decided"
+    reduced = "" if scaled.is_full else "; reduced: only claims of order are decided"
     yield f"scale {scaled.name}{f': {scaled.scale.about}' if scaled.scale.about else ''}{reduced}"
     if study.primary:
         yield f"declared before anything ran: {study.primary[0]} and {study.primary[1]} are the pair that counts"
@@ -242,7 +242,7 @@ def _part(found: Found) -> list[Block]:
     if result is not None and found.complete:
         return summary_blocks(result)
     planned = sum(found.planned.values())
-    blocks: list[Block] = [f"{found.done} of {planned} runs are stored, so that nothing is compared yet"]
+    blocks: list[Block] = [f"{found.done} of {planned} runs are stored; nothing is compared yet"]
     return blocks + [f"{name} failed: {why}" for name, why in found.failed.items()]
 
 

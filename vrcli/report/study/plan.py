@@ -98,7 +98,7 @@ def _shown(part: ScaledPart) -> Iterator[Block]:
         f"{counted(tuning.searches, 'independent search')} of {counted(tuning.trials, 'trial')} each, then "
         f"{counted(request.seeds, 'fresh seed')} per search"
         if tuning.trials else f"no search: {counted(request.seeds, 'fresh seed')}"
-    ).replace("searchs", "searches")  # fmt: skip
+    )  # fmt: skip
     yield f"part {part.name}: {part.part.about}" if part.part.about else f"part {part.name}"
     yield f"{tuning.task}, preset {tuning.preset}; {how}"
     yield from (f"changed at this scale: {text}" for text in part.changed)

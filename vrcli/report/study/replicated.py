@@ -11,7 +11,7 @@ import numpy as np
 from vrcli.direction import cost
 from vrcli.report.study.blocks import Block, Rows, Step
 from vrcli.report.study.claims import Claim
-from vrcli.report.wording import MINUS, counted, number, p_value, signed, with_half_width
+from vrcli.report.wording import MINUS, best_over, counted, number, p_value, signed, with_half_width
 from vrcli.results.types import Run, values_of
 from vrcli.stats.inference import t_interval
 from vrcli.stats.replicates import Verdict
@@ -162,12 +162,17 @@ def replicated_rows(result: CompareResult, found: Comparison) -> Rows:
     return Rows(shown, rows, shown[1:], least=[name for name in least if name in shown])
 
 
+def by_until(result: CompareResult) -> bool:
+    """Whether something else than epochs ended the runs."""
+    return any(run.settings.get("until") for own in result.runs.values() for runs in own for run in runs)
+
+
 def _columns(result: CompareResult) -> dict[str, tuple[str, bool]]:
     """Results with their headings, that of the verdict first."""
     objective = result.metrics[0]
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
     columns[f"best_val_{objective.name}"] = (
-        f"best val {objective.name} ({objective.direction} over epochs)",
+        f"best val {objective.name} ({best_over(objective.direction, until=by_until(result))})",
         objective.percent,
     )
     first = {result.metric: columns.get(result.metric, (result.metric.replace("_", " "), False))}

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
-from vrcli.report.wording import counted, setting
+from vrcli.report.wording import best_over, counted, setting
 from vrcli.results.groups import unsearched
 from vrcli.results.reading import Reading
 from vrcli.results.types import Column, Note, Row, Section, Spread, Table, repeatable, unequal_axes, unequal_budgets
 
 PARTLY = Note("partly", "‡ mean of the runs that did not diverge; comparisons count the others as worst", warns=True)
 PRUNED = Note("pruned", "¶ hopeless trials were stopped early: the search cost less than its budget says", warns=True)
-UNEQUAL = Note("budget", "§ budgets (trials x epochs) differ within a task: compare with care", warns=True)
 UNREPEATABLE = Note(
     "unrepeatable", "seconds: such runs end at another step each time, on any other machine most of all", warns=True
 )
-UNEQUAL_SEARCHES = Note("budget", UNEQUAL.text.replace("(", "(searches x "), warns=True)
 NO_MEAN = Note("diverged", "NaN of several searches: runs diverged, so there is no mean (json and csv have the median)")
 DIVERGED = Note("diverged", "NaN: every run diverged")
 #: How one of several settings is chosen, see `tables.preference`.
@@ -84,9 +81,12 @@ def tied(level: float) -> Note:
 
 def minimum_notes(columns: Sequence[Column], rows: Iterable[Row]) -> list[Note]:
     """What the best value of a curve is: runs with another end than epochs are evaluated as often as they say."""
-    over = "evaluations" if any(row.until for row in rows) else "epochs"
+    until = any(row.until for row in rows)
     best = [column for column in columns if column.key.startswith("best_val_") and column.direction]
-    return [Note("minimum", f"{column.title or column.key}: the {column.direction}imum over {over}") for column in best]
+    return [
+        Note("minimum", f"{column.title or column.key}: the {best_over(column.direction, until=until)}")
+        for column in best
+    ]
 
 
 def diverged_notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[Note]:
@@ -106,9 +106,10 @@ def unequal_notes(rows: Sequence[Row]) -> list[Note]:
     """In what optimizers of one task were given more than others."""
     found = []
     if unequal_budgets(rows):
-        note = UNEQUAL_SEARCHES if any(row.per_search for row in rows) else UNEQUAL
-        ends = any(row.until for row in rows)
-        found.append(replace(note, text=note.text.replace("epochs", "what ended each run")) if ends else note)
+        searches = "searches x " if any(row.per_search for row in rows) else ""
+        end = "what ended each run" if any(row.until for row in rows) else "epochs"
+        text = f"§ budgets ({searches}trials x {end}) differ within a task: compare with care"
+        found.append(Note("budget", text, warns=True))
     if sections := unequal_axes(rows):
         counts = {row.optimizer: len(row.axes) for row in rows if row.section in sections and row.axes}
         words = ", ".join(f"{name} {counted(number, 'setting')}" for name, number in counts.items())

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vrcli.errors import nearest
+from vrcli.errors import UsageError, nearest, refusal
 from vrcli.execute.lookup import task_of
+from vrcli.optim.registry import find as find_optimizer
 from vrcli.study.comparison import checked
 from vrcli.study.files.model import FULL, Part, Study
 from vrcli.study.files.read import Faulty, Place, Written, at, find, lines_of
 from vrcli.study.files.scaled import ScaledPart, scaled_part
+from vrcli.variants import base_of
 
-#: Curves that any run may have.
-CURVES = ("train_loss", "epoch_train_loss", "lr_effective", "grad_norm", "velocity_norm", "gate")
-_FLAG = re.compile(r"--([a-z][a-z-]*)")
+#: Curves that any run may have, whatever its optimizer.
+CURVES = ("train_loss", "epoch_train_loss", "lr_effective", "grad_norm")
 
 
 def faults_of(name: str) -> tuple[str, ...]:
@@ -44,7 +44,9 @@ def sound(written: Written) -> Written:
 
 def _faults(written: Written) -> Iterator[str]:
     lines = lines_of(Path(written.path).read_text("utf-8"))
-    for where, what in [*_names(written.study), *_requests(written)]:
+    named = list(_names(written.study))
+    spoilt = {where[1] for where, _ in named if where[0] == "scales"}
+    for where, what in [*named, *_requests(written, spoilt)]:
         yield at(where, lines, what)
 
 
@@ -55,43 +57,47 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
     def known(where: Place, names: Collection[str], of: Collection[str], what: str) -> Iterator[tuple[Place, str]]:
         for name in names:
             if name not in of:
-                yield where, f"{name} is not a {what}{nearest(name, of) or '; there are ' + ', '.join(of)}"
+                yield where, f"{what} {name}{nearest(name, of) or '; it has ' + ', '.join(of)}"
 
-    optimizer = "optimizer of the study"
+    optimizer, of_part, piece = "the study has no optimizer", "the part has no optimizer", "the study has no part"
     yield from known(("primary",), study.primary or (), sources, optimizer)
     for name, part in study.parts.items():
         for key in ("fix", "space"):
-            yield from known(("parts", name, key), getattr(part, key), part.optimizers, "optimizer of the part")
+            yield from known(("parts", name, key), getattr(part, key), part.optimizers, of_part)
     for name, scale in study.scales.items():
-        yield from known(("scales", name, "skip"), scale.skip, study.parts, "part")
-        yield from known(("scales", name, "parts"), scale.parts, study.parts, "part")
+        yield from known(("scales", name, "skip"), scale.skip, study.parts, piece)
+        yield from known(("scales", name, "parts"), scale.parts, study.parts, piece)
         yield from known(("scales", name, "optimizers"), scale.optimizers or (), sources, optimizer)
         for part_name, change in scale.parts.items():
             own = study.parts[part_name].optimizers if part_name in study.parts else sources
             place = ("scales", name, "parts", part_name, "optimizers")
-            yield from known(place, change.optimizers or (), own, "optimizer of the part")
+            yield from known(place, change.optimizers or (), own, of_part)
         if set(study.parts) <= set(scale.skip):
-            yield ("scales", name, "skip"), "leaves no part to run"
+            yield ("scales", name, "skip"), "this scale skips every part"
     for number, value in enumerate(study.values):
         yield from known(("values", number, "optimizer"), [value.optimizer], sources, optimizer)
     for number, claim in enumerate(study.claims):
         yield from known(("claims", number, claim.kind), claim.pair, sources, optimizer)
-        yield from known(("claims", number, "parts"), claim.parts, study.parts, "part")
+        yield from known(("claims", number, "parts"), claim.parts, study.parts, piece)
         if len(set(claim.pair)) < 2:
             yield ("claims", number, claim.kind), f"give two different optimizers, got {claim.pair[0]} twice"
-        if isinstance(claim.margin, str) and not re.fullmatch(r"\s*[0-9.]+\s*%?\s*", claim.margin):
-            yield ("claims", number, "margin"), f"must be a number or a percentage, got {claim.margin}"
     for key in ("tables", "figures"):
         for number, one in enumerate(getattr(study, key)):
             yield from known((key, number, "optimizers"), one.optimizers, sources, optimizer)
-            yield from known((key, number, "parts"), one.parts, study.parts, "part")
+            yield from known((key, number, "parts"), one.parts, study.parts, piece)
 
 
-def _requests(written: Written) -> Iterator[tuple[Place, str]]:
-    """Parts that cannot be carried out at a scale, and metrics that no run has."""
+def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple[Place, str]]:
+    """Parts that cannot be carried out at a scale, and metrics that no run has.
+
+    Args:
+        spoilt: scales whose names stand for nothing, of which no more can be said.
+    """
     study, said = written.study, set[str]()
     sound: list[ScaledPart] = []
     for scale_name in [FULL, *(name for name in study.scales if name != FULL)]:
+        if scale_name in spoilt:
+            continue
         scale = study.scale(scale_name)
         assert scale is not None
         for name in study.parts:
@@ -100,11 +106,14 @@ def _requests(written: Written) -> Iterator[tuple[Place, str]]:
             where: Place = ("parts", name) if scale_name == FULL else ("scales", scale_name, "parts", name)
             try:
                 part = scaled_part(written, scale, scale_name, name)
+                if len(part.names) < 2:
+                    left = f"only {next(iter(part.names))} runs" if part.names else "none runs"
+                    raise UsageError(f"of its optimizers {left} at scale {scale_name}; skip the part there")
                 checked(part.request)
             except Exception as error:
                 if not getattr(error, "exit_code", None):  # of an error that is made for users
                     raise
-                text = in_words(str(error))
+                text = in_words(error)
                 if text not in said:  # not at every scale again
                     yield where, text
                 said.add(text)
@@ -117,15 +126,14 @@ def _requests(written: Written) -> Iterator[tuple[Place, str]]:
 def _metrics(study: Study, parts: Mapping[str, Part]) -> Iterator[tuple[Place, str]]:
     """Results and curves that no run of any of the parts has that they are asked of."""
     results = {name: _results(part) for name, part in parts.items()}
-    curves = {
-        name: [*(one for one in own if one.startswith("val_")), *CURVES] for name, own in results.items()
-    }  # fmt: skip
+    curves = {name: _curves(part, results[name]) for name, part in parts.items()}
 
     def refused(
-        where: Place, names: Sequence[str], among: Sequence[str], of: Mapping[str, Sequence[str]], what: str
+        where: Place, names: Sequence[str], among: Sequence[str], of: Mapping[str, Sequence[str] | None], what: str
     ) -> Iterator[tuple[Place, str]]:
-        known = list(dict.fromkeys(one for part, own in of.items() if not among or part in among for one in own))
-        for name in names:
+        lists = [own for part, own in of.items() if not among or part in among]
+        known = list(dict.fromkeys(one for own in lists for one in own or ()))
+        for name in names if None not in lists else ():
             if name and name not in known:
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
                 yield where, f"{name} is not a {what} of these tasks{hint}"
@@ -147,6 +155,17 @@ def _results(part: Part) -> list[str]:
     return [f"best_val_{metrics[0].name}", *(f"{split}_{m.name}" for m in metrics for split in ("test", "val"))]
 
 
-def in_words(message: str) -> str:
-    """What an option's refusal says, of a key of the file."""
-    return _FLAG.sub(lambda found: found[1].replace("-", "_"), message)
+def _curves(part: Part, results: Sequence[str]) -> list[str] | None:
+    """The curves of a part's runs; None where an optimizer does not say which it records."""
+    own = [find_optimizer(base_of(text)).curves for text in part.optimizers.values()]
+    if None in own:
+        return None
+    validation = [one for one in results if one.startswith("val_")]
+    return list(dict.fromkeys([*validation, *CURVES, *(name for names in own for name in names or ())]))
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, with the key of the file in the place of the option."""
+    if not isinstance(error, UsageError):
+        return str(error)
+    return refusal(error.option.lstrip("-").replace("-", "_"), error.text)

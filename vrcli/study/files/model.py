@@ -5,10 +5,14 @@ Optimizers go by the names of the source throughout the file; each part says whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from vrcli.errors import UsageError
+from vrcli.study.comparison import margin_of
 
 #: The scale at which a study runs as it is written.
 FULL = "full"
@@ -155,12 +159,25 @@ class Claim(Model):
         kinds = [name for name in KINDS if getattr(self, name) is not None]
         if len(kinds) != 1:
             raise ValueError(f"a claim is one of {', '.join(KINDS)}; got {' and '.join(kinds) or 'none of them'}")
-        needed = {"less": "metric", "more": "metric", "equivalent": "metric", "below": "curve"}[kinds[0]]
+        needed = KINDS[kinds[0]][0]
         if not getattr(self, needed):
             raise ValueError(f"{kinds[0]} needs a {needed}")
         if (self.margin is None) == (self.equivalent is not None):
-            raise ValueError("equivalent needs a margin, and nothing else has one")
+            raise ValueError("give a margin with equivalent, and only there")
+        if left := self.model_fields_set & {"metric", "curve", "after"} - {*KINDS[kinds[0]]}:
+            raise ValueError(f"{kinds[0]} takes no {' and no '.join(sorted(left))}; leave it out")
         return self
+
+    @field_validator("margin")
+    @classmethod
+    def _positive(cls, given: float | str | None) -> float | str | None:
+        try:
+            value, _ = margin_of(given)
+        except UsageError as error:
+            raise ValueError(error.text) from None
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"must be > 0 and finite, got {given}")
+        return given
 
     @property
     def kind(self) -> str:
@@ -179,7 +196,10 @@ class Claim(Model):
         return self.equivalent is None
 
 
-KINDS = ("less", "more", "equivalent", "below")
+#: Keys that a claim of each kind takes besides, the one that it needs first.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "less": ("metric",), "more": ("metric",), "equivalent": ("metric", "margin"), "below": ("curve", "after")
+}  # fmt: skip
 
 
 class Figure(Model):

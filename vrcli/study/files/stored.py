@@ -7,7 +7,7 @@ after. They are of one context, though: the same data, device and code of task a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Fresh runs by optimizer and replicate.
 Blocks: TypeAlias = dict[str, list[list[Any]]]
+#: Data, device, and code of engine and task.
+Context: TypeAlias = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
         name: [run for run in runs[name] if run.seed in own and _alike(run, own[run.seed])]
         for name, own in ((name, {job.seed: job for job in own}) for name, own in jobs.items())
     }
-    kept, others = _one_context(alike)
+    kept, others = _one_context(alike, _context_of_run, lambda run: run.status in FINISHED)
     failed = {name: f"run {run.id}, seed {run.seed}: {run.error}" for name, own in kept.items()
               for run in own if run.status == "failed"}  # fmt: skip
     ended = {name: _by_seed(own) for name, own in kept.items()}
@@ -177,25 +179,39 @@ def _same(stored: Mapping[str, Any], asked: Mapping[str, Any], ignored: Sequence
     return all(asked[name] == value for name, value in stored.items() if name in asked and name not in ignored)
 
 
-def _one_context(runs: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Any]], int]:
-    """The runs of the context that has the most of them, the newest of equal ones; and how many are of others."""
-    seen: Counter[tuple[Any, ...]] = Counter()
-    newest: dict[tuple[Any, ...], int] = {}
-    for own in runs.values():
-        for run in own:
-            context = _context(run)
-            seen[context] += run.status in FINISHED
-            newest[context] = max(run.id, newest.get(context, 0))
+def _one_context(
+    found: Mapping[str, Sequence[Any]], context_of: Callable[[Any], Context], finished: Callable[[Any], int]
+) -> tuple[dict[str, list[Any]], int]:
+    """The runs, or searches, of the context that has the most finished runs, the newest of equal ones.
+
+    Returns:
+        Them, and how many finished runs are of other contexts.
+    """
+    seen: Counter[Context] = Counter()
+    newest: dict[Context, int] = {}
+    for own in found.values():
+        for one in own:
+            context = context_of(one)
+            seen[context] += finished(one)
+            newest[context] = max(one.id, newest.get(context, 0))
     if not seen:
-        return {name: [] for name in runs}, 0
+        return {name: [] for name in found}, 0
     best = max(seen, key=lambda context: (seen[context], newest[context]))
-    kept = {name: [run for run in own if _context(run) == best] for name, own in runs.items()}
+    kept = {name: [one for one in own if context_of(one) == best] for name, own in found.items()}
     return kept, sum(seen.values()) - seen[best]
 
 
-def _context(run: Any) -> tuple[Any, ...]:
-    code = run.spec.get("code", {})
-    return run.dataset_fingerprint, run.spec.get("device"), code.get("engine"), code.get("task")
+def _context_of_run(run: Any) -> Context:
+    return _context(run.dataset_fingerprint, run.spec.get("device"), run.spec.get("code", {}))
+
+
+def _context_of_search(search: StoredSearch) -> Context:
+    made = search.definition
+    return _context(made.dataset_fingerprint, made.device, made.code)
+
+
+def _context(fingerprint: str | None, device: str | None, code: Mapping[str, str]) -> Context:
+    return fingerprint, device, code.get("engine"), code.get("task")
 
 
 def _by_seed(runs: Iterable[Any]) -> dict[int, Any]:
@@ -214,11 +230,11 @@ def _tuned(
     plan = {one.tuning.search_seed: one for one in replicates(tuning, request.seeds)}
     again = _reranked_runs(min(tuning.trials, CANDIDATES))
     planned = dict.fromkeys(given, (tuning.trials * len(tuning.seeds) + again + request.seeds) * tuning.searches)
-    found = [
-        _of_search(search, plan[definition.search_seed], runs[definition.optimizer], given[definition.optimizer])
-        for definition in definitions_of(tuning)
-        if (search := _search(store, definition, tuning.trials)) is not None
-    ]
+    alike = _searches(store, definitions_of(tuning), tuning.trials)
+    ended = Counter(run.search_id for own in runs.values() for run in own if run.status in FINISHED)
+    kept, others = _one_context(alike, _context_of_search, lambda search: ended[search.id])
+    newest = {(name, search.definition.search_seed): search for name, own in kept.items() for search in own[::-1]}
+    found = [_of_search(search, plan[seed], runs[name], given[name]) for (name, seed), search in newest.items()]
     owned: dict[str, list[Any]] = defaultdict(list)
     trials: dict[str, list[Any]] = defaultdict(list)
     blocks: Blocks = {}
@@ -230,7 +246,7 @@ def _tuned(
             blocks.setdefault(one.optimizer, []).append(one.fresh)
     arms = [one.arm for one in found if one.arm is not None]
     failed = {one.optimizer: one.failed for one in found if one.failed}
-    return Found(part, planned, owned, trials, arms, blocks, failed)
+    return Found(part, planned, owned, trials, arms, blocks, failed, others)
 
 
 @dataclass(frozen=True)
@@ -252,10 +268,14 @@ class _Search:
     failed: str = ""
 
 
-def _search(store: Store | None, definition: Definition, trials: int) -> StoredSearch | None:
-    """The newest stored search like this one, of so many trials."""
-    known = [] if store is None else stored_searches(store, task=definition.task)
-    return next((one for one in known if one.total == trials and _same_search(one.definition, definition)), None)
+def _searches(store: Store | None, definitions: Sequence[Definition], trials: int) -> dict[str, list[StoredSearch]]:
+    """Stored searches like these, of so many trials: by optimizer, in the order asked for, of one the newest first."""
+    known = [] if store is None else stored_searches(store, task=definitions[0].task)
+    known = [one for one in known if one.total == trials]
+    found: dict[str, list[StoredSearch]] = {definition.optimizer: [] for definition in definitions}
+    for definition in definitions:
+        found[definition.optimizer] += [one for one in known if _same_search(one.definition, definition)]
+    return found
 
 
 def _of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], given: Mapping[str, Any]) -> _Search:
