@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.cli.commands import commands
@@ -129,3 +131,45 @@ def test_every_option_with_a_value_completes_it_or_only_its_user_knows_it() -> N
         if flag and completer_of(parameter.default, " ".join(words)) is None
     }
     assert open_ended <= FREE
+
+
+@pytest.fixture
+def hostile(stored: Callable[..., int], tmp_path: Path) -> Path:
+    """A database and a folder whose names would run as code, or fill the screen."""
+    stored("adamw", tag=r"x\$(touch pwned)")
+    stored("adamw", seed=1, tag="x" * 500)
+    stored("adamw", seed=2, tag="x-plain")
+    (tmp_path / r"x\$(touch pwned).db").touch()
+    (tmp_path / "hostile.toml").write_text(r"opt = ['x\$(touch pwned)', 'sgd']")
+    return tmp_path
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("vr runs list --tag ", {"x-plain"}),
+        ("vr runs list --db ", {"vr.db"}),
+        ("vr compare cnn --config hostile.toml --against ", {"sgd"}),
+    ],
+)
+def test_only_plain_names_are_offered(hostile: Path, words: str, wanted: set[str], shell: str) -> None:
+    assert set(completed(hostile, words, shell)) == wanted
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize("asked", ["--tag x", "--db x"])
+def test_zsh_runs_nothing_that_is_stored(hostile: Path, asked: str) -> None:
+    (hostile / "bin").mkdir()
+    vr = hostile / "bin" / "vr"
+    vr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vrcli "$@"\n')
+    vr.chmod(0o755)
+    setup = 'PS1=; autoload -U compinit; compinit -u -D; eval "$(_VR_COMPLETE=source_zsh vr)"; echo re""ady\n'
+    env = {**os.environ, "PATH": f"{vr.parent}:{os.environ['PATH']}", "TERM": "dumb"}
+    shell = pexpect.spawn("zsh", ["-f", "-i"], cwd=str(hostile), env=env, timeout=60, encoding="utf-8")
+    shell.send(setup)
+    shell.expect("ready")
+    shell.send(f"vr runs list {asked}\t\x15echo ov''er\n")
+    shell.expect("runs list.*over")
+    shell.close(force=True)
+    assert not (hostile / "pwned").exists()

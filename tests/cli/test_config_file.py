@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -132,6 +135,11 @@ REFUSED = {
     "a setting's value": ("epochs = 'x'", "config file: epochs must be a whole number, got 'x'"),
     "no setting of the optimizer": ("[opt.sgd]\nlrr = 1\n[opt.adamw]", "config file: lrr is not a setting of sgd"),
     "no optimizer": ("[opt]", "--config my.toml: opt has no optimizer"),
+    "an empty list of optimizers": ("opt = []", "--config my.toml: opt has no optimizer"),
+    "a number for an optimizer": ("opt = 3", "--config my.toml: opt must be text, got 3"),
+    "a number for a database": ("db = 3", "--config my.toml: db must be text, got 3"),
+    "no such table": ("[qqqqqq]\nx = 1", "unknown table [qqqqqq]; tables are [task], [training], [optimizer]\n"),
+    "nested too deeply": (f"space = {'[' * 3000}", "--config my.toml is not TOML that can be read: it is nested"),
     "no table of an optimizer": ("[opt]\nsgd = 1", "--config my.toml: opt.sgd must be a table of settings"),
 }  # fmt: skip
 
@@ -141,7 +149,7 @@ def test_a_refusal_is_one_line_and_nothing_is_written(
     vr: Callable[..., Result], write: Callable[[str], str], tmp_path: Path, case: str
 ) -> None:
     text, wanted = REFUSED[case]
-    opt = "" if "[opt" in text else 'opt = ["adamw", "sgd"]\n'
+    opt = "" if "opt" in text else 'opt = ["adamw", "sgd"]\n'
     done = vr("compare", "--config", write(BASE + opt + text))
     assert done.code == 2
     assert wanted in done.err
@@ -153,3 +161,12 @@ def test_a_run_has_one_optimizer_also_in_a_file(vr: Callable[..., Result], write
     done = vr("run", "--config", write(BASE + "[opt.sgd]\n[opt.adamw]\n"))
     assert done.code == 2
     assert done.err == "vr: --config my.toml: opt names 2 optimizers; this command takes one\n"
+
+
+def test_a_pipe_is_no_configuration_file(vr: Callable[..., Result], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    done = subprocess.run(
+        [sys.executable, "-m", "vrcli", "run", "--config", str(pipe)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (2, f"vr: --config {pipe} is not a regular file\n")

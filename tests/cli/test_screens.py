@@ -191,3 +191,11 @@ def test_a_sign_moves_while_nothing_can_be_counted(tmp_path: Path) -> None:
     piped = subprocess.run([sys.executable, "-m", "vrcli", *words], cwd=tmp_path, capture_output=True, text=True)
     assert "importing torch" not in piped.stderr
     assert "\x1b" not in piped.stderr + piped.stdout
+
+
+def test_an_option_and_its_value_stay_in_one_line() -> None:
+    command = "vr run cnn --opt vradam --lr 0.0182 --beta3 1.25 --nesterov --seed 3"
+    told = command_lines(command, 30)
+    assert len(told) > 2
+    assert " ".join(line.removesuffix(" \\").strip() for line in told) == command
+    assert not [line for line in told if re.search(r"--(opt|lr|beta3|seed) ?\\?$", line)]

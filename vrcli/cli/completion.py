@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ Completer = Callable[[typer.Context, str], list[str]]
 
 #: Presets that a task has whose file cannot be read.
 USUAL_PRESETS = ("smoke", "quick", "paper", "released")
+#: What is offered: zsh evaluates the words that it gets, and what a file or a database says must not run as code.
+OFFERED = re.compile(r"~?[\w.@:+/=,-]*")
+#: Characters of a part of a path or a list that is offered.
+LONGEST = 100
 
 
 def complete_values(app: typer.Typer, command: str) -> None:
@@ -33,6 +38,21 @@ def complete_values(app: typer.Typer, command: str) -> None:
 
 def completer_of(about: Any, command: str) -> Completer | None:
     """What completes the values of an option or argument; None where only its user knows."""
+    found = _completer(about, command)
+    return found and plain(found)
+
+
+def plain(completer: Completer) -> Completer:
+    """Only such words of a completer as every shell takes for themselves."""
+
+    def found(ctx: typer.Context, incomplete: str) -> list[str]:
+        words = filter(OFFERED.fullmatch, completer(ctx, incomplete))
+        return [word for word in words if all(len(part) <= LONGEST for part in re.split("[/,]", word))]
+
+    return found
+
+
+def _completer(about: Any, command: str) -> Completer | None:
     if not isinstance(about, typer.models.OptionInfo):
         return ARGUMENTS.get(about.metavar) or ARGUMENTS.get(command)
     flag = next((flag for flag in about.param_decls or () if flag.startswith("--")), "")

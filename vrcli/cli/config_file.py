@@ -20,6 +20,8 @@ META, FILE_META = "vr.settings", "vr.file_settings"
 CHOICE = "vr.choice"
 #: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.
 OF_TERMINAL = ("format", "quiet", "debug", "plan")
+#: Options whose values are names; a number there is a mistake.
+NAMED = ("task", "opt", "db", "preset", "metric", "search", "prune", "device", "precision", "config")
 _KINDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -98,6 +100,8 @@ def read(path: str | os.PathLike[str], command: Any) -> ConfigFile:
     own: dict[str, Any] = {}
     for key, value in _flat(where, _parsed(where, path), known).items():
         name, kind = known.get(key, (None, None))
+        if key == "opt" and value in ([], ""):
+            raise UsageError(f"{where}: opt has no optimizer")
         if key in ON_THE_LINE:
             raise UsageError(f"{where}: {key} belongs on the command line")
         if key == "opt" and isinstance(value, list | dict) and len(value) > 1 and get_origin(kind) is not list:
@@ -124,10 +128,14 @@ def _parsed(where: str, path: str | os.PathLike[str]) -> dict[str, Any]:
     import tomllib
 
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for, also while completing
+            raise UsageError(f"{where} is not a regular file")
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:
         raise UsageError(f"{where}: {error.strerror}") from None
+    except RecursionError:
+        raise UsageError(f"{where} is not TOML that can be read: it is nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{where} is not TOML: {error}") from None
 
@@ -139,7 +147,7 @@ def _flat(where: str, body: Mapping[str, Any], known: Mapping[str, tuple[str, An
         table = isinstance(value, dict)
         key = name.replace("-", "_")
         if table and key not in (*FLAT, *known):
-            hint = nearest(key, [*FLAT, *known]) or f"; tables are {', '.join(f'[{one}]' for one in FLAT)} and options'"
+            hint = nearest(key, [*FLAT, *known]) or f"; tables are {', '.join(f'[{one}]' for one in FLAT)}"
             raise UsageError(f"{where}: unknown table [{name}]{hint}")
         for one, given in value.items() if table and key in FLAT else [(key, value)]:
             inner = one.replace("-", "_")
@@ -181,8 +189,9 @@ def _value(where: str, key: str, value: Any, kind: Any) -> Any:
 
 
 def _text(where: str, key: str, value: Any) -> str:
-    """Text, or a number as it would be typed."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    """Text, or a number as it would be typed where the option can have one."""
+    accepted: Any = str if key in NAMED else str | int | float
+    if isinstance(value, bool) or not isinstance(value, accepted):
         raise UsageError(f"{where}: {key} must be text, got {_shown(value)}")
     return str(value)
 

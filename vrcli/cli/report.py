@@ -53,7 +53,8 @@ GROUP_BY = typer.Option(
 )  # fmt: skip
 SORT = typer.Option(
     None, "--sort", metavar="NAME", show_default=False,
-    help="order rows by a result, setting or column; with - before it the largest first [the first result]",
+    help="order rows by a result (the best first), setting or column (the smallest first); with - reversed "
+    "[the first result]",
 )  # fmt: skip
 SPREAD = typer.Option("ci", "--spread", metavar="KIND", help="beside a mean: ci (interval), sd, minmax or none")
 LEVEL = typer.Option(0.95, "--level", help="of intervals; 1 - level is the error rate of the marks")

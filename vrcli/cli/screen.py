@@ -289,10 +289,21 @@ def show_command(command: str) -> None:
         say(f"  {line}", to=console)
 
 
+def _kept_together(words: Iterable[str]) -> list[str]:
+    """Words of a command, an option with what follows it."""
+    kept: list[str] = []
+    for word in words:
+        if kept and kept[-1].startswith("-") and " " not in kept[-1] and "=" not in kept[-1] and word[0] != "-":
+            kept[-1] += f" {word}"
+        else:
+            kept.append(word)
+    return kept
+
+
 def command_lines(command: str, width: int) -> list[str]:
     """A command in lines that fit a width and can be copied together."""
     lines: list[str] = []
-    for word in _SHELL_WORD.findall(command):
+    for word in _kept_together(_SHELL_WORD.findall(command)):
         if lines and len(lines[-1]) + len(word) + 3 <= width:
             lines[-1] += f" {word}"
         else:

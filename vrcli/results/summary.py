@@ -116,7 +116,8 @@ def summarise(
         kept = best_of_each(members, by, trials) if by is not None else members
         ordered = _ordered(kept, wanted[0], validation) if wanted else kept
         if sort and order != "task":
-            ordered = sorted_by(ordered, order, descending=sort.startswith("-"))
+            upwards = order not in SORTS and any(c.key == order and c.direction == "max" for c in measured)
+            ordered = sorted_by(ordered, order, descending=sort.startswith("-") != upwards)
         rows += mark(_with_shown(ordered, group_by), wanted, level, validation)
     return Table(tuple(wanted), tuple(rows), level, spread=spread, chosen_by=by)
 

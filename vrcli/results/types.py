@@ -77,6 +77,12 @@ def outcome(run: Run, name: str) -> float | None:
     return run.results.get(name) if run.status == "completed" else math.nan
 
 
+def test_value(run: Run) -> float | None:
+    """The test value of a run's objective; the test loss where that was not measured, None without."""
+    name = run.objective.removeprefix("best_").removeprefix("val_")
+    return run.results.get(f"test_{name}", run.results.get("test_loss"))
+
+
 def values_of(runs: Iterable[Run], name: str) -> list[float]:
     """A result of every run as it counts; NaN where there is none."""
     return [math.nan if (value := outcome(run, name)) is None else value for run in runs]

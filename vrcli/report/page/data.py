@@ -31,7 +31,18 @@ from vrcli.results.reading import Reading
 from vrcli.results.selection import Selection, SweptRun
 from vrcli.results.summary import default_columns, summarise
 from vrcli.results.trials import Search
-from vrcli.results.types import Column, Known, NamedRun, Note, Row, Section, data_name, same_name_other_data, section_of
+from vrcli.results.types import (
+    Column,
+    Known,
+    NamedRun,
+    Note,
+    Row,
+    Section,
+    data_name,
+    same_name_other_data,
+    section_of,
+    test_value,
+)
 from vrcli.version import __version__
 
 #: Rows of a table whose curves are drawn at once; of more, one per optimizer until the others are switched on.
@@ -328,17 +339,17 @@ def runs_grid(runs: Sequence[PageRun]) -> Grid:
     heads = [Head("id", True), Head("name"), Head("started"), Head("task"), Head("data")]
     heads += [Head("preset")] if many else []
     heads += [Head("optimizer"), Head("settings"), Head("seed", True), Head("status")]
-    heads += [Head("best val", True), Head("test loss", True), Head("time", True)]
+    heads += [Head("best val", True), Head("test", True), Head("time", True)]
     heads += [Head("tag")] if tagged else []
     found = []
     for run, text in zip(runs, settings_texts(runs), strict=True):
-        best = run.results.get(run.objective, math.nan)
+        best, tested = run.results.get(run.objective, math.nan), test_value(run)
         wall = run.results.get("wall_s", math.nan)
         line = [Data(str(run.id), key=run.id), Data(run.name)]
         line += [Data(f"{run.created_at:%Y-%m-%d %H:%M}", key=run.created_at.timestamp())]
         line += [Data(run.task), Data(run.dataset or "-")] + ([Data(run.preset or "-")] if many else [])
         line += [Data(run.optimizer), Data(text), Data("-" if run.seed is None else str(run.seed), key=run.seed)]
-        line += [Data(run.status), _number(best), _number(run.results.get("test_loss", math.nan))]
+        line += [Data(run.status), _number(best), _number(math.nan if tested is None else tested)]
         line += [Data(duration(wall), key=wall if math.isfinite(wall) else None)]
         found.append(line + ([Data(run.tag or "")] if tagged else []))
     return Grid(heads, found)

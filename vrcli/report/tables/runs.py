@@ -20,6 +20,7 @@ from vrcli.results.types import (
     repeatable,
     section_of,
     shown_columns,
+    test_value,
 )
 
 #: The columns of text.
@@ -41,7 +42,7 @@ def list_rows(runs: Sequence[ListedRun], known: Known, *, rounded: bool = False)
         rows.append({
             "id": run.id, "when": ago(run.created_at), "task": run.task, "dataset": run.dataset,
             "optimizer": run.optimizer, "settings": settings, "seed": run.seed, "status": wording.status(run),
-            "best val": wording.value(found.get(run.objective)), "test": wording.value(found.get("test_loss")),
+            "best val": wording.value(found.get(run.objective)), "test": wording.value(test_value(run)),
             **{one.title: wording.value(found.get(one.key), percent=one.percent) for one in own},
             "time": wording.duration(found["wall_s"]) if "wall_s" in found else "-",
         })  # fmt: skip
