@@ -463,6 +463,7 @@ def test_html_has_the_tables_and_no_markup_of_a_users(tmp_path: Path, monkeypatc
     assert "Undecided between" in shown[3]._repr_html_() or "is better than" in shown[3]._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_person_at_a_terminal_sees_progress_and_stdout_stays_empty(tmp_path: Path) -> None:
     import pexpect
 

@@ -208,6 +208,7 @@ def test_a_comparison_is_about_the_code_as_it_is(shell, tmp_path):
     assert losses[-1] == losses[0]
 
 
+@pytest.mark.slow
 def test_a_sweep_does_not_go_on_in_other_code(shell, tmp_path):
     words = ("sweep", SPIRALS, "--preset", "smoke", "--opt", "heavyball:HeavyBall", "--search", "random")
     words = (*words, "--threads", 1)

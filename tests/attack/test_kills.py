@@ -163,6 +163,7 @@ def attacked(tmp_path: Path, names: Sequence[str], kills: int, seed: int) -> dic
     return made
 
 
+@pytest.mark.slow
 def test_a_killed_upgrade_and_a_killed_export_end_as_if_nothing_had_been(tmp_path: Path) -> None:
     assert sum(attacked(tmp_path, ["upgrade", "export"], kills=2, seed=0).values()) >= 2
 

@@ -47,6 +47,7 @@ def test_a_missing_mlflow_is_named(vr, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_mlflow_writes_the_same_points(vr, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     done = vr("bench", "store", "--runs", "4", "--points", "5", "--rounds", "1", "--mlflow", "--format", "json")

@@ -15,6 +15,7 @@ SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 QUICK = ("--preset", "smoke", "--threads", "1")
 
 
+@pytest.mark.slow
 def test_the_verdict_follows_from_paired_runs_and_nothing_runs_twice(vr, tmp_path):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--seeds", "3", "--epochs", "15", *QUICK)
     done = vr(*words, "--target", "0.68", "--power", "--explain")
@@ -220,6 +221,7 @@ def test_one_search_is_about_the_settings(vr):
     assert "budget of each optimizer: 1 search of 2 trials x " in done.out
 
 
+@pytest.mark.slow
 def test_another_seed_repeats_the_protocol_on_seeds_of_its_own(vr):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", "--trials", "2", "--searches", "2", "--seeds", "1")
     words = (*words, "--search", "random", *QUICK, "--format", "json")
@@ -243,6 +245,7 @@ def test_variants_of_one_optimizer_stand_side_by_side(vr):
     ] * 2
 
 
+@pytest.mark.slow
 def test_more_seeds_are_a_new_experiment(vr):
     words = ("compare", SPIRALS, "--opt", "adamw", "--opt", "adam", "--seeds", "3", *QUICK)
     found = re.search(r"(--seeds \d+ --seed \d+) +(\d+) new seeds, to test", vr(*words).out)

@@ -144,6 +144,7 @@ def test_of_two_optimizers_the_one_that_runs_is_shown(
     assert (list(found["optimizers"]), found["comparisons"], list(found["failed"])) == (["sgd"], [], [name])
 
 
+@pytest.mark.slow
 def test_a_tuned_comparison_goes_on_without_an_optimizer_that_fails(
     vr: Callable[..., Any], valley: None, odd: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def start(begin: Callable[..., subprocess.Popen[str]], scratch: Path) -> Callabl
     return partial(begin, env={"TMPDIR": str(scratch)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)]
 )

@@ -96,6 +96,7 @@ def test_a_killed_run_goes_on_with_the_same_command(launch: Callable[..., Any], 
     assert not (tmp_path / "a.db-checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_a_checkpoint_and_two_that_resume_it_are_one(
     launch: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -233,6 +234,7 @@ class Dies(valley.Valley):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("deaths", "state"), [(2, "completed"), (99, "failed")])
 def test_a_run_whose_worker_dies_goes_on_twice_at_most(
     launch: Callable[..., Any], tmp_path: Path, deaths: int, state: str

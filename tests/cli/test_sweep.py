@@ -98,6 +98,7 @@ def test_a_sweep_goes_on_only_under_the_settings_it_began_with(vr, inline):
     assert json.loads(resumed.out)["sweeps"][0]["trials"] == 3
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_worker_does_not_stop_a_sweep(vr):
     asked = ("--search", "random", "--search-seed", 4, "--space", "trouble=none,die", "--jobs", 2)
     done = vr("sweep", *VALLEY, "--trials", 3, *asked)

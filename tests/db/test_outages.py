@@ -83,6 +83,7 @@ def test_a_server_that_is_away_for_seconds_costs_a_run_nothing(start: Callable[.
         assert list(curves[run.id, "val_loss"].steps) == list(range(2, 201, 2))
 
 
+@pytest.mark.slow
 @postgres
 def test_a_server_that_is_away_for_seconds_costs_a_sweep_nothing(start: Callable[..., Any], own_server: Any) -> None:
     url, control = own_server
@@ -177,6 +178,7 @@ def test_a_disk_that_stays_full_ends_a_run(start: Callable[..., Any], tmp_path: 
         assert store.check() == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_a_sweep_which_goes_on(start: Callable[..., Any], tmp_path: Path) -> None:
     # The workers import it, so that they have less patience, too.
     text = "import valley\nfrom vrcli.execute import outage\noutage.PATIENCE_S = 1.0\nHasty = valley.Valley\n"

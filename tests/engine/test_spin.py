@@ -25,6 +25,7 @@ def _spins(tmp_path: Path, *words: str, **more: str) -> list[str]:
     return [line.strip() for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="torch has another OpenMP elsewhere")
 def test_commands_and_their_workers_spin_briefly(tmp_path: Path) -> None:
     run = ("-m", "vrcli", "run", "valley:Valley", "--preset", "smoke", "--quiet")

@@ -428,12 +428,14 @@ def test_a_tracked_script_finds_its_run(folder: Path, vr: Callable[..., Any]) ->
     assert run.results["test_loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_script_that_takes_another_seed_is_refused(folder: Path, vr: Callable[..., Any]) -> None:
     assert tracked(vr, folder, "other seed").code == 1
     [run] = stored(folder)
     assert "the script uses seed 7, the run has 2; pass {seed} to the script" in run.error
 
 
+@pytest.mark.slow
 def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: Callable[..., Any]) -> None:
     """Killed with its vr in step 17, it goes on with the same bits."""
     assert tracked(vr, folder, "none").code == 0
@@ -462,6 +464,7 @@ sys.exit(max(rank.wait() for rank in ranks))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["ranked", "unranked"])
 def test_of_two_processes_one_writes_or_the_run_fails(folder: Path, vr: Callable[..., Any], how: str) -> None:
     (folder / "mine.py").write_text(TRACKED)

@@ -260,6 +260,7 @@ RESUMED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_script_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
@@ -279,6 +280,7 @@ def test_a_killed_script_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_every_rank_goes_on_at_the_same_step(tmp_path: Path) -> None:
     assert script(tmp_path, RESUMED, "die").returncode == 1
     assert script(tmp_path, RESUMED, RANK="1", WORLD_SIZE="2").stdout.strip() == "10 after 10"

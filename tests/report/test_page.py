@@ -340,6 +340,7 @@ def many_runs(make_source: Callable[..., Source]) -> Source:
     return make_source([f"opt{i:02}" for i in range(50)], seeds=10, points=20_000, epochs=100)
 
 
+@pytest.mark.slow
 def test_500_runs_fit_into_15_megabytes(
     make_source: Callable[..., Source], request: pytest.FixtureRequest, tmp_path: Path
 ):

@@ -40,6 +40,7 @@ def test_search_beats_chance_at_equal_trials(known, method):
     assert mannwhitneyu(searched, drawn, alternative="less").pvalue < 0.01
 
 
+@pytest.mark.slow
 def test_search_beats_chance_in_a_few_seeds(known):
     searched = [best(known, "gp", seed) for seed in range(3)]
     drawn = [best(known, "random", seed) for seed in range(60)]
