@@ -71,6 +71,20 @@ def test_an_extension_touches_as_few_files_as_the_design_says(extended: tuple[Pa
     assert extended[1] == COSTS
 
 
+def test_what_the_recipes_add_keeps_the_contracts_that_the_page_names(extended: tuple[Path, dict[str, int]]) -> None:
+    copy = extended[0]
+    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    contracts = re.findall(r"`(tests/\w+/test_contract\.py)`", RECIPES["task"] + RECIPES["optimizer"])
+    assert len(contracts) == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", *contracts, "-k", "twirls or plainly"],
+        cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
+
+
 def test_the_commands_have_every_extension(
     extended: tuple[Path, dict[str, int]], stored: Callable[..., int], tmp_path: Path
 ) -> None:

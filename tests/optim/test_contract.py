@@ -128,6 +128,8 @@ def test_state_dict_is_the_same_after_every_round_trip(own, steps, tmp_path):
 
 def test_groups_saved_before_a_setting_existed_get_its_default(own):
     cls = registry.load(own)
+    if any(base.__module__.startswith("torch.optim.") for base in cls.__mro__ if base is not torch.optim.Optimizer):
+        pytest.skip("torch's own class says what it reads")
     model, _ = named(own.name)
     optimizer = cls(model.parameters())
     advance(own, model, optimizer, 2)

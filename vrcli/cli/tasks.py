@@ -160,5 +160,6 @@ def new(
     target = folder or Path(name)
     for path in write_task(name, target, loop=loop):
         say(f"wrote {path}", to=err())
-    steps = [(f"pip install -e {target}", "make it known"), (f"vr tasks check {name}", "does it keep its contract?")]
+    known = f"make it known (in a uv environment: uv pip install -e {target})"
+    steps = [(f"python -m pip install -e {target}", known), (f"vr tasks check {name}", "does it keep its contract?")]
     show_next([*steps, (f"vr run {name}", "train it")], to=err())

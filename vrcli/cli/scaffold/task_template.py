@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from vrcli.tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, assumed, mean_over
 from vrcli.tasks.space import Real
 
+OWN_RANGE = "a wide range of our own"
+
 
 class SpiralsConfig(TaskConfig):
     """Each field is an option of `vr run spirals`; its bounds are checked before anything is recorded."""
@@ -41,18 +43,23 @@ class Spirals(Task[SpiralsConfig]):
                 "batch_size": assumed(100, "twelve steps an epoch"),
             },
             {"*": {"lr": assumed(0.01, "a common choice for a small network")}},
+            summary="seconds on a CPU",
         ),
         "smoke": Preset(
             {
                 "epochs": assumed(2, "a check, not a result"),
                 "points": assumed(200, "the same"),
                 "batch_size": assumed(40, "three steps an epoch"),
-            }
+            },
+            summary="a check that all of it runs",
         ),
     }
     space = {
-        "*": {"lr": Real(1e-4, 1e-1, log=True)},
-        "vradam": {"lr": Real(1e-4, 1e-1, log=True), "beta3": Real(0.1, 5.0)},
+        "*": {"lr": Real(1e-4, 1e-1, log=True, origin=OWN_RANGE)},
+        "vradam": {
+            "lr": Real(1e-4, 1e-1, log=True, origin=OWN_RANGE),
+            "beta3": Real(0.1, 5.0, origin=OWN_RANGE),
+        },
     }
 
     # -- data ---------------------------------------------------------------------------------------------------------
