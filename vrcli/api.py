@@ -92,7 +92,7 @@ def run(
     watch: Watch | None = None,
     **settings: Any,
 ) -> RunsOutcome:
-    """Train a task with an optimizer; configuration and loss curves go to the database. This is `vr run`.
+    """Train a task with an optimizer, and store the run. This is `vr run`.
 
     A run that was interrupted goes on when the same call is made again.
 
@@ -174,7 +174,7 @@ def sweep(
     watch: Watch | None = None,
     **settings: Any,
 ) -> SweepOutcome:
-    """Search an optimizer's settings for the best validation loss; every optimizer gets the same budget. This is
+    """Search settings; every optimizer gets the same budget. This is
     `vr sweep`.
 
     The same call again goes on where it was interrupted; a larger `trials` extends it.
@@ -299,7 +299,7 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> CompareOutcome | TasksOutcome:
-    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
+    """Tune optimizers alike, and say which can be called better.
 
     This is `vr compare`. Runs pair by seed: the same initial weights and order of the data. The same call again goes on
     where it was interrupted. Each of several tasks has the whole protocol, and what holds over all follows.

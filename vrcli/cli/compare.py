@@ -114,7 +114,7 @@ def compare(
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.
+    """Tune optimizers alike, and say which can be called better.
 
     The runs pair by seed: the same initial weights and the same order of the data. The same command again goes on
     where it was interrupted, and runs nothing twice. Of several tasks each has the whole protocol, and what holds over

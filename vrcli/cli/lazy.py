@@ -21,11 +21,11 @@ from typer.core import TyperGroup
 ParserError: Any = typer.BadParameter.__mro__[2]
 #: By command: the first paragraph of its help. Its module is called like it and has its `app`.
 COMMANDS: Mapping[str, str] = {
-    "run": "Train a task with an optimizer; configuration and loss curves go to the database.",
-    "sweep": "Search an optimizer's settings for the best validation loss; every optimizer gets the same budget.",
-    "compare": "Compare optimizers: tune each with the same budget, run fresh seeds, and say what can be claimed.",
-    "study": "Run a whole experiment that is written down in a file, and show it beside what its source states.",
-    "report": "Print task x optimizer: test loss, best validation loss, seeds and budget (trials x epochs).",
+    "run": "Train a task with an optimizer, and store the run.",
+    "sweep": "Search settings; every optimizer gets the same budget.",
+    "compare": "Tune optimizers alike, and say which can be called better.",
+    "study": "Run a whole experiment that a file describes.",
+    "report": "Print a table of stored results, task by optimizer.",
     "plot": "Draw curves, sweeps and comparisons.",
     "runs": "List, show, compare, export and repeat stored runs.",
     "sweeps": "List, show, resume, stop and export sweeps.",

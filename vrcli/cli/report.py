@@ -105,7 +105,7 @@ def report(
     database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Print task x optimizer: test loss, best validation loss, seeds and budget (trials x epochs).
+    """Print a table of stored results, task by optimizer.
 
     Of a sweep stand the runs on fresh seeds (--confirm-seeds), or its best trial where there are none. Several searches
     of an optimizer are one row: n is searches x seeds, the budget searches x trials x epochs.

@@ -61,7 +61,7 @@ def run(
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Train a task with an optimizer; configuration and loss curves go to the database.
+    """Train a task with an optimizer, and store the run.
 
     A run that was interrupted goes on when the same command is given again.
 

@@ -25,7 +25,7 @@ from vrcli.study.files.read import find, own, shipped
 if TYPE_CHECKING:
     from vrcli.outcomes import StudyOutcome, StudyPlanOutcome
 
-app = noun("Run a whole experiment that is written down in a file, and show it beside what its source states.")
+app = noun("Run a whole experiment that a file describes.")
 
 NAME = typer.Argument(help="of a study that ships with vr (vr study list), or a file")
 SCALE = typer.Option("full", "--scale", help="named reduction in the file; full runs it as it is written")

@@ -101,7 +101,7 @@ def sweep(
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Search an optimizer's settings for the best validation loss; every optimizer gets the same budget.
+    """Search settings; every optimizer gets the same budget.
 
     The same command again goes on where it was interrupted; a larger --trials extends it.
     """
