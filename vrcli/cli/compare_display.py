@@ -36,7 +36,7 @@ class CompareDisplay(SweepDisplay):
             case e.TaskEnded(task, _, reason):
                 self.stop_live()
                 if reason:
-                    notice(f"{task} has no result: {reason}; what ran is stored")
+                    notice(f"{task} has no result: {reason}; its runs are stored")
             case e.RunsPlanned():
                 self.stored = []
                 self.runs_planned(event)

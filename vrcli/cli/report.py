@@ -107,8 +107,8 @@ def report(
 ) -> None:
     """Print a table of stored results, task by optimizer.
 
-    Of a sweep stand the runs on fresh seeds (--confirm-seeds), or its best trial where there are none. Several searches
-    of an optimizer are one row: n is searches x seeds, the budget searches x trials x epochs.
+    A sweep is shown by its runs on fresh seeds (--confirm-seeds), or by its best trial where it has none. Several
+    searches of an optimizer are one row: n is searches x seeds, the budget is searches x trials x epochs.
 
     \b
     For a paper:  vr report --pivot test_loss --format latex_booktabs
