@@ -73,7 +73,7 @@ def test_a_task_that_fails_costs_no_other_its_result(vr: Any) -> None:
     text = vr("compare", ONE, "valleys:Failing", TWO, *OPTS, "--seeds", "2", *SMOKE)
     assert text.code == 1
     assert "failing has no result: " in text.out
-    assert "what ran is stored" in text.err
+    assert "its runs are stored" in text.err
     every = vr("compare", "valleys:Failing", *OPTS, "--seeds", "2", *SMOKE)
     assert (every.code, every.out) == (1, "")
 
