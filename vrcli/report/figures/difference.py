@@ -338,7 +338,7 @@ def text(rows: Rows, page: Page) -> str:
         }
         for row in entries
     ]  # fmt: skip
-    return table(facts)
+    return table(facts, page.width)
 
 
 def _limits_of(rows: Rows) -> tuple[float, float]:

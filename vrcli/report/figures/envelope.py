@@ -143,7 +143,7 @@ def text(rows: Rows, page: Page, x_label: str, more_is_better: Collection[str] =
             series[label] = ([row["x"] for row in own], [row["centre"] for row in own])
             facts.append(_envelope_facts(name, own, x_label, highest=own[0]["panel"] in more_is_better))
         said = "\nmeans are geometric, intervals those of the logarithms" if any(row["logs"] for row in panel) else ""
-        parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts)}{said}")
+        parts.append(f"{title}\n{page.plot(series, x_label)}\n\n{table(facts, page.width)}{said}")
     return "\n\n".join(parts)
 
 

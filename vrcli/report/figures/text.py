@@ -60,18 +60,28 @@ def staircase(xs: Sequence[float], heights: Sequence[float], at: Any) -> Any:
     return np.concatenate([[0.0], np.asarray(heights, dtype=np.float64)])[places]
 
 
-def table(facts: Rows) -> str:
-    """Rows as aligned text."""
+def table(facts: Rows, width: int | None = None) -> str:
+    """Rows as aligned text.
+
+    Args:
+        width: no line shall be longer: headings take several lines where that is enough, otherwise every row is a list
+            of names and values.
+    """
     from tabulate import tabulate
 
     columns = list(dict.fromkeys(name for row in facts for name in row))
     body = [[row.get(name, "") for name in columns] for row in facts]
     words = {"", "optimizer", "setting", "settings", "settings of the best", "values"}
     align = ["left" if name in words else "right" for name in columns]
-    text: str = tabulate(
-        body, headers=columns, tablefmt="plain", disable_numparse=True, colalign=align if body else None
-    )
-    return text
+    widest = [max((len(str(line[i])) for line in body), default=0) for i in range(len(columns))]
+    folded = [name.replace(" ", "\n") if len(name) > room else name for name, room in zip(columns, widest, strict=True)]
+    text: str = ""
+    for heads in (columns, folded):
+        text = tabulate(body, headers=heads, tablefmt="plain", disable_numparse=True, colalign=align if body else None)
+        if width is None or max(map(len, text.splitlines()), default=0) <= width:
+            return text
+    listed = [tabulate(zip(columns, line, strict=True), tablefmt="plain", disable_numparse=True) for line in body]
+    return "\n\n".join(listed)
 
 
 def panels_of(rows: Rows) -> Iterable[tuple[str, Rows]]:
