@@ -68,7 +68,7 @@ def test_several_searches_are_one_row_whose_unit_is_the_search(vr, tmp_path) -> 
     assert "± is a 95% interval for the mean over searches" in text
     assert "n = searches x fresh seeds" in text
     # The valley task lets vradam search two settings, sgd one.
-    assert "§ equal trials are not equal budgets: the optimizers searched" in text
+    assert "§ equal trials are not equal budgets; searched:" in text
     assert "vradam 2 settings" in text
     assert "sgd 1 setting" in text
 

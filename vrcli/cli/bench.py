@@ -16,6 +16,7 @@ from vrcli.cli.lazy import noun
 from vrcli.cli.screen import show_rows
 from vrcli.errors import UsageError
 from vrcli.report.study.blocks import Rows
+from vrcli.report.wording import counted
 
 if TYPE_CHECKING:
     from vrcli.bench.tasks import TaskBench
@@ -51,8 +52,8 @@ def optim(
          "quartiles": f"{r.ratio_low:.2f}-{r.ratio_high:.2f}"}
         for r in found
     ]  # fmt: skip
-    note = f"medians of {rounds} alternating rounds, {found[0].threads} threads; x fused: against torch's fused AdamW"
-    _print(rows, note, format)
+    how = f"medians of {rounds} alternating rounds, {counted(found[0].threads, 'thread')}"
+    _print(rows, f"{how}; x fused: against torch's fused AdamW", format)
 
 
 @app.command("task")
@@ -83,8 +84,8 @@ def task(
         for name in names
     ]  # fmt: skip
     note = (
-        f"medians of {rounds} alternating rounds of {seconds:g} s, {found[0].threads} threads; precision: vr/plain; "
-        "loop and store: what measuring and recording add"
+        f"medians of {rounds} alternating rounds of {seconds:g} s, {counted(found[0].threads, 'thread')}; "
+        "precision: vr/plain; loop and store: what measuring and recording add"
     )
     _print([task_row(one) for one in found], note, format)
 

@@ -15,7 +15,7 @@ from vrcli.db.location import Location
 from vrcli.output import Target
 from vrcli.report.study.runs import outcome_lines
 from vrcli.report.tables.runs import title
-from vrcli.report.wording import NOT_ANSWERING, setting, status
+from vrcli.report.wording import NOT_ANSWERING, counted, setting, status
 from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
 from vrcli.results.types import repeatable
 
@@ -129,7 +129,7 @@ def provenance_facts(record: RunRecord) -> list[tuple[str, str]]:
     declared = f", by what the task declares: {told}" if told else ""
     return [
         ("started", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}"),
-        ("machine", f"{p.get('device', '-')}, {p.get('cpu', '-')}, {p.get('threads', '-')} threads"),
+        ("machine", f"{p.get('device', '-')}, {p.get('cpu', '-')}, {counted(p.get('threads', 0), 'thread')}"),
         ("versions", f"vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}"),
         ("code", code or "not recorded"),
         ("repository", f"{state} in {p.get('directory', '-')}"),

@@ -116,7 +116,7 @@ def unequal_notes(rows: Sequence[Row]) -> list[Note]:
         found.append(
             Note(
                 "searched settings",
-                f"§ equal trials are not equal budgets: the optimizers searched {words}",
+                f"§ equal trials are not equal budgets; searched: {words}",
                 warns=True,
             )
         )
