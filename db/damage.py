@@ -85,7 +85,8 @@ class Cells:
             if kinds[0] is str and (isinstance(value, bytes) or (isinstance(value, str) and _HALF.search(value))):
                 found[at] = f"{name} is not UTF-8 text"
             elif not isinstance(value, kinds):
-                found[at] = f"{name} is not a {'date' if kinds[0] is datetime else kinds[0].__name__}"
+                kind = "date" if kinds[0] is datetime else kinds[0].__name__
+                found[at] = f"{name} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
             elif at in self.json and not is_object(value):
                 found[at] = f"{name} is not JSON"
         return found

@@ -14,14 +14,13 @@ what is recorded stays, and the same call continues it.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
-from vrcli.following import commanded, follow
+from vrcli.following import commanded, completed, follow, with_file
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "load", "plan", "run", "sweep"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 TaskLike: TypeAlias = "str | type[Task[Any]]"
 OptimizerLike: TypeAlias = "str | type[torch.optim.Optimizer]"
 #: Several tasks.
@@ -48,27 +46,7 @@ Watch: TypeAlias = Callable[[Any], object]
 Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
 
 
-def _with_file(function: F) -> F:
-    """A function whose configuration file may say what its caller does not."""
-
-    @functools.wraps(function)
-    def called(task: TaskLike | None = None, **words: Any) -> Any:
-        return function(**_completed(function.__name__, task, words))
-
-    return cast("F", called)
-
-
-def _completed(command: str, task: Any, words: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given by keyword, and what a configuration file among it says; nobody else loads a command line."""
-    given = {name: value for name, value in {"task": task, **words}.items() if value is not None}
-    if isinstance(given.get("config", {}), Mapping):
-        return given
-    from vrcli.cli.config_file import completed
-
-    return completed(command, given)
-
-
-@_with_file
+@with_file
 def run(
     task: TaskLike | None = None,
     *,
@@ -141,7 +119,7 @@ def run(
     return RunsOutcome(place.database, follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 
 
-@_with_file
+@with_file
 def sweep(
     task: TaskLike | None = None,
     *,
@@ -244,7 +222,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     from vrcli.outcomes import PlanOutcome
     from vrcli.study import sweep as study
 
-    words = _completed("sweep", task, words)
+    words = completed("sweep", task, words)
     parameters = inspect.signature(sweep).parameters
     usual = {name: one.default for name, one in parameters.items() if name not in ("watch", "settings")}
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
@@ -258,7 +236,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
 def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
 @overload
 def compare(task: Tasks, **words: Any) -> TasksOutcome: ...
-@_with_file
+@with_file
 def compare(
     task: TaskLike | Tasks | None = None,
     *,

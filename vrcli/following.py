@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
     from vrcli.study.events import Event
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_file(function: F) -> F:
+    """A function whose configuration file may say what its caller does not."""
+
+    @functools.wraps(function)
+    def called(task: Any = None, **words: Any) -> Any:
+        return function(**completed(function.__name__, task, words))
+
+    return cast("F", called)
+
+
+def completed(command: str, task: Any, words: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given by keyword, and what a configuration file among it says; nobody else loads a command line."""
+    given = {name: value for name, value in {"task": task, **words}.items() if value is not None}
+    if isinstance(given.get("config", {}), Mapping):
+        return given
+    from vrcli.cli import config_file
+
+    return config_file.completed(command, given)
 
 
 def commanded(task: Any, command: str | None, metric: str | None, opt: Any) -> tuple[Any, Any]:

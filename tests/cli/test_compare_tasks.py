@@ -58,7 +58,7 @@ def test_six_tasks_may_speak_of_tasks_in_general(vr: Any) -> None:
     assert all(pair["p_general"] >= 2.0**-5 for pair in body["across"])
     out = vr(*words, "--explain").out
     assert "signed-rank test over 6 tasks, times 3 comparisons" in out
-    assert "ranks over 6 tasks: all alike?" in out
+    assert "ranks over 6 tasks: are all equal?" in out
     assert "with the preset's settings" in out
 
 
@@ -107,7 +107,7 @@ def test_settings_are_those_that_all_tasks_have(vr: Any) -> None:
 REFUSED = {
     "a setting of one": (
         (ONE, TWO, *OPTS, "--depth", "2"),
-        "--depth is not a setting of valleys:One: of several tasks",
+        "--depth is not a setting of valleys:One: with several tasks",
     ),
     "a setting of none": ((ONE, TWO, *OPTS, "--widht", "2"), "did you mean --width?"),
     "twice": ((ONE, ONE, *OPTS), "valleys:One is given twice"),

@@ -46,7 +46,7 @@ def test_a_sweep_has_it_too(vr: Any) -> None:
 REFUSED = {
     "not of all": (("--equal", "momentum"), "--equal momentum: vradam has no such setting"),
     "no range": (("--equal", "lr,weight_decay"), "--equal weight_decay: vradam has no range of it; give --space"),
-    "fixed": (("--equal", "lr", "--fix", "lr=0.1"), "--equal lr: it is given a value, so it is not searched"),
+    "fixed": (("--equal", "lr", "--fix", "lr=0.1"), "--equal lr: it has a fixed value, so it is not searched"),
     "another axis": (("--equal", "lr", "--space", "weight_decay=0:1"), "--space weight_decay is not one of --equal lr"),
 }
 

@@ -31,7 +31,7 @@ WRITERS = [
 ]  # fmt: skip
 READERS = {
     "report", "runs list", "runs show", "runs diff", "runs export", "sweeps list", "sweeps show", "sweeps export",
-    "db info", "db check", "db backup", "study plan", "study report",
+    "db info", "db check", "db backup", "study plan", "study report", "study run",
 }  # fmt: skip
 
 

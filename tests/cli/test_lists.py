@@ -106,7 +106,7 @@ def test_tasks_check_fails_on_a_task_that_breaks_the_contract(vr, tmp_path):
     assert done.code == 1
     failed = [line for line in done.out.splitlines() if line.startswith("FAIL")]
     assert any("declared are ['loss', 'accuracy']" in line for line in failed)
-    assert any("draws from another than it is given" in line for line in failed)
+    assert any("it draws from the global one" in line for line in failed)
 
 
 def test_opts_list_show_and_patterns(vr):

@@ -13,12 +13,12 @@ def test_what_differs_comes_first(vr, stored):
     assert lines[3] == "→ the curves of run 1 and run 2 part at step 1: lr_effective is 0.01 and 0.02"
     table = lines[lines.index(next(line for line in lines if line.startswith("settings"))) + 1]
     assert table.split() == ["lr", "0.01", "0.02"]
-    assert out.index("settings") < out.index("results") < out.index("\ncurves") < out.index("equal are")
+    assert out.index("settings") < out.index("results") < out.index("\ncurves") < out.index("equal: ")
     assert "width" not in out  # equal settings are counted
     assert "○ run 2" in out
     everything = vr("runs", "diff", "1", "2", "--all").out
     assert "width" in everything
-    assert "equal are" not in everything
+    assert "equal: " not in everything
 
 
 def test_equal_runs_are_bit_identical(vr, stored):

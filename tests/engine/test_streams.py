@@ -106,7 +106,7 @@ def test_what_is_read_leaves_the_generators_of_the_process_alone():
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "empty": ({"dataset": "empty"}, "the train data are empty: their length is 0"),
-    "a loader": ({"dataset": "loader"}, "are a DataLoader: give its dataset"),
+    "a loader": ({"dataset": "loader"}, "are a DataLoader; give its dataset"),
     "an iterator": ({"dataset": "once"}, "can be read once only"),
     "no data": (
         {"dataset": "number"},

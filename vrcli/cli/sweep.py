@@ -16,7 +16,7 @@ from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
 from vrcli.cli.settings import SettingsCommand, load_task
 from vrcli.cli.waiting import waiting
-from vrcli.db.location import Location
+from vrcli.db.location import Location, masked_line
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def print_outcome(found: SweepResult, format: str, quiet: bool) -> int:
         print(json.dumps(sweep_json(found)))
     elif quiet:
         for line in outcome_lines(found):
-            say(line)
+            say(masked_line(line))
     return int(any(one.best is None for one in found.searches))
 
 

@@ -137,3 +137,10 @@ def _findable(module: str) -> bool:
     if PathFinder.find_spec(top, [str(Path.cwd())]) is not None:
         return True
     return any(finder.find_spec(top, None) is not None for finder in sys.meta_path)
+
+
+def curves_of(optimizer: str) -> Any:
+    """The names of the curves that runs with a registered optimizer have of it; None where it does not say."""
+    from vrcli.optim.registry import find
+
+    return find(optimizer).curves

@@ -29,7 +29,7 @@ def _known(flag: str, names: Iterable[str], known: set[str], what: str) -> None:
             near = difflib.get_close_matches(name, sorted(known), n=5, cutoff=0.3) or sorted(known)[:5]
             left = len(known) - len(near)
             hint = nearest(name, known) or f"; known: {', '.join(near)}{f' and {left} more' if left else ''}"
-            raise UsageError(f"{flag} {name} is not a {what} of these runs{hint}")
+            raise UsageError(f"{flag} {name} is not {'an' if what[0] in 'aeiou' else 'a'} {what} of these runs{hint}")
 
 
 def table_text(

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vrcli.errors import UsageError, nearest, refusal
-from vrcli.execute.lookup import task_of
-from vrcli.optim.registry import find as find_optimizer
+from vrcli.execute.lookup import curves_of, task_of
 from vrcli.study.comparison import checked
 from vrcli.study.files.model import FULL, Part, Study
 from vrcli.study.files.read import Faulty, Place, Written, at, find, lines_of
@@ -157,7 +156,7 @@ def _results(part: Part) -> list[str]:
 
 def _curves(part: Part, results: Sequence[str]) -> list[str] | None:
     """The curves of a part's runs; None where an optimizer does not say which it records."""
-    own = [find_optimizer(base_of(text)).curves for text in part.optimizers.values()]
+    own = [curves_of(base_of(text)) for text in part.optimizers.values()]
     if None in own:
         return None
     validation = [one for one in results if one.startswith("val_")]
