@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from vrcli.errors import UsageError
+from vrcli.visible import has_controls, visible
 
 #: Steps by metric, and the values at them.
 Columns: TypeAlias = dict[str, tuple[list[int], list[float]]]
 #: As many values wait at most, and as long.
 MOST, LONGEST_S = 4096, 2.0
+#: Columns of a database hold steps and names up to these.
+_LAST_STEP, _LONGEST_NAME = 2**63 - 1, 255
 
 
 class Points:
@@ -48,8 +51,10 @@ class Points:
         self._count += len(read)
 
     def _checked(self, name: str, step: int, value: Any) -> Tensor | float:
-        last = self._last.get(name, -1)
-        if step <= last:
+        last = self._last.get(name)
+        if last is None:
+            check_name(name)
+        elif step <= last:
             raise UsageError(f"{name} was recorded at step {last} already; steps must increase, got {step}")
         if isinstance(value, Tensor):
             if value.numel() != 1:
@@ -77,13 +82,23 @@ class Points:
 
 
 def check_step(step: Any) -> None:
-    """Refuse what is no step.
+    """Refuse what is not a step.
 
     Raises:
-        UsageError: it is not a whole number from 0 on.
+        UsageError: it is not a whole number from 0 on that a database holds.
     """
-    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-        raise UsageError(f"a step must be a whole number from 0 on, got {step!r}")
+    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= _LAST_STEP:
+        raise UsageError(f"a step must be a whole number from 0 on, got {_short(step)}")
+
+
+def check_name(name: str) -> None:
+    """Refuse what no metric can be called.
+
+    Raises:
+        UsageError: it is empty, too long, or holds what cannot be printed or stored.
+    """
+    if not 0 < len(name) <= _LONGEST_NAME or has_controls(name):
+        raise UsageError(f"a metric's name must have 1 to {_LONGEST_NAME} printable letters, got {_short(name)}")
 
 
 def named(split: str, values: Mapping[str, Tensor | float]) -> dict[str, float]:
@@ -93,6 +108,8 @@ def named(split: str, values: Mapping[str, Tensor | float]) -> dict[str, float]:
         UsageError: a value is not a number.
     """
     own = (f"{split}_", "train_")
+    for name in values:
+        check_name(name)
     return {n if n.startswith(own) else f"{split}_{n}": number(n, value) for n, value in values.items()}
 
 
@@ -119,8 +136,14 @@ def number(name: str, value: Any) -> float:
     """
     try:
         return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"{name} must be a number, got {value!r}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise UsageError(f"{name} must be a number, got {_short(value)}") from None
+
+
+def _short(value: Any) -> str:
+    """A value as a message may quote it."""
+    text = visible(repr(value))
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _read(values: list[Any]) -> list[float]:

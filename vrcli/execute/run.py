@@ -286,7 +286,7 @@ class _Run:
 
     def close(self, status: str, error: str | None = None) -> RunRecord:
         number = self.record.id
-        with suppress(Unavailable):
+        with suppress(StoreError):  # what the store refuses must not keep the row open
             self.writer.flush()
         return self.store.runs.finish(
             number, status, results=_best_so_far(self.store, number, self.prepared), error=error

@@ -204,7 +204,7 @@ class _Listener:
 def _objects(line: bytes) -> Iterator[dict[str, Any]]:
     """The object that a line is; nothing where it is some other text."""
     if line.lstrip()[:1] == b"{":
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found = json.loads(line)
             if isinstance(found, dict):
                 yield found
