@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 from greenlet import getcurrent
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from vrcli.engine.kept import captured, plain_value, put_back
 from vrcli.engine.points import Points, check_step, measured_once, named
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import BLOCK_SECONDS, Best
-from vrcli.engine.seeding import derive, generator
+from vrcli.engine.seeding import derive, generator, seed_python
 from vrcli.errors import UsageError, nearest
 from vrcli.optim import registry
 from vrcli.tasks.loop import LoopTask
@@ -76,8 +74,7 @@ class LoopRun:
         """The loop from its begin to its end; how the run ended."""
         value = derive(self.seed, "model")
         torch.manual_seed(value)
-        random.seed(value)
-        np.random.seed(value % 2**32)
+        seed_python(value)
         task = cast(LoopTask[Any], self.p.task)  # `prepare_any` made it
         try:
             task.train(self)

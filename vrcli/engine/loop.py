@@ -16,7 +16,7 @@ from vrcli.engine import batches, checkpoint, divergence, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Status, Steps
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import Best, Recorder
-from vrcli.engine.seeding import GlobalNoise, derive
+from vrcli.engine.seeding import GlobalNoise, derive, seed_python
 from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
@@ -73,6 +73,7 @@ class _Loop:
         self.recorder = Recorder()
         self.noise = GlobalNoise(prepared.device)
         self.noise_seed = derive(prepared.spec.seed, "noise")
+        seed_python(self.noise_seed)
         self.needs_closure = "closure" in prepared.capabilities
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
