@@ -419,6 +419,7 @@ def tracked(vr: Callable[..., Any], folder: Path, trouble: str, *more: str) -> A
     return vr("run", "--command", TRACKING, "--trouble", trouble, "--threads", "1", "--seed", "2", *more)
 
 
+@pytest.mark.slow
 def test_a_tracked_script_finds_its_run(folder: Path, vr: Callable[..., Any]) -> None:
     done = tracked(vr, folder, "none")
     assert done.code == 0, done.err

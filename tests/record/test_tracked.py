@@ -289,6 +289,7 @@ def test_every_rank_goes_on_at_the_same_step(tmp_path: Path) -> None:
     assert run.status == "completed"
 
 
+@pytest.mark.slow
 def test_an_edit_or_another_seed_begins_another_run(tmp_path: Path) -> None:
     assert script(tmp_path, RESUMED, "die").returncode == 1
     assert script(tmp_path, RESUMED.replace("seed=3", "seed=4")).stdout.strip() == "0 None"
