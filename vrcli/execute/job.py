@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
+    from vrcli.engine.probes.asked import Probing
     from vrcli.spec import Request, RunSpec
 
 
@@ -109,9 +110,10 @@ def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
     return RunOutcome(run, tuple(curve.values) if curve else (), reused=True)
 
 
-def of_spec(store: Store, spec: RunSpec) -> RunRecord | None:
-    """A run of this spec that ended, where running it again would give the same bits."""
+def of_spec(store: Store, spec: RunSpec, probing: Probing) -> RunRecord | None:
+    """A run of this spec that ended and was measured so, where running it again would give the same bits."""
     if not spec.training.end.repeatable:
         return None
-    found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
-    return found[0] if found else None
+    limit = None if probing else 1
+    found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=limit)
+    return next((run for run in found if probing.done_in(run.provenance)), None)
