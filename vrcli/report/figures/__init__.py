@@ -24,6 +24,9 @@ NAMES = (
     "difference",
     "budget",
     "ranks",
+    "stability",
+    "spectrum",
+    "updates",
 )
 
 
