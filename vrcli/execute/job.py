@@ -99,10 +99,11 @@ class Rehearsal:
     memory_bytes: float = math.nan
 
 
-def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
-    """A run of this lineage and seed that ended, though whoever asked for it may not have heard of it."""
+def of_lineage(store: Store, lineage: Lineage, seed: int, probing: Probing) -> RunOutcome | None:
+    """A run of this lineage and seed that ended and was measured so; whoever asked for it may not have heard of it."""
     found = store.runs.select(search=lineage.search_id, group=lineage.group, status=("completed", "diverged"))
-    run = next((run for run in found if run.trial_id == lineage.trial_id and run.seed == seed), None)
+    own = (run for run in found if run.trial_id == lineage.trial_id and run.seed == seed)
+    run = next((run for run in own if probing.done_in(run.provenance)), None)
     if run is None:
         return None
     objective = run.objective.removeprefix("best_")

@@ -173,7 +173,7 @@ class Place:
         from vrcli.tasks.registry import load
 
         if job.reuse == "lineage":
-            return of_lineage(store, job.lineage, job.seed)
+            return of_lineage(store, job.lineage, job.seed, self.probing)
         data = known_data(job.request, load(job.task), self.data_dir)
         if data is None:
             return None

@@ -81,15 +81,20 @@ class Probed(Figure):
         if len(sections) > 1:
             raise UsageError(f"these runs are of {', '.join(sections)}; name one task, or runs of one")
         ((title, lines),) = sections.items()
-        panels = self.panels(reader.store.curves.metrics([run.id for run in known]))
+        plot = self.of_lines(reader, title, lines)
+        return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label), self.log)
+
+    def of_lines(self, reader: Reader, title: str, lines: Mapping[Series, Sequence[Any]]) -> Plot:
+        """The figure of these runs by line."""
+        runs = base.runs_of({title: dict(lines)})
+        panels = self.panels(reader.store.curves.metrics([run.id for run in runs]))
         wanted = list(dict.fromkeys(name for one in panels for name in (*one.curves, *one.dashed)))
-        read = reader.curves(known, wanted, self.x)
+        read = reader.curves(runs, wanted, self.x)
         own = {
             series: {str(run.id): {m: read[run.id, m] for m in wanted if (run.id, m) in read} for run in members}
             for series, members in lines.items()
         }  # fmt: skip
-        plot = draw(panels, own, x=self.x, log=self.log, title=title, note=self.note)
-        return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label), self.log)
+        return draw(panels, own, x=self.x, log=self.log, title=title, note=self.note)
 
 
 def draw(
