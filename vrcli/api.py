@@ -20,16 +20,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
-from vrcli.following import commanded, completed, follow, with_file
+from vrcli.following import commanded, completed, follow, sweep_request, with_file
+from vrcli.probing import asked as asked_of_probes
 
 if TYPE_CHECKING:
     import torch
 
-    from vrcli.execute.place import Place
     from vrcli.outcomes import CompareOutcome, PlanOutcome, RunsOutcome, SweepOutcome, TasksOutcome
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
-    from vrcli.study.define import SweepRequest
     from vrcli.tasks.base import Task
 
 __all__ = ["compare", "load", "plan", "run", "sweep"]
@@ -41,6 +40,7 @@ Tasks: TypeAlias = "list[TaskLike] | list[str] | tuple[TaskLike, ...]"
 Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 #: Settings by name, or the texts that the command line takes: {"lr": 0.01} or ["lr=0.01"].
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
+Probes: TypeAlias = "str | type[Any] | Sequence[str | type[Any]]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
 Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
@@ -64,6 +64,8 @@ def run(
     db: Database | None = None,
     keep_weights: Literal["best", "last", "both"] | None = None,
     new: bool = False,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -90,6 +92,8 @@ def run(
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
         new: start a new run, even if one like it was interrupted, which would go on.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: this process keeps freed memory from now on (glibc), which makes steps faster.
@@ -107,11 +111,12 @@ def run(
     from vrcli.study.train import TrainRequest, train
 
     task, opts = commanded(task, command, metric, [] if opt is None else [opt])
+    probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
     asked = complete(
         task, opts, preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
-    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
     request = TrainRequest(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
         new, keep_weights,
@@ -146,6 +151,8 @@ def sweep(
     config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -182,6 +189,8 @@ def sweep(
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
@@ -196,11 +205,11 @@ def sweep(
     from vrcli.study import sweep as study
 
     task, opt = commanded(task, command, metric, opt)
-    request, place = _sweep_request(
+    request, place = sweep_request(
         task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
-        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
+        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning, probe=probe, probe_every=probe_every,
         checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
     found = follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
@@ -228,7 +237,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
     words = {**usual, **words}
     words["task"], words["opt"] = commanded(words["task"], words.pop("command"), words.pop("metric"), words["opt"])
-    request, place = _sweep_request(**words, settings=settings)
+    request, place = sweep_request(**words, settings=settings)
     return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
@@ -271,6 +280,8 @@ def compare(
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -316,6 +327,8 @@ def compare(
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
@@ -341,6 +354,8 @@ def compare(
         task, opt = commanded(task, command, metric, opt)
         metric = compared(metric)
 
+    probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
+
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
         asked = complete(
             one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
@@ -358,7 +373,8 @@ def compare(
 
     several = isinstance(task, list | tuple)
     requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
-    place = Place.of(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    threads = requests[0][1].threads
+    place = Place.of(db, data_dir, jobs, threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
     found = follow(
         lambda stop: (
             compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
@@ -383,16 +399,3 @@ def load(db: Database | None = None) -> Frames:
     from vrcli.results.frames import Frames
 
     return Frames(Location.given(db), registered)
-
-
-def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
-    """What a sweep is asked, and where it runs."""
-    from vrcli.execute.place import Place
-    from vrcli.study.asked import complete, listed
-    from vrcli.study.define import tuning_of
-
-    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
-    asked = complete(task, listed(opt), **shared, flags=settings)
-    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
-    about = {name: words.pop(name) for name in where}
-    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, **about)

@@ -10,6 +10,7 @@ from vrcli.output import Folder, Target
 from vrcli.report.figures import base, curves, envelope
 from vrcli.report.figures.counts import diverged_runs
 from vrcli.report.figures.panels import listed, read
+from vrcli.report.figures.stability import Stability
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.experiment import Section, sections
@@ -151,6 +152,8 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
     if not found:
         return None
     reader = Reader(store, Filter())
+    if figure.kind == "stability":
+        return Stability().of_lines(reader, *next(iter(found.items())))
     metrics = reader.metrics(base.runs_of(found), figure.curves, FIGURES[figure.kind])
     panels = read(reader, notes, found, metrics, "step")
     if panels is None:

@@ -122,7 +122,7 @@ def find_runs(store: Store | None, part: ScaledPart) -> Found:
     task = task_of(request.tuning.task)
     given = given_settings(task, request.tuning)
     every = [] if store is None else store.runs.select(task=task.name, preset=request.tuning.preset)
-    runs = _of_optimizers(every, given)
+    runs = _of_optimizers([run for run in every if part.probing.done_in(run.provenance)], given)
     if not request.tuning.trials:
         return _untuned(part, runs, given)
     return _tuned(part, runs, given, store)
