@@ -366,8 +366,9 @@ def compare(
             else study(requests[0][0], place, should_stop=stop)
         ), watch, "compare", metric,
     )  # fmt: skip
-    made: Any = TasksOutcome if several else CompareOutcome
-    return made(place.database, found, power, explain)  # type: ignore[no-any-return]
+    if several:
+        return TasksOutcome(place.database, found, power, explain)
+    return CompareOutcome(place.database, found, power, explain)
 
 
 def load(db: Database | None = None) -> Frames:

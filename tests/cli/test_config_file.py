@@ -79,6 +79,7 @@ def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callabl
     assert not (tmp_path / "vr.db").exists()
 
 
+@pytest.mark.slow
 def test_a_sweeps_spaces_are_tables(vr: Callable[..., Result], write: Callable[[str], str], tmp_path: Path) -> None:
     file = write(
         BASE + SMALL + 'opt = ["adamw", "sgd"]\ntrials = 2\nplan = true\nformat = "json"\nequal = ["lr"]\n'

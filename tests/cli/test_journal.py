@@ -107,6 +107,7 @@ def test_a_copy_of_the_file_alone_has_everything(
         assert store.info()["runs"] == done[-1]["runs"] - done[-1]["runs_by_status"].get("running", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: int) -> None:
     database = tmp_path / "vr.db"

@@ -178,7 +178,9 @@ def _start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGHUP))]
+)
 def test_an_interrupted_run_ends_with_130_and_keeps_what_it_recorded(vr, tmp_path, number):
     process = _start(tmp_path)
     process.send_signal(number)

@@ -307,6 +307,7 @@ def kill(database: Path, words: tuple[str, ...], lines: int, delay_s: float) -> 
     return alive
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("kills", "words"), [(2, ("--only", "stated")), pytest.param(10, (), marks=pytest.mark.slow)], ids=["2", "10"]

@@ -377,6 +377,7 @@ def linear_loss(data: Splits, weight: float) -> float:
     return float(log_loss(y, fitted.predict_proba(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["vradam", "adamw", "sgd"])
 def test_quick_is_clearly_better_than_a_linear_classifier(optimizer: str) -> None:
     _, data = loaded()
