@@ -80,7 +80,7 @@ def compare(
     search: str = SEARCH,
     initial: int | None = INITIAL,
     search_seed: int = SEARCH_SEED,
-    vary_split: bool = typer.Option(False, "--vary-split", help="another split of the data for each search"),
+    vary_split: bool = typer.Option(False, "--vary-split", help="another split of the data for each search, or seed"),
     metric: str | None = typer.Option(
         None,
         "--metric",

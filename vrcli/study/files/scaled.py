@@ -148,6 +148,7 @@ def scaled_part(
     tuning = tuning_of(
         asked, fix=_texts(part.fix, names), space=_texts(part.space, names) if trials else (), trials=trials,
         searches=last("searches") if trials else 1, search=part.search if trials else "gp", new=True,
+        vary_split=part.vary_split,
     )  # fmt: skip
     primary = tuple(names.get(source, "") for source in written.study.primary or ())
     request = CompareRequest(
