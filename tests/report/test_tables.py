@@ -213,6 +213,13 @@ def test_costs_leave_diverged_runs_out_and_name_the_machines(make_run) -> None:
     assert not any("machines" in note for note in texts(summarise([runs[0], runs[2]])))
 
 
+def test_rows_whose_seeds_change_nothing_are_named(make_run) -> None:
+    runs = [make_run(opt, seed=s, loss=v) for opt, v in (("sgd", 0.3), ("adamw", 0.2)) for s in range(3)]
+    assert any("the same value on every seed" in text for text in texts(summarise(runs)))
+    runs[0] = make_run("sgd", seed=0, loss=0.31)
+    assert not any("the same value on every seed" in text for text in texts(summarise(runs)))
+
+
 def test_columns_by_name() -> None:
     assert Column.of("test_accuracy") == Column("test_accuracy", "test acc", "max", True)
     assert Column.of("val_perplexity") == Column("val_perplexity", "val ppl", "min", False)
