@@ -61,7 +61,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
     # a person at a terminal or a notebook, and the file that says what the options of a command say.
-    "vrcli.following": ("vrcli.study", "vrcli.record", "vrcli.cli.watching", "vrcli.cli.config_file"),
+    "vrcli.following": (
+        "vrcli.study", "vrcli.record", "vrcli.settings", "vrcli.cli.watching", "vrcli.cli.config_file",
+    ),
     "vrcli.api": (
         "vrcli.following", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
         "vrcli.outcomes", "vrcli.study", "vrcli.execute.lookup",
