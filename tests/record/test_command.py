@@ -99,6 +99,8 @@ def words(*more: str, verb: str = "run", trouble: str = "none") -> tuple[str, ..
 def test_a_command_is_a_run_like_any_other(folder: Path, vr: Callable[..., Any]) -> None:
     done = vr(*words("--opt", "fast", "--seed", "3", "--dataset", "slope", "--format", "json"))
     assert done.code == 0, done.err
+    assert "lr eff" not in done.err
+    assert "samples/s" not in done.err
     [run] = stored(folder)
     assert (run.task, run.optimizer, run.seed, run.dataset, run.status) == ("train", "fast", 3, "slope", "completed")
     assert {"lr": 0.05, "trouble": "none"}.items() <= run.settings.items()

@@ -243,6 +243,16 @@ def test_rows_of_a_search_that_stopped_trials_early_are_marked(make_run) -> None
     assert [row["pruned"] for row in json.loads(render(table, "json"))["rows"]] == [False, True, False]
 
 
+def test_a_budget_counts_the_runs_that_ranked_trials_again(make_run) -> None:
+    fresh = [replace(make_run("a", seed, 0.1), search_id=1) for seed in (1, 2)]
+    table = summarise([*fresh, make_run("b", 1, 0.2)], trials={run.id: 8 for run in fresh}, reranked={1: 9})
+    text = render(table, "plain")
+    assert "(8 + 9) x 20" in text
+    assert " 1 x 20" in text
+    assert "(a + b): the trials of each search, and the runs that ranked its best trials again" in text
+    assert [row["reranked"] for row in json.loads(render(table, "json"))["rows"]] == [9, 0]
+
+
 GFLOWNET = {
     "best_val_loss": Declared("min"),
     "val_loss_se": Declared("min"),

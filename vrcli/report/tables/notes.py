@@ -13,6 +13,7 @@ from vrcli.results.types import Column, Note, Row, Section, Spread, Table, repea
 
 PARTLY = Note("partly", "‡ mean of the runs that did not diverge; comparisons count the others as worst", warns=True)
 PRUNED = Note("pruned", "¶ hopeless trials were stopped early: the search cost less than its budget says", warns=True)
+RERANKED = Note("reranked", "(a + b): the trials of each search, and the runs that ranked its best trials again")
 UNREPEATABLE = Note(
     "unrepeatable", "seconds: such runs end at another step each time, on any other machine most of all", warns=True
 )
@@ -56,6 +57,7 @@ def notes(table: Table) -> list[Note]:
     if names is None or "budget" in names:
         found += unequal_notes(rows)
         found += [PRUNED] if any(row.pruned for row in rows) else []
+        found += [RERANKED] if any(row.reranked for row in rows) else []
     found += [] if all(repeatable({"until": row.until}) for row in rows) else [UNREPEATABLE]
     found += [SEARCHED] if any(row.searched for row in rows) else []
     found += [*pooled_notes(rows), *several_notes(rows), *fairness_notes(rows)]
