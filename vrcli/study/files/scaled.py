@@ -14,6 +14,7 @@ from vrcli.study.asked import Asked
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import tuning_of
 from vrcli.study.files.model import Change, Part, Scale, Study
+from vrcli.study.naming import usual_dataset
 from vrcli.variants import variant
 
 if TYPE_CHECKING:
@@ -173,10 +174,7 @@ def _probing(part: Part) -> Probing:
 def dataset_of(request: CompareRequest) -> str:
     """The data set that a comparison asks for."""
     tuning = request.tuning
-    task = task_of(tuning.task)
-    preset = task.presets.get(tuning.preset)
-    usual = preset.settings["dataset"].value if preset and "dataset" in preset.settings else None
-    return str(tuning.flags.get("dataset", usual or task.Config.model_fields["dataset"].default))
+    return str(tuning.flags.get("dataset") or usual_dataset(task_of(tuning.task), tuning.preset))
 
 
 def _texts(by_source: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
