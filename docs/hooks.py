@@ -37,7 +37,7 @@ API: Mapping[str, tuple[str, str, Mapping[str, Sequence[str]]]] = {
             "vrcli.studies": ("study", "plan_study", "read_study"),
         },
     ),
-    "outcomes": ("Outcomes", "What the functions give back.", {"vrcli.outcomes": ()}),
+    "outcomes": ("Outcomes", "What the functions give back.", {"vrcli.outcomes": (), "vrcli.plan_outcomes": ()}),
     "frames": (
         "Frames",
         "A database as pandas frames: what `vrcli.load` opens.",

@@ -1,15 +1,14 @@
 """The Python API: the words, defaults, checks and database of the commands, which call these functions themselves.
 
     import vrcli
-
     found = vrcli.compare("cnn", opt=["vradam", "adamw"], seeds=3)
     found                # the table and the verdicts, as HTML in a notebook
     found.frame()        # a row per run, as a pandas frame
 
 Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are not parameters
 are settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the
-commands print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. The first Ctrl-C ends in order:
-what is recorded stays, and the same call continues it.
+commands print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. After a Ctrl-C the same call
+continues.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
-from vrcli.following import commanded, completed, follow, with_file
+from vrcli.following import commanded, completed, follow, sweep_request, with_file
+from vrcli.probing import asked as asked_of_probes
 
 if TYPE_CHECKING:
     import torch
 
-    from vrcli.execute.place import Place
-    from vrcli.outcomes import CompareOutcome, PlanOutcome, RunsOutcome, SweepOutcome, TasksOutcome
+    from vrcli.outcomes import CompareOutcome, RunsOutcome, SweepOutcome, TasksOutcome
+    from vrcli.plan_outcomes import ComparePlanOutcome, PlanOutcome
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
-    from vrcli.study.define import SweepRequest
     from vrcli.tasks.base import Task
 
 __all__ = ["compare", "load", "plan", "run", "sweep"]
@@ -41,6 +40,7 @@ Tasks: TypeAlias = "list[TaskLike] | list[str] | tuple[TaskLike, ...]"
 Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 #: Settings by name, or the texts that the command line takes: {"lr": 0.01} or ["lr=0.01"].
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
+Probes: TypeAlias = "str | type[Any] | Sequence[str | type[Any]]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
 Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
@@ -64,6 +64,8 @@ def run(
     db: Database | None = None,
     keep_weights: Literal["best", "last", "both"] | None = None,
     new: bool = False,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -90,6 +92,8 @@ def run(
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
         new: start a new run, even if one like it was interrupted, which would go on.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: this process keeps freed memory from now on (glibc), which makes steps faster.
@@ -107,11 +111,12 @@ def run(
     from vrcli.study.train import TrainRequest, train
 
     task, opts = commanded(task, command, metric, [] if opt is None else [opt])
+    probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
     asked = complete(
         task, opts, preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
-    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
     request = TrainRequest(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
         new, keep_weights,
@@ -146,14 +151,15 @@ def sweep(
     config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
 ) -> SweepOutcome:
-    """Search settings; every optimizer gets the same budget. This is
-    `vr sweep`.
+    """Search settings; every optimizer gets the same budget. This is `vr sweep`.
 
     The same call again goes on where it was interrupted; a larger `trials` extends it.
 
@@ -182,6 +188,8 @@ def sweep(
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
@@ -196,11 +204,11 @@ def sweep(
     from vrcli.study import sweep as study
 
     task, opt = commanded(task, command, metric, opt)
-    request, place = _sweep_request(
+    request, place = sweep_request(
         task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
-        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
+        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning, probe=probe, probe_every=probe_every,
         checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
     found = follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
@@ -219,7 +227,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     Raises:
         UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out.
     """
-    from vrcli.outcomes import PlanOutcome
+    from vrcli.plan_outcomes import PlanOutcome
     from vrcli.study import sweep as study
 
     words = completed("sweep", task, words)
@@ -228,10 +236,12 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
     words = {**usual, **words}
     words["task"], words["opt"] = commanded(words["task"], words.pop("command"), words.pop("metric"), words["opt"])
-    request, place = _sweep_request(**words, settings=settings)
+    request, place = sweep_request(**words, settings=settings)
     return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
+@overload
+def compare(task: Any = None, *, plan: Literal[True], **words: Any) -> ComparePlanOutcome: ...
 @overload
 def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
 @overload
@@ -265,22 +275,25 @@ def compare(
     explain: bool = False,
     by_budget: bool = False,
     jobs: int = 1,
+    plan: bool = False,
     device: str | None = None,
     threads: int | None = None,
     config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
-) -> CompareOutcome | TasksOutcome:
-    """Tune optimizers alike, and say which can be called better.
+) -> CompareOutcome | TasksOutcome | ComparePlanOutcome:
+    """Tune optimizers alike, and say which can be called better. This is `vr compare`.
 
-    This is `vr compare`. Runs pair by seed: the same initial weights and order of the data. The same call again goes on
-    where it was interrupted. Each of several tasks has the whole protocol, and what holds over all follows.
+    Runs pair by seed: the same initial weights and order of the data. The same call goes on where it was interrupted.
+    Each of several tasks has the whole protocol; what holds over all follows.
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.
@@ -311,12 +324,15 @@ def compare(
         explain: also each verdict with its numbers in a sentence, and what the lines mean.
         by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
+        plan: say what would run, what of it is stored, and about how long it takes; run and record nothing.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
@@ -330,9 +346,11 @@ def compare(
     """
     from vrcli.execute.place import Place
     from vrcli.outcomes import CompareOutcome, TasksOutcome
+    from vrcli.plan_outcomes import ComparePlanOutcome
     from vrcli.study.across import compare_tasks
     from vrcli.study.asked import complete, listed
-    from vrcli.study.compare import compare as study
+    from vrcli.study.compare import compare as compare_one
+    from vrcli.study.compare_plan import plan_comparisons
     from vrcli.study.comparison import CompareRequest, margin_of, pair_of
     from vrcli.study.define import tuning_of
 
@@ -341,12 +359,11 @@ def compare(
 
         task, opt = commanded(task, command, metric, opt)
         metric = compared(metric)
+    probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
 
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
-        asked = complete(
-            one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
-            seed=seed, tag=tag,
-        )  # fmt: skip
+        asked = complete(one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
+                         seed=seed, tag=tag)  # fmt: skip
         usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
         tuning = tuning_of(
             asked, space=space, fix=fix, equal=equal, search=search, initial=initial, search_seed=search_seed + shift,
@@ -357,17 +374,15 @@ def compare(
             *margin_of(margin), looks, target=target, tag=asked.tag, by_budget=by_budget,
         ), asked  # fmt: skip
 
-    several = isinstance(task, list | tuple)
-    requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
-    place = Place.of(db, data_dir, jobs, requests[0][1].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
-    found = follow(
-        lambda stop: (
-            compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
-            else study(requests[0][0], place, should_stop=stop)
-        ), watch, "compare", metric,
-    )  # fmt: skip
-    if several:
+    all_asked, (first, *_) = zip(*map(request_of, task if isinstance(task, list | tuple) else [task]), strict=True)
+    place = Place.of(db, data_dir, jobs, first.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
+    if plan:
+        found = follow(lambda stop: plan_comparisons(all_asked, place, should_stop=stop), watch, "compare")
+        return ComparePlanOutcome(place.database, found)
+    if isinstance(task, list | tuple):
+        found = follow(lambda stop: compare_tasks(all_asked, place, should_stop=stop), watch, "compare", metric)
         return TasksOutcome(place.database, found, power, explain)
+    found = follow(lambda stop: compare_one(all_asked[0], place, should_stop=stop), watch, "compare", metric)
     return CompareOutcome(place.database, found, power, explain)
 
 
@@ -384,16 +399,3 @@ def load(db: Database | None = None) -> Frames:
     from vrcli.results.frames import Frames
 
     return Frames(Location.given(db), registered)
-
-
-def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
-    """What a sweep is asked, and where it runs."""
-    from vrcli.execute.place import Place
-    from vrcli.study.asked import complete, listed
-    from vrcli.study.define import tuning_of
-
-    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
-    asked = complete(task, listed(opt), **shared, flags=settings)
-    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
-    about = {name: words.pop(name) for name in where}
-    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, **about)

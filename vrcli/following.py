@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from vrcli.execute.place import Place
+    from vrcli.study.define import SweepRequest
     from vrcli.study.events import Event
 
 
@@ -48,11 +50,32 @@ def commanded(task: Any, command: str | None, metric: str | None, opt: Any) -> t
         if metric is not None:
             raise UsageError("--metric needs --command; a task has its own objective")
         return task, opt
-    from vrcli.record.command import optimizers_of, reference
+    from vrcli.record.command import CHOSEN, names_in, optimizers_of, reference
+    from vrcli.settings import RESERVED
 
+    for name in names_in(command):
+        if name in RESERVED and name not in CHOSEN:
+            raise UsageError(f"--command: {{{name}}} is what --{name.replace('_', '-')} says; give it another name")
     if task is not None and (not isinstance(task, str) or ":" in task):
         raise UsageError("--command takes a plain name before it, not a task class")
     return reference(command, metric, task), optimizers_of(command, listed(opt))
+
+
+def sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
+    """What a sweep is asked, and where it runs."""
+    from vrcli.execute.place import Place
+    from vrcli.probing import asked as asked_of_probes
+    from vrcli.study.asked import complete, listed
+    from vrcli.study.define import tuning_of
+
+    probing, words["config"], settings = asked_of_probes(
+        words.pop("probe"), words.pop("probe_every"), words["config"], settings
+    )
+    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
+    asked = complete(task, listed(opt), **shared, flags=settings)
+    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
+    about = {name: words.pop(name) for name in where}
+    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, probing=probing, **about)
 
 
 def follow(

@@ -109,6 +109,7 @@ def test_what_a_file_sets_says_so() -> None:
     assert (origins["lr"], origins["epochs"]) == (FROM_FILE, "flag")
 
 
+@pytest.mark.slow
 def test_an_end_on_the_command_line_replaces_the_files(vr: Callable[..., Result], write: Callable[[str], str]) -> None:
     file = write(BASE + 'opt = ["adamw", "sgd"]\nseeds = 2\nuntil = "steps:1"\nquiet = true\n')
     assert vr("compare", "--config", file, "--epochs", "1", "--points", "40").code == 0

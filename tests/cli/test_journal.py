@@ -62,6 +62,7 @@ def test_the_story_has_every_command_that_writes() -> None:
     assert found == {*WRITERS, *READERS}
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_file_alone_has_everything(
     vr: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

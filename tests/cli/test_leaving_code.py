@@ -103,6 +103,7 @@ def odd(tmp_path: Path) -> Callable[..., str]:
 UNTUNED = ("compare", "valley:Valley", "--seeds", "2", "--threads", "1", "--quiet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "step", "why"),
     [

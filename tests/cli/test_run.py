@@ -235,6 +235,7 @@ def test_a_run_that_fails_keeps_the_best_of_its_stored_epochs(tmp_path, vr):
     assert row["results"]["best_val_loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_run_in_order(tmp_path):
     words = f"{sys.executable} -m vrcli run {SPIRALS} --threads 1 --epochs 2000 2>&1 | head -1"
     subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, timeout=120)

@@ -51,8 +51,9 @@ def runs(stored: Any, searched: Any) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("runs", "list"), ("runs", "show", "11"), ("runs", "diff", "11", "12"),
-         ("report",), ("tasks", "list"), ("tasks", "show", "cnn"), ("opts", "show", "vradam"), ("db", "info"),
+        ("runs", "list"), ("runs", "show", "11"), ("report",), ("opts", "show", "vradam"),
+        *(pytest.param(words, marks=pytest.mark.slow)
+          for words in (("runs", "diff", "11", "12"), ("tasks", "list"), ("tasks", "show", "cnn"), ("db", "info"))),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -105,6 +105,7 @@ def _raw(url: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.parametrize(
     "how", ["user", *(pytest.param(how, marks=pytest.mark.slow) for how in ("options", "workers"))]

@@ -20,7 +20,7 @@ from vrcli.db.location import Location, masked_line
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
-    from vrcli.outcomes import PlanOutcome
+    from vrcli.plan_outcomes import PlanOutcome
     from vrcli.study.results import SweepResult
 
 
@@ -96,6 +96,8 @@ def sweep(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    probe: list[str] = req.PROBE,
+    probe_every: str | None = req.PROBE_EVERY,
     checkpoint_every: str = req.CHECKPOINT_EVERY,
     checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,

@@ -66,6 +66,25 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a probe measured after a step: one value per curve, NaN where that could not be measured.
+
+    Args:
+        probe: its name.
+        seconds: that it took, which are no training time.
+        gradient_evaluations: that it took, which are none of the budget's.
+        notes: what the run's user should read, a line each.
+    """
+
+    step: int
+    values: Mapping[str, float]
+    probe: str
+    seconds: float
+    gradient_evaluations: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A file to keep with the run."""
 
@@ -117,4 +136,4 @@ class Ended:
     reason: str = ""
 
 
-Event: TypeAlias = Started | Steps | Eval | Artifact | Checkpoint | Ended
+Event: TypeAlias = Started | Steps | Eval | Probed | Artifact | Checkpoint | Ended

@@ -174,7 +174,7 @@ def swing(rule: Rule, lr: Array, steps: int, settings: Settings = Settings(), cu
 
 
 def largest_stable(
-    rule: Rule, steps: int, settings: Settings = Settings(), *, below: float = 1e6, digits: int = 4
+    rule: Rule, steps: int, settings: Settings = Settings(), *, below: float = 1e6, digits: int = 3
 ) -> float:
     """The learning rate up to which a motion stayed bounded for that many steps, by bisection; infinite above `below`.
 

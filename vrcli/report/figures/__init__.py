@@ -26,6 +26,9 @@ NAMES = (
     "ranks",
     "field",
     "oscillation",
+    "stability",
+    "spectrum",
+    "updates",
 )
 
 

@@ -105,7 +105,7 @@ class Figure(ABC):
     """One figure: its docstring is its help, its fields are its options."""
 
     #: Which of the options that select runs it has, as fields of a filter.
-    selects: ClassVar[Sequence[str]] = ("tasks", "opts", "preset", "tag", "group", "sweeps", "where", "since")
+    selects: ClassVar[Sequence[str]] = ("tasks", "opts", "preset", "tag", "group", "sweeps", "where", "since", "status")
 
     def __post_init__(self) -> None:
         if (x := getattr(self, "x", None)) in PLURALS:

@@ -36,7 +36,7 @@ class Oscillation(Computed):
 
     beta3: Annotated[float, Option("--beta3", "velocity penalty", "NUMBER")] = 1.0
     cutoff: Annotated[float, Option("--lr-cutoff", "bound of the penalty", "NUMBER")] = 19.0
-    steps: Annotated[int, Option("--steps", "steps of every motion", "N")] = 10_000
+    steps: Annotated[int, Option("--steps", "steps of every motion", "N")] = 3000
 
     def check(self) -> None:
         super().check()

@@ -11,6 +11,7 @@ from vrcli.output import Folder, Target
 from vrcli.report.figures import base, curves, envelope
 from vrcli.report.figures.counts import diverged_runs
 from vrcli.report.figures.panels import listed, read
+from vrcli.report.figures.stability import Stability
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.experiment import Section, sections
@@ -140,6 +141,8 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
     if not found:
         return None
     reader = Reader(store, Filter())
+    if figure.kind == "stability":
+        return Stability().of_lines(reader, *next(iter(found.items())))
     metrics = reader.metrics(base.runs_of(found), figure.curves, FIGURES[figure.kind])
     panels = read(reader, notes, found, metrics, "step")
     if panels is None:
@@ -179,9 +182,12 @@ def _curves_of(result: StudyResult, store: Store) -> dict[int, set[str]]:
     for figure in result.study.study.figures:
         if runs := base.runs_of(_lines(result, figure)):
             metrics = reader.metrics(runs, figure.curves, FIGURES[figure.kind])
+            if figure.kind == "stability":
+                panels = Stability().panels(store.curves.metrics([run.id for run in runs]))
+                metrics = [name for panel in panels for name in (*panel.curves, *panel.dashed)]
             for run in runs:
                 kept[run.id].update(metrics)
-    needed = {CURVE, *(claim.curve for claim in result.study.study.claims)}
+    needed = {CURVE, *(name for claim in result.study.study.claims for name in (claim.curve, claim.of))}
     for found in result.found.values():
         for run in (run for blocks in found.blocks.values() for own in blocks for run in own):
             kept[run.id] |= needed

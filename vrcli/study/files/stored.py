@@ -122,7 +122,7 @@ def find_runs(store: Store | None, part: ScaledPart) -> Found:
     task = task_of(request.tuning.task)
     given = given_settings(task, request.tuning)
     every = [] if store is None else store.runs.select(task=task.name, preset=request.tuning.preset)
-    runs = _of_optimizers(every, given)
+    runs = _of_optimizers([run for run in every if part.probing.done_in(run.provenance)], given)
     if not request.tuning.trials:
         return _untuned(part, runs, given)
     return _tuned(part, runs, given, store)
@@ -253,7 +253,7 @@ def _tuned(
     request = part.request
     tuning = request.tuning
     plan = {one.tuning.search_seed: one for one in replicates(tuning, request.seeds)}
-    again = _reranked_runs(min(tuning.trials, CANDIDATES))
+    again = reranked_runs(min(tuning.trials, CANDIDATES))
     planned = dict.fromkeys(given, (tuning.trials * len(tuning.seeds) + again + request.seeds) * tuning.searches)
     alike = _searches(store, definitions_of(tuning), tuning.trials)
     ended = Counter(run.search_id for own in runs.values() for run in own if run.status in FINISHED)
@@ -262,7 +262,7 @@ def _tuned(
         lambda search: search.definition.search_seed if tuning.vary_split else 0,
     )  # fmt: skip
     newest = {(name, search.definition.search_seed): search for name, own in kept.items() for search in own[::-1]}
-    found = [_of_search(search, plan[seed], runs[name], given[name]) for (name, seed), search in newest.items()]
+    found = [of_search(search, plan[seed], runs[name], given[name]) for (name, seed), search in newest.items()]
     owned: dict[str, list[Any]] = defaultdict(list)
     trials: dict[str, list[Any]] = defaultdict(list)
     blocks: Blocks = {}
@@ -306,7 +306,13 @@ def _searches(store: Store | None, definitions: Sequence[Definition], trials: in
     return found
 
 
-def _of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], given: Mapping[str, Any]) -> _Search:
+def of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], given: Mapping[str, Any]) -> _Search:
+    """What is there of a search.
+
+    Args:
+        runs: those of its optimizer.
+        given: settings that no search chose.
+    """
     name, state = search.definition.optimizer, search_result(search)
     own = sorted((run for run in runs if run.search_id == search.id), key=lambda run: run.id)
     ended = {(run.trial_id, run.seed): run for run in own if run.status in FINISHED}
@@ -332,7 +338,8 @@ def _of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], give
     )  # fmt: skip
 
 
-def _reranked_runs(chosen: int) -> int:
+def reranked_runs(chosen: int) -> int:
+    """Runs that rank so many trials again."""
     return chosen * RERANK_SEEDS if chosen > 1 else 0
 
 
