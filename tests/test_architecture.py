@@ -46,12 +46,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.identity": ("vrcli.tasks", "vrcli.optim", "vrcli.engine.revision"),
     "vrcli.spec": (),
     "vrcli.settings": ("vrcli.tasks", "vrcli.optim", "vrcli.identity", "vrcli.spec"),
+    # Probes are words of the user like settings, and are carried out by the engine.
+    "vrcli.probing": ("vrcli.settings", "vrcli.engine.probes"),
     "vrcli.engine": ("vrcli.tasks", "vrcli.optim", "vrcli.spec"),
     "vrcli.search": ("vrcli.tasks.space", "vrcli.db", "vrcli.stats", "vrcli.identity"),
     "vrcli.execute": ("vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.tasks", "vrcli.optim", "vrcli.identity"),
     "vrcli.record": ("vrcli.execute", "vrcli.engine", "vrcli.db", "vrcli.spec", "vrcli.optim", "vrcli.tasks"),
     "vrcli.results": ("vrcli.db", "vrcli.stats", "vrcli.spec"),
-    "vrcli.study": ("vrcli.search", "vrcli.execute", "vrcli.results", "vrcli.stats", "vrcli.spec", "vrcli.settings"),
+    "vrcli.study": (
+        "vrcli.search", "vrcli.execute", "vrcli.results", "vrcli.stats", "vrcli.spec", "vrcli.settings",
+        "vrcli.probing", "vrcli.engine.events",
+    ),
     "vrcli.report": ("vrcli.results", "vrcli.stats"),
     "vrcli.report.study": ("vrcli.report", "vrcli.results", "vrcli.stats", "vrcli.search", "vrcli.study"),
     "vrcli.bench": tuple(
@@ -64,9 +69,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # a person at a terminal or a notebook, and the file that says what the options of a command say.
     "vrcli.following": (
         "vrcli.study", "vrcli.record", "vrcli.settings", "vrcli.cli.watching", "vrcli.cli.config_file",
+        "vrcli.probing", "vrcli.execute.place",
     ),
     "vrcli.api": (
-        "vrcli.following", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
+        "vrcli.following", "vrcli.probing", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
         "vrcli.outcomes", "vrcli.plan_outcomes", "vrcli.study", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
     ),

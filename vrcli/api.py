@@ -7,8 +7,7 @@
 
 Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are not parameters
 are settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the
-commands print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. The first Ctrl-C ends in order:
-what is recorded stays, and the same call continues it.
+commands print as one line, mostly `vrcli.errors.UsageError`; nothing is recorded. After Ctrl-C the same call continues.
 """
 
 from __future__ import annotations
@@ -19,17 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from vrcli.db.location import Location
-from vrcli.following import commanded, completed, follow, with_file
+from vrcli.following import commanded, completed, follow, sweep_request, with_file
+from vrcli.probing import asked as asked_of_probes
 
 if TYPE_CHECKING:
     import torch
 
-    from vrcli.execute.place import Place
     from vrcli.outcomes import CompareOutcome, RunsOutcome, SweepOutcome, TasksOutcome
     from vrcli.plan_outcomes import ComparePlanOutcome, PlanOutcome
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
-    from vrcli.study.define import SweepRequest
     from vrcli.tasks.base import Task
 
 __all__ = ["compare", "load", "plan", "run", "sweep"]
@@ -41,6 +39,7 @@ Tasks: TypeAlias = "list[TaskLike] | list[str] | tuple[TaskLike, ...]"
 Optimizers: TypeAlias = "OptimizerLike | Sequence[OptimizerLike]"
 #: Settings by name, or the texts that the command line takes: {"lr": 0.01} or ["lr=0.01"].
 Texts: TypeAlias = "Mapping[str, Any] | Sequence[str]"
+Probes: TypeAlias = "str | type[Any] | Sequence[str | type[Any]]"
 Database: TypeAlias = "str | os.PathLike[str] | Location"
 Watch: TypeAlias = Callable[[Any], object]
 Config: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any]"
@@ -64,6 +63,8 @@ def run(
     db: Database | None = None,
     keep_weights: Literal["best", "last", "both"] | None = None,
     new: bool = False,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -90,6 +91,8 @@ def run(
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
         new: start a new run, even if one like it was interrupted, which would go on.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: this process keeps freed memory from now on (glibc), which makes steps faster.
@@ -107,11 +110,12 @@ def run(
     from vrcli.study.train import TrainRequest, train
 
     task, opts = commanded(task, command, metric, [] if opt is None else [opt])
+    probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
     asked = complete(
         task, opts, preset=preset, device=device, threads=threads, config=config,
         flags=settings, seed=seed, seeds=seeds, tag=tag,
     )  # fmt: skip
-    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
     request = TrainRequest(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
         new, keep_weights,
@@ -146,6 +150,8 @@ def sweep(
     config: Config | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     db: Database | None = None,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -181,6 +187,8 @@ def sweep(
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
@@ -195,11 +203,11 @@ def sweep(
     from vrcli.study import sweep as study
 
     task, opt = commanded(task, command, metric, opt)
-    request, place = _sweep_request(
+    request, place = sweep_request(
         task=task, opt=opt, trials=trials, searches=searches, preset=preset, space=space, fix=fix, equal=equal,
         search=search, initial=initial, search_seed=search_seed, prune=prune, seed=seed, seeds=seeds,
         confirm_seeds=confirm_seeds, jobs=jobs, new=new, device=device, threads=threads, config=config,
-        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning,
+        data_dir=data_dir, db=db, malloc_tuning=malloc_tuning, probe=probe, probe_every=probe_every,
         checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir, settings=settings,
     )  # fmt: skip
     found = follow(lambda stop: study.sweep(request, place, should_stop=stop), watch, "sweep")
@@ -227,7 +235,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     settings = {name: words.pop(name) for name in list(words) if name not in usual}
     words = {**usual, **words}
     words["task"], words["opt"] = commanded(words["task"], words.pop("command"), words.pop("metric"), words["opt"])
-    request, place = _sweep_request(**words, settings=settings)
+    request, place = sweep_request(**words, settings=settings)
     return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
@@ -273,6 +281,8 @@ def compare(
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    probe: Probes = (),
+    probe_every: str | int | None = None,
     checkpoint_every: str = "60s",
     checkpoint_dir: str | os.PathLike[str] | None = None,
     malloc_tuning: bool = True,
@@ -300,7 +310,8 @@ def compare(
         search: gp, forest, random or sobol.
         initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
         search_seed: seed of the first search.
-        vary_split: every search, with its runs, splits the data into training and validation in another way.
+        vary_split: every search, with its runs, splits the data into training and validation in another way; every
+            seed does where nothing is searched.
         metric: the result to compare; by default the test value of the objective at the best validation epoch.
         against: compare all optimizers with this one, instead of every pair.
         primary: the pair that counts, declared before anything runs: "vradam,adamw".
@@ -319,6 +330,8 @@ def compare(
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        probe: what to measure beside the loss: a probe's name or class, or several.
+        probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".
         checkpoint_dir: folder for that; VR_CHECKPOINTS or beside the database by default.
         malloc_tuning: the workers keep freed memory (glibc), which makes steps faster.
@@ -345,6 +358,7 @@ def compare(
 
         task, opt = commanded(task, command, metric, opt)
         metric = compared(metric)
+    probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
 
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
         asked = complete(one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
@@ -359,8 +373,8 @@ def compare(
             *margin_of(margin), looks, target=target, tag=asked.tag, by_budget=by_budget,
         ), asked  # fmt: skip
 
-    all_asked, threaded = zip(*map(request_of, task if isinstance(task, list | tuple) else [task]), strict=True)
-    place = Place.of(db, data_dir, jobs, threaded[0].threads, malloc_tuning, checkpoint_every, checkpoint_dir)
+    all_asked, (first, *_) = zip(*map(request_of, task if isinstance(task, list | tuple) else [task]), strict=True)
+    place = Place.of(db, data_dir, jobs, first.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
     if plan:
         found = follow(lambda stop: plan_comparisons(all_asked, place, should_stop=stop), watch, "compare")
         return ComparePlanOutcome(place.database, found)
@@ -384,16 +398,3 @@ def load(db: Database | None = None) -> Frames:
     from vrcli.results.frames import Frames
 
     return Frames(Location.given(db), registered)
-
-
-def _sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
-    """What a sweep is asked, and where it runs."""
-    from vrcli.execute.place import Place
-    from vrcli.study.asked import complete, listed
-    from vrcli.study.define import tuning_of
-
-    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
-    asked = complete(task, listed(opt), **shared, flags=settings)
-    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
-    about = {name: words.pop(name) for name in where}
-    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, **about)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from vrcli.execute.place import Place
+    from vrcli.study.define import SweepRequest
     from vrcli.study.events import Event
 
 
@@ -57,6 +59,23 @@ def commanded(task: Any, command: str | None, metric: str | None, opt: Any) -> t
     if task is not None and (not isinstance(task, str) or ":" in task):
         raise UsageError("--command takes a plain name before it, not a task class")
     return reference(command, metric, task), optimizers_of(command, listed(opt))
+
+
+def sweep_request(*, task: Any, opt: Any, settings: Mapping[str, Any], **words: Any) -> tuple[SweepRequest, Place]:
+    """What a sweep is asked, and where it runs."""
+    from vrcli.execute.place import Place
+    from vrcli.probing import asked as asked_of_probes
+    from vrcli.study.asked import complete, listed
+    from vrcli.study.define import tuning_of
+
+    probing, words["config"], settings = asked_of_probes(
+        words.pop("probe"), words.pop("probe_every"), words["config"], settings
+    )
+    shared = {name: words.pop(name) for name in ("preset", "device", "threads", "config", "seed", "seeds")}
+    asked = complete(task, listed(opt), **shared, flags=settings)
+    tune, where = words.pop("malloc_tuning"), ("db", "data_dir", "jobs", "checkpoint_every", "checkpoint_dir")
+    about = {name: words.pop(name) for name in where}
+    return tuning_of(asked, **words), Place.of(threads=asked.threads, tune=tune, probing=probing, **about)
 
 
 def follow(

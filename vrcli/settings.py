@@ -128,7 +128,7 @@ RESERVED = frozenset(
         "looks",
     }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
-    | {"command"}
+    | {"command", "probe", "probe_every"}
 )
 
 

@@ -184,6 +184,7 @@ def test_a_last_line_without_a_line_end_counts(folder: Path, vr: Callable[..., A
     assert "test_loss" in stored(folder)[0].results
 
 
+@pytest.mark.slow
 def test_the_next_command_works_where_another_optimizer_can_be_named(folder: Path, vr: Callable[..., Any]) -> None:
     (folder / "other.py").write_text(SCRIPT.replace("sys.argv[2]", "'none'"))
     braces = f"{sys.executable} other.py {{lr}} {{{{opt}}}} {{seed}} none"
@@ -362,7 +363,7 @@ def alive(folder: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("trouble", ["endless", "deaf"])
+@pytest.mark.parametrize("trouble", [pytest.param("endless", marks=pytest.mark.slow), "deaf"])
 def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
     process = begun(folder, "run", "--command", COMMAND, "--opt", "slow", "--lr", "0.05", "--trouble", trouble)
     assert process.stderr is not None
@@ -450,6 +451,7 @@ def tracked(vr: Callable[..., Any], folder: Path, trouble: str, *more: str) -> A
     return vr("run", "--command", TRACKING, "--trouble", trouble, "--threads", "1", "--seed", "2", *more)
 
 
+@pytest.mark.slow
 def test_a_tracked_script_finds_its_run(folder: Path, vr: Callable[..., Any]) -> None:
     done = tracked(vr, folder, "none")
     assert done.code == 0, done.err

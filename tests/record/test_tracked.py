@@ -81,10 +81,10 @@ def test_runs_that_differ_in_their_seed_repeat_each_other(db: Path) -> None:
     [
         ("raise ValueError('no luck')", "failed", 1),
         ("raise KeyboardInterrupt", "interrupted", -signal.SIGINT),
-        ("sys.exit(3)", "failed", 3),
-        ("sys.exit(0)", "completed", 0),
+        pytest.param("sys.exit(3)", "failed", 3, marks=pytest.mark.slow),
+        pytest.param("sys.exit(0)", "completed", 0, marks=pytest.mark.slow),
         ("run.log(2, train_loss=float('nan'))", "diverged", 0),
-        ("pass", "completed", 0),
+        pytest.param("pass", "completed", 0, marks=pytest.mark.slow),
     ],
 )
 def test_how_a_block_is_left_is_how_the_run_ended(tmp_path: Path, leave: str, status: str, code: int) -> None:
@@ -289,6 +289,7 @@ def test_every_rank_goes_on_at_the_same_step(tmp_path: Path) -> None:
     assert run.status == "completed"
 
 
+@pytest.mark.slow
 def test_an_edit_or_another_seed_begins_another_run(tmp_path: Path) -> None:
     assert script(tmp_path, RESUMED, "die").returncode == 1
     assert script(tmp_path, RESUMED.replace("seed=3", "seed=4")).stdout.strip() == "0 None"

@@ -37,6 +37,12 @@ NAMES = [
     ('until = "steps:20"', 'until = "stpes:20"', "until"),
     ('skip = ["two"]', 'skip = ["tow"]', "scales.small.skip: the study has no part tow; did you mean two?"),
     ('["New", "Old"]\nsettings', '["New", "Odl"]\nsettings', "scales.small.optimizers: the study has no optimizer Odl"),
+    ("probes = { updates", "probes = { updats", "parts.one: probe updats is not a probe; did you mean updates?"),
+    ("layers = false", "layrs = false", "parts.one: probe_updates_layrs is no option of updates; did you mean"),
+    ('probe_every = "2e"', 'probe_every = "0"', "parts.one: probe_every must be steps (50) or epochs (2e) above 0"),
+    ('within = ["New"]', 'within = ["Nwe"]', "claims[5].within: the study has no optimizer Nwe"),
+    ('curve = "updates_norm"', 'curve = "update_norm"', "claims[5].curve: update_norm is not a curve"),
+    ("range = [0.0, 1.0]", "range = [1.0, 0.0]", "within needs a range, [low, high]"),
     ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: the study has no part oen"),
     ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: the study has no"),
     ('metric = "test_loss"\nvalue', 'metric = "test_lss"\nvalue', "values[1].metric: test_lss is not a result"),
@@ -117,7 +123,7 @@ def test_a_source_value_without_a_metric_is_refused(checked) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('less = ["New", "Old"]\n', "", "a claim is one of less, more, equivalent, below; got none of them"),
+        ('less = ["New", "Old"]\n', "", "a claim is one of less, more, equivalent, below, within; got none"),
         ('less = ["New"', 'more = ["New", "Old"]\nless = ["New"', "got less and more"),
         ('margin = "5%"\n', "", "give a margin with equivalent, and only there"),
         ('curve = "val_loss"\n', "", "below needs a curve"),
@@ -238,7 +244,7 @@ def test_every_study_that_ships_has_no_fault(name: str) -> None:
 
 
 def test_the_searches_of_the_papers_are_declared_before_they_run() -> None:
-    for name in shipped():
+    for name in (name for name in shipped() if name.startswith("vradam/")):
         study = find(name).study
         assert study.primary == ["VRAdam", "AdamW"]
         for part in scaled(find(name), "laptop").parts:

@@ -82,7 +82,7 @@ def compare(
     search: str = SEARCH,
     initial: int | None = INITIAL,
     search_seed: int = SEARCH_SEED,
-    vary_split: bool = typer.Option(False, "--vary-split", help="another split of the data for each search"),
+    vary_split: bool = typer.Option(False, "--vary-split", help="another split of the data for each search, or seed"),
     metric: str | None = typer.Option(
         None,
         "--metric",
@@ -114,6 +114,8 @@ def compare(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    probe: list[str] = req.PROBE,
+    probe_every: str | None = req.PROBE_EVERY,
     checkpoint_every: str = req.CHECKPOINT_EVERY,
     checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,

@@ -77,6 +77,13 @@ def optimizers(ctx: typer.Context, incomplete: str) -> list[str]:
     return [*names(), *(name for name in _stored(ctx, "optimizer") if "@" in name)]
 
 
+def probes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Probes."""
+    from vrcli.engine.probes.registry import names
+
+    return names()
+
+
 def pair(ctx: typer.Context, incomplete: str) -> list[str]:
     """Two of the optimizers given, with a comma between them."""
     given = [name.partition(":")[0] for name in _given(ctx).optimizers]
@@ -146,6 +153,7 @@ def files(*endings: str) -> Completer:
 _CONFIGS, _DATABASES, _ANY = files(".toml"), files(".db", ".sqlite", ".sqlite3"), files()
 #: By flag; the same flag asks for the same, whichever command has it, ...
 OPTIONS: Mapping[str, Completer] = {
+    "--probe": probes, "--probe-every": words("1e", "10e", "100"),
     "--opt": optimizers, "--task": tasks, "--preset": presets, "--against": given_optimizers, "--primary": pair,
     "--config": _CONFIGS, "--db": _DATABASES, "--tag": stored("tag"), "--group": stored("group"),
     "--sweep": stored("sweep"), "--run": stored("run"), "--metric": results, "--columns": columns, "--sort": columns,
@@ -170,6 +178,7 @@ ARGUMENTS: Mapping[str | None, Completer] = {
     "TASK": tasks, "RUN": stored("run"), "[TASK|RUN]...": tasks_and_runs, "SWEEP": stored("sweep"),
     "run": tasks, "sweep": tasks, "compare": tasks, "tasks show": tasks, "tasks check": tasks, "bench tasks": tasks,
     "opts show": optimizers, "opts check": optimizers, "opts list": optimizers,
+    "probes show": probes, "probes check": probes,
     "sweeps show": stored("sweep"), "sweeps resume": stored("sweep"), "sweeps stop": stored("sweep"),
     "sweeps export": stored("sweep"), "plot sweep": stored("sweep"), "db merge": _DATABASES, "db backup": _DATABASES,
 }  # fmt: skip

@@ -21,7 +21,7 @@ CHOICE = "vr.choice"
 #: Options that make sense on a terminal only: how the outcome is printed, and showing a plan instead of one.
 OF_TERMINAL = ("format", "quiet", "debug", "plan")
 #: Options whose values are names; a number there is a mistake.
-NAMED = ("task", "opt", "db", "preset", "metric", "search", "prune", "device", "precision", "config")
+NAMED = ("task", "opt", "probe", "db", "preset", "metric", "search", "prune", "device", "precision", "config")
 _KINDS: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -44,6 +44,7 @@ class Choice:
 
     Args:
         tasks: all that are named, `task` the first of them.
+        probes: likewise.
         config: the file's path.
     """
 
@@ -52,15 +53,16 @@ class Choice:
     preset: str | None
     tasks: Sequence[str] = ()
     config: str | None = None
+    probes: Sequence[str] = ()
 
     def completed(self, file: ConfigFile) -> Choice:
         """With what the file says where the command line says nothing."""
-        tasks, optimizers = (
+        tasks, optimizers, probes = (
             given or _listed(file.options.get(name) or ())
-            for given, name in ((self.tasks, "task"), (self.optimizers, "opt"))
+            for given, name in ((self.tasks, "task"), (self.optimizers, "opt"), (self.probes, "probe"))
         )
         preset = self.preset or file.options.get("preset")
-        return Choice(self.task or next(iter(tasks), None), optimizers, preset, tasks, self.config)
+        return Choice(self.task or next(iter(tasks), None), optimizers, preset, tasks, self.config, probes)
 
 
 def _listed(given: Any) -> list[Any]:

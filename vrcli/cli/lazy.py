@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "sweeps": "List, show, resume, stop and export sweeps.",
     "tasks": "List and show tasks.",
     "opts": "List, show and check optimizers.",
+    "probes": "List, show and check probes.",
     "db": "Look after the database.",
     "bench": "Measure speed, side by side.",
 }

@@ -44,6 +44,14 @@ TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_defaul
 FORCE = typer.Option(False, "--force", help="replace a file that vr did not write")
 QUIET = typer.Option(False, "--quiet", "-q", help="print the outcome only")
 DEBUG = typer.Option(False, "--debug", help="show tracebacks")
+PROBE = typer.Option(
+    [], "--probe", metavar="NAME", show_default=False,
+    help="measure this beside the loss (vr probes list); repeat for several; --probe-NAME-OPTION sets its options",
+)  # fmt: skip
+PROBE_EVERY = typer.Option(
+    None, "--probe-every", metavar="K|Ne", show_default=False,
+    help="how often probes measure: 50 (steps) or 2e (epochs) [default: 1e]",
+)  # fmt: skip
 CHECKPOINT_EVERY = typer.Option(
     "60s", "--checkpoint-every", metavar="60s|N|off",
     help="how often a checkpoint is written: 60s, 500 (steps) or off; an interrupted run continues from the last one",

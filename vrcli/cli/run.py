@@ -56,6 +56,8 @@ def run(
     quiet: bool = req.QUIET,
     keep_weights: str | None = req.KEEP_WEIGHTS,
     new: bool = typer.Option(False, "--new", help="start a new run, even if one like it was interrupted"),
+    probe: list[str] = req.PROBE,
+    probe_every: str | None = req.PROBE_EVERY,
     checkpoint_every: str = req.CHECKPOINT_EVERY,
     checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,

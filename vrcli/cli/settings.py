@@ -20,6 +20,8 @@ from vrcli.errors import UsageError, VrError
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from vrcli.settings import Setting, Settings
     from vrcli.tasks.base import Task
 
@@ -58,7 +60,7 @@ class SettingsCommand(TyperCommand):
 
     def _add_settings(self, choice: Choice) -> None:
         with uncollected():
-            self.params = [*self._static, *self._dynamic(choice)]
+            self.params = [*self._static, *self._dynamic(choice), *probe_options(choice.probes)]
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Names of options: those of the task and the optimizer, which take torch to know, are made here at last."""
@@ -96,9 +98,16 @@ class SettingsCommand(TyperCommand):
         except ParserError as error:
             option = getattr(error, "option_name", None)
             if type(error).__name__ == "NoSuchOption" and option and len(self.params) > len(self._static):
+                if option.startswith("--probe-"):
+                    raise self._unknown_of_probes(option) from None
                 static = [o for p in self._static for o in p.opts if o.startswith("--")]
                 raise _with_static(self._unknown(option.lstrip("-")), option, static) from None
             raise
+
+    def _unknown_of_probes(self, option: str) -> UsageError:
+        from vrcli.probing import unknown
+
+        return unknown(option, self._completed.probes)
 
     def invoke(self, ctx: Any) -> Any:
         static = {param.name for param in self._static}
@@ -133,7 +142,14 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
     """
     from vrcli.tasks.registry import names
 
-    found: dict[str, list[str]] = {"--opt": [], "--preset": [], "--config": [], "--command": [], "--metric": []}
+    found: dict[str, list[str]] = {
+        "--opt": [],
+        "--preset": [],
+        "--config": [],
+        "--command": [],
+        "--metric": [],
+        "--probe": [],
+    }
     positional: list[str] = []
     words = iter(args)
     for word in words:
@@ -153,8 +169,9 @@ def scan(args: Sequence[str], valued: Collection[str] = ()) -> Choice:
         from vrcli.record.command import optimizers_of, reference
 
         task = reference(command, next(iter(found["--metric"]), None), next(iter(tasks), None))
-        return Choice(task, optimizers_of(command, found["--opt"]), last["--preset"], (), last["--config"])
-    return Choice(next(iter(tasks), None), found["--opt"], last["--preset"], tasks, last["--config"])
+        optimizers = optimizers_of(command, found["--opt"])
+        return Choice(task, optimizers, last["--preset"], (), last["--config"], found["--probe"])
+    return Choice(next(iter(tasks), None), found["--opt"], last["--preset"], tasks, last["--config"], found["--probe"])
 
 
 def load_task(name: str) -> type[Task[Any]]:
@@ -178,6 +195,19 @@ def options(settings: Settings, preset: Mapping[str, Any], *, with_optimizer: bo
     if with_optimizer and "betas" in settings.by_name:
         parameters += _beta_parameters(settings)
 
+    return _made(parameters)
+
+
+def probe_options(names: Sequence[str]) -> list[Any]:
+    """The same for the options of probes."""
+    from vrcli.probing import option_fields
+
+    return _made(
+        [_shaped(key, info, f"Options of probe {name}") for name in names for key, info in option_fields(name).items()]
+    )
+
+
+def _made(parameters: list[inspect.Parameter]) -> list[Any]:
     # A function of that signature, for typer to read: the public way to make its parameters.
     def shape(**given: Any) -> None: ...
 
@@ -190,15 +220,22 @@ def options(settings: Settings, preset: Mapping[str, Any], *, with_optimizer: bo
 
 
 def _parameter(setting: Setting, settings: Settings, preset: Mapping[str, Any]) -> inspect.Parameter:
-    info = setting.info
-    sourced = preset.get(setting.name)
-    default = info.get_default(call_default_factory=True) if sourced is None else sourced.value
     panel = {
         "task": f"Settings of {settings.task}",
         "training": "Training",
         "optimizer": f"Settings of {settings.optimizer}",
     }[setting.section]
-    flag = setting.flag
+    return _shaped(setting.name, setting.info, panel, preset.get(setting.name))
+
+
+def _shaped(name: str, info: FieldInfo, panel: str, sourced: Any = None) -> inspect.Parameter:
+    """An option for a field of a model.
+
+    Args:
+        sourced: the preset's value with its provenance, where it has one.
+    """
+    default = info.get_default(call_default_factory=True) if sourced is None else sourced.value
+    flag = "--" + name.replace("_", "-")
     boolean = bool in _kinds(info.annotation)
     choices = _choices(info.annotation)
     # None where it is not given, whatever default the help shows.
@@ -213,8 +250,7 @@ def _parameter(setting: Setting, settings: Settings, preset: Mapping[str, Any]) 
         autocompletion=(lambda: choices) if choices else None,
     )
     annotation: Any = bool | None if boolean else str | None
-    name = PREFIX + setting.name
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+    return inspect.Parameter(PREFIX + name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
 
 
 def _beta_parameters(settings: Settings) -> list[inspect.Parameter]:

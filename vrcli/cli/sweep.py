@@ -96,6 +96,8 @@ def sweep(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    probe: list[str] = req.PROBE,
+    probe_every: str | None = req.PROBE_EVERY,
     checkpoint_every: str = req.CHECKPOINT_EVERY,
     checkpoint_dir: Path | None = req.CHECKPOINT_DIR,
     malloc_tuning: bool = req.MALLOC,

@@ -45,6 +45,7 @@ def capture(loop: Any, *, next_epoch: bool) -> State:
         "best": {**vars(loop.best), "values": dict(loop.best.values)},
         "last": dict(loop.last),
         "losses": loop.recorder.losses,
+        "probes": loop.probes.state,
         "augment": loop.augment.get_state() if inside else None,
         "generators": generators(loop.p.device),
     }
@@ -65,6 +66,7 @@ def restore(loop: Any, state: State) -> None:
     weights = {name: tensor.to(device) for name, tensor in state["best"]["weights"].items()}
     vars(loop.best).update({**state["best"], "weights": weights})
     loop.recorder = Recorder(loop.step, state["losses"])
+    loop.probes.state = state.get("probes", {})
     if state["augment"] is not None:
         loop.augment = torch.Generator(device=device)
         loop.augment.set_state(state["augment"])

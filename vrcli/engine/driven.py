@@ -22,6 +22,7 @@ from vrcli.engine import checkpoint, loop, prepare, weights
 from vrcli.engine.driving import Left, LoopRun
 from vrcli.engine.events import Artifact, Ended, Event, Every
 from vrcli.engine.prepare import DataCache, Prepared
+from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.spec import Request
@@ -86,10 +87,14 @@ def train_any(
     checkpoints: Every | None = None,
     resume_from: checkpoint.State | None = None,
     keep: weights.Kept | None = None,
+    probing: Probing = NONE,
 ) -> Iterator[Event]:
-    """`vrcli.engine.loop.train`, also of a task with a loop of its own."""
-    drive = train if isinstance(prepared.task, LoopTask) else loop.train
-    return drive(prepared, should_stop=should_stop, checkpoints=checkpoints, resume_from=resume_from, keep=keep)
+    """`vrcli.engine.loop.train`, also of a task with a loop of its own, which has no probes."""
+    if isinstance(prepared.task, LoopTask):
+        return train(prepared, should_stop=should_stop, checkpoints=checkpoints, resume_from=resume_from, keep=keep)
+    return loop.train(
+        prepared, should_stop=should_stop, checkpoints=checkpoints, resume_from=resume_from, keep=keep, probing=probing
+    )
 
 
 def train(

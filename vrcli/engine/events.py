@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+#: How the training of a run ends.
+Status: TypeAlias = Literal["completed", "diverged", "interrupted"]
+
 
 @dataclass(frozen=True)
 class Started:
@@ -63,6 +66,25 @@ class Eval:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a probe measured after a step: one value per curve, NaN where that could not be measured.
+
+    Args:
+        probe: its name.
+        seconds: that it took, which are no training time.
+        gradient_evaluations: that it took, which are none of the budget's.
+        notes: what the run's user should read, a line each.
+    """
+
+    step: int
+    values: Mapping[str, float]
+    probe: str
+    seconds: float
+    gradient_evaluations: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A file to keep with the run."""
 
@@ -109,9 +131,9 @@ class Ended:
         reason: why it ended where that is not the end of its budget ("loss not finite at step 118, lr 0.08").
     """
 
-    status: Literal["completed", "diverged", "interrupted"]
+    status: Status
     results: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
 
 
-Event: TypeAlias = Started | Steps | Eval | Artifact | Checkpoint | Ended
+Event: TypeAlias = Started | Steps | Eval | Probed | Artifact | Checkpoint | Ended

@@ -13,10 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrcli.direction import better
 from vrcli.engine import batches, checkpoint, divergence, schedules, weights
-from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
-from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Status, Steps
+from vrcli.engine.prepare import Prepared, planned_steps
+from vrcli.engine.probes.asked import NONE, Probing
+from vrcli.engine.probes.measuring import Measuring, built
 from vrcli.engine.recorder import Best, Recorder
-from vrcli.engine.seeding import GlobalNoise, derive
+from vrcli.engine.results import results_of
+from vrcli.engine.seeding import GlobalNoise, derive, seed_python
 from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
@@ -30,6 +33,7 @@ def train(
     checkpoints: Every | None = None,
     resume_from: checkpoint.State | None = None,
     keep: weights.Kept | None = None,
+    probing: Probing = NONE,
 ) -> Iterator[Event]:
     """Train to the end of the run's budget, yielding events as they happen.
 
@@ -42,11 +46,12 @@ def train(
         resume_from: the state of a `Checkpoint` of a run of the same spec. What follows are the events that followed
             it, with the same numbers.
         keep: which weights of a run that completes to yield as an `Artifact`.
+        probing: what to measure beside the loss; no step depends on it.
 
     Yields:
-        `Started`, then `Steps`, `Eval`, `Artifact` and `Checkpoint` in order, and `Ended` as the last.
+        `Started`, then `Steps`, `Eval`, `Probed`, `Artifact` and `Checkpoint` in order, and `Ended` as the last.
     """
-    loop = _Loop(prepared, should_stop, checkpoints)
+    loop = _Loop(prepared, should_stop, checkpoints, probing)
     loop.kept = ("best", "last") if keep == "both" else (keep,)
     if resume_from is not None:
         checkpoint.restore(loop, resume_from)
@@ -56,13 +61,15 @@ def train(
 class _Stop(Exception):
     """Leaves the loop; carries how the run ended."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
 
 
 class _Loop:
-    def __init__(self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: Every | None) -> None:
+    def __init__(
+        self, prepared: Prepared, should_stop: Callable[[], bool], checkpoints: Every | None, probing: Probing
+    ) -> None:  # fmt: skip
         self.p = prepared
         self.checkpoints = None if checkpoint.NO_RESUME in prepared.capabilities else checkpoints
         self.training = prepared.spec.training
@@ -73,11 +80,13 @@ class _Loop:
         self.recorder = Recorder()
         self.noise = GlobalNoise(prepared.device)
         self.noise_seed = derive(prepared.spec.seed, "noise")
+        seed_python(self.noise_seed)
         self.needs_closure = "closure" in prepared.capabilities
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
         self.base_lrs = [float(group["lr"]) for group in prepared.optimizer.param_groups]
         self.steps_per_epoch, self.total_steps = planned_steps(self.training, prepared.samples, prepared.capabilities)
+        self.probes = Measuring(built(probing, prepared), probing.steps(self.steps_per_epoch))
         self.end, self.used_up = self.training.end, False
         self.schedule = schedules.make(self.training, self.steps_per_epoch)
         self.step, self.samples, self.evaluations = 0, 0, 0
@@ -97,7 +106,8 @@ class _Loop:
         self.clock = self.saved_s = time.perf_counter()
         self.started = self.clock - self.wall_s
         yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps, self.step)
-        status, reason = "completed", ""
+        status: Status = "completed"
+        reason = ""
         try:
             while True:
                 yield from self.train_epoch()
@@ -115,7 +125,7 @@ class _Loop:
         except KeyboardInterrupt:
             status, reason = "interrupted", "interrupted"
             yield from self.flush(check=False)
-        yield Ended(status, self.results(), reason)  # type: ignore[arg-type]  # _Stop carries only these
+        yield Ended(status, results_of(self), reason)
 
     def train_epoch(self) -> Iterator[Event]:
         self.set_mode(train=True)
@@ -124,6 +134,7 @@ class _Loop:
             self.one_step(batch, samples)
             self.batch += 1
             self.used_up = self.share() >= 1
+            yield from self.probe()
             stop, measure = self.should_stop(), every is not None and self.step % every == 0 and not self.used_up
             if self.recorder.due or stop or measure:
                 yield from self.flush()
@@ -180,6 +191,7 @@ class _Loop:
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def one_step(self, batch: Batch, samples: int) -> None:
+        self.probes.look(self.step, self.parameters)
         if self.schedule is not None:
             total = self.expected_steps()
             for group, lr in zip(self.p.optimizer.param_groups, self.base_lrs, strict=True):
@@ -243,6 +255,17 @@ class _Loop:
     def autocast(self) -> torch.autocast:
         dtype = self.p.autocast
         return torch.autocast(self.p.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+    # -- probes -------------------------------------------------------------------------------------------------------
+
+    def probe(self) -> Iterator[Event]:
+        """What the probes say after this step, if it is their turn; none of the time and the gradients is training."""
+        if self.probes.due(self.step):
+            yield from self.flush()
+            before = self.probes.seconds
+            yield from self.probes.measure(self.p, self.step, self.parameters, [self.augment])
+            self.started += self.probes.seconds - before
+            self.clock = time.perf_counter()
 
     # -- blocks and divergence ----------------------------------------------------------------------------------------
 
@@ -358,30 +381,3 @@ class _Loop:
         self.test = self.evaluate(self.p.data.test)
 
     test: Mapping[str, float] = {}
-
-    def results(self) -> dict[str, float]:
-        found: dict[str, float] = {
-            "steps": self.step,
-            "gradient_evaluations": self.gradient_evaluations,
-            "epochs": self.last.get("epoch", 0),
-            "wall_s": time.perf_counter() - self.started,
-            "train_s": self.train_s,
-            "parameters": sum(p.numel() for p in self.parameters),
-            "peak_memory_bytes": peak_memory_bytes(self.p.device),
-        }
-        if self.train_s > 0 and self.step:
-            found["samples_per_s"] = self.samples / self.train_s
-            found["step_ms"] = 1000 * self.train_s / self.step
-            if self.p.device.type == "cpu":  # elsewhere the call returns before the work is done
-                found["optimizer_ms"] = 1000 * self.optimizer_s / self.step
-        if self.last:
-            found["final_train_loss"] = self.last["epoch_train_loss"]
-            found[f"final_{self.objective}"] = self.last[self.objective]
-        if self.create_graph:
-            found["hessian_products"] = self.hessian_products
-        if self.best.evaluation:
-            found[f"best_{self.objective}"] = self.best.loss
-            found["best_epoch"], found["best_step"] = self.best.epoch, self.best.step
-            found.update({f"val_{name}": value for name, value in self.best.values.items()})
-        found.update({f"test_{name}": value for name, value in self.test.items()})
-        return found

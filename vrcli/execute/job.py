@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
+    from vrcli.engine.probes.asked import Probing
     from vrcli.spec import Request, RunSpec
 
 
@@ -100,10 +101,11 @@ class Rehearsal:
     batch_size: int | None = None
 
 
-def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
-    """A run of this lineage and seed that ended, though whoever asked for it may not have heard of it."""
+def of_lineage(store: Store, lineage: Lineage, seed: int, probing: Probing) -> RunOutcome | None:
+    """A run of this lineage and seed that ended and was measured so; whoever asked for it may not have heard of it."""
     found = store.runs.select(search=lineage.search_id, group=lineage.group, status=("completed", "diverged"))
-    run = next((run for run in found if run.trial_id == lineage.trial_id and run.seed == seed), None)
+    own = (run for run in found if run.trial_id == lineage.trial_id and run.seed == seed)
+    run = next((run for run in own if probing.done_in(run.provenance)), None)
     if run is None:
         return None
     objective = run.objective.removeprefix("best_")
@@ -111,9 +113,10 @@ def of_lineage(store: Store, lineage: Lineage, seed: int) -> RunOutcome | None:
     return RunOutcome(run, tuple(curve.values) if curve else (), reused=True)
 
 
-def of_spec(store: Store, spec: RunSpec) -> RunRecord | None:
-    """A run of this spec that ended, where running it again would give the same bits."""
+def of_spec(store: Store, spec: RunSpec, probing: Probing) -> RunRecord | None:
+    """A run of this spec that ended and was measured so, where running it again would give the same bits."""
     if not spec.training.end.repeatable:
         return None
-    found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=1)
-    return found[0] if found else None
+    limit = None if probing else 1
+    found: list[RunRecord] = store.runs.select(spec_id=spec.spec_id, status=("completed", "diverged"), limit=limit)
+    return next((run for run in found if probing.done_in(run.provenance)), None)

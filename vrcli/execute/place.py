@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vrcli.db.location import Location
+from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.errors import UsageError
 from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.job import Job, RunOutcome, of_lineage, of_spec
@@ -68,6 +69,7 @@ class Place:
         threads: of all runs together; None for what the machine has.
         tune: keep freed memory where runs run.
         checkpoints: how often runs are written down, and where.
+        probing: what they measure beside the loss.
 
     Raises:
         UsageError: no jobs, no threads, or more than the machine has; or checkpoints cannot be written there.
@@ -79,11 +81,13 @@ class Place:
     threads: int | None = None
     tune: bool = True
     checkpoints: Checkpoints = Checkpoints()  # noqa: RUF009  # frozen
+    probing: Probing = NONE
 
     @classmethod
     def of(
         cls, db: str | os.PathLike[str] | Location | None, data_dir: str | os.PathLike[str] | None, jobs: int,
         threads: int | None, tune: bool, checkpoint_every: str, checkpoint_dir: str | os.PathLike[str] | None,
+        probing: Probing = NONE,
     ) -> Place:  # fmt: skip
         """The same, as functions and commands take it.
 
@@ -91,7 +95,8 @@ class Place:
             UsageError: --checkpoint-every makes no sense.
         """
         checkpoints = Checkpoints.asked(checkpoint_every, checkpoint_dir)
-        return cls(Location.given(db), None if data_dir is None else Path(data_dir), jobs, threads, tune, checkpoints)
+        folder = None if data_dir is None else Path(data_dir)
+        return cls(Location.given(db), folder, jobs, threads, tune, checkpoints, probing)
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -129,7 +134,7 @@ class Place:
         from vrcli.execute.local import LocalExecutor
         from vrcli.execute.worker import Worker
 
-        make = partial(Worker, self.database, self.data_dir, self.tune, self.checkpoints)
+        make = partial(Worker, self.database, self.data_dir, self.tune, self.checkpoints, self.probing)
         return LocalExecutor(make, self.jobs, partial(_close_runs, self.database), _retries)
 
     def store(self, mode: Literal["create", "write"] = "create") -> Store:
@@ -168,10 +173,10 @@ class Place:
         from vrcli.tasks.registry import load
 
         if job.reuse == "lineage":
-            return of_lineage(store, job.lineage, job.seed)
+            return of_lineage(store, job.lineage, job.seed, self.probing)
         data = known_data(job.request, load(job.task), self.data_dir)
         if data is None:
             return None
         request = job.request.with_training(batch_size=min(job.request.training.batch_size, data.samples))
-        run = of_spec(store, request.on(data.dataset, data.fingerprint))
+        run = of_spec(store, request.on(data.dataset, data.fingerprint), self.probing)
         return None if run is None else RunOutcome(run, reused=True)

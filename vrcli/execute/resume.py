@@ -11,6 +11,7 @@ import torch
 from vrcli.db.store import Store, StoreError
 from vrcli.engine.events import Artifact
 from vrcli.engine.prepare import Prepared, planned_steps
+from vrcli.engine.probes.asked import Probing
 from vrcli.execute.checkpoints import Shelf
 from vrcli.execute.job import Lineage
 from vrcli.tasks.loop import LoopTask
@@ -36,11 +37,13 @@ class Taken:
     state: dict[str, Any] | None = None
 
 
-def interrupted(store: Store, spec: RunSpec, lineage: Lineage) -> RunRecord | None:
-    """The newest interrupted run of this spec that belongs to the same, whatever command it came from."""
+def interrupted(store: Store, spec: RunSpec, lineage: Lineage, probing: Probing) -> RunRecord | None:
+    """The newest interrupted run of this spec that belongs to the same and is measured so, whatever command it came
+    from."""
     place = (lineage.search_id, lineage.trial_id, lineage.tag, lineage.variant or spec.optimizer)
     found = store.runs.select(spec_id=spec.spec_id, status="interrupted", results=())
-    return next((run for run in found if (run.search_id, run.trial_id, run.tag, run.optimizer) == place), None)
+    same = (run for run in found if (run.search_id, run.trial_id, run.tag, run.optimizer) == place)
+    return next((run for run in same if probing.done_in(run.provenance)), None)
 
 
 def take_up(store: Store, run: RunRecord, shelf: Shelf, prepared: Prepared, notice: Callable[[str], object]) -> Taken:

@@ -19,6 +19,8 @@ from vrcli.engine import provenance
 from vrcli.engine.driven import train_any
 from vrcli.engine.events import Checkpoint, Ended, Event
 from vrcli.engine.prepare import DataCache, Prepared
+from vrcli.engine.probes.asked import NONE, Probing
+from vrcli.engine.probes.measuring import built
 from vrcli.engine.weights import Kept
 from vrcli.errors import UsageError, VrError, contained, first_line
 from vrcli.execute import checkpoints as files
@@ -157,6 +159,7 @@ def training(
     checkpoints: Checkpoints = files.OFF,
     resume: RunRecord | Literal["same"] | None = None,
     keep: Kept | None = None,
+    probing: Probing = NONE,
 ) -> Generator[Began | Event | Away | Unsaved | Done, None, None]:
     """One run as it happens: `Began`, the engine's events, `Done`; `Away` where the database cannot be written.
 
@@ -169,6 +172,7 @@ def training(
         checkpoints: how often the run is written down, and where.
         resume: go on with this run, or with an interrupted one of the same spec and lineage where there is one.
         keep: which weights of the run to keep as files.
+        probing: what to measure beside the loss; a run that goes on measures what it measured.
 
     Raises:
         UsageError, TaskError: the request cannot be carried out; nothing was recorded.
@@ -179,18 +183,19 @@ def training(
     with _torch_as_it_was():
         with contained():
             prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
+            built(probing, prepared)
         spec = prepared.spec
-        if reuse and (earlier := of_spec(store, spec)) is not None:
+        if reuse and (earlier := of_spec(store, spec, probing)) is not None:
             yield Done(earlier, reused=True)
             return
         taken = yield from patiently(
-            lambda: _resumed(store, prepared, lineage, checkpoints, resume, notice), should_stop=should_stop
+            lambda: _resumed(store, prepared, lineage, checkpoints, resume, notice, probing), should_stop=should_stop
         )
         if taken is None:
             origin = provenance.collect(prepared.device, spec.threads, malloc_tuned=malloc_tuned) | checkpoints.origin
             origin |= {"declared_data": prepared.data.identity} if prepared.data.streamed else {}
             origin |= {"task": f"{task_class.__module__}:{task_class.__qualname__}"}
-            origin |= {_KEPT: keep} if keep else {}
+            origin |= ({_KEPT: keep} if keep else {}) | probing.provenance
             record = yield from patiently(
                 lambda: store.runs.begin(
                     spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
@@ -206,11 +211,11 @@ def training(
 
 def _resumed(
     store: Store, prepared: Prepared, lineage: Lineage, checkpoints: Checkpoints,
-    resume: RunRecord | Literal["same"] | None, notice: Callable[[str], object],
+    resume: RunRecord | Literal["same"] | None, notice: Callable[[str], object], probing: Probing,
 ) -> Taken | None:  # fmt: skip
     """The run to go on with, taken up; None where one is to begin."""
     spec = prepared.spec
-    run = interrupted(store, spec, lineage) if resume == "same" else resume
+    run = interrupted(store, spec, lineage, probing) if resume == "same" else resume
     if run is None:
         return None
     if run.spec_id != spec.spec_id:
@@ -248,7 +253,7 @@ class _Run:
         number = self.record.id
         events = train_any(
             self.prepared, should_stop=self.should_stop, checkpoints=self.checkpoints.every,
-            resume_from=self.taken.state, keep=self.keep,
+            resume_from=self.taken.state, keep=self.keep, probing=Probing.stored(self.record.provenance),
         )  # fmt: skip
         try:
             yield Began(self.record, self.prepared)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.db.location import Location
 from vrcli.direction import cost
+from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.executor import CodeChanged, Refused
 from vrcli.execute.job import Job, Rehearsal, RunOutcome
@@ -27,6 +28,7 @@ class Worker:
     Args:
         tune: keep freed memory.
         checkpoints: how often runs are written down, and where.
+        probing: what they measure beside the loss.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Worker:
         data_dir: Path | None = None,
         tune: bool = True,
         checkpoints: Checkpoints = Checkpoints(),  # noqa: B008  # frozen
+        probing: Probing = NONE,
     ) -> None:
         from vrcli.engine.allocator import keep_freed_memory
         from vrcli.engine.spin import spin_briefly
@@ -44,7 +47,7 @@ class Worker:
 
         from vrcli.engine.prepare import DataCache
 
-        self.database, self.data_dir, self.checkpoints = database, data_dir, checkpoints
+        self.database, self.data_dir, self.checkpoints, self.probing = database, data_dir, checkpoints, probing
         self.cache = DataCache()
         self.store: Any = None
 
@@ -115,6 +118,7 @@ class Worker:
                 job.request, task, self.store, lineage=job.named_lineage, watcher=watcher, data_dir=self.data_dir,
                 cache=self.cache, malloc_tuned=self.tuned, notice=note, should_stop=watcher.should_stop,
                 reuse=job.reuse == "spec", checkpoints=self.checkpoints, resume="same",
+                probing=self.probing,
             )  # fmt: skip
         except RunFailed:
             if watcher.record is None:
@@ -153,11 +157,13 @@ class _Watcher:
         self.losses = tuple(curve.values) if curve else ()  # of a run that goes on
 
     def event(self, event: Any) -> None:
-        from vrcli.engine.events import Eval
+        from vrcli.engine.events import Eval, Probed
         from vrcli.execute.outage import Away
 
         if isinstance(event, Away):
             self.note(event)
+        for text in event.notes if isinstance(event, Probed) else ():
+            self.note(text)
         if not isinstance(event, Eval):
             return
         self.losses = (*self.losses[: event.number - 1], event.values[self.metric])

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from vrcli.db.records import RunRecord
 from vrcli.db.store import Store, Unavailable
-from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Started, Steps
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Probed, Started, Steps
 from vrcli.execute.outage import Away, Patience, patiently
 
 #: Points and files that are held in memory before a run waits for its database.
@@ -65,7 +65,7 @@ class Writer:
             case Steps():
                 self._hold()
                 self.waiting = event
-            case Eval():
+            case Eval() | Probed():
                 self._hold(event)
             case Artifact():
                 self._hold()
@@ -128,13 +128,13 @@ class Writer:
             should_stop=self.should_stop, arrived=arrived,
         )  # fmt: skip
 
-    def _hold(self, evaluation: Eval | None = None) -> None:
-        """Hold the block that waits, together with an evaluation."""
+    def _hold(self, measured: Eval | Probed | None = None) -> None:
+        """Hold the block that waits, together with what was measured after it."""
         points: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
         if self.waiting is not None:
             points = {name: (self.waiting.steps, values) for name, values in self.waiting.values.items()}
-        if evaluation is not None:
-            points |= {name: ([evaluation.step], [value]) for name, value in evaluation.values.items()}
+        if measured is not None:
+            points |= {name: ([measured.step], [value]) for name, value in measured.values.items()}
         self.waiting = None
         if not points:
             return

@@ -68,6 +68,7 @@ def again(
 
     from vrcli.execute.run import execute
     from vrcli.execute.stopping import stop_requests
+    from vrcli.probing import Probing
 
     task, request, origins = requested(stored)
     for line in [*_code_changes(stored, request.code), *execute_again.machine_changes(stored, request.device)]:
@@ -78,6 +79,7 @@ def again(
         run = execute(
             request, task, store, watcher=watcher(origins), data_dir=data_dir, malloc_tuned=tuned, notice=notice,
             should_stop=should_stop, lineage=Lineage(stored.tag, stored.group if retry else None),
+            probing=Probing.stored(stored.provenance),
         )  # fmt: skip
     if run.dataset_fingerprint != stored.dataset_fingerprint:
         notice(f"the data differ: {run.dataset_fingerprint} instead of {stored.dataset_fingerprint}")

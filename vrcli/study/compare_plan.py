@@ -123,11 +123,11 @@ def _as_given(ready: Checked, place: Place, executor: Executor, should_stop: Cal
     with place.stored() as store:
         for name in ready.given:
             data = rehearse_job(jobs(name, seeds[:1], rehearse=True)[0], executor, should_stop)
-            stored = 0 if store is None else sum(_is_stored(store, job, data) for job in jobs(name, seeds))
+            stored = 0 if store is None else sum(_is_stored(store, job, data, place) for job in jobs(name, seeds))
             found[name], about = PlannedRuns(0, 0, len(seeds), stored, data.run_s), data.about
     return ComparePlan(request, ready.task.name, found, place.jobs, about)
 
 
-def _is_stored(store: Store, job: Job, data: Rehearsal) -> bool:
+def _is_stored(store: Store, job: Job, data: Rehearsal, place: Place) -> bool:
     request = job.request if data.batch_size is None else job.request.with_training(batch_size=data.batch_size)
-    return of_spec(store, request.on(data.dataset, data.fingerprint)) is not None
+    return of_spec(store, request.on(data.dataset, data.fingerprint), place.probing) is not None

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vrcli.engine.events import Probed
 from vrcli.errors import UsageError
 from vrcli.execute.checkpoints import Unsaved
 from vrcli.execute.job import Lineage
@@ -95,7 +96,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
                 one.request, task, store, lineage=Lineage(request.tag, left.group or group), data_dir=place.data_dir,
                 cache=place.cache, malloc_tuned=tuned, notice=said.append, should_stop=should_stop,
                 checkpoints=place.checkpoints, resume=None if request.new else "same",
-                keep=request.keep_weights,
+                keep=request.keep_weights, probing=place.probing,
             )  # fmt: skip
             run = yield from _told(events, at, one, said)
             runs.append(run)
@@ -118,6 +119,10 @@ def _told(
                     yield RunBegan(record, prepared, resolved.origins)
                 case Away() | Unsaved():
                     yield Note("database", {"text": str(event)})
+                case Probed(notes=notes):
+                    for text in notes:
+                        yield Note("data", {"text": text})
+                    yield event
                 case Done():
                     run = event.record
                     yield RunEnded(at, resolved.request.optimizer, resolved.request.seed, run)

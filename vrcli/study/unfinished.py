@@ -38,7 +38,7 @@ def unfinished(store: Store, resolved: Sequence[Resolved], tag: str | None, task
 
     def same(run: Any) -> bool:
         own = (run.search_id, run.tag) == (None, tag) and run.seed in asked
-        return own and _comparable(run.spec) == asked[run.seed]
+        return own and place.probing.done_in(run.provenance) and _comparable(run.spec) == asked[run.seed]
 
     stored = store.runs.select(task=first.task, optimizer=first.optimizer, status="interrupted", results=())
     run = next((run for run in stored if run.group is not None and same(run)), None)

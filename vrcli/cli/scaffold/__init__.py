@@ -1,9 +1,10 @@
-"""`vr tasks new`: a package with one task, copied from a template that is itself a working task."""
+"""`vr tasks new` and `vr probes new`: a package with one of them, copied from a template that itself works."""
 
 from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,12 +17,12 @@ requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
 
 [project]
-name = "vr-task-{dashed}"
+name = "vr-{kind}-{dashed}"
 version = "0.1.0"
 dependencies = ["vrcli"]
 
-# vr finds the task by this entry point: `vr run {name}`.
-[project.entry-points."vrcli.tasks"]
+# vr finds the {kind} by this entry point: `{command}`.
+[project.entry-points."vrcli.{kind}s"]
 {name} = "{module}:{cls}"
 
 [tool.setuptools]
@@ -45,23 +46,50 @@ def write_task(name: str, folder: Path, *, loop: bool = False) -> list[Path]:
     """
     from vrcli.tasks.registry import names
 
+    template = "loop_template.py" if loop else "task_template.py"
+    return _write("task", name, folder, names(), template, "spirals", f"vr run {name}")
+
+
+def write_probe(name: str, folder: Path) -> list[Path]:
+    """The same for a probe, in `folder/NAME_probe.py`.
+
+    Raises:
+        UsageError: as `write_task`.
+    """
+    from vrcli.engine.probes.registry import names
+
+    return _write("probe", name, folder, names(), "probe_template.py", "distance", f"vr run cnn --probe {name}")
+
+
+def _write(
+    kind: str, name: str, folder: Path, taken: Sequence[str], file: str, called: str, command: str
+) -> list[Path]:  # fmt: skip
+    """Write a package with the template's contents.
+
+    Args:
+        file: the template's.
+        called: what the template's task or probe is called.
+        command: that uses it.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise UsageError(f"{name!r} cannot name a task: use lower-case letters, digits and underscores")
-    if name in names():
-        raise UsageError(f"a task is called {name!r} already (vr tasks list)")
+        raise UsageError(f"{name!r} cannot name a {kind}: use lower-case letters, digits and underscores")
+    if name in taken:
+        raise UsageError(f"a {kind} is called {name!r} already (vr {kind}s list)")
     cls = "".join(part.capitalize() for part in name.split("_"))
-    template = (files(__package__) / ("loop_template.py" if loop else "task_template.py")).read_text()
-    module = f"{name}_task"
+    module = f"{name}_{kind}"
+    text = (files(__package__) / file).read_text().replace(called.capitalize(), cls).replace(called, name)
     body = {
-        "pyproject.toml": _PYPROJECT.format(name=name, dashed=name.replace("_", "-"), module=module, cls=cls),
-        f"{module}.py": template.replace("Spirals", cls).replace("spirals", name),
+        "pyproject.toml": _PYPROJECT.format(
+            kind=kind, name=name, dashed=name.replace("_", "-"), module=module, cls=cls, command=command
+        ),
+        f"{module}.py": text,
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--folder {folder}: {error.strerror}") from None
-    with Folder(folder, "--folder", kind="a new task").part() as part:
+    with Folder(folder, "--folder", kind=f"a new {kind}").part() as part:
         part.mkdir()
-        for file, text in body.items():
-            (part / file).write_text(text, encoding="utf-8")
-    return [folder / file for file in body]
+        for own, content in body.items():
+            (part / own).write_text(content, encoding="utf-8")
+    return [folder / own for own in body]

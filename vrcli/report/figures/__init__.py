@@ -24,6 +24,11 @@ NAMES = (
     "difference",
     "budget",
     "ranks",
+    "field",
+    "oscillation",
+    "stability",
+    "spectrum",
+    "updates",
 )
 
 

@@ -141,6 +141,20 @@ class Figure(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Computed(Figure):
+    """A figure of theory: it reads no runs."""
+
+    selects: ClassVar[Sequence[str]] = ()
+
+    def make(self, reader: Reader, notes: list[str]) -> Drawn:
+        return self.compute()
+
+    @abstractmethod
+    def compute(self) -> Drawn:
+        """Work it out and draw it."""
+
+
 def best_settings(reader: Reader, notes: list[str], *, every: bool, most: int = MOST_SECTIONS) -> Sections | None:
     """Each optimizer's best settings, or all of them, as lines; None where no run has finished."""
     runs = reader.runs()

@@ -196,6 +196,10 @@ def claim_text(claim: Claim) -> str:
             return f"{a} has a higher {of} than {b}"
         case "equivalent":
             return f"{a} and {b} are equal in {of} within {claim.margin}"
+        case "within":
+            over = f" over {quantity(claim.of)}" if claim.of else ""
+            low, high = claim.range or (math.nan, math.nan)
+            return f"{a}'s {of}{over} lies in {low:g} to {high:g}"
     return f"{a}'s {of} stays under {b}'s" + (f" from {100 * claim.after:g}% of the run" if claim.after else "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vrcli.report.study.blocks import Rows, Step
-from vrcli.report.wording import duration, value
+from vrcli.report.wording import counted, duration, value
 from vrcli.results.types import NamedRun
 from vrcli.study.naming import takes_optimizer, usual_dataset, words_of_run
 
@@ -58,6 +58,9 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any]) -> list[str]:
             parts.append(duration(r["wall_s"]))
         if "samples_per_s" in r:
             parts.append(f"{r['samples_per_s']:,.0f} samples/s")
+        if "probe_s" in r:
+            cost = f", {counted(int(r['probe_gradients']), 'gradient evaluation')}" if r["probe_gradients"] else ""
+            parts.append(f"probes took {duration(r['probe_s'])} more{cost}")
         lines = [f"{label}   " + "   ".join(p for p in parts if p)]
     else:
         reason = f" ({record.error})" if record.error and record.error != record.status else ""

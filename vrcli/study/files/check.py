@@ -78,7 +78,7 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
     for number, claim in enumerate(study.claims):
         yield from known(("claims", number, claim.kind), claim.pair, sources, optimizer)
         yield from known(("claims", number, "parts"), claim.parts, study.parts, piece)
-        if len(set(claim.pair)) < 2:
+        if len(set(claim.pair)) < 2 and claim.within is None:
             yield ("claims", number, claim.kind), f"give two different optimizers, got {claim.pair[0]} twice"
     for key in ("tables", "figures"):
         for number, one in enumerate(getattr(study, key)):
@@ -132,8 +132,9 @@ def _metrics(study: Study, parts: Mapping[str, Part]) -> Iterator[tuple[Place, s
     ) -> Iterator[tuple[Place, str]]:
         lists = [own for part, own in of.items() if not among or part in among]
         known = list(dict.fromkeys(one for own in lists for one in own or ()))
+        measured = tuple(f"{one}_" for name, part in parts.items() if not among or name in among for one in part.probes)
         for name in names if None not in lists else ():
-            if name and name not in known:
+            if name and name not in known and not (what == "curve" and name.startswith(measured)):
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
                 yield where, f"{name} is not a {what} of these tasks{hint}"
 
@@ -142,6 +143,7 @@ def _metrics(study: Study, parts: Mapping[str, Part]) -> Iterator[tuple[Place, s
     for number, claim in enumerate(study.claims):
         yield from refused(("claims", number, "metric"), [claim.metric], claim.parts, results, "result")
         yield from refused(("claims", number, "curve"), [claim.curve], claim.parts, curves, "curve")
+        yield from refused(("claims", number, "of"), [claim.of], claim.parts, curves, "curve")
     for number, table in enumerate(study.tables):
         yield from refused(("tables", number, "metrics"), table.metrics, table.parts, results, "result")
     for number, figure in enumerate(study.figures):
@@ -151,7 +153,11 @@ def _metrics(study: Study, parts: Mapping[str, Part]) -> Iterator[tuple[Place, s
 def _results(part: Part) -> list[str]:
     """The results of a part's runs."""
     metrics = task_of(part.task).metrics
-    return [f"best_val_{metrics[0].name}", *(f"{split}_{m.name}" for m in metrics for split in ("test", "val"))]
+    return [
+        f"best_val_{metrics[0].name}",
+        *(f"{split}_{m.name}" for m in metrics for split in ("test", "val")),
+        "steps",
+    ]
 
 
 def _curves(part: Part, results: Sequence[str]) -> list[str] | None:

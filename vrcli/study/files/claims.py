@@ -13,6 +13,7 @@ import numpy as np
 from vrcli.results.filter import Filter
 from vrcli.results.lines import Reader
 from vrcli.stats.comparison import Comparison, compare
+from vrcli.stats.inference import t_interval
 from vrcli.stats.replicates import Pair, Verdict
 from vrcli.study.comparison import margin_of
 from vrcli.study.files.model import Claim
@@ -81,6 +82,8 @@ def _decide(claim: Claim, name: str, study: Scaled, found: Found | None, store: 
         return Decided(claim, name, Said.UNFINISHED, ours, reason=f"{found.done} of {sum(found.planned.values())} runs")
     if claim.below is not None:
         return _curve(claim, found, ours, store)
+    if claim.within is not None:
+        return _within(claim, found, ours, store)
     result = found.result(claim.metric, *margin_of(claim.margin))
     pair = None if result is None else _pair(result, ours)
     if result is None or pair is None:
@@ -144,6 +147,41 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
     if pair.significant:
         said = Said.REPRODUCED if pair.difference < 0 else Said.CONTRADICTED
     return Decided(claim, name, said, ours, None, pair)
+
+
+def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:
+    """By the mean of a curve over the run, one for each replicate: its whole interval lies in the range, or outside."""
+    assert claim.range is not None
+    (name, _), (low, high) = ours, claim.range
+    means = [] if store is None else _means(claim, found, name, store)
+    if len(means) < 2:
+        reason = f"there are not two curves of {claim.curve} to average"
+        return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=reason)
+    mean, (least, most) = float(np.mean(means)), t_interval(means, found.part.request.level)
+    reason = f"mean {mean:.3g} [{least:.3g}, {most:.3g}], in {low:g} to {high:g}; n = {len(means)}"
+    said = Said.UNDECIDED
+    if low <= least and most <= high:
+        said = Said.REPRODUCED
+    elif most < low or least > high:
+        said, reason = Said.CONTRADICTED, reason.replace(", in ", ", not in ")
+    return Decided(claim, found.part.name, said, ours, reason=reason)
+
+
+def _means(claim: Claim, found: Found, name: str, store: Store) -> list[float]:
+    """Of each run the mean of the curve, over another where that is asked for; runs without a finite one are left out,
+    and so are the steps at which it was not measured."""
+    runs = [run for own in found.blocks[name] for run in own]
+    curves = Reader(store, Filter()).curves(runs, [one for one in (claim.curve, claim.of) if one], "step")
+    values = []
+    for run in runs:
+        curve = _mean_curve([curves.get((run.id, claim.curve))], claim.after)
+        below = _mean_curve([curves.get((run.id, claim.of))], claim.after) if claim.of else None
+        if curve is None or (claim.of and below is None):
+            continue
+        each = [value / below[step] if below else value for step, value in curve.items() if not below or step in below]
+        if finite := [value for value in each if math.isfinite(value)]:
+            values.append(float(np.mean(finite)))
+    return values
 
 
 def _excess(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> list[float] | None:

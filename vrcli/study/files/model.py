@@ -22,6 +22,7 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "curves": ("train_loss", "val_loss"),
     "telemetry": ("lr_effective", "velocity_norm", "gate"),
     "trials": ("train_loss", "val_loss"),
+    "stability": (),
 }
 Value: TypeAlias = bool | int | float | str | list[Any]
 
@@ -79,9 +80,12 @@ class Part(Model):
         trials: of each search; 0 takes the preset's settings, which are the source's where it states them.
         searches: independent ones of each optimizer.
         seeds: fresh ones; for each search where there is one.
+        vary_split: each search, or each seed where nothing is searched, has data of its own (`split_seed`).
         metric: the result that the part is about; "" for the best validation objective.
         fix: settings by the source's name of the optimizer, kept at a value.
         space: axes of the search, likewise.
+        probes: what is measured beside the loss: options by probe.
+        probe_every: how often: "50" steps or "2e" epochs.
     """
 
     about: str = ""
@@ -93,11 +97,14 @@ class Part(Model):
     seeds: int = Field(default=5, ge=1)
     metric: str = ""
     search: str = "gp"
+    vary_split: bool = False
     epochs: int | None = Field(default=None, ge=1)
     until: str | None = None
     settings: dict[str, Value] = Field(default_factory=dict)
     fix: dict[str, dict[str, Value]] = Field(default_factory=dict)
     space: dict[str, dict[str, str]] = Field(default_factory=dict)
+    probes: dict[str, dict[str, Value]] = Field(default_factory=dict)
+    probe_every: str | None = None
     deviations: list[str] = Field(default_factory=list)
 
     @field_validator("optimizers", mode="before")
@@ -137,8 +144,11 @@ class Claim(Model):
         more: it is above.
         equivalent: they differ by less than `margin`.
         below: `curve` of the first stays under that of the second.
+        within: `curve` of one optimizer, its mean over the run, lies in `range`.
         margin: 0.005, or "2%" of the mean.
         after: share of the run from which the curves count.
+        of: the curve that `curve` is divided by, step by step.
+        range: low and high.
         parts: where it is checked; everywhere by default.
     """
 
@@ -147,9 +157,12 @@ class Claim(Model):
     more: list[str] | None = Field(default=None, min_length=2, max_length=2)
     equivalent: list[str] | None = Field(default=None, min_length=2, max_length=2)
     below: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    within: list[str] | None = Field(default=None, min_length=1, max_length=1)
     metric: str = ""
     margin: float | str | None = None
     curve: str = ""
+    of: str = ""
+    range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     after: float = Field(default=0.0, ge=0, lt=1)
     parts: list[str] = Field(default_factory=list)
     where: str = ""
@@ -164,7 +177,9 @@ class Claim(Model):
             raise ValueError(f"{kinds[0]} needs a {needed}")
         if (self.margin is None) == (self.equivalent is not None):
             raise ValueError("give a margin with equivalent, and only there")
-        if left := self.model_fields_set & {"metric", "curve", "after"} - {*KINDS[kinds[0]]}:
+        if kinds == ["within"] and not (self.range and self.range[0] < self.range[1]):
+            raise ValueError("within needs a range, [low, high]")
+        if left := self.model_fields_set & {"metric", "curve", "after", "of", "range"} - {*KINDS[kinds[0]]}:
             raise ValueError(f"{kinds[0]} takes no {' and no '.join(sorted(left))}; leave it out")
         return self
 
@@ -186,9 +201,9 @@ class Claim(Model):
 
     @property
     def pair(self) -> tuple[str, str]:
-        """The two optimizers, by their names in the source."""
-        a, b = getattr(self, self.kind)
-        return a, b
+        """The two optimizers, by their names in the source; one that is claimed something of alone stands twice."""
+        names = getattr(self, self.kind)
+        return names[0], names[-1]
 
     @property
     def of_order(self) -> bool:
@@ -198,7 +213,8 @@ class Claim(Model):
 
 #: Keys that a claim of each kind takes besides, the one that it needs first.
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "less": ("metric",), "more": ("metric",), "equivalent": ("metric", "margin"), "below": ("curve", "after")
+    "less": ("metric",), "more": ("metric",), "equivalent": ("metric", "margin"), "below": ("curve", "after"),
+    "within": ("curve", "of", "range", "after"),
 }  # fmt: skip
 
 
@@ -206,12 +222,12 @@ class Figure(Model):
     """A figure of the page.
 
     Args:
-        kind: one of `FIGURES`.
+        kind: one of `FIGURES`; stability, of one part, needs the probe sharpness.
         curves: to draw; those of the kind by default.
         parts: whose runs; all by default, each a row of panels.
     """
 
-    kind: Literal["envelope", "curves", "telemetry", "trials"]
+    kind: Literal["envelope", "curves", "telemetry", "trials", "stability"]
     title: str = ""
     curves: list[str] = Field(default_factory=list)
     optimizers: list[str] = Field(default_factory=list)

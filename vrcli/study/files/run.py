@@ -108,7 +108,8 @@ def run_study(study: Scaled, place: Place, *, should_stop: Callable[[], bool] = 
     for number, part in enumerate(study.parts, 1):
         yield PartBegan(part.name, number, len(study.parts))
         try:
-            for event in compare(part.request, place, should_stop=should_stop):
+            own = replace(place, probing=part.probing)
+            for event in compare(part.request, own, should_stop=should_stop):
                 if not isinstance(event, Finished):
                     yield event
         except Interrupted:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.lookup import task_of
+from vrcli.probing import NONE, Probing
+from vrcli.probing import asked as asked_of_probes
 from vrcli.study.asked import Asked
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import tuning_of
@@ -29,6 +31,7 @@ class ScaledPart:
         request: the comparison.
         changed: what the scale makes of the part, in words.
         dataset: the name of the data set that the part is written for.
+        probing: what its runs measure beside the loss.
     """
 
     name: str
@@ -37,6 +40,7 @@ class ScaledPart:
     request: CompareRequest
     changed: Sequence[str] = ()
     dataset: str = ""
+    probing: Probing = NONE
 
     @property
     def ours(self) -> Mapping[str, str]:
@@ -145,6 +149,7 @@ def scaled_part(
     tuning = tuning_of(
         asked, fix=_texts(part.fix, names), space=_texts(part.space, names) if trials else (), trials=trials,
         searches=last("searches") if trials else 1, search=part.search if trials else "gp", new=True,
+        vary_split=part.vary_split,
     )  # fmt: skip
     primary = tuple(names.get(source, "") for source in written.study.primary or ())
     request = CompareRequest(
@@ -153,7 +158,17 @@ def scaled_part(
         tag=f"{written.name}:{name}:{scale_name}"[-255:],
     )  # fmt: skip
     changed = list(_changed(task, part, names, request)) if any(one != type(one)() for one in changes) else []
-    return ScaledPart(name, part, names, request, changed, own)
+    return ScaledPart(name, part, names, request, changed, own, _probing(part))
+
+
+def _probing(part: Part) -> Probing:
+    """What the runs of a part measure beside the loss.
+
+    Raises:
+        UsageError: no such probe or option, or a value that is not accepted.
+    """
+    options = {f"probe_{name}_{key}": value for name, own in part.probes.items() for key, value in own.items()}
+    return asked_of_probes(list(part.probes), part.probe_every, None, options)[0]
 
 
 def dataset_of(request: CompareRequest) -> str:

@@ -1,0 +1,168 @@
+"""What figures of probes share: panels of the sparse curves of runs, measured values solid and thresholds dashed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from vrcli.errors import UsageError
+from vrcli.report.figures import base
+from vrcli.report.figures.base import Drawn, Figure, Option
+from vrcli.report.figures.panels import BINS, fullest, in_bins, limit
+from vrcli.report.figures.style import (
+    PAGE,
+    Plot,
+    Series,
+    head,
+    legend_below,
+    log_where_it_serves,
+    new_figure,
+    style_of,
+    styled,
+    whole_ticks,
+)
+from vrcli.report.figures.text import Page, Rows, by
+from vrcli.results.lines import Reader, by_optimizer, own_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Curves by run, by line.
+Lines = Mapping[Series, Mapping[str, Mapping[str, tuple[Any, Any]]]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Args:
+        curves: drawn solid, the first full, the others thinner.
+        dashed: drawn dashed: what the others are measured against.
+        log: logarithmic y axis; None for where it serves.
+    """
+
+    title: str
+    curves: Sequence[str]
+    dashed: Sequence[str] = ()
+    log: bool | None = None
+
+
+@dataclass(frozen=True)
+class Probed(Figure):
+    """A figure of what a probe measured: of the runs named, or of a task's."""
+
+    selects = ("opts", "preset", "tag", "group", "sweeps", "where", "since")
+
+    words: Annotated[tuple[str, ...], Option("", "runs by number or name, or a task", "[RUN|TASK]...")] = ()
+    x: base.X = "step"
+    log: base.Log = None
+
+    def panels(self, known: Sequence[str]) -> list[Panel]:
+        """What to draw of the curves that there are."""
+        raise NotImplementedError
+
+    #: Which probe measures what it shows.
+    probe = ""
+    note = "one line per run"
+
+    def make(self, reader: Reader, notes: list[str]) -> Drawn | None:
+        runs, alone = reader.named((), self.words)
+        if not runs:
+            notes.append(base.NO_RUNS)
+            return None
+        known = [run for run in runs if f"{self.probe}_" in " ".join(reader.store.curves.metrics([run.id]))]
+        if not known:
+            few = ", ".join(str(run.id) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
+            raise UsageError(f"run {few} has no curve of the probe {self.probe}; vr run ... --probe {self.probe} does")
+        sections = base.named(own_lines(known) if alone or len(known) == 1 else by_optimizer(known))
+        if len(sections) > 1:
+            raise UsageError(f"these runs are of {', '.join(sections)}; name one task, or runs of one")
+        ((title, lines),) = sections.items()
+        plot = self.of_lines(reader, title, lines)
+        return Drawn(plot, lambda page: text(plot.rows, page, base.AXES[self.x].label), self.log)
+
+    def of_lines(self, reader: Reader, title: str, lines: Mapping[Series, Sequence[Any]]) -> Plot:
+        """The figure of these runs by line."""
+        runs = base.runs_of({title: dict(lines)})
+        panels = self.panels(reader.store.curves.metrics([run.id for run in runs]))
+        wanted = list(dict.fromkeys(name for one in panels for name in (*one.curves, *one.dashed)))
+        read = reader.curves(runs, wanted, self.x)
+        own = {
+            series: {str(run.id): {m: read[run.id, m] for m in wanted if (run.id, m) in read} for run in members}
+            for series, members in lines.items()
+        }  # fmt: skip
+        return draw(panels, own, x=self.x, log=self.log, title=title, note=self.note)
+
+
+def draw(
+    panels: Sequence[Panel], lines: Lines, *, x: str = "step", log: bool | None = None, title: str = "", note: str = ""
+) -> Plot:
+    """The panels in two columns.
+
+    Args:
+        lines: x and y by curve, by run, by line.
+    """
+    with styled():
+        columns = min(2, len(panels))
+        count = -(-len(panels) // columns)
+        figure, grid = new_figure(count, columns, size=(PAGE if columns > 1 else 4.2, 1.9 * count + 0.7), sharex=True)
+        head(figure, title)
+        styles = style_of(lines)
+        every = [axes for row in grid for axes in row]
+        rows: list[dict[str, Any]] = []
+        for axes in every[len(panels) :]:
+            axes.set_visible(False)
+        for place, (axes, panel) in enumerate(zip(every, panels, strict=False)):
+            rows += _panel(axes, panel, lines, styles, panel.log if log is None else log)
+            axes.set_title(panel.title)
+            if place >= len(panels) - columns:
+                axes.set_xlabel(base.AXES[x].label)
+                axes.tick_params(labelbottom=True)
+            if base.AXES[x].whole:
+                whole_ticks(axes)
+        legend_below(figure, fullest(every), note=note)
+        return Plot(figure, rows)
+
+
+def _panel(
+    axes: Axes, panel: Panel, lines: Lines, styles: Mapping[Series, Mapping[str, Any]], log: bool | None
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    drawn = []
+    for series, runs in lines.items():
+        for turn, (run, curves) in enumerate(runs.items()):
+            for rank, name in enumerate((*panel.curves, *panel.dashed)):
+                if name not in curves:
+                    continue
+                (((at, y),), averaged) = in_bins([curves[name]], BINS)
+                at, y = np.asarray(at, dtype=np.float64), np.asarray(y, dtype=np.float64)
+                look = _look(styles[series], rank, name in panel.dashed, len(runs) > 1)
+                axes.plot(at, np.where(np.isfinite(y), y, np.nan), label=None if rank or turn else series.label, **look)
+                drawn.append(y)
+                about = {"panel": panel.title, "optimizer": series.label, "run": run, "curve": name}
+                rows += [{**about, "averaged": averaged, "x": a, "y": b} for a, b in zip(at.tolist(), y, strict=True)]
+    limit(axes, drawn, log_where_it_serves(axes, [np.where(y > 0, y, np.nan) for y in drawn], log))
+    return [{**row, "y": float(row["y"])} for row in rows]
+
+
+def _look(style: Mapping[str, Any], rank: int, dashed: bool, several: bool) -> dict[str, Any]:
+    if dashed:
+        return {**style, "linestyle": "--", "linewidth": 0.9, "alpha": 0.8}
+    width = (0.8 if several else 1.4) if rank == 0 else 0.6
+    return {**style, "linestyle": "-", "linewidth": width, "alpha": 1.0 if rank == 0 else 0.6}
+
+
+def text(rows: Rows, page: Page, x_label: str) -> str:
+    """One low plot per panel."""
+    parts = []
+    for title, panel in by(rows, "panel"):
+        series: dict[str, tuple[list[float], list[float]]] = {}
+        for row in panel:
+            xs, ys = series.setdefault(f"{row['optimizer']} {row['curve']}", ([], []))
+            xs.append(row["x"])
+            ys.append(row["y"])
+        parts.append(f"{title}\n{page.plot(series, x_label, height=max(5, page.height // 2))}")
+    return "\n\n".join(parts)

@@ -1,0 +1,32 @@
+"""How far steps move the weights, and in which direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vrcli.report.figures.probed import Panel, Probed
+
+
+@dataclass(frozen=True)
+class Updates(Probed):
+    """Norm of the updates and share of the weights, their angle to the gradient and to the update before, by layer."""
+
+    probe = "updates"
+    note = "one line per run; of layers one per layer"
+
+    def panels(self, known: Sequence[str]) -> list[Panel]:
+        found = [
+            Panel("norm of the update", ["updates_norm"]),
+            Panel("update over weights", ["updates_ratio"]),
+            Panel("cosine to the negative gradient", ["updates_cosine_gradient"], log=False),
+            Panel("cosine to the update before", ["updates_cosine_previous"], log=False),
+            Panel("norm of the update, by layer", [name for name in known if name.startswith("updates_norm/")]),
+            Panel(
+                "norm of the gradient, by layer", [name for name in known if name.startswith("updates_gradient_norm/")]
+            ),
+        ]  # fmt: skip
+        return [panel for panel in found if {*panel.curves} & {*known}]
+
+
+FIGURE = Updates
