@@ -310,8 +310,7 @@ def compare(
         search: gp, forest, random or sobol.
         initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
         search_seed: seed of the first search.
-        vary_split: every search, with its runs, splits the data into training and validation in another way; every
-            seed does where nothing is searched.
+        vary_split: every search, or every seed where nothing is searched, splits the data in another way.
         metric: the result to compare; by default the test value of the objective at the best validation epoch.
         against: compare all optimizers with this one, instead of every pair.
         primary: the pair that counts, declared before anything runs: "vradam,adamw".
