@@ -16,8 +16,8 @@ import typer
 from vrcli.cli.app import app
 from vrcli.cli.lazy import COMMANDS, load
 from vrcli.cli.tasks import preset_rows
-from vrcli.errors import UsageError
 from vrcli.engine.probes import registry as probes
+from vrcli.errors import UsageError
 from vrcli.optim import registry as optimizers
 from vrcli.optim.rows import CAPABILITIES, Row
 from vrcli.report.wording import setting as written

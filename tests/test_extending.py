@@ -102,7 +102,20 @@ def test_the_commands_have_every_extension(
     assert "twirls" in vr("tasks", "list")
     assert "gradient descent and nothing else" in vr("opts", "list")
     assert "the largest magnitude of a weight" in vr("probes", "list")
-    vr("run", "spirals", "--preset", "smoke", "--threads", "1", "--probe", "spread", "--probe-every", "5e", "--db", "x.db")
+    vr(
+        "run",
+        "spirals",
+        "--preset",
+        "smoke",
+        "--threads",
+        "1",
+        "--probe",
+        "spread",
+        "--probe-every",
+        "5e",
+        "--db",
+        "x.db",
+    )
     assert "spread_largest" in vr("runs", "show", "1", "--db", "x.db", "--format", "json")
     assert vr("plot", "tally").split() == ["optimizer", "runs", "adamw", "2"]
     assert vr("report", "--columns", "optimizer,first_seed", "--format", "csv").split() == [
