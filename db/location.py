@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from contextlib import closing
 from functools import cached_property, partial
@@ -116,6 +117,11 @@ class Location:
     def given(cls, where: str | os.PathLike[str] | Location | None) -> Location:
         """The same; where nothing is given VR_DB, else vr.db in the working directory."""
         return cls.of(where if where is not None else os.environ.get("VR_DB") or "vr.db")
+
+    @property
+    def option(self) -> str:
+        """What names it in a command that would take another one: " --db x.db", or nothing."""
+        return "" if self._shown == os.environ.get("VR_DB", "vr.db") else f" --db {shlex.quote(self._shown)}"
 
     def __str__(self) -> str:
         return self._shown

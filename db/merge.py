@@ -6,7 +6,7 @@ and so are names where the name is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +71,7 @@ def merge(
     ids: Iterable[int] | int | None = None,
     dry_run: bool = False,
     advance: Callable[[], object] = lambda: None,
+    curves: Mapping[int, Collection[str]] | None = None,
 ) -> MergeReport:
     """Copy what another database has and this one has not: runs with all that belongs to them, and sweeps.
 
@@ -81,6 +82,7 @@ def merge(
         ids: only these runs of the other database, and their sweeps.
         dry_run: change nothing; the report says what would be done, with the numbers that new runs would get.
         advance: told after each run.
+        curves: by run of the other database those that come along, and no artifacts; everything by default.
     """
     tally = _Tally()
     wanted = None if ids is None else set(many(ids))
@@ -107,14 +109,17 @@ def merge(
         for row in trials:
             _merge_trial(connection, row, tally)
         for row in runs:
-            _merge_run(connection, other, row, tally, copy=not dry_run)
+            kept = None if curves is None else set(curves.get(row["id"], ()))
+            _merge_run(connection, other, row, tally, copy=not dry_run, kept=kept)
             advance()
         if dry_run:
             raise _Undo
     return tally.report()
 
 
-def _merge_run(connection: Connection, other: Database, row: Row, tally: _Tally, *, copy: bool = True) -> None:
+def _merge_run(
+    connection: Connection, other: Database, row: Row, tally: _Tally, *, copy: bool = True, kept: set[str] | None = None
+) -> None:
     if row["status"] == "running":
         tally.running += 1
         return
@@ -144,15 +149,15 @@ def _merge_run(connection: Connection, other: Database, row: Row, tally: _Tally,
         run_id = insert_named(connection, table, values, wanted=row["name"])
         tally.added.append(run_id)
         tally.repeated += [run_id] if repeated else []
-    tally.points += _copy_parts(connection, other, there, run_id) if copy else Curves(other).count(there)
+    tally.points += _copy_parts(connection, other, there, run_id, kept) if copy else Curves(other).count(there)
 
 
-def _copy_parts(connection: Connection, other: Database, there: int, here: int) -> int:
-    """Copy results, artifacts and curves of a run; return the number of points."""
-    curves = Curves(other).read(there)
+def _copy_parts(connection: Connection, other: Database, there: int, here: int, kept: set[str] | None) -> int:
+    """Copy results, artifacts and curves of a run, or these curves alone; return the number of points."""
+    curves = Curves(other).read(there, kept)
     with other.reading() as source:
         results = read_results(source, [there]).get(there, {})
-        artifacts = _rows(source, schema.artifacts, schema.artifacts.c.run_id == there)
+        artifacts = [] if kept is not None else _rows(source, schema.artifacts, schema.artifacts.c.run_id == there)
     for artifact in artifacts:
         values = {name: value for name, value in artifact.items() if name != "id"}
         connection.execute(insert(schema.artifacts).values(values | {"run_id": here}))

@@ -290,13 +290,13 @@ class Runs:
         with self._database.reading() as connection:
             return facts.read(connection)
 
-    def searched(self) -> list[tuple[int, int | None, str, str, datetime]]:
-        """Search, trial, status, spec_id and begin of every run made for a search, the oldest first.
+    def searched(self) -> list[tuple[int, int | None, int | None, str, str, datetime]]:
+        """Search, trial, seed, status, spec_id and begin of every run made for a search, the oldest first.
 
         A run that confirms a search has no trial.
         """
         table = schema.runs.c
-        columns = (table.search_id, table.trial_id, table.status, table.spec_id, table.created_at)
+        columns = (table.search_id, table.trial_id, table.seed, table.status, table.spec_id, table.created_at)
         with self._database.reading() as connection:
             rows = connection.execute(select(*columns).where(table.search_id.is_not(None)).order_by(table.created_at))
             return [tuple(row) for row in rows]

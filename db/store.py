@@ -11,7 +11,7 @@ A store may be shared by threads, but not carried across a fork: a child process
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -160,9 +160,10 @@ class Store:
         ids: Iterable[int] | int | None = None,
         dry_run: bool = False,
         advance: Callable[[], object] = lambda: None,
+        curves: Mapping[int, Collection[str]] | None = None,
     ) -> MergeReport:
         """Copy what another database has and this one has not, see `vrcli.db.merge.merge`."""
-        return merge(self._database, other._database, ids=ids, dry_run=dry_run, advance=advance)
+        return merge(self._database, other._database, ids=ids, dry_run=dry_run, advance=advance, curves=curves)
 
     def check(self, digest: Digest | None = None) -> list[str]:
         """What is wrong with the database, one line each, see `vrcli.db.maintenance.check`."""

@@ -38,7 +38,7 @@ API: Mapping[str, tuple[str, str, Mapping[str, Sequence[str]]]] = {
             "vrcli.studies": ("study", "plan_study", "read_study"),
         },
     ),
-    "outcomes": ("Outcomes", "What the functions give back.", {"vrcli.outcomes": ()}),
+    "outcomes": ("Outcomes", "What the functions give back.", {"vrcli.outcomes": (), "vrcli.plan_outcomes": ()}),
     "frames": (
         "Frames",
         "A database as pandas frames: what `vrcli.load` opens.",
@@ -74,7 +74,7 @@ API: Mapping[str, tuple[str, str, Mapping[str, Sequence[str]]]] = {
 
 
 def on_config(config: Any) -> Any:
-    """Give the reference its pages in the navigation."""
+    """Give the reference and the results their pages in the navigation."""
     reference = next(part["Reference"] for part in config.nav if "Reference" in part)
     reference += [
         {
@@ -88,6 +88,8 @@ def on_config(config: Any) -> Any:
         "reference/probes.md",
         {"Python API": [{API[name][0]: f"reference/api/{name}.md"} for name in API]},
     ]
+    results = next(part["Results"] for part in config.nav if "Results" in part)
+    results += [{_title(page): page.relative_to(ROOT / "docs").as_posix()} for page in studies()]
     return config
 
 
@@ -114,7 +116,32 @@ def pages() -> dict[str, str]:
     found["reference/probes.md"] = _lines(_probes_page())
     for name in API:
         found[f"reference/api/{name}.md"] = _lines(_api_page(name))
+    found["results/index.md"] = _lines(_results_page())
     return found
+
+
+def studies() -> list[Path]:
+    """The pages of the studies whose results are kept, as `vr study report --output` wrote them."""
+    return sorted((ROOT / "docs" / "results").glob("*/page.md"))
+
+
+def _title(page: Path) -> str:
+    return page.read_text().splitlines()[0].removeprefix("# ")
+
+
+def _results_page() -> Iterator[str]:
+    """What every kept study says of its source's claims."""
+    yield "# Results"
+    yield ""
+    yield "What the studies that ship with vr found. Each page is made by `vr study report` from the runs beside it,"
+    yield "and can be made again from them; the verdicts are those of `vr compare`."
+    for page in studies():
+        text = page.read_text()
+        scale = next((line for line in text.splitlines() if line.startswith("scale ")), "")
+        claims = re.search(r"^## Claims\n\n((?:\|.*\n)+)", text, re.MULTILINE)
+        yield from ["", f"## [{_title(page)}]({page.parent.name}/page.md)", "", scale.capitalize() + "."]
+        if claims:
+            yield from ["", *claims[1].splitlines()]
 
 
 def _lines(found: Iterable[str]) -> str:

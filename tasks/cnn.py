@@ -1,7 +1,7 @@
-"""cnn: image classification with a small convolutional network, or with ResNet-32.
+"""cnn: image classification with a small convolutional network, or with ResNet-32 or ResNet-18.
 
 Source:      arXiv:2505.13196, section 5 and Tables 5, 6 (cnn), section 4 and Table 15 (preset eos);
-             arXiv:1512.03385, section 4.2 (ResNet-32).
+             arXiv:1512.03385, section 4.2 (ResNet-32); arXiv:2604.06652, CIFAR-10 (preset resnet18).
 Deviations:  The released code's means of batch means are means over images here; its searches minimise the last
              epoch's validation loss, those here the best epoch's. Pooling rounds odd sizes up, so that images of any
              size fit; 32x32 images are not affected. ResNet-32's output layer starts small, so that it guesses; neither
@@ -35,7 +35,7 @@ from vrcli.tasks.base import (
     stated,
 )
 from vrcli.tasks.data import image_files, load_images, split_images
-from vrcli.tasks.resnet import resnet32
+from vrcli.tasks.resnet import resnet18, resnet32
 from vrcli.tasks.space import Categorical, Integer, Real, Space
 
 #: Pixels per batch where no gradient is needed (128 images of 32x32): less memory than a training step takes.
@@ -46,8 +46,12 @@ _CIFAR10_MEAN, _CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
 
 class CnnConfig(TaskConfig):
     dataset: str = Field("digits", description="digits, mnist, cifar10, or a local folder of labelled images")
-    model: Literal["cnn", "resnet32"] = Field("cnn", description="three blocks of two convolutions, or ResNet-32")
-    channels: int = Field(64, ge=1, description="channels of cnn's first block; each further block has twice as many")
+    model: Literal["cnn", "resnet32", "resnet18"] = Field(
+        "cnn", description="three blocks of two convolutions, or ResNet-32, or ResNet-18 in its form for small images"
+    )
+    channels: int = Field(
+        64, ge=1, description="channels of the first block of cnn and stage of resnet18; each further has twice as many"
+    )
     hidden: int = Field(512, ge=1, description="units of cnn's hidden layer")
     criterion: Literal["cross-entropy", "mse"] = Field("cross-entropy", description="loss; mse against one-hot targets")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images held out for validation")
@@ -275,6 +279,24 @@ PRESETS: Mapping[str, Preset] = {
         },
         "ResNet-32 on CIFAR-10 with squared error: the edge-of-stability experiment",
     ),
+    "resnet18": Preset(
+        {
+            "dataset": stated("cifar10", "arXiv:2604.06652"),
+            "model": stated("resnet18", "arXiv:2604.06652"),
+            "flip": assumed(True, "usual; the source says nothing of it"),
+            "crop_padding": assumed(4, "usual; the source says nothing of it"),
+            "val_fraction": assumed(0.1, "the source says nothing of validation"),
+            "normalisation": assumed("cifar10", "usual; the source says nothing of it"),
+            "epochs": stated(50, "arXiv:2604.06652"),
+            "batch_size": stated(128, "arXiv:2604.06652"),
+            "schedule": assumed("constant", "no schedule is mentioned"),
+        },
+        {
+            "*": {"lr": stated(1e-3, "arXiv:2604.06652")},
+            "flowadam": {"lr": stated(1e-3, "arXiv:2604.06652"), "mode": stated("a", "stochastic networks")},
+        },
+        "ResNet-18 on CIFAR-10: where FlowAdam's source finds it equal to Adam",
+    ),
 }
 
 _LR = Real(1e-5, 0.1, log=True, origin="Table 6")
@@ -297,7 +319,7 @@ SPACE: Mapping[str, Space] = {
 
 class Cnn(Task[CnnConfig]):
     name = "cnn"
-    summary = "image classification: three convolution blocks, or ResNet-32"
+    summary = "image classification: three convolution blocks, ResNet-32 or ResNet-18"
     metrics = (Metric("loss", "min"), Metric("accuracy", "max", percent=True))
     Config = CnnConfig
     presets = PRESETS
@@ -334,6 +356,8 @@ class Cnn(Task[CnnConfig]):
         config, info = self.config, data.info
         if config.model == "resnet32":
             network = resnet32(info["image"][2], info["classes"])
+        elif config.model == "resnet18":
+            network = resnet18(info["image"][2], info["classes"], config.channels)
         else:
             network = reference_cnn(info["image"], config.channels, config.hidden, info["classes"])
         if config.channels_last:

@@ -6,18 +6,20 @@ Shapes:      a target of any number of modes, (n_1, ..., n_d); its factors (n_i,
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from vrcli.tasks.base import Batch, Metric, Sourced, Split, Splits, TaskError, assumed, stated
+from vrcli.tasks.base import Batch, Metric, Preset, Sourced, Split, Splits, Task, TaskConfig, TaskError, assumed, stated
+from vrcli.tasks.space import Real
 
 #: Of a task whose whole training set is one row.
 FULL_BATCH = {"batch_size": assumed(1, "one row holds all entries: full batch, as in the source")}
-#: The objective, and what it comes to on entries that no optimizer sees.
-METRICS = (Metric("rmse", "min"),)
 #: The published scripts' learning rate and starting point.
 LR = {"lr": stated(0.01, "Benchmarks")}
 #: What a preset of a published size, and what a small one, gives the optimizers.
@@ -34,6 +36,8 @@ ANY_SIZE = {
     "epochs": stated(1000, "1000 steps, one an epoch"),
     "eval_every": assumed(10, "a hundredth of the run"),
 }
+#: Where the learning rate is searched.
+SPACE = {"*": {"lr": Real(1e-3, 0.3, log=True, origin="a decade or more on both sides of the paper's 0.01")}}
 
 
 class Factors(nn.Module):
@@ -132,3 +136,58 @@ def rmse(prediction: Tensor, split: Split) -> float:
 def preset(settings: dict[str, Any], **more: Sourced) -> dict[str, Sourced]:
     """Settings of a preset, and those of a full batch."""
     return {**settings, **more, **FULL_BATCH}
+
+
+class CompletionConfig(TaskConfig):
+    dataset: Literal["synthetic"] = Field("synthetic", description="a planted target; there is no other")
+    rank: int = Field(10, ge=1, description="rank of the planted target")
+    extra_rank: int = Field(5, ge=0, description="how far the model's rank exceeds the planted one")
+    density: float = Field(0.3, gt=0, lt=1, description="share of the entries that are seen")
+    noise: float = Field(0.1, ge=0, description="standard deviation of the noise on every entry")
+    val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the entries not seen that validate")
+    init_scale: float = Field(0.1, gt=0, description="standard deviation of the factors at the start")
+    l2: float = Field(1e-5, ge=0, description="weight of the sum of the squared factors in the objective")
+
+
+C = TypeVar("C", bound=CompletionConfig)
+
+
+class Completion(Task[C]):
+    """A planted target of low rank, of which some noisy entries are seen."""
+
+    # What it comes to on entries that no optimizer sees.
+    metrics = (Metric("rmse", "min"),)
+    # Entries are of size 1, so a mean square this large only grows.
+    diverged_above = 1e6
+    space = SPACE
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of the target."""
+
+    def files(self) -> list[Path]:
+        return []
+
+    def data(self, generator: torch.Generator) -> Splits:
+        c = self.config
+        check_rank("rank", c.rank, self.shape)
+        target = planted(self.shape, c.rank, generator)
+        target += c.noise * torch.randn(self.shape, generator=generator)
+        about = f"{'x'.join(map(str, self.shape))} of rank {c.rank}"
+        return seen_and_held_out(target, c.density, c.val_fraction, generator, dataset="synthetic", about=about)
+
+    def model(self, data: Splits) -> nn.Module:
+        return Factors(self.shape, self.config.rank + self.config.extra_rank, self.config.init_scale)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        return squared_error(model(), batch) + self.config.l2 * cast(Factors, model).squared()
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        return {"rmse": rmse(model(), split)}
+
+
+def released(settings: dict[str, Any], size: str) -> Preset:
+    """The L2 that the released scripts give Adam."""
+    half = stated(5e-6, "released scripts: Adam's decay 1e-5 in the gradient is half of FlowAdam's")
+    return Preset(preset(settings, l2=half), PAPER, f"{size} with the L2 that the released scripts give Adam")

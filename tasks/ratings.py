@@ -22,9 +22,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vrcli.tasks.base import Batch, Metric, Preset, Split, Splits, Task, TaskConfig, TaskError, assumed, stated
-from vrcli.tasks.completion import LR, Factors, masks, one_row, planted, preset, rmse, squared_error
+from vrcli.tasks.completion import PAPER, SPACE, Factors, masks, one_row, planted, preset, rmse, squared_error
 from vrcli.tasks.images import cache_dir
-from vrcli.tasks.space import Real
 
 #: Where the named data sets are below --data-dir.
 _NAMED = {"movielens": Path("ml-100k/u.data"), "jester": Path("jester5k/ratings.npz")}
@@ -133,7 +132,6 @@ _OPTIMIZERS = {
     "*": {"lr": assumed(0.01, "as in the paper")},
     "flowadam": {"lr": assumed(0.01, "as in the paper"), "mode": assumed("b", "full batch, factorisation")},
 }
-_PAPER = {"*": LR, "flowadam": {**LR, "mode": stated("b", "full batch, factorisation")}}
 
 
 class Ratings(Task[RatingsConfig]):
@@ -170,7 +168,7 @@ class Ratings(Task[RatingsConfig]):
             preset(
                 {**_FILES, "dataset": stated("movielens", "MovieLens-100K"), "biases": stated(True, "biases first")}
             ),
-            _PAPER,
+            PAPER,
             "MovieLens-100K beyond its biases; the file is yours",
         ),
         "jester": Preset(
@@ -184,11 +182,11 @@ class Ratings(Task[RatingsConfig]):
                     "patience": assumed(100, "as for MovieLens"),
                 }
             ),
-            _PAPER,
+            PAPER,
             "a sample of 5,000 users of Jester beyond its biases; the file is yours",
         ),
     }
-    space = {"*": {"lr": Real(1e-3, 0.3, log=True, origin="a decade or more on both sides of the paper's 0.01")}}
+    space = SPACE
 
     def file(self) -> Path | None:
         """The file of ratings; None for the synthetic ones.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for tha
 
 ENTRY_POINT_GROUP = "vrcli.tasks"
 
-#: How a file of this package defines a task: its class, and the name in it.
-_DEFINED = re.compile(r'^class (\w+)\(Task\[.*?^    name = "(\w+)"', re.S | re.M)
+#: How a file of this package defines a task: a class of a configuration, and the name in it.
+_DEFINED = re.compile(r'^class (\w+)\(\w+\[.*?^    name = "(\w+)"', re.S | re.M)
 
 
 class UnknownTask(Exception):

@@ -1,30 +1,43 @@
-"""ResNet-32: the residual network of He et al. for images of CIFAR's size.
+"""ResNet-32 and ResNet-18: residual networks of He et al. for images of CIFAR's size.
 
-Source: arXiv:1512.03385, section 4.2. The output layer starts small, so that the network guesses; the source does not
-say how it starts.
+Source: arXiv:1512.03385, section 4.2 (ResNet-32) and Table 1 (ResNet-18). The output layer of ResNet-32 starts small,
+so that the network guesses; the source does not say how it starts. ResNet-18 has the form that is usual on CIFAR: a 3x3
+convolution without pooling before the stages, projections where the shape changes ("B"), torch's initial weights.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around an identity, which is subsampled and zero-padded where the shape changes ("A")."""
+    """Two 3x3 convolutions around an identity.
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    Args:
+        projection: where the shape changes, a 1x1 convolution stands for the identity ("B"); otherwise it is subsampled
+            and zero-padded ("A").
+    """
+
+    def __init__(self, before: int, after: int, stride: int, *, projection: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(after)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(after)
         self.stride, self.grow = stride, after - before
+        self.shortcut: nn.Module | None = None
+        if projection and (stride > 1 or self.grow):
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after))
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.conv1(x)))
         out = self.norm2(self.conv2(out))
-        if self.stride > 1 or self.grow:
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        elif self.stride > 1 or self.grow:
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.grow // 2, self.grow - self.grow // 2))
         return F.relu(out + x)
 
@@ -35,14 +48,7 @@ def resnet32(channels: int, classes: int) -> nn.Sequential:
     Args:
         channels: of the images.
     """
-    layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    before = 16
-    for stage, width in enumerate((16, 32, 64)):
-        for block in range(5):
-            layers.append(ResidualBlock(before, width, stride=2 if stage and not block else 1))
-            before = width
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes)]
-    network = nn.Sequential(*layers)
+    network = _resnet(channels, classes, (16, 32, 64), blocks=5, projection=False)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -50,3 +56,24 @@ def resnet32(channels: int, classes: int) -> nn.Sequential:
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
     return network
+
+
+def resnet18(channels: int, classes: int, width: int) -> nn.Sequential:
+    """4 stages of 2 blocks with `width`, 2, 4 and 8 times as many channels; 11.2M parameters for a width of 64.
+
+    Args:
+        channels: of the images.
+    """
+    return _resnet(channels, classes, [width << stage for stage in range(4)], blocks=2, projection=True)
+
+
+def _resnet(channels: int, classes: int, widths: Sequence[int], *, blocks: int, projection: bool) -> nn.Sequential:
+    before = widths[0]
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, before, 3, padding=1, bias=False), nn.BatchNorm2d(before), nn.ReLU()
+    ]  # fmt: skip
+    for stage, width in enumerate(widths):
+        for block in range(blocks):
+            layers.append(ResidualBlock(before, width, 2 if stage and not block else 1, projection=projection))
+            before = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))

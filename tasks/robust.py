@@ -18,8 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vrcli.tasks.base import Batch, Metric, Preset, Sourced, Split, Splits, Task, TaskConfig, TaskError, assumed, stated
-from vrcli.tasks.completion import LR, Factors, check_rank, masks, one_row, planted, preset, rmse, squared_error
-from vrcli.tasks.space import Real
+from vrcli.tasks.completion import (
+    PAPER,
+    QUICK,
+    SPACE,
+    Factors,
+    check_rank,
+    masks,
+    one_row,
+    planted,
+    preset,
+    rmse,
+    squared_error,
+)
 
 
 class RobustConfig(TaskConfig):
@@ -53,13 +64,6 @@ def _size(rows: int, columns: int, rank: int, outliers: float, magnitude: float)
     }
 
 
-_PAPER = {"*": LR, "flowadam": {**LR, "mode": stated("b", "full batch, factorisation")}}
-_QUICK = {
-    "*": {"lr": assumed(0.01, "as in the paper")},
-    "flowadam": {"lr": assumed(0.01, "as in the paper"), "mode": assumed("b", "as in the paper")},
-}
-
-
 class Robust(Task[RobustConfig]):
     name = "robust"
     summary = "low-rank matrix factorisation under sparse outliers"
@@ -75,7 +79,7 @@ class Robust(Task[RobustConfig]):
                 "rank": assumed(2, "a check, not a result"),
                 **preset({"epochs": assumed(30, "enough for ten steps of Adam and a flow")}),
             },
-            _QUICK,
+            QUICK,
             "15x20, 30 steps",
         ),
         "quick": Preset(
@@ -88,14 +92,14 @@ class Robust(Task[RobustConfig]):
                     "eval_every": assumed(5, "100 points"),
                 }
             ),
-            _QUICK,
+            QUICK,
             "40x50 of rank 3",
         ),
-        "paper": Preset(preset(_size(60, 80, 5, 0.18, 4.0)), _PAPER, "60x80 of rank 5"),
-        "paper-medium": Preset(preset(_size(80, 100, 8, 0.19, 4.5)), _PAPER, "80x100 of rank 8"),
-        "paper-large": Preset(preset(_size(100, 120, 10, 0.20, 5.0)), _PAPER, "100x120 of rank 10"),
+        "paper": Preset(preset(_size(60, 80, 5, 0.18, 4.0)), PAPER, "60x80 of rank 5"),
+        "paper-medium": Preset(preset(_size(80, 100, 8, 0.19, 4.5)), PAPER, "80x100 of rank 8"),
+        "paper-large": Preset(preset(_size(100, 120, 10, 0.20, 5.0)), PAPER, "100x120 of rank 10"),
     }
-    space = {"*": {"lr": Real(1e-3, 0.3, log=True, origin="a decade or more on both sides of the paper's 0.01")}}
+    space = SPACE
 
     def files(self) -> list[Path]:
         return []

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,67 +124,97 @@ def spirals(vr: Callable[..., Result]) -> Callable[..., Result]:
     return lambda *words: vr("run", SPIRALS, "--preset", "smoke", "--threads", "1", "--malloc-tuning", *words)
 
 
+#: What a database held after what was written to it, by what it held before and what was written.
+_WRITTEN: dict[tuple[bytes, str], tuple[bytes, Any]] = {}
+
+
 @pytest.fixture
-def stored(tmp_path: Path) -> Callable[..., int]:
+def written_once(tmp_path: Path) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """Write into vr.db; where the same was written into the same file before, the file is copied.
+
+    Many tests begin with the same runs, and writing these takes longer than most tests. The first argument tells what
+    is written from all else, the second writes it; what that gives back is given back.
+    """
+    path = tmp_path / "vr.db"
+
+    def once(what: str, write: Callable[[Path], Any]) -> Any:
+        beside = {one.name for one in path.parent.glob("*.db*")} - {path.name}
+        if beside:  # a journal, so that not all is in the file, or another database, whose runs must be others
+            return write(path)
+        key = (hashlib.blake2b(path.read_bytes() if path.exists() else b"").digest(), what)
+        if key in _WRITTEN:
+            path.write_bytes(zlib.decompress(_WRITTEN[key][0]))
+        else:
+            found = write(path)
+            _WRITTEN[key] = zlib.compress(path.read_bytes(), 1), found
+        return _WRITTEN[key][1]
+
+    return once
+
+
+@pytest.fixture
+def stored(written_once: Callable[..., Any]) -> Callable[..., int]:
     """Write a finished run into vr.db in the working directory of `vr`, without training; returns its number."""
+    return lambda *words, **more: written_once(
+        repr((words, sorted(more.items()))), lambda path: _write_run(path, *words, **more)
+    )
+
+
+def _write_run(
+    path: Path,
+    optimizer: str = "adamw",
+    *,
+    seed: int = 0,
+    loss: float = 0.1,
+    task: str = "cnn",
+    dataset: str = "digits",
+    preset: str = "quick",
+    status: str = "completed",
+    epochs: int = 4,
+    tag: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    results: Mapping[str, float] | None = None,
+    objective: str = "loss",
+    larger: Sequence[str] = (),
+    **settings: Any,
+) -> int:
     from vrcli.db.store import Store
 
-    def add(
-        optimizer: str = "adamw",
-        *,
-        seed: int = 0,
-        loss: float = 0.1,
-        task: str = "cnn",
-        dataset: str = "digits",
-        preset: str = "quick",
-        status: str = "completed",
-        epochs: int = 4,
-        tag: str | None = None,
-        provenance: Mapping[str, Any] | None = None,
-        results: Mapping[str, float] | None = None,
-        objective: str = "loss",
-        larger: Sequence[str] = (),
-        **settings: Any,
-    ) -> int:
-        training = {"epochs": epochs, "batch_size": 32, "max_steps": None}
-        own = {"lr": 0.01, **settings}
-        spec = {
-            "task": task, "preset": preset, "dataset": dataset, "dataset_fingerprint": f"print-of-{dataset}",
-            "optimizer": optimizer, "seed": seed, "device": "cpu", "threads": 1, "precision": "fp32",
-            "task_settings": {"dataset": dataset, "width": 8}, "training": training, "optimizer_settings": own,
-            "versions": {"vr": "1"},
+    training = {"epochs": epochs, "batch_size": 32, "max_steps": None}
+    own = {"lr": 0.01, **settings}
+    spec = {
+        "task": task, "preset": preset, "dataset": dataset, "dataset_fingerprint": f"print-of-{dataset}",
+        "optimizer": optimizer, "seed": seed, "device": "cpu", "threads": 1, "precision": "fp32",
+        "task_settings": {"dataset": dataset, "width": 8}, "training": training, "optimizer_settings": own,
+        "versions": {"vr": "1"},
+    }  # fmt: skip
+    spec_id = hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=8).hexdigest()
+    about = {"vr": "1", "python": "3", "device": "cpu", "cpu": "a processor", "threads": 1, "directory": "/here"}
+    per_epoch, steps = 5, list(range(1, 5 * epochs + 1))
+    end = math.nan if status == "diverged" else loss
+    validation = [loss * (2 - e / epochs) for e in range(1, epochs)] + [end]
+    at = list(range(per_epoch, per_epoch * epochs + 1, per_epoch))
+    with Store.open(path) as store:
+        said = [
+            SimpleNamespace(name=name, direction="max" if name in larger else None, unit="", percent=False, shown=False)
+            for name in dict.fromkeys([objective, *larger])
+        ]
+        run = store.runs.begin(
+            spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag,
+            metrics=said if objective != "loss" else (),
+        )  # fmt: skip
+        curves = {
+            "train_loss": (steps, [loss * (3 - s / len(steps)) for s in steps]),
+            "lr_effective": (steps, [own["lr"] / s for s in steps]),
+            "val_loss": (at, validation), "val_accuracy": (at, [1 - v for v in validation]),
+            "epoch": (at, [float(e) for e in range(1, epochs + 1)]),
+            "wall_s": (at, [0.5 * e for e in range(1, epochs + 1)]),
         }  # fmt: skip
-        spec_id = hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=8).hexdigest()
-        about = {"vr": "1", "python": "3", "device": "cpu", "cpu": "a processor", "threads": 1, "directory": "/here"}
-        per_epoch, steps = 5, list(range(1, 5 * epochs + 1))
-        end = math.nan if status == "diverged" else loss
-        validation = [loss * (2 - e / epochs) for e in range(1, epochs)] + [end]
-        at = list(range(per_epoch, per_epoch * epochs + 1, per_epoch))
-        with Store.open(tmp_path / "vr.db") as store:
-            said = [
-                SimpleNamespace(
-                    name=name, direction="max" if name in larger else None, unit="", percent=False, shown=False
-                )
-                for name in dict.fromkeys([objective, *larger])
-            ]
-            run = store.runs.begin(
-                spec, spec_id=spec_id, provenance={**about, **(provenance or {})}, tag=tag,
-                metrics=said if objective != "loss" else (),
-            )  # fmt: skip
-            curves = {
-                "train_loss": (steps, [loss * (3 - s / len(steps)) for s in steps]),
-                "lr_effective": (steps, [own["lr"] / s for s in steps]),
-                "val_loss": (at, validation), "val_accuracy": (at, [1 - v for v in validation]),
-                "epoch": (at, [float(e) for e in range(1, epochs + 1)]),
-                "wall_s": (at, [0.5 * e for e in range(1, epochs + 1)]),
-            }  # fmt: skip
-            store.curves.add(run.id, curves)
-            found = {
-                "best_val_loss": loss, "test_loss": loss * 1.1, "val_accuracy": 1 - loss, "final_val_loss": end,
-                "wall_s": 2.0, "step_ms": 1.5, "peak_memory_bytes": 3e8,
-                "steps": float(len(steps)), "epochs": float(epochs), **(results or {}),
-            }  # fmt: skip
-            store.runs.finish(run.id, status, results=found)
-        return run.id
-
-    return add
+        store.curves.add(run.id, curves)
+        found = {
+            "best_val_loss": loss, "test_loss": loss * 1.1, "val_accuracy": 1 - loss, "final_val_loss": end,
+            "wall_s": 2.0, "step_ms": 1.5, "peak_memory_bytes": 3e8,
+            "steps": float(len(steps)), "epochs": float(epochs), **(results or {}),
+        }  # fmt: skip
+        store.runs.finish(run.id, status, results=found)
+    return run.id

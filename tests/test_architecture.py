@@ -64,19 +64,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
                                      "results", "study", "report", "record")
     ),
     "vrcli.outcomes": ("vrcli.db", "vrcli.results", "vrcli.report", "vrcli.stats", "vrcli.study"),
+    "vrcli.plan_outcomes": ("vrcli.outcomes", "vrcli.report", "vrcli.study"),
     # Words go to a study, and what comes back into an outcome. Of the command line it has the displays of progress, for
     # a person at a terminal or a notebook, and the file that says what the options of a command say.
     "vrcli.following": (
-        "vrcli.study", "vrcli.record", "vrcli.cli.watching", "vrcli.cli.config_file", "vrcli.probing",
-        "vrcli.execute.place",
+        "vrcli.study", "vrcli.record", "vrcli.settings", "vrcli.cli.watching", "vrcli.cli.config_file",
+        "vrcli.probing", "vrcli.execute.place",
     ),
     "vrcli.api": (
         "vrcli.following", "vrcli.probing", "vrcli.record.command", "vrcli.execute.place", "vrcli.execute.checkpoints",
-        "vrcli.outcomes", "vrcli.study", "vrcli.execute.lookup",
+        "vrcli.outcomes", "vrcli.plan_outcomes", "vrcli.study", "vrcli.execute.lookup",
         "vrcli.results.frames", "vrcli.db.location", "vrcli.tasks.base", "vrcli.cli.watching",
     ),
     "vrcli.studies": (
-        "vrcli.following", "vrcli.outcomes", "vrcli.study", "vrcli.execute.place", "vrcli.execute.lookup",
+        "vrcli.following", "vrcli.outcomes", "vrcli.plan_outcomes", "vrcli.study", "vrcli.execute.place",
+        "vrcli.execute.lookup",
         "vrcli.db.location", "vrcli.db.store",
     ),
     "vrcli.cli": ("vrcli",),

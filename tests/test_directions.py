@@ -88,6 +88,7 @@ def rows_of(vr: Vr, *words: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(Path("figure.csv").read_text())))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_task_and_its_mirror_image_come_to_the_same(vr: Vr, valley: None, inline: None, tmp_path: Path):
     told = {}

@@ -28,6 +28,8 @@ ALL = WRITTEN | BESIDE
 TOUR = "tutorial/index.md"
 NOTEBOOKS = "how-to/notebooks.md"
 GUIDES = [name for name in WRITTEN if name != TOUR and blocks(WRITTEN[name], "sh", "python")]
+#: Trains with libraries that take long to load, in processes of their own.
+LONG = "how-to/own-training.md"
 #: Programs that pages use beside `vr`.
 OTHERS = {
     "cd",
@@ -127,7 +129,9 @@ def reader(
     return found
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page == LONG else page for page in GUIDES]
+)
 def test_what_a_page_says_works(page: str, reader: Reader, tmp_path: Path) -> None:
     reader.follow(WRITTEN[page], tmp_path)
     if page == NOTEBOOKS:

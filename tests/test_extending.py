@@ -71,6 +71,7 @@ def test_an_extension_touches_as_few_files_as_the_design_says(extended: tuple[Pa
     assert extended[1] == COSTS
 
 
+@pytest.mark.slow
 def test_what_the_recipes_add_keeps_the_contracts_that_the_page_names(extended: tuple[Path, dict[str, int]]) -> None:
     copy = extended[0]
     shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))

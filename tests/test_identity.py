@@ -184,6 +184,7 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # six processes that import torch
 def test_a_comparison_is_about_the_code_as_it_is(shell, tmp_path):
     words = ("compare", SPIRALS, "--preset", "smoke", "--opt", "heavyball:HeavyBall", "--opt", "adamw", "--seeds", 2)

@@ -48,6 +48,7 @@ def test_wheel_and_sdist_carry_all_packages_migrations_and_templates(built: Path
     assert not any(name.startswith("tests/") for name in wheel)
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_from_another_directory_without_the_test_extra(built: Path, tmp_path: Path):
     """A clean environment that borrows only the installed run-time dependencies of this one."""
     home = tmp_path / "env"

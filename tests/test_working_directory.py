@@ -62,7 +62,7 @@ def call(program: Sequence[str], folder: Path, *words: str) -> subprocess.Comple
     return done
 
 
-PROGRAMS = [pytest.param(VR, id="vr"), pytest.param(MODULE, id="python -m vrcli")]
+PROGRAMS = [pytest.param(VR, id="vr"), pytest.param(MODULE, id="python -m vrcli", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -70,10 +70,11 @@ def test_nothing_is_executed_that_was_not_named(folder: Path, program: Sequence[
     call(program, folder, "--help")
     call(program, folder, "run", *TRAIN)
     assert (folder.parent / "later").exists()
-    for words in ("runs list", "runs show 1", "report", "plot curves --output a.svg"):
+    for words in ("report", "plot curves --output a.svg"):
         call(program, folder, *words.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [PROGRAMS[0], pytest.param(MODULE, id="python -m", marks=pytest.mark.slow)])
 def test_workers_find_what_was_named_and_nothing_else(folder: Path, program: Sequence[str]) -> None:
     # What a task starts in a worker gets the environment that the user gave.

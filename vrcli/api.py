@@ -1,15 +1,13 @@
 """The Python API: the words, defaults, checks and database of the commands, which call these functions themselves.
 
     import vrcli
-
     found = vrcli.compare("cnn", opt=["vradam", "adamw"], seeds=3)
     found                # the table and the verdicts, as HTML in a notebook
     found.frame()        # a row per run, as a pandas frame
 
 Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are not parameters
 are settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the
-commands print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. The first Ctrl-C ends in order:
-what is recorded stays, and the same call continues it.
+commands print as one line, mostly `vrcli.errors.UsageError`; nothing is recorded. After Ctrl-C the same call continues.
 """
 
 from __future__ import annotations
@@ -26,7 +24,8 @@ from vrcli.probing import asked as asked_of_probes
 if TYPE_CHECKING:
     import torch
 
-    from vrcli.outcomes import CompareOutcome, PlanOutcome, RunsOutcome, SweepOutcome, TasksOutcome
+    from vrcli.outcomes import CompareOutcome, RunsOutcome, SweepOutcome, TasksOutcome
+    from vrcli.plan_outcomes import ComparePlanOutcome, PlanOutcome
     from vrcli.results.frames import Frames
     from vrcli.study.asked import Asked
     from vrcli.tasks.base import Task
@@ -159,8 +158,7 @@ def sweep(
     watch: Watch | None = None,
     **settings: Any,
 ) -> SweepOutcome:
-    """Search settings; every optimizer gets the same budget. This is
-    `vr sweep`.
+    """Search settings; every optimizer gets the same budget. This is `vr sweep`.
 
     The same call again goes on where it was interrupted; a larger `trials` extends it.
 
@@ -228,7 +226,7 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     Raises:
         UsageError, UnknownTask, TaskError, StoreError: this cannot be carried out.
     """
-    from vrcli.outcomes import PlanOutcome
+    from vrcli.plan_outcomes import PlanOutcome
     from vrcli.study import sweep as study
 
     words = completed("sweep", task, words)
@@ -241,6 +239,8 @@ def plan(task: TaskLike | None = None, *, watch: Watch | None = None, **words: A
     return PlanOutcome(place.database, follow(lambda _: study.plan(request, place), watch, "sweep"))
 
 
+@overload
+def compare(task: Any = None, *, plan: Literal[True], **words: Any) -> ComparePlanOutcome: ...
 @overload
 def compare(task: TaskLike | None = None, **words: Any) -> CompareOutcome: ...
 @overload
@@ -274,6 +274,7 @@ def compare(
     explain: bool = False,
     by_budget: bool = False,
     jobs: int = 1,
+    plan: bool = False,
     device: str | None = None,
     threads: int | None = None,
     config: Config | None = None,
@@ -287,11 +288,11 @@ def compare(
     malloc_tuning: bool = True,
     watch: Watch | None = None,
     **settings: Any,
-) -> CompareOutcome | TasksOutcome:
-    """Tune optimizers alike, and say which can be called better.
+) -> CompareOutcome | TasksOutcome | ComparePlanOutcome:
+    """Tune optimizers alike, and say which can be called better. This is `vr compare`.
 
-    This is `vr compare`. Runs pair by seed: the same initial weights and order of the data. The same call again goes on
-    where it was interrupted. Each of several tasks has the whole protocol, and what holds over all follows.
+    Runs pair by seed: the same initial weights and order of the data. The same call goes on where it was interrupted.
+    Each of several tasks has the whole protocol; what holds over all follows.
 
     Args:
         task: its name, or a class made from `vrcli.tasks.base.Task`; or a list of them.
@@ -309,7 +310,8 @@ def compare(
         search: gp, forest, random or sobol.
         initial: points of a Sobol sequence before the search learns; a third of the trials by default, 3 to 8.
         search_seed: seed of the first search.
-        vary_split: every search, with its runs, splits the data into training and validation in another way.
+        vary_split: every search, with its runs, splits the data into training and validation in another way; every
+            seed does where nothing is searched.
         metric: the result to compare; by default the test value of the objective at the best validation epoch.
         against: compare all optimizers with this one, instead of every pair.
         primary: the pair that counts, declared before anything runs: "vradam,adamw".
@@ -321,6 +323,7 @@ def compare(
         explain: also each verdict with its numbers in a sentence, and what the lines mean.
         by_budget: also run what each search had found after a quarter and half of its trials on the fresh seeds.
         jobs: runs at the same time; the threads are divided among them.
+        plan: say what would run, what of it is stored, and about how long it takes; run and record nothing.
         device: auto, cpu, cuda or mps; auto by default.
         threads: CPU threads of all runs together; as torch chooses by default.
         config: a TOML file with parameters and settings; what is given here comes before it.
@@ -342,9 +345,11 @@ def compare(
     """
     from vrcli.execute.place import Place
     from vrcli.outcomes import CompareOutcome, TasksOutcome
+    from vrcli.plan_outcomes import ComparePlanOutcome
     from vrcli.study.across import compare_tasks
     from vrcli.study.asked import complete, listed
-    from vrcli.study.compare import compare as study
+    from vrcli.study.compare import compare as compare_one
+    from vrcli.study.compare_plan import plan_comparisons
     from vrcli.study.comparison import CompareRequest, margin_of, pair_of
     from vrcli.study.define import tuning_of
 
@@ -353,14 +358,11 @@ def compare(
 
         task, opt = commanded(task, command, metric, opt)
         metric = compared(metric)
-
     probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
 
     def request_of(one: Any) -> tuple[CompareRequest, Asked]:
-        asked = complete(
-            one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
-            seed=seed, tag=tag,
-        )  # fmt: skip
+        asked = complete(one, listed(opt), preset=preset, device=device, threads=threads, config=config, flags=settings,
+                         seed=seed, tag=tag)  # fmt: skip
         usual_searches, usual_seeds, shift = (5, 3, asked.seeds[0]) if trials else (1, 5, 0)
         tuning = tuning_of(
             asked, space=space, fix=fix, equal=equal, search=search, initial=initial, search_seed=search_seed + shift,
@@ -371,18 +373,16 @@ def compare(
             *margin_of(margin), looks, target=target, tag=asked.tag, by_budget=by_budget,
         ), asked  # fmt: skip
 
-    several = isinstance(task, list | tuple)
-    requests = [request_of(one) for one in (task if isinstance(task, list | tuple) else [task])]
-    threads = requests[0][1].threads
-    place = Place.of(db, data_dir, jobs, threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
-    found = follow(
-        lambda stop: (
-            compare_tasks([request for request, _ in requests], place, should_stop=stop) if several
-            else study(requests[0][0], place, should_stop=stop)
-        ), watch, "compare", metric,
-    )  # fmt: skip
-    made: Any = TasksOutcome if several else CompareOutcome
-    return made(place.database, found, power, explain)  # type: ignore[no-any-return]
+    all_asked, (first, *_) = zip(*map(request_of, task if isinstance(task, list | tuple) else [task]), strict=True)
+    place = Place.of(db, data_dir, jobs, first.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
+    if plan:
+        found = follow(lambda stop: plan_comparisons(all_asked, place, should_stop=stop), watch, "compare")
+        return ComparePlanOutcome(place.database, found)
+    if isinstance(task, list | tuple):
+        found = follow(lambda stop: compare_tasks(all_asked, place, should_stop=stop), watch, "compare", metric)
+        return TasksOutcome(place.database, found, power, explain)
+    found = follow(lambda stop: compare_one(all_asked[0], place, should_stop=stop), watch, "compare", metric)
+    return CompareOutcome(place.database, found, power, explain)
 
 
 def load(db: Database | None = None) -> Frames:

@@ -50,8 +50,12 @@ def commanded(task: Any, command: str | None, metric: str | None, opt: Any) -> t
         if metric is not None:
             raise UsageError("--metric needs --command; a task has its own objective")
         return task, opt
-    from vrcli.record.command import optimizers_of, reference
+    from vrcli.record.command import CHOSEN, names_in, optimizers_of, reference
+    from vrcli.settings import RESERVED
 
+    for name in names_in(command):
+        if name in RESERVED and name not in CHOSEN:
+            raise UsageError(f"--command: {{{name}}} is what --{name.replace('_', '-')} says; give it another name")
     if task is not None and (not isinstance(task, str) or ":" in task):
         raise UsageError("--command takes a plain name before it, not a task class")
     return reference(command, metric, task), optimizers_of(command, listed(opt))

@@ -1,4 +1,4 @@
-"""What `vrcli.run`, `sweep`, `plan`, `compare` and `study` give back: printed as the commands print it, HTML in a
+"""What `vrcli.run`, `sweep`, `compare` and `study` give back: printed as the commands print it, HTML in a
 notebook, pandas frames, and the facts behind them."""
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from vrcli.stats.comparison import Comparison
     from vrcli.stats.replicates import Pair
     from vrcli.study.files.claims import Decided
-    from vrcli.study.files.run import StudyPlan, StudyResult
-    from vrcli.study.results import CompareResult, SearchResult, SweepPlan, SweepResult, TasksResult, TrainResult
+    from vrcli.study.files.run import StudyResult
+    from vrcli.study.results import CompareResult, SearchResult, SweepResult, TasksResult, TrainResult
 
 __all__ = [
-    "CompareOutcome", "Outcome", "PlanOutcome", "RunsOutcome", "StudyOutcome", "StudyPlanOutcome", "SweepOutcome",
-    "TasksOutcome",
+    "CompareOutcome", "Outcome", "RunsOutcome", "StudyOutcome", "SweepOutcome", "TasksOutcome",
 ]  # fmt: skip
 
 
@@ -157,28 +156,6 @@ class SweepOutcome(Outcome):
         """The curves of all trials' runs, as `vrcli.load(...).curves()`."""
         ids = [run for one in self.searches for trial in one.trials for run in trial.run_ids]
         return self._read(lambda stored: stored.curves(ids, metrics))
-
-
-@dataclass(frozen=True, repr=False)
-class PlanOutcome(Outcome):
-    """What a sweep would do; nothing was run."""
-
-    result: SweepPlan
-
-    @property
-    def left_s(self) -> float:
-        """Estimate of the seconds until all trials have ended."""
-        return self.result.left_s
-
-    def blocks(self) -> Sequence[Block]:
-        from vrcli.report.study.sweep import plan_blocks
-
-        return plan_blocks(self.result)
-
-    def as_json(self) -> Any:
-        from vrcli.report.study.sweep import plan_json
-
-        return plan_json(self.result)
 
 
 @dataclass(frozen=True, repr=False)
@@ -364,28 +341,6 @@ class StudyOutcome(Outcome):
 
         with Store.open(self.database, mode="read") as store:
             return write_page(self.result, store, target_of(Path(folder), force))
-
-
-@dataclass(frozen=True, repr=False)
-class StudyPlanOutcome(Outcome):
-    """What a study would take; nothing was run."""
-
-    result: StudyPlan
-
-    @property
-    def left_s(self) -> float:
-        """Estimate of the seconds until all is done; NaN where data are missing."""
-        return self.result.left_s
-
-    def blocks(self) -> Sequence[Block]:
-        from vrcli.report.study.plan import plan_blocks
-
-        return plan_blocks(self.result)
-
-    def as_json(self) -> Any:
-        from vrcli.report.study.plan import plan_json
-
-        return plan_json(self.result)
 
 
 def _runs_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:

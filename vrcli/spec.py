@@ -161,9 +161,14 @@ class Request(BaseModel):
         """The same request with other settings of the training loop, which are not validated."""
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
-    def with_seed(self, seed: int) -> Request:
-        """The same request with another seed, which is not validated."""
-        return self.model_copy(update={"seed": seed})
+    def with_seed(self, seed: int, *, split: bool = False) -> Request:
+        """The same request with another seed, which is not validated.
+
+        Args:
+            split: the split of the data moves on by as much as the seed is above 0.
+        """
+        own = {"split_seed": self.task_settings.get("split_seed", 0) + seed} if split else {}
+        return self.model_copy(update={"seed": seed, "task_settings": {**self.task_settings, **own}})
 
     def on(self, dataset: str, fingerprint: str) -> RunSpec:
         """The spec of this request on data that are known now."""

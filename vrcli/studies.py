@@ -11,7 +11,8 @@ from vrcli.following import follow
 
 if TYPE_CHECKING:
     from vrcli.execute.place import Place
-    from vrcli.outcomes import StudyOutcome, StudyPlanOutcome
+    from vrcli.outcomes import StudyOutcome
+    from vrcli.plan_outcomes import StudyPlanOutcome
     from vrcli.study.files.scaled import Scaled
 
 __all__ = ["plan_study", "read_study", "study"]
@@ -88,7 +89,7 @@ def plan_study(
     Raises:
         UsageError: the study has a fault, or cannot be carried out.
     """
-    from vrcli.outcomes import StudyPlanOutcome
+    from vrcli.plan_outcomes import StudyPlanOutcome
     from vrcli.study.files.run import plan_study as planned
     from vrcli.study.follow import follow as carry_out
 

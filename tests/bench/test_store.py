@@ -23,6 +23,7 @@ def test_generated_runs_are_configurations_by_seeds(tmp_path: Path) -> None:
     assert all([run.seed for run in group.runs] == [0, 1] for group in groups)
 
 
+@pytest.mark.slow
 def test_every_measurement_is_taken(tmp_path: Path) -> None:
     found = {one.what: one for one in bench_store(tmp_path, runs=8, points=20, rounds=2)}
     with Store.open(tmp_path / "bench.db", mode="read") as store:

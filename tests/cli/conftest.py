@@ -46,10 +46,14 @@ def seeds(stored: Callable[..., int]) -> list[int]:
 
 
 @pytest.fixture
-def searched(tmp_path: Path) -> pd.DataFrame:
+def searched(written_once: Callable[..., Any]) -> pd.DataFrame:
     """Two searches of six trials with curves, one trial of each diverged and one failed; the trials as a frame."""
+    return pd.DataFrame(written_once("two searches", _search))
+
+
+def _search(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    with Store.open(tmp_path / "vr.db") as store:
+    with Store.open(path) as store:
         for optimizer, worse in (("adamw", 1.0), ("sgd", 2.0)):
             about = {"task": "cnn", "preset": "quick", "dataset": "digits", "dataset_fingerprint": "ab"}
             more = {"optimizer": optimizer, "epochs": 3, "seeds": [0], "search": "gp"}
@@ -73,7 +77,7 @@ def searched(tmp_path: Path) -> pd.DataFrame:
                 store.searches.finish_trial(trial.id, "diverged" if lost else "completed", value=value)
                 rows.append({"optimizer": optimizer, "lr": lr, "value": value, "run": run.id})
             store.searches.set_status(sweep.id, "completed")
-    return pd.DataFrame(rows)
+    return rows
 
 
 @pytest.fixture

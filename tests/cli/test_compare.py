@@ -9,8 +9,7 @@ import sqlite3
 import pytest
 import torch
 
-#: Whole protocols, one worker start each: slow where other tests run beside them.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("inline")]
 SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 QUICK = ("--preset", "smoke", "--threads", "1")
 
@@ -209,6 +208,7 @@ def test_how_to_search_is_refused_where_nothing_is_searched(vr, words):
     assert done.err.startswith(f"vr: {words[0]} is for a search")
 
 
+@pytest.mark.slow
 def test_one_search_is_about_the_settings(vr):
     words = ("--trials", "2", "--searches", "1", "--seeds", "2", "--search", "random", *QUICK)
     done = vr("compare", SPIRALS, "--opt", "adamw", "--opt", "sgd", *words)

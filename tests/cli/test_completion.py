@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -27,18 +28,28 @@ FREE = {
 }  # fmt: skip
 
 
-def completed(folder: Path, words: str, shell: str = "bash", env: dict[str, str] | None = None) -> list[str]:
-    """What a shell is told after these words; the last is incomplete, and may be empty."""
-    said = {
+def asked(words: str, shell: str) -> dict[str, str]:
+    """What a shell puts into the environment."""
+    return {
         "bash": {"_VR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)},
         "zsh": {"_VR_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": words},
     }[shell]
+
+
+def completed(folder: Path, words: str, shell: str = "bash", env: dict[str, str] | None = None) -> list[str]:
+    """What a shell is told after these words; the last is incomplete, and may be empty."""
+    said = asked(words, shell)
     done = subprocess.run(
         [sys.executable, "-m", "vrcli"], cwd=folder, env={**os.environ, **said, **(env or {})}, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     assert done.stderr == ""
-    return done.stdout.split() if shell == "bash" else re.findall(r'^.*?"((?:[^"]|"")*)"', done.stdout, re.M)
+    return values(done.stdout, shell)
+
+
+def values(text: str, shell: str) -> list[str]:
+    """Of what a shell is told."""
+    return text.split() if shell == "bash" else re.findall(r'^.*?"((?:[^"]|"")*)"', text, re.M)
 
 
 @pytest.fixture
@@ -71,12 +82,18 @@ CASES = {
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 @pytest.mark.parametrize("case", CASES)
-def test_values_are_completed(database: Path, case: str, shell: str) -> None:
+def test_values_are_completed(
+    vr: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, database: Path, case: str, shell: str
+) -> None:
     (database / "my.toml").write_text(f'task = "{SPIRALS}"\nopt = "sgd"\n')
     (database / "folder").mkdir()
     (database / "folder" / "other.toml").touch()
     words, wanted, unwanted = CASES[case]
-    found = set(completed(database, words, shell))
+    for name, value in asked(words, shell).items():
+        monkeypatch.setenv(name, value)
+    done = vr()
+    assert done.err == ""
+    found = set(values(done.out, shell))
     assert wanted <= found
     assert not unwanted & found
 

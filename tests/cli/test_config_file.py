@@ -79,6 +79,7 @@ def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callabl
     assert not (tmp_path / "vr.db").exists()
 
 
+@pytest.mark.slow
 def test_a_sweeps_spaces_are_tables(vr: Callable[..., Result], write: Callable[[str], str], tmp_path: Path) -> None:
     file = write(
         BASE + SMALL + 'opt = ["adamw", "sgd"]\ntrials = 2\nplan = true\nformat = "json"\nequal = ["lr"]\n'
@@ -108,6 +109,7 @@ def test_what_a_file_sets_says_so() -> None:
     assert (origins["lr"], origins["epochs"]) == (FROM_FILE, "flag")
 
 
+@pytest.mark.slow
 def test_an_end_on_the_command_line_replaces_the_files(vr: Callable[..., Result], write: Callable[[str], str]) -> None:
     file = write(BASE + 'opt = ["adamw", "sgd"]\nseeds = 2\nuntil = "steps:1"\nquiet = true\n')
     assert vr("compare", "--config", file, "--epochs", "1", "--points", "40").code == 0

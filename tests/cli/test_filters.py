@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vrcli.cli.filters import Filter, Listed
+from vrcli.cli.filters import Beside, Filter
 from vrcli.cli.options import unpacked
 from vrcli.db.store import Store
 from vrcli.errors import UsageError
@@ -103,4 +103,4 @@ def test_a_command_gets_the_options_as_one_filter() -> None:
 
 def test_every_field_of_a_filter_is_an_option() -> None:
     names = [field.name for field in dataclasses.fields(filter.Filter)]
-    assert [*[one.name for one in Listed.parameters()], "registered"] == names
+    assert [*[one.name for one in Beside.parameters()], "registered"] == names

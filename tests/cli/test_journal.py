@@ -62,6 +62,7 @@ def test_the_story_has_every_command_that_writes() -> None:
     assert found == {*WRITERS, *READERS}
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_file_alone_has_everything(
     vr: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_copy_of_the_file_alone_has_everything(
         assert store.info()["runs"] == done[-1]["runs"] - done[-1]["runs_by_status"].get("running", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_told_to_stop_folds_the_journal(tmp_path: Path, number: int) -> None:
     database = tmp_path / "vr.db"

@@ -72,6 +72,7 @@ def test_a_task_that_leaves_while_it_loads_its_data(vr: Callable[..., Any], vall
     _one_line(vr("run", "short:Short", "--threads", "1"), 1, "SystemExit: 0")
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_dies_has_failed(vr: Callable[..., Any], valley: None, tmp_path: Path) -> None:
     # The rehearsal, of which nothing is stored, measures these, too.
     (tmp_path / "dies.py").write_text(
@@ -102,14 +103,16 @@ def odd(tmp_path: Path) -> Callable[..., str]:
 UNTUNED = ("compare", "valley:Valley", "--seeds", "2", "--threads", "1", "--quiet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "step", "why"),
     [
         ("raises", "raise RuntimeError('no step\\nof mine')", "failed: RuntimeError: no step"),
-        (
+        pytest.param(
             "kills",
             "import os; os.kill(os.getpid(), 9)",
             "its process was killed, most likely because memory ran out (3 times)",
+            marks=pytest.mark.slow,
         ),
     ],
 )

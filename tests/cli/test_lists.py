@@ -134,6 +134,7 @@ def test_report_in_every_kind_of_format(spirals, vr, format):
         assert word in done.out
 
 
+@pytest.mark.slow
 def test_every_table_shows_what_tells_a_degenerate_policy(vr):
     small = ["gflownet", "--preset", "smoke", "--opt", "adamw"]
     run = vr("run", *small, "--epochs", "1")

@@ -47,7 +47,11 @@ FILES = [
     if not one.values[2] and one.values[0].command not in (("study", "report"), ("plot", "trajectory"))
 ]  # fmt: skip
 #: Without the bench, which takes an empty folder and keeps databases of its own there.
-FOLDERS = [one for one in ALL if one.values[2] and one.values[0].command[0] != "bench"]
+FOLDERS = [
+    pytest.param(*one.values, marks=pytest.mark.slow) if "mlflow" in one.values[0].words else one
+    for one in ALL
+    if one.values[2] and one.values[0].command[0] != "bench"
+]
 
 
 def test_the_walk_finds_the_commands_that_write() -> None:

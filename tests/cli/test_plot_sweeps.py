@@ -171,6 +171,7 @@ def test_sensitivity_names_the_settings_that_it_pools(vr: Any, stored: Callable[
     assert "as well" not in vr("plot", "sensitivity", "--opt", "adamw").out
 
 
+@pytest.mark.slow
 def test_one_of_several_searches_is_called_by_its_seed(vr, tmp_path):
     words = ("sweep", "vrcli.cli.scaffold.task_template:Spirals", "--opt", "sgd", "--trials", "2", "--searches", "2")
     assert vr(*words, "--search", "random", "--preset", "smoke", "--threads", "1").code == 0

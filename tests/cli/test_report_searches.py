@@ -62,7 +62,7 @@ def test_several_searches_are_one_row_whose_unit_is_the_search(vr, tmp_path) -> 
     text = vr("report", "--columns", "optimizer,settings,test_loss,n,budget").out
     line = next(line for line in text.splitlines() if "vradam" in line)
     cells = [cell.strip() for cell in line.split("|")]
-    assert cells[-3:-1] == ["3 x 2", "3 x 3 x 3 §"]
+    assert cells[-3:-1] == ["3 x 2", "3 x (3 + 9) x 3 §"]
     lr = [f"{value:.2g}" for value in sorted(_rows(vr)["vradam"]["settings_of_searches"]["lr"])]
     assert f"lr={lr[0]}..{lr[-1]}" in line
     assert "± is a 95% interval for the mean over searches" in text
@@ -207,7 +207,7 @@ def test_the_page_says_what_the_table_says(vr, tmp_path) -> None:
     assert vr("report", "--output", "page.html").code == 0
     text = (tmp_path / "page.html").read_text()
     assert "3 x 2" in text
-    assert "3 x 3 x 3" in text
+    assert "3 x (3 + 9) x 3" in text
     assert "3, paired" in text  # three searches, not six seeds
     assert "6, paired" not in text
 

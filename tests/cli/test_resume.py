@@ -171,6 +171,7 @@ def test_a_command_of_several_seeds_goes_on_where_it_was(vr: Callable[..., Any],
     assert content(db) == content(tmp_path / "b.db")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_within_its_trial(vr: Callable[..., Any], valley: None, inline: None, tmp_path: Path) -> None:
     def sweep(db: str, watch: Any = nothing) -> Any:
         return vrcli.sweep(

@@ -178,7 +178,9 @@ def _start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGHUP))]
+)
 def test_an_interrupted_run_ends_with_130_and_keeps_what_it_recorded(vr, tmp_path, number):
     process = _start(tmp_path)
     process.send_signal(number)
@@ -233,6 +235,7 @@ def test_a_run_that_fails_keeps_the_best_of_its_stored_epochs(tmp_path, vr):
     assert row["results"]["best_val_loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_run_in_order(tmp_path):
     words = f"{sys.executable} -m vrcli run {SPIRALS} --threads 1 --epochs 2000 2>&1 | head -1"
     subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, timeout=120)

@@ -47,12 +47,13 @@ def runs(stored: Any, searched: Any) -> None:
     stored("adamw", loss=0.2, tag="mine", weight_decay=0.000123456)
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [80, pytest.param(120, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "words",
     [
-        ("runs", "list"), ("runs", "show", "11"), ("runs", "diff", "11", "12"),
-         ("report",), ("tasks", "list"), ("tasks", "show", "cnn"), ("opts", "show", "vradam"), ("db", "info"),
+        ("runs", "list"), ("runs", "show", "11"), ("report",), ("opts", "show", "vradam"),
+        *(pytest.param(words, marks=pytest.mark.slow)
+          for words in (("runs", "diff", "11", "12"), ("tasks", "list"), ("tasks", "show", "cnn"), ("db", "info"))),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -160,6 +161,7 @@ def test_a_verdict_names_settings_where_it_is_about_them() -> None:
     assert said == "a (lr=1) is better than b (lr=2)."
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_comparison_says_the_verdict_then_the_tables_then_what_is_next(vr, inline, tmp_path: Path) -> None:
     task = "vrcli.cli.scaffold.task_template:Spirals"
@@ -183,6 +185,7 @@ def test_a_comparison_says_the_verdict_then_the_tables_then_what_is_next(vr, inl
     assert [line for line in seen[seen.index(out[verdict]) :] if len(line) > 80] == []
 
 
+@pytest.mark.slow
 def test_a_sign_moves_while_nothing_can_be_counted(tmp_path: Path) -> None:
     words = ("run", "vrcli.cli.scaffold.task_template:Spirals", "--preset", "smoke", "--threads", "1")
     text = raw(tmp_path, *words, width=100)

@@ -83,7 +83,7 @@ def test_the_page_has_them(vr, tuned, tmp_path: Path) -> None:
     assert texts.count(VRADAM) == 1 + 1 + 3  # results, its sweep, its runs
 
 
-@pytest.mark.parametrize("width", [50, 90, 110])
+@pytest.mark.parametrize("width", [50, *(pytest.param(w, marks=pytest.mark.slow) for w in (90, 110))])
 def test_a_narrow_terminal_has_them_too(tuned, tmp_path: Path, width: int) -> None:
     listed = lines(tmp_path, "runs", "list", "--opt", "vradam", width=width)
     report = lines(tmp_path, "report", width=width)

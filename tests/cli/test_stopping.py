@@ -31,6 +31,7 @@ def _running(tmp_path: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_step_takes_long_is_ended_and_recorded(start: Callable[..., Any], tmp_path: Path) -> None:
     """The rehearsal is quick; a step of what is stored sleeps longer than anybody waits."""
     (tmp_path / "slow.py").write_text(
@@ -55,6 +56,7 @@ def test_a_sweep_whose_step_takes_long_is_ended_and_recorded(start: Callable[...
         assert store.check() == []
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_a_run_at_once_and_loses_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
     """The step that is under way would go on for ten minutes; the first Ctrl-C waits for it."""
     (tmp_path / "stuck.py").write_text(

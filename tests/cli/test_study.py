@@ -41,20 +41,10 @@ def finished(database: Path) -> list[tuple]:
     return sorted((run.optimizer, run.seed, run.configuration, run.best, run.results.get("test_loss")) for run in runs)
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory) -> Path:
-    """The database of the whole study."""
-    path = tmp_path_factory.mktemp("whole") / "vr.db"
-    with begun(path) as process:
-        process.communicate()
-    assert process.returncode == 0
-    return path
-
-
 @pytest.fixture
-def whole(study, database, tmp_path):
+def whole(study, written_once):
     """`vr study` beside the file own.toml and a database in which all of it is stored."""
-    shutil.copy(database, tmp_path / "vr.db")
+    written_once("the whole study", lambda _: study("run", "own", "--threads", "1").code)
     return study
 
 
@@ -307,6 +297,7 @@ def kill(database: Path, words: tuple[str, ...], lines: int, delay_s: float) -> 
     return alive
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("kills", "words"), [(2, ("--only", "stated")), pytest.param(10, (), marks=pytest.mark.slow)], ids=["2", "10"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pexpect
+import pytest
 from rich.console import Console
 
 from vrcli.cli.console import say
@@ -36,6 +37,7 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_ends_in_order(tmp_path: Path):
     assert child.exitstatus == 130
 
 
+@pytest.mark.slow
 def test_no_color_is_respected(tmp_path: Path):
     child = start(tmp_path, NO_COLOR="1")
     child.expect(r"step \d+/\d+")

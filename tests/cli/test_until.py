@@ -57,6 +57,7 @@ def test_an_end_before_the_task_is_no_task(vr):
     assert last_run().results["steps"] == 3
 
 
+@pytest.mark.slow
 def test_a_run_of_seconds_is_marked_and_nothing_takes_it_for_another(vr):
     words = ("compare", *VALLEY, "--opt", "adamw", "--opt", "sgd", "--seeds", "2", "--until", "seconds:0.05")
     first = vr(*words)

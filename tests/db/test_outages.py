@@ -104,6 +104,7 @@ def test_a_server_that_is_away_for_seconds_costs_a_sweep_nothing(start: Callable
         assert store.check() == []
 
 
+@pytest.mark.slow
 @postgres
 @pytest.mark.parametrize(("patience_s", "away_s"), [(1.0, 0.0), pytest.param(30.0, 120.0, marks=pytest.mark.slow)])
 def test_a_run_whose_server_stayed_away_goes_on_without_a_gap(
@@ -132,6 +133,7 @@ def test_a_run_whose_server_stayed_away_goes_on_without_a_gap(
         assert list(curves[run.id, "val_loss"].steps) == list(range(2, 401, 2))
 
 
+@pytest.mark.slow
 @postgres
 def test_a_server_that_stays_away_ends_a_run(start: Callable[..., Any], own_server: Any) -> None:
     url, control = own_server
@@ -165,6 +167,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(start: Callable[..., Any]
         assert store.check() == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_a_run(start: Callable[..., Any], tmp_path: Path) -> None:
     process = start(*RUN, "--epochs", "10000", patience_s=1.0)
     _until_recorded(process, tmp_path / "vr.db")
@@ -198,6 +201,7 @@ def test_a_disk_that_stays_full_ends_a_sweep_which_goes_on(start: Callable[..., 
         assert store.check() == []
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_a_full_disk_who_was_told_to_stop(start: Callable[..., Any], tmp_path: Path) -> None:
     process = start(*RUN, "--epochs", "10000", patience_s=100_000.0)
     _until_recorded(process, tmp_path / "vr.db")

@@ -105,8 +105,11 @@ def _raw(url: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
-@pytest.mark.parametrize("how", ["user", "options", pytest.param("workers", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["user", *(pytest.param(how, marks=pytest.mark.slow) for how in ("options", "workers"))]
+)
 def test_no_command_on_a_server_lets_one_out(
     vr: Callable[..., Any], stored: Callable[..., int], postgres_url: str, tmp_path: Path, how: str
 ) -> None:

@@ -358,5 +358,5 @@ def test_runs_made_for_sweeps_are_listed_with_what_they_were(store: Store, sweep
     store.runs.finish(fresh.id, "failed", error="no luck")
     store.runs.begin({**spec, "seed": 2}, spec_id="c", provenance={})
     found = store.runs.searched()
-    assert [row[:4] for row in found] == [(sweep.id, trial.id, "running", "a"), (sweep.id, None, "failed", "b")]
-    assert found[1][4] == fresh.created_at
+    assert [row[:5] for row in found] == [(sweep.id, trial.id, 0, "running", "a"), (sweep.id, None, 1, "failed", "b")]
+    assert found[1][5] == fresh.created_at

@@ -112,11 +112,10 @@ def test_an_optimizer_that_cannot_be_put_back_writes_no_checkpoint(optimizer: st
     assert not any(isinstance(event, Checkpoint) for event in events)
 
 
-#: Twenty evaluations a step make this one slow where a step is.
-_LBFGS = pytest.param("lbfgs", marks=pytest.mark.slow)
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("muon", "flowadam", "lbfgs")]
 
 
-@pytest.mark.parametrize("optimizer", ["vradam", "muon", "flowadam", _LBFGS])
+@pytest.mark.parametrize("optimizer", ["vradam", *_SLOW])
 @pytest.mark.parametrize("task", sorted(tasks.names()))
 def test_every_task_goes_on_with_the_same_bits(task: str, optimizer: str) -> None:
     cache, cls = DataCache(), tasks.load(task)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import random
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +78,20 @@ def test_same_seed_same_bits_and_another_seed_other_bits():
     first, again, other = (run("vradam", seed=s, noise=0.3, augment=0.1) for s in (1, 1, 2))
     assert curve(first, "train_loss") == curve(again, "train_loss")
     assert curve(first, "train_loss") != curve(other, "train_loss")
+
+
+class Drawing(torch.optim.SGD):
+    """Draws from the generators of Python and numpy, as some published optimizers do."""
+
+    def step(self, closure: Any = None) -> Any:
+        self.param_groups[0]["lr"] = 0.01 * (random.random() + np.random.random())
+        return super().step(closure)
+
+
+def test_what_python_and_numpy_draw_is_the_seeds_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "drawing", SimpleNamespace(Drawing=Drawing))
+    first, again = run("drawing:Drawing"), run("drawing:Drawing")
+    assert curve(first, "train_loss") == curve(again, "train_loss")
 
 
 def test_weights_order_and_noise_do_not_depend_on_the_optimizer():

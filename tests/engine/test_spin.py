@@ -37,6 +37,7 @@ def test_commands_and_their_workers_spin_briefly(tmp_path: Path) -> None:
     assert brief not in _spins(tmp_path, *run, OMP_WAIT_POLICY="active")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="torch has another OpenMP elsewhere")
 def test_a_program_of_others_waits_as_it_did(tmp_path: Path) -> None:
     usual = _spins(tmp_path, "-c", "import torch")

@@ -153,6 +153,7 @@ def test_tensors_need_no_workers(vr: Callable[..., Any]):
     assert "--workers 2: the data of valley are in memory; no worker reads them" in told.err
 
 
+@pytest.mark.slow
 def test_runs_say_what_their_data_are_declared_to_be(vr: Callable[..., Any]):
     done = vr("run", "streamed:Streamed", "--opt", "adamw", "--workers", "1", "--threads", "1")
     assert done.code == 0, done.err

@@ -12,6 +12,7 @@ from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
 from vrcli.optim import registry
 from vrcli.optim.flowadam import MODES, FlowAdam
+from vrcli.optim.runge_kutta import Solution
 from vrcli.settings import resolve
 from vrcli.tasks.cnn import Cnn
 
@@ -141,6 +142,46 @@ def test_a_mode_gives_what_is_not_given(mode):
     assert {name: group[name] for name in MODES[mode]} == MODES[mode]
     group = FlowAdam(problem()[0], mode=mode, ode_t_scale=7.0).param_groups[0]
     assert {name: group[name] for name in MODES[mode]} == {**MODES[mode], "ode_t_scale": 7.0}
+
+
+def coupled(steps, **settings):
+    """Triggers after each step of completing a small matrix of rank 2, and the factors, in float64."""
+    generator = torch.Generator().manual_seed(5)
+    target = (
+        torch.randn(20, 2, generator=generator, dtype=torch.float64) @ torch.randn(2, 30, generator=generator).double()
+    )
+    seen = torch.rand(20, 30, generator=generator) < 0.3
+    factors = [nn.Parameter(0.1 * torch.randn(n, 7, generator=generator, dtype=torch.float64)) for n in (20, 30)]
+    optimizer, triggers = FlowAdam(factors, **settings), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = ((factors[0] @ factors[1].T - target)[seen]).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(steps):
+        optimizer.step(closure)
+        triggers.append(optimizer.counters()["triggers"])
+    return triggers, [p.detach() for p in factors]
+
+
+@pytest.mark.slow
+def test_with_torchdiffeqs_solver_in_its_place_a_long_run_is_the_same(monkeypatch):
+    """At a large rate single precision tells the two apart after hundreds of steps: by rounding, not by the method."""
+    torchdiffeq = pytest.importorskip("torchdiffeq")
+
+    def solve(velocity, y, duration, *, first, solver, rtol, atol):
+        times = torch.tensor([0.0, duration], dtype=y.dtype)
+        end = torchdiffeq.odeint(lambda t, p: velocity(p), y.clone(), times, rtol=rtol, atol=atol, method=solver)[-1]
+        return Solution(end)
+
+    own, factors = coupled(250, lr=0.2, mode="a")
+    monkeypatch.setattr("vrcli.optim.flowadam.solve", solve)
+    theirs, expected = coupled(250, lr=0.2, mode="a")
+    assert own[-1] > 5
+    assert own == theirs
+    torch.testing.assert_close(factors, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_counters_count_what_the_closure_sees():

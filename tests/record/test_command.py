@@ -61,6 +61,8 @@ for step in range(1, 10**6 if trouble in ("deaf", "endless", "tidy") else 21):
     if trouble == "fail" and step == 7:
         print("all is lost", file=sys.stderr)
         sys.exit(5)
+    if trouble == "long" and step == 7:
+        sys.exit("begin " + "x" * 5000 + " end")
     if step % 5 == 0 and trouble != "unmeasured":
         row |= {"val_loss": x * x + 0.01, "val_depth": x}
     print(json.dumps(row), flush=True)
@@ -97,6 +99,8 @@ def words(*more: str, verb: str = "run", trouble: str = "none") -> tuple[str, ..
 def test_a_command_is_a_run_like_any_other(folder: Path, vr: Callable[..., Any]) -> None:
     done = vr(*words("--opt", "fast", "--seed", "3", "--dataset", "slope", "--format", "json"))
     assert done.code == 0, done.err
+    assert "lr eff" not in done.err
+    assert "samples/s" not in done.err
     [run] = stored(folder)
     assert (run.task, run.optimizer, run.seed, run.dataset, run.status) == ("train", "fast", 3, "slope", "completed")
     assert {"lr": 0.05, "trouble": "none"}.items() <= run.settings.items()
@@ -136,6 +140,7 @@ def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> Non
         ("null", "the command reported val_loss null; it must be a number"),
         ("word", 'the command reported val_loss "0.3"; it must be a number'),
         ("fail", "the command ended with exit code 5: all is lost"),
+        ("long", f"the command ended with exit code 1: begin {'x' * 94} ... {'x' * 96} end"),
     ],
 )
 def test_what_goes_wrong_is_said_and_what_was_reported_kept(
@@ -171,6 +176,7 @@ def test_a_last_line_without_a_line_end_counts(folder: Path, vr: Callable[..., A
     assert "test_loss" in stored(folder)[0].results
 
 
+@pytest.mark.slow
 def test_the_next_command_works_where_another_optimizer_can_be_named(folder: Path, vr: Callable[..., Any]) -> None:
     (folder / "other.py").write_text(SCRIPT.replace("sys.argv[2]", "'none'"))
     braces = f"{sys.executable} other.py {{lr}} {{{{opt}}}} {{seed}} none"
@@ -184,6 +190,18 @@ def test_the_next_command_works_where_another_optimizer_can_be_named(folder: Pat
     done = vr(*shlex.split(command)[1:], "--seeds", "2", "--threads", "1", "--format", "json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["verdicts"]
+
+
+def test_what_the_command_left_behind_ends_with_it(folder: Path, vr: Callable[..., Any]) -> None:
+    """Also a process that left its group, and its parent before it."""
+    (folder / "stray.py").write_text(
+        "import os, subprocess, sys\n"
+        "stray = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "open('pid', 'w').write(str(stray.pid))\n"
+        'print(\'{"step": 1, "val_loss": 1.0}\')\n'
+    )
+    assert vr("run", "--command", f"{sys.executable} stray.py {{seed}}", "--threads", "1").code == 0
+    until(lambda: not alive(folder), 10)
 
 
 def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> None:
@@ -210,6 +228,13 @@ def test_a_time_limit_ends_the_command(folder: Path, vr: Callable[..., Any]) -> 
         ("t {lr {seed}", (), "--command t {lr {seed}:"),
         ("t 'a {seed}", (), "--command t 'a {seed}: No closing quotation"),
         ("t {seed}", ("--metric", "zeal"), "--metric zeal: say which is better, less or more: --metric zeal:min"),
+        ("t {seed} {__class__}", (), "--command: {__class__} cannot be the name of a setting; give it another name"),
+        ("t {seed} {model_fields}", (), "--command: {model_fields} cannot be the name of a setting"),
+        ("t {seed} {db}", (), "--command: {db} is what --db says; give it another name"),
+        ("t {seed} {time_limit}", (), "--command: {time_limit} is what vr takes itself; give it another name"),
+        ("no-such-program {seed}", (), "--command: no-such-program: there is no such program"),
+        ("./train.py {seed}", (), "--command: ./train.py: it cannot be executed"),
+        ("python other.py {seed}", (), "--command: other.py: there is no such file in "),
         ("t {seed}", ("--time-limit", "0"), "--time-limit must be > 0, got 0"),
         ("t {seed} " + " ".join(str(n * n * n) for n in range(1000, 1100)), (), "--command is too long"),
         ("t {seed}", ("--epochs", "3"), "--epochs is not a setting of unknown or t"),
@@ -330,7 +355,7 @@ def alive(folder: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("trouble", ["endless", "deaf"])
+@pytest.mark.parametrize("trouble", [pytest.param("endless", marks=pytest.mark.slow), "deaf"])
 def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
     process = begun(folder, "run", "--command", COMMAND, "--opt", "slow", "--lr", "0.05", "--trouble", trouble)
     assert process.stderr is not None
@@ -418,6 +443,7 @@ def tracked(vr: Callable[..., Any], folder: Path, trouble: str, *more: str) -> A
     return vr("run", "--command", TRACKING, "--trouble", trouble, "--threads", "1", "--seed", "2", *more)
 
 
+@pytest.mark.slow
 def test_a_tracked_script_finds_its_run(folder: Path, vr: Callable[..., Any]) -> None:
     done = tracked(vr, folder, "none")
     assert done.code == 0, done.err

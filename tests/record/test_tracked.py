@@ -81,10 +81,10 @@ def test_runs_that_differ_in_their_seed_repeat_each_other(db: Path) -> None:
     [
         ("raise ValueError('no luck')", "failed", 1),
         ("raise KeyboardInterrupt", "interrupted", -signal.SIGINT),
-        ("sys.exit(3)", "failed", 3),
-        ("sys.exit(0)", "completed", 0),
+        pytest.param("sys.exit(3)", "failed", 3, marks=pytest.mark.slow),
+        pytest.param("sys.exit(0)", "completed", 0, marks=pytest.mark.slow),
         ("run.log(2, train_loss=float('nan'))", "diverged", 0),
-        ("pass", "completed", 0),
+        pytest.param("pass", "completed", 0, marks=pytest.mark.slow),
     ],
 )
 def test_how_a_block_is_left_is_how_the_run_ended(tmp_path: Path, leave: str, status: str, code: int) -> None:
@@ -289,6 +289,7 @@ def test_every_rank_goes_on_at_the_same_step(tmp_path: Path) -> None:
     assert run.status == "completed"
 
 
+@pytest.mark.slow
 def test_an_edit_or_another_seed_begins_another_run(tmp_path: Path) -> None:
     assert script(tmp_path, RESUMED, "die").returncode == 1
     assert script(tmp_path, RESUMED.replace("seed=3", "seed=4")).stdout.strip() == "0 None"
@@ -316,6 +317,26 @@ def test_a_long_step_keeps_the_lease(db: Path, monkeypatch: pytest.MonkeyPatch) 
             while store.runs.get(run.id).heartbeat_at == before:
                 assert time.monotonic() < end
                 time.sleep(0.05)
+
+
+def test_a_setting_that_the_optimizer_has_stands_once(db: Path) -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with vrcli.track("mine", optimizer=optimizer, settings={"lr": 0.1, "momentum": 0.5, "width": 3}, db=db) as run:
+        run.evaluate(1, val_loss=1.0)
+    [found] = stored(db.parent)
+    assert found.spec["task_settings"] == {"momentum": 0.5, "width": 3}  # the optimizer has another momentum
+    assert found.settings["lr"] == 0.1
+    assert "optimizer.lr" not in found.settings
+
+
+def test_the_end_of_a_run_says_how_to_see_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with vrcli.track("mine", db=tmp_path / "vr.db", quiet=quiet) as run:
+            run.evaluate(1, val_loss=1.0)
+    out, err = capfd.readouterr()
+    [first, _] = stored(tmp_path)[::-1]
+    assert (out, err) == ("", f"run 1 · {first.name} completed; vr runs show 1 --db {tmp_path / 'vr.db'}\n")
 
 
 def test_a_recorded_run_says_what_repeats_it(tmp_path: Path, vr: Any) -> None:

@@ -213,6 +213,13 @@ def test_costs_leave_diverged_runs_out_and_name_the_machines(make_run) -> None:
     assert not any("machines" in note for note in texts(summarise([runs[0], runs[2]])))
 
 
+def test_rows_whose_seeds_change_nothing_are_named(make_run) -> None:
+    runs = [make_run(opt, seed=s, loss=v) for opt, v in (("sgd", 0.3), ("adamw", 0.2)) for s in range(3)]
+    assert any("the same value on every seed" in text for text in texts(summarise(runs)))
+    runs[0] = make_run("sgd", seed=0, loss=0.31)
+    assert not any("the same value on every seed" in text for text in texts(summarise(runs)))
+
+
 def test_columns_by_name() -> None:
     assert Column.of("test_accuracy") == Column("test_accuracy", "test acc", "max", True)
     assert Column.of("val_perplexity") == Column("val_perplexity", "val ppl", "min", False)
@@ -234,6 +241,16 @@ def test_rows_of_a_search_that_stopped_trials_early_are_marked(make_run) -> None
     assert "¶" not in render(summarise(runs), "plain")
     assert r"\P" in render(table, "latex")
     assert [row["pruned"] for row in json.loads(render(table, "json"))["rows"]] == [False, True, False]
+
+
+def test_a_budget_counts_the_runs_that_ranked_trials_again(make_run) -> None:
+    fresh = [replace(make_run("a", seed, 0.1), search_id=1) for seed in (1, 2)]
+    table = summarise([*fresh, make_run("b", 1, 0.2)], trials={run.id: 8 for run in fresh}, reranked={1: 9})
+    text = render(table, "plain")
+    assert "(8 + 9) x 20" in text
+    assert " 1 x 20" in text
+    assert "(a + b): the trials of each search, and the runs that ranked its best trials again" in text
+    assert [row["reranked"] for row in json.loads(render(table, "json"))["rows"]] == [9, 0]
 
 
 GFLOWNET = {

@@ -96,6 +96,7 @@ def test_the_seed_decides(mixed, method):
     assert first[0] == first[1] != first[2]
 
 
+@pytest.mark.slow
 def test_another_process_asks_for_the_same_points(mixed):
     code = """
 import json

@@ -94,7 +94,16 @@ def test_one_seed_and_equal_values() -> None:
     assert "one seed" in verdict(one)
     same = compare("a", [1.0, 2.0], "b", [1.0, 2.0], paired=True)
     assert same.p == 1.0
-    assert "equal in every seed" in verdict(same)
+    assert "the same on every seed" in verdict(same)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_seed_that_changes_nothing_decides_nothing(paired: bool) -> None:
+    found = compare("a", [0.2] * 5, "b", [0.3] * 5, paired=paired)
+    assert math.isnan(found.p)
+    assert found.better is None
+    assert (found.seeds_needed, math.isnan(found.detectable)) == (None, True)
+    assert "the same on every seed" in verdict(found)
 
 
 def test_diverged_runs_are_worst_and_no_mean_is_quoted() -> None:

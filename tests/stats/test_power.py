@@ -80,8 +80,8 @@ def test_power_rises_with_the_effect_to_one() -> None:
 def test_questions_without_an_answer() -> None:
     assert math.isnan(power.detectable_difference(1.0, 1, paired=True))
     assert math.isnan(power.detectable_difference(math.nan, 5, paired=True))
-    assert power.detectable_difference(0.0, 5, paired=True) == 0.0
+    assert math.isnan(power.detectable_difference(0.0, 5, paired=True))
     assert power.seeds_needed(0.0, 1.0, paired=True) is None
     assert power.seeds_needed(1e-6, 1.0, paired=True) is None
     assert power.seeds_needed(math.nan, 1.0, paired=True) is None
-    assert power.seeds_needed(0.1, 0.0, paired=True) == 2
+    assert power.seeds_needed(0.1, 0.0, paired=True) is None

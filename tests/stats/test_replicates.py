@@ -48,6 +48,15 @@ def test_a_pair_is_a_t_test_of_the_replicates() -> None:
     assert found.power(found.difference, found.needed) >= 0.8
 
 
+@pytest.mark.parametrize("looks", [None, Looks((3, 5))])
+def test_searches_and_seeds_that_change_nothing_decide_nothing(looks: Looks | None) -> None:
+    found = only({"a": np.full((5, 3), 0.2), "b": np.full((5, 3), 0.3)}, margin=1.0, looks=looks)
+    assert found.verdict == Verdict.UNDECIDED
+    assert (math.isnan(found.p), found.needed) == (True, None)
+    same = only({"a": np.full((5, 3), 0.2), "b": np.full((5, 3), 0.2)}, margin=1.0)
+    assert same.verdict == Verdict.EQUAL
+
+
 def test_each_optimizer_is_summarised_over_its_searches() -> None:
     tables = values("ab")
     one = compare_replicates(tables, metric="test_loss").optimizers[0]

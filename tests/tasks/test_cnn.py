@@ -22,7 +22,7 @@ from vrcli.settings import resolve
 from vrcli.tasks.base import Split, Splits
 from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn
 from vrcli.tasks.images import Images, ImageSet
-from vrcli.tasks.resnet import ResidualBlock, resnet32
+from vrcli.tasks.resnet import ResidualBlock, resnet18, resnet32
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -207,10 +207,15 @@ def test_the_reference_network_has_the_papers_shape() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (5, 7, 3), (1, 1, 1)])
-@pytest.mark.parametrize("model", ["cnn", "resnet32"])
+@pytest.mark.parametrize("model", ["cnn", "resnet32", "resnet18"])
 def test_networks_take_images_of_any_size(shape: tuple[int, int, int], model: str) -> None:
-    network = reference_cnn(shape, 4, 8, 7) if model == "cnn" else resnet32(shape[2], 7)
     height, width, channels = shape
+    makers = {
+        "cnn": lambda: reference_cnn(shape, 4, 8, 7),
+        "resnet32": lambda: resnet32(channels, 7),
+        "resnet18": lambda: resnet18(channels, 7, 4),
+    }
+    network = makers[model]()
     assert network.eval()(torch.randn(2, channels, height, width)).shape == (2, 7)
 
 
@@ -226,6 +231,16 @@ def test_resnet32_has_its_published_size() -> None:
         x = layer(x)
         shapes.append(tuple(x.shape[1:]))
     assert list(dict.fromkeys(shapes)) == [(16, 32, 32), (32, 16, 16), (64, 8, 8), (64, 1, 1)]
+
+
+def test_resnet18_has_its_published_size() -> None:
+    network = resnet18(3, 10, 64)
+    weighted = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(weighted) == 18 + 3  # and the projections
+    assert count(network) == 11_173_962
+    request = resolve(Cnn, "flowadam", preset="resnet18").request
+    assert (request.training.epochs, request.training.batch_size) == (50, 128)
+    assert (request.optimizer_settings["lr"], request.optimizer_settings["mode"]) == (1e-3, "a")
 
 
 @pytest.mark.parametrize(("criterion", "guess"), [("cross-entropy", math.log(10)), ("mse", 0.5)])
@@ -246,14 +261,14 @@ def test_a_shrinking_shortcut_subsamples_and_pads_with_zeros() -> None:
     assert not out[:, 24:].any()
 
 
-@pytest.mark.parametrize("model", ["cnn", "resnet32"])
+@pytest.mark.parametrize("model", ["cnn", "resnet32", "resnet18"])
 def test_the_memory_layout_does_not_change_the_function(model: str) -> None:
     results = []
     for channels_last in (True, False):
         task, data = loaded(model=model, channels=4, hidden=8, channels_last=channels_last)
         torch.manual_seed(0)
         network = task.model(data)
-        weights = [p for p in network.parameters() if p.ndim == 4 and p.shape[1] > 1]
+        weights = [p for p in network.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
         assert all(p.is_contiguous(memory_format=torch.channels_last) == channels_last for p in weights)
         loss = task.loss(network, data.train.take(torch.arange(32)))
         loss.backward()
@@ -377,6 +392,7 @@ def linear_loss(data: Splits, weight: float) -> float:
     return float(log_loss(y, fitted.predict_proba(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["vradam", "adamw", "sgd"])
 def test_quick_is_clearly_better_than_a_linear_classifier(optimizer: str) -> None:
     _, data = loaded()
@@ -385,7 +401,7 @@ def test_quick_is_clearly_better_than_a_linear_classifier(optimizer: str) -> Non
     assert run("quick", optimizer)["best_val_loss"] < 0.8 * linear
 
 
-@pytest.mark.parametrize("model", ["cnn", "resnet32"])
+@pytest.mark.parametrize("model", ["cnn", "resnet32", "resnet18"])
 def test_a_short_run_learns_a_folder_of_images(model: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, channel in (("red", 0), ("green", 1)):

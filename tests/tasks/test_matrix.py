@@ -55,7 +55,9 @@ def alternating_least_squares(split: Split, rank: int, l2: float, sweeps: int = 
     return factors
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "flowadam", "rad"])
+@pytest.mark.parametrize(
+    "optimizer", ["adamw", *(pytest.param(o, marks=pytest.mark.slow) for o in ("flowadam", "rad"))]
+)
 def test_alternating_least_squares_bounds_what_an_optimizer_reaches(optimizer: str) -> None:
     ready = prepared(optimizer, epochs=1500, eval_every=1500, lr=0.02, l2=0.001)
     config = ready.task.config

@@ -546,6 +546,7 @@ def test_it_learns_a_text_whose_words_follow_from_each_other(folder: Path) -> No
     assert after["accuracy"] > 0.75
 
 
+@pytest.mark.slow
 def test_leaking_targets_beats_what_can_be_known(folder: Path) -> None:
     """With the answer in sight even the free choices are predicted: the loss falls below the text's entropy."""
     task, data = build(folder, leak_targets=True)

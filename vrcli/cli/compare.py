@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from vrcli.cli import request as req
 from vrcli.cli.config_file import Choice
 from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
-from vrcli.cli.screen import show
+from vrcli.cli.screen import show, suggest
 from vrcli.cli.settings import PREFIX, load_task
 from vrcli.cli.sweep import EQUAL, INITIAL, SEARCH, SEARCH_SEED, SweepCommand
 from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
 from vrcli.errors import UsageError
+from vrcli.report.wording import command as command_line
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 
@@ -80,7 +82,7 @@ def compare(
     search: str = SEARCH,
     initial: int | None = INITIAL,
     search_seed: int = SEARCH_SEED,
-    vary_split: bool = typer.Option(False, "--vary-split", help="another split of the data for each search"),
+    vary_split: bool = typer.Option(False, "--vary-split", help="another split of the data for each search, or seed"),
     metric: str | None = typer.Option(
         None,
         "--metric",
@@ -101,6 +103,9 @@ def compare(
         False, "--by-budget", help="also what each search had found after a part of its trials, which takes more runs"
     ),
     jobs: int = typer.Option(1, "--jobs", "-j", help="runs at the same time; the threads are divided among them"),
+    plan: bool = typer.Option(
+        False, "--plan", help="show what would run, what is stored of it and an estimate of the time; run nothing"
+    ),
     device: str | None = req.DEVICE,
     threads: int | None = req.THREADS,
     config: Path | None = req.CONFIG,
@@ -123,13 +128,21 @@ def compare(
     them follows.
     """
     req.check_format(format)
+    words = req.words(ctx)
+    words["task"] = words["task"] if len(words["task"] or ()) > 1 else next(iter(words["task"] or ()), None)
+    if plan:
+        return print_plan(words, format)
     with waiting("starting"):
         from vrcli.cli.compare_display import CompareDisplay
 
     with CompareDisplay(metric, quiet=quiet or format == "json", summary=False) as display:
-        words = req.words(ctx)
-        words["task"] = words["task"] if len(words["task"] or ()) > 1 else next(iter(words["task"] or ()), None)
         found = api.compare(**words, watch=display.show)
+    print_outcome(found, format, quiet, database)
+    raise typer.Exit(int(bool(getattr(found, "failed", ()))))
+
+
+def print_outcome(found: Any, format: str, quiet: bool, database: Location) -> None:
+    """What stdout gets of the comparison of one task or several."""
     if format == "json":
         print(json.dumps(found.as_json()))
     elif quiet:
@@ -140,7 +153,17 @@ def compare(
     else:
         say()
         show(found.blocks(), argv=sys.argv, database=database)
-    raise typer.Exit(int(bool(getattr(found, "failed", ()))))
+
+
+def print_plan(words: Mapping[str, Any], format: str) -> None:
+    """What the command would do."""
+    with waiting("reading data, timing a few steps"):
+        found = api.compare(**words, plan=True, watch=lambda event: None)
+    if format == "json":
+        print(json.dumps(found.as_json()))
+        return
+    show(found.blocks())
+    suggest((command_line([word for word in sys.argv if word != "--plan"]), "begin"))
 
 
 app = verb(compare, CompareCommand)

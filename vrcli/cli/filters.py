@@ -22,7 +22,9 @@ GROUP = typer.Option(None, "--group", metavar="NAME", help="only runs of this gr
 SWEEP = typer.Option([], "--sweep", metavar="SWEEP", help="only runs of this sweep (number or name); repeatable")
 WHERE = typer.Option([], "--where", metavar="CONDITIONS", help="only runs like this: 'dataset=cifar10 lr>1e-3'")
 SINCE = typer.Option(None, "--since", metavar="TIME", help="only runs since: 2026-11-20, 12h, 7d", show_default=False)
-STATUS = typer.Option(None, "--status", help="running, completed, diverged, failed or interrupted")
+STATUS = typer.Option(
+    None, "--status", metavar="STATUS", help="running, completed, diverged, failed or interrupted", show_default=False
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Filter(filter.Filter, Bundle):
     sweeps: Annotated[list[str], SWEEP] = field(default_factory=list)
     where: Annotated[list[str], WHERE] = field(default_factory=list)
     since: Annotated[str | None, SINCE] = None
+    status: Annotated[str | None, STATUS] = None
     registered: Callable[[str], Iterable[str]] = registered
 
     def say(self, text: str) -> None:
@@ -49,10 +52,3 @@ class Beside(Filter):
     """The same beside runs that are named: tasks are an option."""
 
     tasks: Annotated[list[str], TASK] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Listed(Beside):
-    """The same with the status of runs."""
-
-    status: Annotated[str | None, STATUS] = None

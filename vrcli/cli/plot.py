@@ -19,7 +19,7 @@ from vrcli.cli.options import declared, parameter
 from vrcli.cli.plot_output import Output
 from vrcli.cli.waiting import waiting
 from vrcli.report.figures import NAMES, load
-from vrcli.report.figures.base import Figure, Option
+from vrcli.report.figures.base import Computed, Figure, Option
 from vrcli.results.lines import Reader
 
 
@@ -61,6 +61,10 @@ def draw(figure: Figure, chosen: Filter, output: Output) -> None:
     """Make the figure and bring it where it was asked for."""
     output.check()
     figure.check()
+    if isinstance(figure, Computed):
+        with waiting("computing"):
+            computed = figure.compute()
+        return output.deliver(computed)
     notes: list[str] = []
     with req.open_existing(output.database) as store:
         try:

@@ -72,10 +72,13 @@ class RunDisplay:
 
     def begin(self, record: RunRecord, prepared: Prepared) -> None:
         from vrcli.tasks.base import headline
+        from vrcli.tasks.loop import LoopTask
 
         SIGN.hide()
         self.prepared, self.spec = prepared, prepared.spec
         self.metrics = headline(prepared.task.metrics)
+        # A command keeps its learning rate to itself, and every loop of its own how many samples a step takes.
+        self.has_lr, self.has_rate = prepared.task.own_optimizers is None, not isinstance(prepared.task, LoopTask)
         self.lr: float | None = None
         self.rate = 0.0
         if self.quiet:
@@ -104,7 +107,8 @@ class RunDisplay:
             self.rate = event.samples / event.train_s if event.train_s > 0 else 0.0
             if self.bar is not None:
                 loss = event.values.get("train_loss")
-                text = f"loss {loss[-1]:.4f}   {self.rate:,.0f} samples/s" if loss else ""
+                text = f"loss {loss[-1]:.4f}" if loss else ""
+                text += f"   {self.rate:,.0f} samples/s" if loss and self.has_rate else ""
                 at = f"{event.steps[-1]}/{self.total}"
                 self.bar.update(self.job, completed=min(1.0, event.share), at=at, text=text)
         elif isinstance(event, Eval):
@@ -148,7 +152,8 @@ class RunDisplay:
 
     def columns(self) -> str:
         heads = "".join(f"{'val ' + m.name:>{self.width}}" for m in self.metrics)
-        return f"{'step' if self.by_step else 'epoch':>9}{'train loss':>13}{heads}{'lr eff':>11}{'samples/s':>12}"
+        cost = f"{'lr eff':>11}" * self.has_lr + f"{'samples/s':>12}" * self.has_rate
+        return f"{'step' if self.by_step else 'epoch':>9}{'train loss':>13}{heads}{cost}"
 
     @property
     def by_step(self) -> bool:
@@ -166,7 +171,8 @@ class RunDisplay:
         cells = "".join(f"{value(values[f'val_{m.name}'], percent=m.percent):>{self.width}}" for m in self.metrics)
         lr = "-" if self.lr is None else f"{self.lr:.1e}"
         train = value(values.get("epoch_train_loss"))
-        return f"{epoch:>9}{train:>13}{cells}{lr:>11}{self.rate:>12,.0f}"
+        cost = f"{lr:>11}" * self.has_lr + f"{self.rate:>12,.0f}" * self.has_rate
+        return f"{epoch:>9}{train:>13}{cells}{cost}"
 
     def _start_bar(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -30,7 +30,7 @@ app = noun("List, show, compare, export and repeat stored runs.")
 @app.command("list")
 @unpacked
 def list_runs(
-    asked: filters.Listed,
+    asked: filters.Beside,
     limit: int = typer.Option(50, "--limit", "-n", min=1, max=2**31 - 1, help="at most this many, newest first"),
     database: Location = req.DB,
     format: str = req.FORMAT,

@@ -110,7 +110,8 @@ def settings_facts(record: RunRecord) -> list[tuple[str, str]]:
     found = []
     for section, settings in sections.items():
         values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}
-        found.append((section, "  ".join(f"{k}={setting(v)}" for k, v in values.items())))
+        if values:
+            found.append((section, "  ".join(f"{k}={setting(v)}" for k, v in values.items())))
     return found
 
 

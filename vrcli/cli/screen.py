@@ -6,7 +6,6 @@ column, the least important first, and a line below the table says which.
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -275,11 +274,7 @@ def _whole(step: Step, argv: Sequence[str]) -> str:
 
 def _database_option(step: Step, database: Location | None) -> str:
     """What names the database in a command that would take another one."""
-    from shlex import quote
-
-    if database is None or step.options or str(database) == os.environ.get("VR_DB", "vr.db"):
-        return ""
-    return f" --db {quote(str(database))}"
+    return "" if database is None or step.options else database.option
 
 
 def show_command(command: str) -> None:

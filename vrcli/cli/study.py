@@ -23,7 +23,8 @@ from vrcli.study.files import check as checks
 from vrcli.study.files.read import find, own, shipped
 
 if TYPE_CHECKING:
-    from vrcli.outcomes import StudyOutcome, StudyPlanOutcome
+    from vrcli.outcomes import StudyOutcome
+    from vrcli.plan_outcomes import StudyPlanOutcome
 
 app = noun("Run a whole experiment that a file describes.")
 

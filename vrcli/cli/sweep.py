@@ -20,7 +20,7 @@ from vrcli.db.location import Location, masked_line
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:
-    from vrcli.outcomes import PlanOutcome
+    from vrcli.plan_outcomes import PlanOutcome
     from vrcli.study.results import SweepResult
 
 

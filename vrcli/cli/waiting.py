@@ -88,10 +88,11 @@ def waiting(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 def waited(things: Iterable[T], text: str) -> Iterator[T]:
     """The same things, while what is being done is said until each of them comes."""
-    left, end = iter(things), object()
+    left = iter(things)
     while True:
-        with waiting(text):
-            found = next(left, end)
-        if found is end:
+        try:
+            with waiting(text):
+                found = next(left)
+        except StopIteration:
             return
-        yield found  # type: ignore[misc]  # the end is gone
+        yield found

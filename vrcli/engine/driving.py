@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
-import numpy as np
 import torch
 from greenlet import getcurrent
 from torch import Tensor, nn
 
 from vrcli.direction import better
 from vrcli.engine import checkpoint, divergence, schedules
-from vrcli.engine.events import Artifact, Checkpoint, Eval, Event, Every, Started, Steps
+from vrcli.engine.events import Artifact, Checkpoint, Eval, Event, Every, Started, Status, Steps
 from vrcli.engine.kept import captured, plain_value, put_back
 from vrcli.engine.points import Points, check_step, measured_once, named
 from vrcli.engine.prepare import Prepared, peak_memory_bytes, planned_steps
 from vrcli.engine.recorder import BLOCK_SECONDS, Best
-from vrcli.engine.seeding import derive, generator
+from vrcli.engine.seeding import derive, generator, seed_python
 from vrcli.errors import UsageError, nearest
 from vrcli.optim import registry
+from vrcli.tasks.loop import LoopTask
 
 #: How long a loop may go on after it was asked to stop, where it asks for that or writes itself down.
 GRACE_S = 1.5
-Status = Literal["completed", "diverged", "interrupted"]
 
 
 class Left(BaseException):
@@ -52,7 +50,8 @@ class LoopRun:
         self.p, self.spec, self.asked_to_stop, self.checkpoints = prepared, prepared.spec, should_stop, checkpoints
         self.training, self.metric = prepared.spec.training, prepared.task.metrics[0]
         self.seed, self.device, self.threads = self.spec.seed, prepared.device, self.spec.threads
-        self.optimizer_name, self.optimizer_settings = self.spec.optimizer, dict(self.spec.optimizer_settings)
+        self.optimizer_name = self.spec.optimizer
+        self.optimizer_settings: Mapping[str, Any] = dict(self.spec.optimizer_settings)
         self.model: nn.Module | None = None
         self.built: torch.optim.Optimizer | None = None
         self.steps_per_epoch, self.counts_epochs = 1, False
@@ -75,16 +74,16 @@ class LoopRun:
         """The loop from its begin to its end; how the run ended."""
         value = derive(self.seed, "model")
         torch.manual_seed(value)
-        random.seed(value)
-        np.random.seed(value % 2**32)
+        seed_python(value)
+        task = cast(LoopTask[Any], self.p.task)  # `prepare_any` made it
         try:
-            self.p.task.train(self)  # type: ignore[attr-defined]  # a LoopTask: `prepare_any` made it
+            task.train(self)
         except Left as left:
             return left
         if self.stop_at < math.inf and not self.tested and not self._used_up():
             return Left("interrupted", "interrupted")
         if not self.evaluations:
-            raise UsageError(self.p.task.unmeasured.format(objective=self.metric.name))  # type: ignore[attr-defined]
+            raise UsageError(task.unmeasured.format(objective=self.metric.name))
         return Left("completed", self._early())
 
     def began(self) -> Iterator[Event]:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+#: How the training of a run ends.
+Status: TypeAlias = Literal["completed", "diverged", "interrupted"]
+
 
 @dataclass(frozen=True)
 class Started:
@@ -128,7 +131,7 @@ class Ended:
         reason: why it ended where that is not the end of its budget ("loss not finite at step 118, lr 0.08").
     """
 
-    status: Literal["completed", "diverged", "interrupted"]
+    status: Status
     results: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
 

@@ -13,13 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrcli.direction import better
 from vrcli.engine import batches, checkpoint, divergence, schedules, weights
-from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Steps
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Status, Steps
 from vrcli.engine.prepare import Prepared, planned_steps
 from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.engine.probes.measuring import Measuring, built
 from vrcli.engine.recorder import Best, Recorder
 from vrcli.engine.results import results_of
-from vrcli.engine.seeding import GlobalNoise, derive
+from vrcli.engine.seeding import GlobalNoise, derive, seed_python
 from vrcli.tasks.base import Batch, Split
 
 #: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
@@ -61,7 +61,7 @@ def train(
 class _Stop(Exception):
     """Leaves the loop; carries how the run ended."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
 
@@ -80,6 +80,7 @@ class _Loop:
         self.recorder = Recorder()
         self.noise = GlobalNoise(prepared.device)
         self.noise_seed = derive(prepared.spec.seed, "noise")
+        seed_python(self.noise_seed)
         self.needs_closure = "closure" in prepared.capabilities
         self.create_graph = "create_graph" in prepared.capabilities
         self.telemetry = getattr(prepared.optimizer, "telemetry", None)
@@ -105,7 +106,8 @@ class _Loop:
         self.clock = self.saved_s = time.perf_counter()
         self.started = self.clock - self.wall_s
         yield Started(sum(p.numel() for p in self.parameters), self.steps_per_epoch, self.total_steps, self.step)
-        status, reason = "completed", ""
+        status: Status = "completed"
+        reason = ""
         try:
             while True:
                 yield from self.train_epoch()
@@ -123,7 +125,7 @@ class _Loop:
         except KeyboardInterrupt:
             status, reason = "interrupted", "interrupted"
             yield from self.flush(check=False)
-        yield Ended(status, results_of(self), reason)  # type: ignore[arg-type]  # _Stop carries only these
+        yield Ended(status, results_of(self), reason)
 
     def train_epoch(self) -> Iterator[Event]:
         self.set_mode(train=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vrcli.engine.seeding import derive, generator
+from vrcli.engine.seeding import derive, generator, seed_python
 from vrcli.errors import UsageError
 from vrcli.optim import registry
 from vrcli.spec import Request, RunSpec, Training
@@ -132,6 +132,7 @@ def prepare(
     spec = request.on(data.dataset, fingerprint)
 
     torch.manual_seed(derive(spec.seed, "model"))
+    seed_python(derive(spec.seed, "model"))
     model = task.model(data).to(device)
     row = registry.find(spec.optimizer)
     if "closure" in row.capabilities and task.no_closure:

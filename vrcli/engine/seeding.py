@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
+import numpy as np
 import torch
 
 
@@ -16,6 +18,12 @@ def derive(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator of that stream on `device`."""
     return torch.Generator(device=device).manual_seed(derive(seed, *purpose))
+
+
+def seed_python(value: int) -> None:
+    """Seed the global generators of Python and numpy, which some optimizers and augmentations draw from."""
+    random.seed(value)
+    np.random.seed(value % 2**32)
 
 
 class GlobalNoise:

@@ -90,6 +90,7 @@ class Rehearsal:
     Args:
         run_s: estimate of the run's seconds.
         memory_bytes: the most that the process took so far; NaN where nobody counted.
+        batch_size: that the data allow; None where it is the loop's own affair.
     """
 
     dataset: str
@@ -97,6 +98,7 @@ class Rehearsal:
     about: str
     run_s: float
     memory_bytes: float = math.nan
+    batch_size: int | None = None
 
 
 def of_lineage(store: Store, lineage: Lineage, seed: int, probing: Probing) -> RunOutcome | None:

@@ -99,7 +99,8 @@ class Worker:
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = total * step_s + total / (training.eval_every or per_epoch) * epoch_end_s
         memory = timed.get("peak_memory_bytes", math.nan)
-        return Rehearsal(ready.data.dataset, ready.spec.dataset_fingerprint, ready.data.about, run_s, memory)
+        data, spec = ready.data, ready.spec
+        return Rehearsal(data.dataset, spec.dataset_fingerprint, data.about, run_s, memory, spec.training.batch_size)
 
     def run(
         self, job: Job, task: type[Task[Any]], note: Callable[[Any], None], should_stop: Callable[[], bool]

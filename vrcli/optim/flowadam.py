@@ -1,9 +1,10 @@
 """FlowAdam: Adam that follows the gradient flow for a short time where it stalls or the curvature jumps.
 
 Source:      arXiv 2604.06652; order of operations, clipping, solver and tolerances from the authors' code.
-Deviations:  A flow starts at a gradient that is known already, so each costs one evaluation less than the authors'. It
-             fails after 1000 evaluations, and then Adam's step is taken. Several groups flow together, each for its own
-             lr * ode_t_scale; the authors' code takes one.
+Deviations:  A flow starts at a gradient that is known already, so each costs one evaluation less than the authors'.
+             With torchdiffeq's own solver in float64 every trigger is the same; in float32 long runs at a large rate
+             drift apart by rounding. A flow fails after 1000 evaluations, and then Adam's step is taken. Several groups
+             flow together, each for its own lr * ode_t_scale; the authors' code takes one.
 Shapes:      any real parameters; the flow runs on one flat vector (n,).
 """
 

@@ -31,6 +31,7 @@ def track(
     tag: str | None = None,
     group: str | None = None,
     db: str | os.PathLike[str] | Location | None = None,
+    quiet: bool = False,
 ) -> Tracked:
     """Record a run that your own script trains.
 
@@ -60,6 +61,7 @@ def track(
         tag: a word to find the runs by.
         group: what the runs of one experiment share.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        quiet: leave out the line on stderr that names the run at its end.
 
     Raises:
         UsageError: a value is not accepted; nothing was recorded.
@@ -76,6 +78,7 @@ def track(
         "spec": spec, "metrics": declared, "location": Location.given(db), "tag": tag, "group": group,
         "patience": patience, "quiet": _rank() > 0, "device": parameters[0].device if parameters else None,
         "parameters": sum(p.numel() for p in parameters) if parameters else None,
+        "announced": not quiet,
     }  # fmt: skip
     if (folder := os.environ.get(VARIABLE)) is not None:
         from vrcli.record.piped import Piped

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import string
 import zlib
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ class CommandTask(LoopTask[Config]):
         given = [name for name, value in settings.items() if value is not None]
         missing = [name for name in cls.placeholders() if name not in (*CHOSEN, *given)]
         if not missing:
-            return ""
+            return cannot_start(cls.command)
         name, flag = missing[0], missing[0].replace("_", "-")
         hint = nearest(name, [*CHOSEN, *given]) or f"; --{flag} or --fix {name}=VALUE gives one, --space searches it"
         return f"--command: {{{name}}} has no value{hint}"
@@ -124,6 +125,18 @@ def _varied(command: str) -> list[str]:
     return [name for name in names_in(command) if name not in CHOSEN]
 
 
+def cannot_start(command: str) -> str:
+    """Why there is nothing to start, in one line; empty where there is."""
+    program, *rest = shlex.split(command)
+    if "{" not in program and shutil.which(program) is None:
+        found = "it cannot be executed" if _is_file(Path(program)) else "there is no such program"
+        return f"--command: {program}: {found}"
+    script = next(iter(rest), "")
+    if Path(program).name.startswith("python") and script.endswith(".py") and "{" not in script:
+        return "" if _is_file(Path(script)) else f"--command: {script}: there is no such file in {Path.cwd()}"
+    return ""
+
+
 def filled(command: str, values: Mapping[str, Any]) -> list[str]:
     """The words of the command, each with its values: one with spaces stays one word."""
     texts = {name: _text(value) for name, value in values.items()}
@@ -141,6 +154,25 @@ def _is_file(path: Path) -> bool:
     with suppress(OSError):  # a word that is too long to be the name of one
         return path.is_file()
     return False
+
+
+def _settings_model(command: str) -> type[BaseModel]:
+    """The settings of a command.
+
+    Raises:
+        UsageError: one has a name that cannot be one.
+    """
+    value = Annotated[Any, BeforeValidator(_value)]
+    config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    fields: Any = {
+        name: (value, Field(None, description=f"what {{{name}}} of the command is")) for name in _varied(command)
+    }
+    for name in fields:
+        if name in Config.model_fields:
+            raise UsageError(f"--command: {{{name}}} is what vr takes itself; give it another name")
+        if name.startswith("_") or hasattr(BaseModel, name):
+            raise UsageError(f"--command: {{{name}}} cannot be the name of a setting; give it another name")
+    return create_model("CommandSettings", __config__=config, **fields)
 
 
 def _value(given: Any) -> Any:
@@ -169,6 +201,7 @@ def reference(command: str, metric: str | None = None, name: str | None = None) 
     names = names_in(command)
     if not shlex.split(command):
         raise UsageError("--command is empty")
+    _settings_model(command)
     if "seed" not in names:
         raise UsageError("--command has no {seed}: runs that differ in nothing cannot repeat each other")
     objective, direction = objective_of(metric)
@@ -227,13 +260,9 @@ def __getattr__(name: str) -> Any:
         command, task, objective, direction = json.loads(plain)
     except (ValueError, zlib.error):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    settings = _varied(command)
-    value = Annotated[Any, BeforeValidator(_value)]
-    fields: Any = {one: (value, Field(None, description=f"what {{{one}}} of the command is")) for one in settings}
-    config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-    own: type[BaseModel] = create_model("CommandSettings", __config__=config, **fields)
     body = {
-        "__module__": __name__, "__qualname__": name, "command": command, "name": task, "own_optimizers": own,
+        "__module__": __name__, "__qualname__": name, "command": command, "name": task,
+        "own_optimizers": _settings_model(command),
         "summary": command, "metrics": (Metric(objective, direction),), "presets": {"quick": Preset({})},
     }  # fmt: skip
     return type(name, (CommandTask,), body)

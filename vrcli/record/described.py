@@ -102,14 +102,17 @@ def spec_of(
         name, values = optimizer or UNKNOWN, {}
     else:
         name, values = optimizer_name(optimizer), optimizer_settings(optimizer)
+    values |= {name: plain(value) for name, value in optimizer_settings_given.items()}
+    told = {name: plain(value) for name, value in settings.items()}
     return {
         "task": task,
         "dataset": dataset or None,
         "optimizer": name,
         "seed": seed,
-        "task_settings": {name: plain(value) for name, value in settings.items()},
+        # What the optimizer says, too, stands there alone.
+        "task_settings": {name: value for name, value in told.items() if (name, value) not in values.items()},
         "training": {"until": "scripts:1"},  # the script says where it ends
-        "optimizer_settings": {**values, **{name: plain(value) for name, value in optimizer_settings_given.items()}},
+        "optimizer_settings": values,
         "code": script(),
     }
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from vrcli.engine.driving import GRACE_S
@@ -32,6 +33,8 @@ from vrcli.tasks.loop import LoopRun
 PIPE, TOLD, STATE = "pipe", "told.json", "state"
 #: Of what it wrote to stderr, the end so long is kept.
 _KEPT_BYTES = 64 * 1024
+#: Letters of a line of stderr in a message.
+_QUOTED = 200
 _POLL_S = 0.1
 _LIBC = ctypes.CDLL(None)
 
@@ -69,14 +72,19 @@ def train(run: LoopRun, words: Sequence[str], told: Told, *, time_limit: float |
                     process.wait(GRACE_S)
                 raise
             finally:
-                _end(process)
+                _end(process, folder)
                 said = _tail(errors)
                 if said:
                     run.keep("stderr.txt", said)
             if process.returncode and not run.should_stop():
-                last = said.decode(errors="replace").strip().rpartition("\n")[2]
-                why = f": {last}" if last else ""
+                last = said.decode(errors="replace").strip().rpartition("\n")[2].strip()
+                why = f": {shortened(last)}" if last else ""
                 raise RuntimeError(f"the command ended with exit code {process.returncode}{why}")
+
+
+def shortened(line: str) -> str:
+    """A line as a message quotes it: the beginning and the end of a long one."""
+    return line if len(line) <= _QUOTED else f"{line[: _QUOTED // 2]} ... {line[-_QUOTED // 2 :]}"
 
 
 def _begun(words: Sequence[str], folder: Path, run: LoopRun, errors: Any) -> subprocess.Popen[bytes]:
@@ -107,10 +115,14 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of the command and of what it started."""
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """End what is left of the command and of what it started, also what left its group: the environment tells it."""
     _signal(process, signal.SIGKILL)
     process.wait()
+    for other in psutil.process_iter():
+        with suppress(psutil.Error):
+            if other.environ().get(VARIABLE) == str(folder):
+                other.kill()
     if process.stdout is not None:
         process.stdout.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -50,10 +51,11 @@ class Tracked:
     def __init__(
         self, spec: Mapping[str, Any], metrics: Sequence[Measured], location: Location, *, tag: str | None,
         group: str | None, patience: int | None, quiet: bool, device: torch.device | None, parameters: int | None,
+        announced: bool = True,
     ) -> None:  # fmt: skip
         self._spec, self._metrics, self._location = spec, list(metrics), location
         self._tag, self._group, self._patience, self._quiet = tag, group, patience, quiet
-        self._device, self._parameters = device, parameters
+        self._device, self._parameters, self._announced = device, parameters, announced
         self._store: Store | None = None
         self._record: RunRecord | None = None
         self._points = Points()
@@ -218,6 +220,9 @@ class Tracked:
             resuming.remove(store, self._record)
         store.close()
         self._store = None
+        if self._announced:
+            see = f"vr runs show {self._record.id}{self._location.option}"
+            sys.stderr.write(f"run {self._record.id} · {self._record.name} {status}; {see}\n")
         if status == "completed" and not self._best:
             name = self._metrics[0].name if self._metrics else "loss"
             words = f"run {self._record.id} recorded no val_{name}: no table can rank it (run.evaluate records one)"

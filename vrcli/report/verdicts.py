@@ -19,7 +19,7 @@ def line(found: Comparison) -> str:
         if math.isfinite(found.half_width):
             head += f" [{signed(found.interval[0])}, {signed(found.interval[1])}]"
         head += f" in {found.metric}"
-    if found.n > 1:
+    if not math.isnan(found.p):
         head += f", {p_value(found.p)} ({found.test})"
     return head + (f", {found.a} better in {found.wins} of {found.n} seeds" if found.paired else "")
 
@@ -72,8 +72,8 @@ def _no_claim(found: Comparison, new_seed: int) -> str:
     if any(found.diverged):
         text += f" ({_design(found)}, {found.test}, {p_value(found.p_holm)}{_holm(found)}; {_diverged(found)})"
         return text + (": too few seeds for a rank test, use --seeds 6 or more" if found.n < 4 else "")
-    if found.difference == 0 and found.half_width == 0:
-        return f"{text}: the values are equal in every seed"
+    if found.half_width == 0:
+        return f"{text}: the {'values are' if found.difference == 0 else 'difference is'} the same on every seed"
     inside = found.interval[0] <= 0 <= found.interval[1]
     why = "the interval contains 0" if inside else f"{p_value(found.p_holm)}{_holm(found)}"
     text += f": {why}; smallest detectable difference {number(found.detectable, 2)} at n = {found.n}"

@@ -70,7 +70,7 @@ def with_half_width(mean: float, half: float, *, percent: bool = False) -> str:
         return number(mean)
     if not math.isfinite(half):
         return (f"{mean:.1f}" if percent else number(mean)) + unit
-    if half == 0:
+    if half <= 1e-12 * abs(mean):  # values that do not spread, but for the rounding of their mean
         return f"{number(mean)} ± 0{unit}"
     largest = max(abs(mean), half)
     power = math.floor(math.log10(largest))

@@ -114,4 +114,5 @@ class Filter:
         words = list(self.tasks) + [f"--opt {name}" for name in self.opts]
         words += [f"--sweep {ref}" for ref in self.sweeps] + [f"--where {text!r}" for text in self.where]
         named = {"preset": self.preset, "tag": self.tag, "group": self.group, "since": self.since}
+        named["status"] = self.status
         return " ".join(words + [f"--{name} {value}" for name, value in named.items() if value is not None])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,12 +43,14 @@ class Selection:
         trials: by run id, the trials of the search its settings come from.
         searched: how many runs of trials were left out.
         on_search_seed: how many rows show the best of a search on the seed of that search, for want of fresh ones.
+        reranked: see `Searches`.
     """
 
     runs: Sequence[SweptRun]
     trials: Mapping[int, int]
     searched: int
     on_search_seed: int
+    reranked: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class Searches:
         specs: when the complete spec of each trial was first run: a later run of its own with the same spec is that run
             again, bit for bit, on the seed by which its settings were chosen.
         larger: the searches of whose objective larger values are better.
+        reranked: how many runs on other seeds ranked the best trials of a search again.
     """
 
     ended: Mapping[int, Sequence[datetime]] = field(default_factory=dict)
     confirmed: Collection[int] = ()
     specs: Mapping[str, datetime] = field(default_factory=dict)
     larger: Collection[int] = ()
+    reranked: Mapping[int, int] = field(default_factory=dict)
 
     def repeats(self, run: SweptRun) -> bool:
         """Whether a run of its own does an earlier trial again; one that was there before the search is a result."""
@@ -110,7 +114,8 @@ def quotable(runs: Sequence[R], searches: Searches) -> Selection:
             by_trial[run.search_id][run.trial_id].append(run)
     for search, trials in by_trial.items():
         chosen += min(trials.values(), key=partial(_cost, direction="max" if search in searches.larger else "min"))
-    return Selection(chosen, budgets(chosen, searches), len(runs) - len(chosen), len(by_trial))
+    left_out = len(runs) - len(chosen)
+    return Selection(chosen, budgets(chosen, searches), left_out, len(by_trial), searches.reranked)
 
 
 def _cost(runs: Sequence[SweptRun], direction: Direction) -> float:
@@ -139,10 +144,13 @@ def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searche
                 ended[search.id].append(trial.finished_at)
     confirmed: set[int] = set()
     specs: dict[str, datetime] = {}
-    for id, trial_id, status, spec, begun in store.runs.searched():
+    reranked: Counter[int] = Counter()
+    seeds = {search.id: own for search in found if (own := search.settings.get("seeds"))}
+    for id, trial_id, seed, status, spec, begun in store.runs.searched():
         if trial_id is not None:
             specs.setdefault(spec, begun)
+            reranked[id] += status in FINISHED and id in seeds and seed not in seeds[id]
         elif status in FINISHED:
             confirmed.add(id)
     larger = {search.id for search in found if search.direction == "max"}
-    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs, larger)
+    return Searches({key: sorted(times) for key, times in ended.items()}, confirmed, specs, larger, reranked)

@@ -72,6 +72,7 @@ def summarise(
     *,
     trials: Mapping[int, int] | None = None,
     pruned: Collection[int] = (),
+    reranked: Mapping[int, int] | None = None,
     known: Known | None = None,
     one_per_optimizer: bool = False,
     across: bool = False,
@@ -88,6 +89,7 @@ def summarise(
             test data and an optimizer has several rows, validation does, since their order chooses among its settings.
         trials: by run id, the trials of the search the run's settings come from; 1 for the others.
         pruned: ids of the runs whose settings come from a search that stopped trials early.
+        reranked: by search, the runs that ranked its best trials again.
         known: metrics that the tasks declare, by result name; without it, a result that is not a loss, perplexity or
             accuracy has no best row.
         one_per_optimizer: keep each optimizer's best settings, see `selector`; the settings it was tried with then
@@ -110,7 +112,9 @@ def summarise(
     trials = trials or {}
     sections: dict[Section, list[Row]] = defaultdict(list)
     for group in grouped(runs, trials, pruned, group_by, across=across or one_per_optimizer):
-        sections[group.section].append(_row(group, measured, trials, pruned, level))
+        row = _row(group, measured, trials, pruned, level)
+        again = 0 if row.searched else max((reranked or {}).get(search_of(run) or 0, 0) for run in group.runs)
+        sections[group.section].append(replace(row, reranked=again))
     rows: list[Row] = []
     for _, members in sorted(sections.items(), reverse=sort == "-task"):
         kept = best_of_each(members, by, trials) if by is not None else members

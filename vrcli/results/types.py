@@ -274,6 +274,7 @@ class Row:
         replaced: runs of settings that one of these searches had chosen before; they do not count.
         passed_over: searches of the optimizer under another protocol, which did worse on validation.
         parameters: of the model, every number that its runs have.
+        reranked: runs by which a search ranked its best trials again, beside its trials.
     """
 
     task: str
@@ -302,6 +303,7 @@ class Row:
     passed_over: int = 0
     parameters: tuple[int, ...] = ()
     until: str | None = None
+    reranked: int = 0
 
     @property
     def n(self) -> int:

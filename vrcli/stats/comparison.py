@@ -187,11 +187,12 @@ def _mean_test(x: Array, y: Array, paired: bool, level: float) -> tuple[statisti
     """Result, name, spread, effect size and check of the tests on means."""
     if paired:
         d = x - y
-        spread = float(d.std(ddof=1)) if len(d) > 1 else math.nan
         result = statistics.paired_t(d, level)
+        spread = result.error * math.sqrt(len(d))
         return result, "paired t", spread, statistics.paired_effect(d), statistics.sign_flip(d)
     result = statistics.welch(x, y, level)
-    return result, "Welch t", statistics.pooled_sd(x, y), statistics.hedges_g(x, y), statistics.permutation(x, y)
+    spread = statistics.pooled_sd(x, y) if result.error else 0.0
+    return result, "Welch t", spread, statistics.hedges_g(x, y), statistics.permutation(x, y)
 
 
 def p_of(x: Array, y: Array, paired: bool) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from vrcli.stats.exact import differences, flip_signs, holm_rows, signed_ranks
-from vrcli.stats.inference import Array, rank_sum, superiority
+from vrcli.stats.inference import Array, rank_sum, superiority, without_spread
 from vrcli.stats.sequential import Looks
 
 
@@ -112,7 +112,8 @@ def _adjusted(p: Array, gate: Array, primary: bool) -> Array:
 def _over_looks(looks: Sequence[PairTests], planned: Looks) -> tuple[Array, Array]:
     """p and p_equal with all looks accounted for; ranks, of which few replicates say nothing, wait for the last."""
     ranked = np.stack([look.ranked for look in looks], axis=-1)
-    found = planned.overall(np.where(ranked, 1.0, np.stack([look.p for look in looks], axis=-1)))
+    p = np.stack([look.p for look in looks], axis=-1)
+    found = planned.overall(np.where(ranked | np.isnan(p), 1.0, p))
     if len(looks) == len(planned.sizes):
         last = looks[-1]
         found = np.where(last.ranked, np.minimum(found, planned.at_last(last.p)), found)
@@ -149,7 +150,7 @@ def pair_tests(values: Array, plan: Plan) -> PairTests:
     margin = np.full_like(mean, plan.margin)
     if plan.relative:
         margin *= np.abs(a.mean(axis=-1) + b.mean(axis=-1)) / 2
-    p_equal = _one_sided(margin - np.abs(mean), error, searches)
+    p_equal = np.where(np.isnan(p), np.nan, _one_sided(margin - np.abs(mean), error, searches))
     return PairTests(d, ranked, unpaired, mean, error, lean, p, margin, p_equal)
 
 
@@ -175,17 +176,22 @@ def replicates_needed(alpha: float, *, paired: bool = True) -> int:
 
 
 def _t_tests(d: Array) -> tuple[Array, Array, Array]:
-    """Mean, standard error and two-sided p of each row of differences (..., K); p is NaN for one replicate."""
+    """Mean, standard error and two-sided p of each row of differences (..., K).
+
+    p is NaN for one replicate, and where replicates differ without any spread.
+    """
     searches = d.shape[-1]
     mean = d.mean(axis=-1)
     if searches < 2:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     error = d.std(axis=-1, ddof=1) / math.sqrt(searches)
-    return mean, error, np.minimum(1.0, 2 * _one_sided(np.abs(mean), error, searches))
+    p = np.minimum(1.0, 2 * _one_sided(np.abs(mean), error, searches))
+    untold = np.where(mean == 0, 1.0, np.nan)
+    still = without_spread(mean, error)
+    return mean, np.where(still, 0.0, error), np.where(still, untold, p)
 
 
 def _one_sided(distance: Array, error: Array, searches: int) -> Array:
-    """p of a t statistic; 0 or 1 where the replicates do not spread at all."""
+    """p of a t statistic."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(error == 0, np.where(distance > 0, np.inf, -np.inf), distance / error)
-    return np.asarray(special.stdtr(searches - 1, -t))
+        return np.asarray(special.stdtr(searches - 1, -distance / error))

@@ -161,7 +161,10 @@ def t_quantile(df: float, level: float) -> float:
 
 @dataclass(frozen=True)
 class TResult:
-    """A t test and the interval that agrees with it: it contains 0 exactly when p > 1 - level."""
+    """A t test and the interval that agrees with it: it contains 0 exactly when p > 1 - level.
+
+    Values that differ, but do not spread, leave nothing to test by: p is NaN then.
+    """
 
     difference: float
     low: float
@@ -187,7 +190,7 @@ def welch(a: Sequence[float] | Array, b: Sequence[float] | Array, level: float =
     if len(x) < 2 or len(y) < 2:
         return TResult(difference, math.nan, math.nan, math.nan)
     vx, vy = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
-    if vx + vy == 0:
+    if without_spread(difference, math.sqrt(vx + vy)):
         return _t_result(difference, 0.0, 1, level)
     # Welch-Satterthwaite, in shares of the variance so that tiny variances do not underflow when squared.
     share = vx / (vx + vy)
@@ -195,9 +198,19 @@ def welch(a: Sequence[float] | Array, b: Sequence[float] | Array, level: float =
     return _t_result(difference, math.sqrt(vx + vy), df, level)
 
 
+#: A spread below this share of the mean is rounding.
+ROUNDING = 1e-12
+
+
+def without_spread(mean: float | Array, error: float | Array) -> Any:
+    """Whether values are all the same: the seed changes nothing, and to repeat them tells nothing new."""
+    return np.asarray(error) <= ROUNDING * np.abs(mean)
+
+
 def _t_result(difference: float, error: float, df: float, level: float) -> TResult:
-    t = abs(difference) / error if error else math.inf
-    p = 2 * float(special.stdtr(df, -t)) if difference else 1.0
+    if without_spread(difference, error):
+        return TResult(difference, difference, difference, math.nan if difference else 1.0, 0.0, df)
+    p = 2 * float(special.stdtr(df, -abs(difference) / error))
     half = t_quantile(df, level) * error
     return TResult(difference, difference - half, difference + half, p, error, df)
 

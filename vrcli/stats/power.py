@@ -73,12 +73,12 @@ def _critical(n: int, paired: bool, level: float) -> tuple[Array, Array]:
 def detectable_difference(
     sd: float, n: int, *, paired: bool, level: float = 0.95, power: float = POWER, sd_df: float | None = None
 ) -> float:
-    """The smallest true difference that n seeds show with probability `power`; NaN below two seeds.
+    """The smallest true difference that n seeds show with probability `power`; NaN below two seeds or without a spread.
 
     Args:
         sd_df: see `power_of`.
     """
-    if n < 2 or not math.isfinite(sd):
+    if n < 2 or not 0 < sd < math.inf:
         return math.nan
     return _detectable_effect(n, paired, level, power, sd_df) * sd
 
@@ -111,10 +111,8 @@ def seeds_needed(
     Args:
         sd_df: see `power_of`.
     """
-    if not (math.isfinite(difference) and math.isfinite(sd)) or difference == 0:
+    if not (math.isfinite(difference) and 0 < sd < math.inf) or difference == 0:
         return None
-    if sd == 0:
-        return 2
     effect = difference / sd
 
     def enough(n: int) -> bool:

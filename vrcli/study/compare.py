@@ -254,7 +254,7 @@ def _fresh(
         for at, arm in enumerate(arms)
         for job in jobs_on(
             arm.seeds, tuning.task, arm.optimizer, tuning.preset, arm.settings, device=tuning.device,
-            threads=running.place.threads_each, reuse="spec",
+            threads=running.place.threads_each, reuse="spec", vary_split=tuning.vary_split and not tuning.trials,
             lineage=Lineage(request.tag, group, arm.search.search_id if arm.search else None),
         )
     }  # fmt: skip

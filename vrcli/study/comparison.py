@@ -169,7 +169,7 @@ def _check_untuned(request: CompareRequest) -> None:
     for flag, name in (
         ("--space", "spaces"), ("--equal", "equal"),
         ("--search", "search"), ("--initial", "initial"), ("--search-seed", "search_seed"),
-        ("--searches", "searches"), ("--vary-split", "vary_split"),
+        ("--searches", "searches"),
     ):  # fmt: skip
         if getattr(tuning, name) != getattr(usual, name):
             raise UsageError("is for a search, and --trials 0 makes none; give --trials 20, say", flag)

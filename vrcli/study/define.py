@@ -37,7 +37,7 @@ class SweepRequest:
         initial: points before the search learns; None for as many as suit the number of trials.
         trials: of each search, in all.
         searches: independent ones of each optimizer, see `vrcli.study.replicates`.
-        vary_split: each of them splits the data with a seed of its own.
+        vary_split: each of them splits the data with a seed of its own; each run does where nothing is searched.
         new: begin beside an unfinished sweep with other settings.
         confirm_seeds: on how many fresh seeds the best settings are run.
         equal: search these settings of every optimizer and no others; empty for each one's own space.

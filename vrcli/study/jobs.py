@@ -40,6 +40,7 @@ def jobs_on(
     device: str,
     threads: int,
     lineage: Lineage = Lineage(),  # noqa: B008  # frozen
+    vary_split: bool = False,
     **more: Any,
 ) -> list[Job]:
     """One run for each seed.
@@ -47,6 +48,7 @@ def jobs_on(
     Args:
         flags: settings by name.
         threads: CPU threads of each run.
+        vary_split: each seed splits the data in its own way.
         more: see `Job`.
 
     Raises:
@@ -58,4 +60,4 @@ def jobs_on(
     request = resolve(
         task_of(task), base, preset=preset, flags=flags, seed=highest, device=device, threads=threads
     ).request
-    return [Job(task, optimizer, request.with_seed(seed), lineage, **more) for seed in seeds]
+    return [Job(task, optimizer, request.with_seed(seed, split=vary_split), lineage, **more) for seed in seeds]

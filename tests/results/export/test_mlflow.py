@@ -70,6 +70,7 @@ def test_times_are_those_of_the_clock_whichever_curves_are_written(
     assert [metric.timestamp / 1000 - start for metric in history] == pytest.approx([2.0, 3.0], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_never_replaced(export: Export, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     path = export("mlflow", ids=[1])

@@ -24,6 +24,8 @@ NAMES = (
     "difference",
     "budget",
     "ranks",
+    "field",
+    "oscillation",
     "stability",
     "spectrum",
     "updates",

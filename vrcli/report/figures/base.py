@@ -105,7 +105,7 @@ class Figure(ABC):
     """One figure: its docstring is its help, its fields are its options."""
 
     #: Which of the options that select runs it has, as fields of a filter.
-    selects: ClassVar[Sequence[str]] = ("tasks", "opts", "preset", "tag", "group", "sweeps", "where", "since")
+    selects: ClassVar[Sequence[str]] = ("tasks", "opts", "preset", "tag", "group", "sweeps", "where", "since", "status")
 
     def __post_init__(self) -> None:
         if (x := getattr(self, "x", None)) in PLURALS:
@@ -139,6 +139,20 @@ class Figure(ABC):
         Raises:
             UsageError: runs that no such figure can be made of.
         """
+
+
+@dataclass(frozen=True)
+class Computed(Figure):
+    """A figure of theory: it reads no runs."""
+
+    selects: ClassVar[Sequence[str]] = ()
+
+    def make(self, reader: Reader, notes: list[str]) -> Drawn:
+        return self.compute()
+
+    @abstractmethod
+    def compute(self) -> Drawn:
+        """Work it out and draw it."""
 
 
 def best_settings(reader: Reader, notes: list[str], *, every: bool, most: int = MOST_SECTIONS) -> Sections | None:

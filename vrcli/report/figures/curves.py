@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Curves(Figure):
     """Every run's own curve, thin, coloured by optimizer: training left, validation right."""
 
-    selects = ("opts", "preset", "tag", "group", "sweeps", "where", "since")
+    selects = ("opts", "preset", "tag", "group", "sweeps", "where", "since", "status")
 
     words: Annotated[tuple[str, ...], Option("", "tasks, or runs by number or name", "[TASK|RUN]...")] = ()
     run: Annotated[

@@ -208,6 +208,7 @@ def _section(place: int, section: Section, work: _Work) -> SectionView:
         columns or default_columns(runs, source.known),
         trials=source.selection.trials,
         pruned=source.pruned,
+        reranked=source.selection.reranked,
         known=source.known,
     )
     by_id = {run.id: run for run in source.runs}

@@ -16,15 +16,16 @@ from vrcli.report.study.replicated import (
     explained,
     new_seed,
     next_steps,
+    p_cell,
     replicated_blocks,
     replicated_rows,
 )
 from vrcli.report.study.replicated import verdicts as replicated_verdicts
 from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
-from vrcli.report.tables.notes import model_size_notes, weight_decay_notes
+from vrcli.report.tables.notes import model_size_notes, same_values_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import MINUS, best_over, counted, end_text, number, p_value, settings, signed, with_half_width
+from vrcli.report.wording import MINUS, best_over, counted, end_text, number, settings, signed, with_half_width
 from vrcli.results.groups import unsearched
 from vrcli.results.types import Note, axes_of, repeatable
 from vrcli.stats.inference import t_quantile
@@ -118,11 +119,13 @@ def summary_blocks(result: CompareResult) -> list[Block]:
 
 
 def _warnings(result: CompareResult) -> list[Note]:
-    """What the optimizers differ in beside themselves."""
+    """What the optimizers differ in beside themselves, and what leaves nothing to test."""
     rows = [(name, run) for name in result.runs for run in result.of(name)[:1]]
     decays = unsearched("weight_decay", [(name, run.settings, axes_of(run)) for name, run in rows])
     sizes = {int(run.results["parameters"]) for _, run in rows if "parameters" in run.results}
-    return [*weight_decay_notes(rows[0][1].task, decays), *model_size_notes(rows[0][1].task, sizes)]
+    values = {name: [value for own in table for value in own] for name, table in result.values.items()}
+    fairness = [*weight_decay_notes(rows[0][1].task, decays), *model_size_notes(rows[0][1].task, sizes)]
+    return [*same_values_notes(values), *fairness]
 
 
 def verdicts(result: CompareResult) -> list[str]:
@@ -193,7 +196,7 @@ def _pairs(comparisons: Sequence[Comparison]) -> Rows:
         rows.append({
             "pair": f"{one.a} {MINUS} {one.b}",
             "difference": "by rank" if ranks else f"{signed(one.difference)}{interval}",
-            heading: p_value(one.p_holm).removeprefix("p = ").removeprefix("p "),
+            heading: p_cell(one.p_holm),
             "better in": f"{one.wins} of {one.n}" if one.paired else "-",
             "would show": "-" if ranks or not math.isfinite(one.detectable) else number(one.detectable, 2),
             "to show it": "-" if one.seeds_needed is None else f"{one.seeds_needed} seeds",

@@ -105,6 +105,9 @@ def _sentence(result: CompareResult, found: Comparison, pair: Pair) -> str:
             )
     if math.isnan(pair.difference):
         return f"undecided between {pair.a} and {pair.b} in {words} {how} ({pair.test}, {p}; {_diverged(pair)})"
+    if math.isnan(pair.detectable):
+        seen = f"{pair.a} {MINUS} {pair.b} is {signed(pair.difference)} in {words} in every search"
+        return f"undecided between {pair.a} and {pair.b}: {seen}; a difference without a spread cannot be tested"
     seen = f"{signed(pair.difference)} [{signed(pair.interval[0])}, {signed(pair.interval[1])}]"
     return (
         f"undecided between {pair.a} and {pair.b}: {pair.a} {MINUS} {pair.b} is {seen} in {words} {how} ({p}); "
@@ -207,6 +210,11 @@ def _mean_of(runs: Sequence[Run], name: str, digits: int, scale: float = 1.0) ->
     return number(sum(values) / len(values), digits) if values else "-"
 
 
+def p_cell(p: float) -> str:
+    """A p-value under its heading."""
+    return "-" if math.isnan(p) else p_value(p).removeprefix("p = ").removeprefix("p ")
+
+
 def _pairs(found: Comparison) -> Rows:
     rows = []
     tests = max(pair.tests for pair in found.pairs)
@@ -217,9 +225,9 @@ def _pairs(found: Comparison) -> Rows:
         rows.append({
             "pair": f"{pair.a} {MINUS} {pair.b}" + ("" if not pair.secondary else " (secondary)"),
             "difference": "by rank" if ranks else f"{signed(pair.difference)} [{low}, {high}]",
-            heading: p_value(pair.p_holm).removeprefix("p = ").removeprefix("p "),
+            heading: p_cell(pair.p_holm),
             "better in": f"{pair.wins} of {pair.searches}",
-            "would show": "-" if ranks else number(pair.detectable, 2),
+            "would show": "-" if math.isnan(pair.detectable) else number(pair.detectable, 2),
             "to show it": "-" if pair.needed is None else f"{pair.needed} searches",
         })  # fmt: skip
     return Rows.of(rows, least=["to show it", "would show"])

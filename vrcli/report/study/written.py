@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from vrcli.report.tables.grid import grid
 from vrcli.results.export.selection import Selection
 from vrcli.results.export.sqlite import write as write_runs
 from vrcli.results.filter import Filter
-from vrcli.results.gates import gates
+from vrcli.results.gates import CURVE, gates
 from vrcli.results.lines import Reader
 from vrcli.study.files.model import FIGURES, Figure
 from vrcli.study.files.run import StudyResult
@@ -53,7 +54,7 @@ def target_of(folder: Path, force: bool) -> Folder:
 
 
 def write_page(result: StudyResult, store: Store, to: Folder) -> int:
-    """Write the page; how many runs are beside it.
+    """Write the page; how many runs are beside it, with the curves that the page needs and no others.
 
     Raises:
         UsageError: the folder cannot be written, or holds something else.
@@ -64,7 +65,8 @@ def write_page(result: StudyResult, store: Store, to: Folder) -> int:
         figures = [Section("Figures", list(_figures(result, store, part)))] if result.study.study.figures else []
         text = markdown(result, [*sections(result, gates_of(store, result)), *figures])
         (part / PAGE).write_text(text, encoding="utf-8")
-        write_runs(Selection(store, [records[id] for id in sorted(records)]), Target(part / RUNS, force=True))
+        chosen = Selection(store, [records[id] for id in sorted(records)])
+        write_runs(chosen, Target(part / RUNS, force=True), _curves_of(result, store))
     return len(records)
 
 
@@ -135,6 +137,24 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
     Args:
         notes: takes what must be said of it.
     """
+    found = _lines(result, figure)
+    if not found:
+        return None
+    reader = Reader(store, Filter())
+    if figure.kind == "stability":
+        return Stability().of_lines(reader, *next(iter(found.items())))
+    metrics = reader.metrics(base.runs_of(found), figure.curves, FIGURES[figure.kind])
+    panels = read(reader, notes, found, metrics, "step")
+    if panels is None:
+        return None
+    if figure.kind in ("curves", "trials"):
+        return curves.draw(panels, diverged=diverged_runs(found))
+    plain = {title: {metric: listed(panel) for metric, panel in own.items()} for title, own in panels.items()}
+    return envelope.draw(plain, diverged=diverged_runs(found))
+
+
+def _lines(result: StudyResult, figure: Figure) -> base.Sections:
+    """The runs that a figure is about, by part and optimizer."""
     found: base.Sections = {}
     for name, one in result.found.items():
         if figure.parts and name not in figure.parts:
@@ -149,16 +169,26 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
         }  # fmt: skip
         if lines:
             found[name] = lines
-    if not found:
-        return None
+    return found
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def _curves_of(result: StudyResult, store: Store) -> dict[int, set[str]]:
+    """By run the curves that the page is made from: those of figures, claims and gates."""
+    kept: dict[int, set[str]] = defaultdict(set)
     reader = Reader(store, Filter())
-    if figure.kind == "stability":
-        return Stability().of_lines(reader, *next(iter(found.items())))
-    metrics = reader.metrics(base.runs_of(found), figure.curves, FIGURES[figure.kind])
-    panels = read(reader, notes, found, metrics, "step")
-    if panels is None:
-        return None
-    if figure.kind in ("curves", "trials"):
-        return curves.draw(panels, diverged=diverged_runs(found))
-    plain = {title: {metric: listed(panel) for metric, panel in own.items()} for title, own in panels.items()}
-    return envelope.draw(plain, diverged=diverged_runs(found))
+    for figure in result.study.study.figures:
+        if runs := base.runs_of(_lines(result, figure)):
+            metrics = reader.metrics(runs, figure.curves, FIGURES[figure.kind])
+            if figure.kind == "stability":
+                panels = Stability().panels(store.curves.metrics([run.id for run in runs]))
+                metrics = [name for panel in panels for name in (*panel.curves, *panel.dashed)]
+            for run in runs:
+                kept[run.id].update(metrics)
+    needed = {CURVE, *(name for claim in result.study.study.claims for name in (claim.curve, claim.of))}
+    for found in result.found.values():
+        for run in (run for blocks in found.blocks.values() for own in blocks for run in own):
+            kept[run.id] |= needed
+    return kept

@@ -188,7 +188,8 @@ class _Request:
         options, plain = self.options, not self.options.is_pivot
         found = summarise(
             self.selection.runs, columns, trials=self.selection.trials, pruned=self.reading.pruned,
-            known=self.reading.known, one_per_optimizer=options.best, across=options.is_pivot,
+            reranked=self.selection.reranked, known=self.reading.known,
+            one_per_optimizer=options.best, across=options.is_pivot,
             group_by=options.group_by, sort=options.sort if plain else None, level=options.level,
             spread=cast(Spread, options.spread),
         )  # fmt: skip

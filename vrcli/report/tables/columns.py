@@ -91,6 +91,7 @@ COLUMNS: dict[str, Field] = {
         raw=lambda row: {
             "searches": row.searches,
             "trials": row.trials,
+            "reranked": row.reranked,
             "epochs": row.epochs,
             "max_steps": row.max_steps,
             "until": row.until,
@@ -133,8 +134,12 @@ def count(row: Row) -> str:
 
 
 def budget(row: Row) -> str:
-    """ "20 x 30": trials x epochs; "5 x 8 x gradients:2000": searches x trials x what ended each run."""
-    text = f"{row.trials} x {row.end}"
+    """ "20 x 30": trials x epochs; "5 x 8 x gradients:2000": searches x trials x what ended each run.
+
+    "5 x (8 + 9) x 30" where 9 more runs of each search ranked its best trials again.
+    """
+    trials = f"({row.trials} + {row.reranked})" if row.reranked else str(row.trials)
+    text = f"{trials} x {row.end}"
     return f"{row.searches} x {text}" if row.per_search else text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from vrcli.report.wording import best_over, counted, setting
 from vrcli.results.groups import unsearched
@@ -13,6 +13,7 @@ from vrcli.results.types import Column, Note, Row, Section, Spread, Table, repea
 
 PARTLY = Note("partly", "‡ mean of the runs that did not diverge; comparisons count the others as worst", warns=True)
 PRUNED = Note("pruned", "¶ hopeless trials were stopped early: the search cost less than its budget says", warns=True)
+RERANKED = Note("reranked", "(a + b): the trials of each search, and the runs that ranked its best trials again")
 UNREPEATABLE = Note(
     "unrepeatable", "seconds: such runs end at another step each time, on any other machine most of all", warns=True
 )
@@ -56,9 +57,11 @@ def notes(table: Table) -> list[Note]:
     if names is None or "budget" in names:
         found += unequal_notes(rows)
         found += [PRUNED] if any(row.pruned for row in rows) else []
+        found += [RERANKED] if any(row.reranked for row in rows) else []
     found += [] if all(repeatable({"until": row.until}) for row in rows) else [UNREPEATABLE]
     found += [SEARCHED] if any(row.searched for row in rows) else []
     found += [*pooled_notes(rows), *several_notes(rows), *fairness_notes(rows)]
+    found += _same_values(rows, [c.key for c in columns if c.direction is not None and not c.is_cost][:1])
     sizes = Counter(row.section for row in rows)
     tested = any(c.direction is not None and not c.is_cost for c in columns)
     if tested and any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
@@ -174,6 +177,28 @@ def weight_decay_notes(task: str, decays: Mapping[str, Sequence[object]]) -> lis
         return []
     words = ", ".join(f"{name} {' and '.join(map(setting, own))}" for name, own in decays.items())
     return [Note("weight decay", f"{task}: weight decay differs and was not searched: {words}", warns=True)]
+
+
+def same_values_notes(values: Mapping[str, Iterable[float]]) -> list[Note]:
+    """That seeds change nothing, so that a difference cannot be tested.
+
+    Args:
+        values: of what is compared, by optimizer.
+    """
+    still = [name for name, own in values.items() if len(every := list(own)) > 1 and len({*every}) == 1]
+    if len(still) < 2:
+        return []
+    text = f"{', '.join(still)}: the same value on every seed; a difference without a spread cannot be tested"
+    return [Note("same values", text, warns=True)]
+
+
+def _same_values(rows: Sequence[Row], results: Sequence[str]) -> Iterator[Note]:
+    sections: dict[Section, dict[str, Sequence[float]]] = defaultdict(dict)
+    for row in rows:
+        for key in results:
+            sections[row.section][row.optimizer] = row.cells[key].summary.values
+    for values in sections.values():
+        yield from same_values_notes(values)
 
 
 def spread_notes(rows: Sequence[Row], columns: Sequence[Column], level: float, spread: Spread) -> list[Note]:

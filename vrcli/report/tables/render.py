@@ -166,7 +166,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
 
 
 IDENTITY = ("task", "dataset", "fingerprint", "preset", "optimizer")
-BUDGET = ("n", "diverged", "searches", "trials", "searched", "pruned", "epochs", "max_steps", "until")
+BUDGET = ("n", "diverged", "searches", "trials", "reranked", "searched", "pruned", "epochs", "max_steps", "until")
 NUMBERS = ("mean", "sd", "median", "low", "high")
 
 

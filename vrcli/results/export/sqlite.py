@@ -6,6 +6,7 @@ Runs that have not ended are left out: they would be half.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -20,8 +21,11 @@ def paths(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def write(runs: Selection, to: Target) -> Written:
+def write(runs: Selection, to: Target, curves: Mapping[int, Collection[str]] | None = None) -> Written:
     """Write the database.
+
+    Args:
+        curves: by run those that it keeps, and no artifacts; everything by default.
 
     Raises:
         UsageError: only some curves were asked for, or another program has the file open that is to be replaced.
@@ -33,7 +37,10 @@ def write(runs: Selection, to: Target) -> Written:
         try:
             with Store.open(part) as store:
                 done = store.merge(
-                    runs.store, ids=[record.id for record in runs.records], advance=lambda: runs.advance()
+                    runs.store,
+                    ids=[record.id for record in runs.records],
+                    advance=lambda: runs.advance(),
+                    curves=curves,
                 )
             with closing(sqlite3.connect(part)) as single:
                 # One file that can be carried away, without the journal beside it that write-ahead logging needs.

@@ -83,6 +83,7 @@ class Part(Model):
         trials: of each search; 0 takes the preset's settings, which are the source's where it states them.
         searches: independent ones of each optimizer.
         seeds: fresh ones; for each search where there is one.
+        vary_split: each search, or each seed where nothing is searched, has data of its own (`split_seed`).
         metric: the result that the part is about; "" for the best validation objective.
         fix: settings by the source's name of the optimizer, kept at a value.
         space: axes of the search, likewise.
@@ -99,6 +100,7 @@ class Part(Model):
     seeds: int = Field(default=5, ge=1)
     metric: str = ""
     search: str = "gp"
+    vary_split: bool = False
     epochs: int | None = Field(default=None, ge=1)
     until: str | None = None
     settings: dict[str, Value] = Field(default_factory=dict)

@@ -14,6 +14,7 @@ from vrcli.study.asked import Asked
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import tuning_of
 from vrcli.study.files.model import Change, Part, Scale, Study
+from vrcli.study.naming import usual_dataset
 from vrcli.variants import variant
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def scaled_part(
     tuning = tuning_of(
         asked, fix=_texts(part.fix, names), space=_texts(part.space, names) if trials else (), trials=trials,
         searches=last("searches") if trials else 1, search=part.search if trials else "gp", new=True,
+        vary_split=part.vary_split,
     )  # fmt: skip
     primary = tuple(names.get(source, "") for source in written.study.primary or ())
     request = CompareRequest(
@@ -172,10 +174,7 @@ def _probing(probes: Mapping[str, Mapping[str, Any]], every: str | None) -> Prob
 def dataset_of(request: CompareRequest) -> str:
     """The data set that a comparison asks for."""
     tuning = request.tuning
-    task = task_of(tuning.task)
-    preset = task.presets.get(tuning.preset)
-    usual = preset.settings["dataset"].value if preset and "dataset" in preset.settings else None
-    return str(tuning.flags.get("dataset", usual or task.Config.model_fields["dataset"].default))
+    return str(tuning.flags.get("dataset") or usual_dataset(task_of(tuning.task), tuning.preset))
 
 
 def _texts(by_source: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:

@@ -147,7 +147,10 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
         name: [run for run in runs[name] if run.seed in own and _alike(run, own[run.seed])]
         for name, own in ((name, {job.seed: job for job in own}) for name, own in jobs.items())
     }
-    kept, others = _one_context(alike, _context_of_run, lambda run: run.status in FINISHED)
+    vary = request.tuning.vary_split
+    kept, others = _in_context(
+        alike, _context_of_run, lambda run: run.status in FINISHED, lambda run: run.seed if vary else 0
+    )
     failed = {name: f"run {run.id}, seed {run.seed}: {run.error}" for name, own in kept.items()
               for run in own if run.status == "failed"}  # fmt: skip
     ended = {name: _by_seed(own) for name, own in kept.items()}
@@ -160,7 +163,8 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
 
 def _jobs(request: CompareRequest, name: str, settings: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
     tuning = request.tuning
-    return jobs_on(seeds, tuning.task, name, tuning.preset, settings, device=tuning.device, threads=1)
+    return jobs_on(seeds, tuning.task, name, tuning.preset, settings, device=tuning.device, threads=1,
+                   vary_split=tuning.vary_split)  # fmt: skip
 
 
 def _alike(run: Any, job: Job) -> bool:
@@ -177,6 +181,27 @@ def _alike(run: Any, job: Job) -> bool:
 
 def _same(stored: Mapping[str, Any], asked: Mapping[str, Any], ignored: Sequence[str]) -> bool:
     return all(asked[name] == value for name, value in stored.items() if name in asked and name not in ignored)
+
+
+def _in_context(
+    found: Mapping[str, Sequence[Any]], context_of: Callable[[Any], Context], finished: Callable[[Any], int],
+    data_of: Callable[[Any], int],
+) -> tuple[dict[str, list[Any]], int]:  # fmt: skip
+    """The runs, or searches, of one context; where each has data of its own, of one context for each of these.
+
+    Args:
+        data_of: which of the data they are for.
+
+    Returns:
+        Them, and how many finished runs are of other contexts.
+    """
+    kept: dict[str, list[Any]] = {name: [] for name in found}
+    others = 0
+    for number in sorted({data_of(one) for own in found.values() for one in own}):
+        part = {name: [one for one in own if data_of(one) == number] for name, own in found.items()}
+        chosen, left = _one_context(part, context_of, finished)
+        kept, others = {name: kept[name] + chosen[name] for name in kept}, others + left
+    return kept, others
 
 
 def _one_context(
@@ -228,13 +253,16 @@ def _tuned(
     request = part.request
     tuning = request.tuning
     plan = {one.tuning.search_seed: one for one in replicates(tuning, request.seeds)}
-    again = _reranked_runs(min(tuning.trials, CANDIDATES))
+    again = reranked_runs(min(tuning.trials, CANDIDATES))
     planned = dict.fromkeys(given, (tuning.trials * len(tuning.seeds) + again + request.seeds) * tuning.searches)
     alike = _searches(store, definitions_of(tuning), tuning.trials)
     ended = Counter(run.search_id for own in runs.values() for run in own if run.status in FINISHED)
-    kept, others = _one_context(alike, _context_of_search, lambda search: ended[search.id])
+    kept, others = _in_context(
+        alike, _context_of_search, lambda search: ended[search.id],
+        lambda search: search.definition.search_seed if tuning.vary_split else 0,
+    )  # fmt: skip
     newest = {(name, search.definition.search_seed): search for name, own in kept.items() for search in own[::-1]}
-    found = [_of_search(search, plan[seed], runs[name], given[name]) for (name, seed), search in newest.items()]
+    found = [of_search(search, plan[seed], runs[name], given[name]) for (name, seed), search in newest.items()]
     owned: dict[str, list[Any]] = defaultdict(list)
     trials: dict[str, list[Any]] = defaultdict(list)
     blocks: Blocks = {}
@@ -278,7 +306,13 @@ def _searches(store: Store | None, definitions: Sequence[Definition], trials: in
     return found
 
 
-def _of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], given: Mapping[str, Any]) -> _Search:
+def of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], given: Mapping[str, Any]) -> _Search:
+    """What is there of a search.
+
+    Args:
+        runs: those of its optimizer.
+        given: settings that no search chose.
+    """
     name, state = search.definition.optimizer, search_result(search)
     own = sorted((run for run in runs if run.search_id == search.id), key=lambda run: run.id)
     ended = {(run.trial_id, run.seed): run for run in own if run.status in FINISHED}
@@ -304,7 +338,8 @@ def _of_search(search: StoredSearch, owner: Replicate, runs: Sequence[Any], give
     )  # fmt: skip
 
 
-def _reranked_runs(chosen: int) -> int:
+def reranked_runs(chosen: int) -> int:
+    """Runs that rank so many trials again."""
     return chosen * RERANK_SEEDS if chosen > 1 else 0
 
 
