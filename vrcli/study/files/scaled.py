@@ -158,17 +158,17 @@ def scaled_part(
         tag=f"{written.name}:{name}:{scale_name}"[-255:],
     )  # fmt: skip
     changed = list(_changed(task, part, names, request)) if any(one != type(one)() for one in changes) else []
-    return ScaledPart(name, part, names, request, changed, own, _probing(part))
+    return ScaledPart(name, part, names, request, changed, own, _probing(last("probes"), last("probe_every")))
 
 
-def _probing(part: Part) -> Probing:
+def _probing(probes: Mapping[str, Mapping[str, Any]], every: str | None) -> Probing:
     """What the runs of a part measure beside the loss.
 
     Raises:
         UsageError: no such probe or option, or a value that is not accepted.
     """
-    options = {f"probe_{name}_{key}": value for name, own in part.probes.items() for key, value in own.items()}
-    return asked_of_probes(list(part.probes), part.probe_every, None, options)[0]
+    options = {f"probe_{name}_{key}": value for name, own in probes.items() for key, value in own.items()}
+    return asked_of_probes(list(probes), every, None, options)[0]
 
 
 def dataset_of(request: CompareRequest) -> str:
