@@ -16,6 +16,7 @@ import typer
 from vrcli.cli.app import app
 from vrcli.cli.lazy import COMMANDS, load
 from vrcli.cli.tasks import preset_rows
+from vrcli.engine.probes import registry as probes
 from vrcli.errors import UsageError
 from vrcli.optim import registry as optimizers
 from vrcli.optim.rows import CAPABILITIES, Row
@@ -84,6 +85,7 @@ def on_config(config: Any) -> Any:
         },
         {"Tasks": ["reference/training.md", *({name: f"reference/tasks/{name}.md"} for name in _own_tasks())]},
         "reference/optimizers.md",
+        "reference/probes.md",
         {"Python API": [{API[name][0]: f"reference/api/{name}.md"} for name in API]},
     ]
     results = next(part["Results"] for part in config.nav if "Results" in part)
@@ -111,6 +113,7 @@ def pages() -> dict[str, str]:
         found[f"reference/tasks/{name}.md"] = _lines(_task_page(name))
     found["reference/training.md"] = _lines(_training_page())
     found["reference/optimizers.md"] = _lines(_optimizers_page())
+    found["reference/probes.md"] = _lines(_probes_page())
     for name in API:
         found[f"reference/api/{name}.md"] = _lines(_api_page(name))
     found["results/index.md"] = _lines(_results_page())
@@ -347,6 +350,20 @@ def _optimizer(row: Row) -> Iterator[str]:
     yield from ("Searched unless the task says otherwise:", "")
     rows = [[_code(name), str(axis), axis.origin] for name, axis in row.space.items()]
     yield from _table(["setting", "searched", "where from"], rows)
+
+
+# -- probes ------------------------------------------------------------------------------------------------------------
+
+
+def _probes_page() -> Iterator[str]:
+    yield from ("# Probes", "", "Each option is one of `vr run TASK --probe NAME`, as `--probe-NAME-OPTION`.")
+    yield from ("[What they measure](../explanation/probes.md) tells more.", "")
+    for name, (_, origin) in probes.catalogue().items():
+        if origin == "vr":
+            probe = probes.load(name)
+            yield from (f"## {name}", "", _sentence(probe.summary[:1].upper() + probe.summary[1:]), "")
+            yield from (_escaped(" ".join((probe.__doc__ or "").split())), "")
+            yield from _settings(probe.Options)
 
 
 # -- the Python API ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Samples that are read when they are needed, as batches: the one place that knows torch's `DataLoader`.
+"""Samples that are read when they are needed, as batches: the one place that reads by torch's `DataLoader`.
 
 Whatever reads them, the batches are the same, bit for bit: the global generators of torch, numpy and Python are seeded
 for each sample (of an iterable, for each pass), and given back to the rest of the process as they were.

@@ -112,9 +112,10 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     from vrcli.execute.place import Place
     from vrcli.execute.worker import Worker
 
-    monkeypatch.setattr(
-        Place, "executor", lambda self: Inline(partial(Worker, self.database, self.data_dir, False, self.checkpoints))
-    )
+    def executor(self: Place) -> Inline:
+        return Inline(partial(Worker, self.database, self.data_dir, False, self.checkpoints, self.probing))
+
+    monkeypatch.setattr(Place, "executor", executor)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ FOLDERS = ("vrcli", "tasks", "db")
 RECIPES = dict(
     re.findall(r"^### An? (?:table )?(\w+)\n(.*?)(?=^##)", (ROOT / "CONTRIBUTING.md").read_text(), re.S | re.M)
 )
-COSTS = {"task": 1, "optimizer": 1, "figure": 2, "column": 1, "filter": 2}
+COSTS = {"task": 1, "optimizer": 1, "probe": 1, "figure": 2, "column": 1, "filter": 2}
 #: `vr` of the sources in the working directory.
 VR = f"vr() {{ PYTHONPATH=$PWD '{sys.executable}' -m vrcli \"$@\"; }}\n"
 
@@ -102,6 +102,22 @@ def test_the_commands_have_every_extension(
 
     assert "twirls" in vr("tasks", "list")
     assert "gradient descent and nothing else" in vr("opts", "list")
+    assert "the largest magnitude of a weight" in vr("probes", "list")
+    vr(
+        "run",
+        "spirals",
+        "--preset",
+        "smoke",
+        "--threads",
+        "1",
+        "--probe",
+        "spread",
+        "--probe-every",
+        "5e",
+        "--db",
+        "x.db",
+    )
+    assert "spread_largest" in vr("runs", "show", "1", "--db", "x.db", "--format", "json")
     assert vr("plot", "tally").split() == ["optimizer", "runs", "adamw", "2"]
     assert vr("report", "--columns", "optimizer,first_seed", "--format", "csv").split() == [
         "optimizer,first_seed",

@@ -7,8 +7,7 @@
 
 Tasks and optimizers are names, or classes that other processes can import. Keyword arguments that are not parameters
 are settings of the task, the training and (`run` alone) the optimizer. What cannot be carried out raises what the
-commands print as one line, mostly `vrcli.errors.UsageError`; nothing was recorded then. After a Ctrl-C the same call
-continues.
+commands print as one line, mostly `vrcli.errors.UsageError`; nothing is recorded. After Ctrl-C the same call continues.
 """
 
 from __future__ import annotations

@@ -155,3 +155,23 @@ class Rewarded(Looping):
             run.log(step, train_loss=1.0)
             run.evaluate(step, val_reward=step, val_loss={"nan": float("nan"), "beyond": 2e4}[str(self.config.trouble)])
         run.test(reward=1.0)
+
+
+class Gaining(Looping):
+    """More of its objective is better, and every loop ends."""
+
+    name = "gaining"
+    metrics = (Metric("gain", "max"),)
+
+    def train(self, run: LoopRun) -> None:
+        x = torch.randn(16, 2)
+        model = nn.Linear(2, 1)
+        optimizer = run.optimizer(model, steps_per_epoch=2)
+        for step in run.steps():
+            optimizer.zero_grad()
+            loss = (model(x)[:, 0] - x.sum(1)).square().mean()
+            loss.backward()
+            optimizer.step()
+            run.log(step, train_loss=loss)
+            run.evaluate(step, val_gain=1 / (1 + loss.detach()))
+        run.test(gain=1 / (1 + loss.detach()))

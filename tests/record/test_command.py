@@ -120,6 +120,14 @@ def test_a_command_is_a_run_like_any_other(folder: Path, vr: Callable[..., Any])
     assert "--seed 3" in line
 
 
+def test_a_run_of_a_command_is_repeated(folder: Path, vr: Callable[..., Any]) -> None:
+    assert vr(*words("--opt", "fast")).code == 0
+    again = vr("runs", "rerun", "1")
+    assert again.code == 0, again.err
+    assert "same curves as run 1, bit for bit" in again.err + again.out
+    assert vr("runs", "resume", "1").err == "vr: run 1 completed; vr runs rerun 1 trains it again\n"
+
+
 def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> None:
     task = load(reference(COMMAND))
     first = task.identity()
@@ -462,7 +470,8 @@ def test_a_script_that_takes_another_seed_is_refused(folder: Path, vr: Callable[
 
 
 @pytest.mark.slow
-def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("again", ["run", "resume"])
+def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: Callable[..., Any], again: str) -> None:
     """Killed with its vr in step 17, it goes on with the same bits."""
     assert tracked(vr, folder, "none").code == 0
     [whole] = stored(folder)
@@ -470,14 +479,14 @@ def test_a_tracked_script_goes_on_where_it_wrote_itself_down(folder: Path, vr: C
     process = begun(folder, "run", *more, "--trouble", "die")
     process.communicate(timeout=180)
     assert process.returncode == -signal.SIGKILL
-    done = vr("run", *more, "--trouble", "die")
+    done = vr("run", *more, "--trouble", "die") if again == "run" else vr("runs", "resume", "2")
     assert done.code == 0, done.err
     assert re.search(r"resumes at step (5|10|15)\b", done.err)
     runs = stored(folder)
-    [again] = [run for run in runs if run.id != whole.id]
+    [taken_up] = [run for run in runs if run.id != whole.id]
     assert len(runs) == 2
-    assert curve(folder, again.id, "train_loss") == curve(folder, whole.id, "train_loss")
-    assert again.results["best_val_loss"] == whole.results["best_val_loss"]
+    assert curve(folder, taken_up.id, "train_loss") == curve(folder, whole.id, "train_loss")
+    assert taken_up.results["best_val_loss"] == whole.results["best_val_loss"]
 
 
 LAUNCHER = """

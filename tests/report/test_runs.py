@@ -17,7 +17,7 @@ def record() -> Any:
     return SimpleNamespace(
         id=1, name="a-b", status="completed", objective="best_val_accuracy", error=None, task="spirals", dataset="d",
         optimizer="sgd", seed=0, preset="quick", results={"best_val_accuracy": 0.58, "test_accuracy": 0.5},
-        provenance={"task": "mine:Spirals"},
+        provenance={"task": "mine:Spirals"}, spec={"task_settings": {"dataset": ""}},
     )  # fmt: skip
 
 
@@ -29,3 +29,10 @@ def test_an_objective_in_per_cent_is_shown_as_the_rows_above_it(record: Any) -> 
 
 def test_a_task_of_ones_own_is_named_by_where_it_is(record: Any) -> None:
     assert run_steps(record, Spirals)[-1].command == "vr compare mine:Spirals --opt sgd --opt adamw"
+
+
+def test_the_next_step_keeps_what_was_trained_on(record: Any) -> None:
+    record.spec["task_settings"]["dataset"] = "my data"
+    record.preset = "smoke"
+    words = "vr compare mine:Spirals --opt sgd --opt adamw --dataset 'my data' --preset smoke"
+    assert run_steps(record, Spirals)[-1].command == words

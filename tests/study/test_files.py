@@ -246,7 +246,7 @@ def test_every_study_that_ships_has_no_fault(name: str) -> None:
 def test_the_searches_of_the_papers_are_declared_before_they_run() -> None:
     for name in (name for name in shipped() if name.startswith("vradam/")):
         study = find(name).study
-        assert study.primary == ["VRAdam", "AdamW"]
+        assert study.primary == ["VRAdam", "AdamW"] or not any(part.trials for part in study.parts.values())
         for part in scaled(find(name), "laptop").parts:
             if part.request.tuning.trials:
                 assert part.request.primary == ("vradam", "adamw")

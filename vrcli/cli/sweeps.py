@@ -30,6 +30,7 @@ from vrcli.search.search import initial_points
 from vrcli.search.summary import summarise
 from vrcli.search.trials import in_order
 from vrcli.study.asked import at_least
+from vrcli.study.naming import shown
 
 if TYPE_CHECKING:
     from vrcli.search.record import StoredSearch
@@ -106,7 +107,8 @@ def list_row(one: StoredSearch, state: SearchState) -> dict[str, Any]:
     """A line of `vr sweeps list`."""
     d, best = one.definition, state.best()
     return {
-        "id": one.sweep_id, "when": ago(one.created_at), "task": d.task, "dataset": d.dataset, "preset": d.preset,
+        "id": one.sweep_id, "when": ago(one.created_at), "task": shown(d.task), "dataset": d.dataset,
+        "preset": d.preset,
         "optimizer": d.optimizer, "search": d.search_seed, "status": wording.status(one),
         "trials": f"{len(state.ended())}/{state.total}",
         "best val": wording.value(best.value if best else None),

@@ -127,7 +127,8 @@ def check(name: str = typer.Argument(help="name, or module:Class"), debug: bool 
     say(f"{name}: {len(findings) - failed} of {len(findings)} checks passed")
     if failed:
         raise typer.Exit(1)
-    suggest((f"vr run {name}", "train it"))
+    preset = "" if "quick" in task.presets else f" --preset {next(iter(task.presets))}"
+    suggest((f"vr run {name}{preset}", "train it"))
 
 
 def findings_of(task: type[Task[Any]]) -> Iterator[Finding]:

@@ -131,7 +131,9 @@ def execute(
     return event.record
 
 
-def check(request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache) -> RunSpec:
+def check(
+    request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache, probing: Probing = NONE
+) -> RunSpec:
     """Load the data and build what would be trained.
 
     Returns:
@@ -141,7 +143,9 @@ def check(request: Request, task_class: type[Task[Any]], *, data_dir: Path | Non
         UsageError, TaskError: the request cannot be carried out.
     """
     with _torch_as_it_was(), contained():
-        return prepare_known(request, task_class, data_dir=data_dir, cache=cache).spec
+        prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache)
+        built(probing, prepared)
+        return prepared.spec
 
 
 def training(

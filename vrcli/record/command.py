@@ -236,6 +236,8 @@ def objective_of(metric: str | None) -> tuple[str, str]:
         UsageError: nobody knows which way it is better.
     """
     text, _, said = (metric or "loss").partition(":")
+    if text in ("min", "max") and said.isidentifier():
+        raise UsageError(f"--metric {metric}: say which is better behind the name: --metric {said}:{text}")
     name = re.sub("^(best_val|val|test)_", "", text)
     direction = said or direction_of(name)
     if direction not in ("min", "max") or not name.isidentifier():

@@ -161,8 +161,9 @@ class Frames:
             Columns search_id, sweep_id (int64), sweep, task, preset, dataset, optimizer, search_seed (Int64), status,
             trials and ended (int64: the budget, and how many have ended); best_trial (Int64, counted from 0) and
             best_value (float64) of the search itself; n and diverged (int64: runs on fresh seeds of its newest
-            settings), mean_test_loss and mean_best_value (float64, over those that did not diverge), configuration;
-            then the best trial's settings by name: lr, beta3, ...
+            settings), mean_test_loss and mean_best_value (float64, of test_loss, whatever the objective, and of the
+            objective's best value; over those that did not diverge), configuration; then the best trial's settings by
+            name: lr, beta3, ...
         """
         refs = {self.store.sweeps.get(ref).id for ref in _many(sweep)}
         made = [row for row in self.store.searches.overview() if sweep is None or row["sweep_id"] in refs]

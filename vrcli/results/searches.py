@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +92,14 @@ def sweeps_of(reader: Reader, words: Sequence[str], x: str) -> Sweeps | None:
     sweeps = named(reader.store, words, asked.opts, asked.preset)
     if not sweeps:
         return None
-    section = one_section(sweeps)
+    one_section(sweeps)  # refuses several
     own = replace(asked, sweeps=[str(sweep.sweep_id) for sweep in sweeps], opts=(), preset=None)
     ids = [sweep.id for sweep in sweeps]
     found = own.select(reader.store) if own.where else reader.store.runs.select(search=ids)
     chosen = [run for run in found if run.search_id in ids]
     runs = {run.id: run for run in chosen}
+    # Runs say the name of a task that a sweep knows by its class or its command.
+    section = one_section(sweeps, next((run.task for run in chosen), None))
     objective = reader.objective(chosen)
     metric = objective.key.removeprefix("best_")
     together = dict.fromkeys((_optimizer(sweep), sweep.sweep_id) for sweep in sweeps)
@@ -125,8 +127,10 @@ def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str |
             figure.
     """
     stored = store.searches.select()
-    tasks = [word for word in dict.fromkeys(words) if word in {sweep.task for sweep in stored}]
-    refs = [store.sweeps.get(word).id for word in words if word not in tasks]
+    there = {sweep.task for sweep in stored}
+    known = {word: task for word in words if (task := _task_of(store, word, there))}
+    tasks = list(dict.fromkeys(known.values()))
+    refs = [store.sweeps.get(word).id for word in words if word not in known]
     found = {search.id: search for ref in refs for search in store.searches.select(sweep=ref)[::-1]}
     _check_preset(preset, stored, list(found.values()))
     pool = [sweep for sweep in stored if preset is None or sweep.preset == preset]
@@ -135,10 +139,18 @@ def named(store: Store, words: Sequence[str], opts: Sequence[str], preset: str |
             newest = next((s for s in members if not opts or s.settings.get("optimizer") in opts), members[0])
             found |= {sweep.id: sweep for sweep in _like(newest, members)}
         elif tasks:
-            there = {s.task for s in pool}
-            missing = ", ".join(task for task in tasks if task not in there)
+            kept = {s.task for s in pool}
+            missing = ", ".join(task for task in tasks if task not in kept)
             raise UsageError(f"--preset {preset}: no sweep of {missing} has it")
     return _of_optimizers(list(found.values()), opts)
+
+
+def _task_of(store: Store, word: str, tasks: Collection[str]) -> str | None:
+    """The task that a word names, as searches know it: also by the name that its runs have."""
+    if word in tasks:
+        return word
+    made = (run.search_id for run in store.runs.select(task=word, results=()) if run.search_id is not None)
+    return next((store.searches.get(search).task for search in made), None)
 
 
 def _check_preset(preset: str | None, stored: Sequence[SearchRecord], chosen: Sequence[SearchRecord]) -> None:
@@ -183,14 +195,18 @@ def _optimizer(sweep: SearchRecord) -> str:
     return str(sweep.settings.get("optimizer", sweep.name))
 
 
-def one_section(sweeps: Iterable[SearchRecord]) -> str:
+def one_section(sweeps: Iterable[SearchRecord], name: str | None = None) -> str:
     """What all the searches of one figure are of.
+
+    Args:
+        name: of their task; as the searches know it by default.
 
     Raises:
         UsageError: they are of several tasks, data sets or presets.
     """
     seen = {
-        (s.task, s.dataset, s.dataset_fingerprint, s.preset): f"{s.task} · {s.dataset} · {s.preset}" for s in sweeps
+        (s.task, s.dataset, s.dataset_fingerprint, s.preset): f"{name or s.task} · {s.dataset} · {s.preset}"
+        for s in sweeps
     }
     if len(seen) > 1:
         names = ", ".join(seen.values())

@@ -88,9 +88,10 @@ def searches_of(
         command: what trains with a search's best settings.
     """
     found = []
-    for id in sorted({run.search_id for run in runs if run.search_id is not None}):
+    tasks = {run.search_id: run.task for run in runs if run.search_id is not None}
+    for id in sorted(tasks):
         one = store.searches.get(id)
-        section = (one.task, one.dataset or "", one.dataset_fingerprint or "", one.preset or "")
+        section = (tasks[id], one.dataset or "", one.dataset_fingerprint or "", one.preset or "")
         trials = [
             Trial(t.number + 1, t.params, t.state, t.value, t.epochs, t.run_id) for t in store.searches.trials(id)
         ]

@@ -187,6 +187,8 @@ def metric_of(task: TaskClass, request: CompareRequest) -> TaskMetric:
     Raises:
         UsageError: no run of the task has that result.
     """
+    if request.metric == "steps":  # where runs stop at a target: who is there sooner
+        return replace(task.metrics[0], name="steps", direction="min", unit="", percent=False)
     found = {f"best_val_{task.metrics[0].name}": task.metrics[0]}
     for metric in task.metrics:
         found[f"test_{metric.name}"] = found[f"val_{metric.name}"] = metric

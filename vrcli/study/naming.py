@@ -41,6 +41,12 @@ def takes_optimizer(task: Any) -> bool:
     return not hasattr(task, "command") or "opt" in task.placeholders()
 
 
+def usual_dataset(task: Any, preset: str | None) -> str:
+    """What a task trains on where nobody says."""
+    own = task.presets[preset].settings if preset in task.presets else {}
+    return str(own["dataset"].value if "dataset" in own else task.Config.model_fields["dataset"].default)
+
+
 def shown(task: str) -> str:
     """The name of a task, as a search knows it, for people."""
     return task_of(task).name if task.startswith(_COMMANDS) else task

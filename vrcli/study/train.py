@@ -78,7 +78,8 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     runs = []
     if place.database.path is not None and not place.database.path.exists():
         place.database.check_file("create")
-        check(resolved[0].request, task, data_dir=place.data_dir, cache=place.cache)  # a refusal leaves no database
+        first = resolved[0].request  # a refusal leaves no database
+        check(first, task, data_dir=place.data_dir, cache=place.cache, probing=place.probing)
     with place.store() as store:
         yield from notes_of(store)
         yield RunsPlanned(len(resolved))

@@ -9,7 +9,7 @@ from typing import Any
 from vrcli.report.study.blocks import Rows, Step
 from vrcli.report.wording import counted, duration, value
 from vrcli.results.types import NamedRun
-from vrcli.study.naming import takes_optimizer, words_of_run
+from vrcli.study.naming import takes_optimizer, usual_dataset, words_of_run
 
 
 def other(optimizer: str) -> str:
@@ -26,6 +26,8 @@ def run_steps(record: NamedRun, task: Any) -> list[Step]:
         rival = other(record.optimizer)
         reference = record.provenance.get("task", record.task)
         words = ["vr", "compare", *words_of_run(task, reference, record.optimizer), "--opt", rival]
+        if dataset := record.spec.get("task_settings", {}).get("dataset"):
+            words += [] if dataset == usual_dataset(task, record.preset) else ["--dataset", dataset]
         for name in task.varied() if hasattr(task, "command") else ():
             words += ["--fix", f"{name}={record.spec['optimizer_settings'][name]}"]
         words += ["--preset", record.preset] if record.preset and record.preset != "quick" else []

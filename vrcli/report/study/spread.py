@@ -52,13 +52,13 @@ def search_blocks(searches: Sequence[Found], *, rounded: bool = False) -> list[B
     Args:
         rounded: settings have as many digits as mean something.
     """
-    fresh = any(one.n for one in searches)
+    fresh, tested = any(one.n for one in searches), any(one.test is not None for one in searches)
     rows = []
     for one in searches:
         row: dict[str, Any] = {"optimizer": one.optimizer, "search seed": one.seed}
         row |= {"trials": f"{one.trials}/{one.total}", "best val": value(one.best)}
         if fresh:
-            row |= {"fresh seeds": one.n, "test": value(one.test), "val": value(one.val)}
+            row |= {"fresh seeds": one.n, **({"test loss": value(one.test)} if tested else {}), "val": value(one.val)}
         rows.append({**row, "settings": settings(one.settings, searched=one.settings if rounded else ()) or "-"})
     columns = list(rows[0])
     return [
@@ -75,10 +75,8 @@ def spread_lines(searches: Iterable[Found]) -> list[str]:
             continue
         parts = [f"best val {spread_text([one.best for one in own])}"]
         if any(one.n for one in own):
-            texts = (
-                f"test {spread_text([one.test for one in own])}",
-                f"best val {spread_text([one.val for one in own])}",
-            )
+            texts = [f"test loss {spread_text([one.test for one in own])}"] * any(one.test is not None for one in own)
+            texts.append(f"best val {spread_text([one.val for one in own])}")
             parts.append("on fresh seeds " + ", ".join(texts))
         found.append(f"{name}, {len(own)} searches: {'; '.join(parts)}")
     return found

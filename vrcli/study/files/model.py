@@ -41,6 +41,7 @@ class Change(Model):
         until: what ends every run instead, as "steps:500".
         optimizers: only these, by their names in the source.
         settings: of task and training, by name.
+        probes: in the place of the part's.
     """
 
     epochs: int | None = Field(default=None, ge=1)
@@ -50,6 +51,8 @@ class Change(Model):
     seeds: int | None = Field(default=None, ge=1)
     optimizers: list[str] | None = Field(default=None, min_length=2)
     settings: dict[str, Value] = Field(default_factory=dict)
+    probes: dict[str, dict[str, Value]] | None = None
+    probe_every: str | None = None
 
     @model_validator(mode="after")
     def _one_end(self) -> Change:

@@ -14,6 +14,7 @@ from vrcli.study.asked import Asked
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import tuning_of
 from vrcli.study.files.model import Change, Part, Scale, Study
+from vrcli.study.naming import usual_dataset
 from vrcli.variants import variant
 
 if TYPE_CHECKING:
@@ -157,26 +158,23 @@ def scaled_part(
         tag=f"{written.name}:{name}:{scale_name}"[-255:],
     )  # fmt: skip
     changed = list(_changed(task, part, names, request)) if any(one != type(one)() for one in changes) else []
-    return ScaledPart(name, part, names, request, changed, own, _probing(part))
+    return ScaledPart(name, part, names, request, changed, own, _probing(last("probes"), last("probe_every")))
 
 
-def _probing(part: Part) -> Probing:
+def _probing(probes: Mapping[str, Mapping[str, Any]], every: str | None) -> Probing:
     """What the runs of a part measure beside the loss.
 
     Raises:
         UsageError: no such probe or option, or a value that is not accepted.
     """
-    options = {f"probe_{name}_{key}": value for name, own in part.probes.items() for key, value in own.items()}
-    return asked_of_probes(list(part.probes), part.probe_every, None, options)[0]
+    options = {f"probe_{name}_{key}": value for name, own in probes.items() for key, value in own.items()}
+    return asked_of_probes(list(probes), every, None, options)[0]
 
 
 def dataset_of(request: CompareRequest) -> str:
     """The data set that a comparison asks for."""
     tuning = request.tuning
-    task = task_of(tuning.task)
-    preset = task.presets.get(tuning.preset)
-    usual = preset.settings["dataset"].value if preset and "dataset" in preset.settings else None
-    return str(tuning.flags.get("dataset", usual or task.Config.model_fields["dataset"].default))
+    return str(tuning.flags.get("dataset") or usual_dataset(task_of(tuning.task), tuning.preset))
 
 
 def _texts(by_source: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
