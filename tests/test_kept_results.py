@@ -22,6 +22,16 @@ def test_there_are_some() -> None:
             assert f"figures/{figure.name}" in page.read_text()
 
 
+def test_the_readme_quotes_them() -> None:
+    readme = (PAGES[0].parents[3] / "README.md").read_text()
+    found = re.search(r"\*\*What it found so far\.\*\*(.*?)\n\n", readme, re.S)
+    assert found is not None
+    quoted = re.findall(r"[+−][\d.]+ \[[^]]+\]", found[1])
+    assert len(quoted) >= 4
+    pages = " ".join(page.read_text() for page in PAGES)
+    assert [one for one in quoted if one not in pages] == []
+
+
 @pytest.mark.parametrize(
     "page", [PAGES[0], *(pytest.param(page, marks=pytest.mark.slow) for page in PAGES[1:])], ids=lambda p: p.parent.name
 )
