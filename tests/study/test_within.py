@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import vrcli
 from vrcli.db.store import Store
+from vrcli.errors import UsageError
 from vrcli.report.study.experiment import claim_text, evidence
 from vrcli.study.files.model import Claim
 
@@ -83,3 +85,15 @@ def test_a_claim_of_one_optimizer_stands_for_one() -> None:
     for wrong in ({"range": None}, {"range": [1.0, 0.0]}, {"range": [0.0, 1.0], "metric": "steps"}):
         with pytest.raises(ValueError, match="within"):
             Claim(**{"within": ["New"], "curve": "gate", **wrong})
+
+
+def test_who_stops_sooner_can_be_compared(valley: None) -> None:
+    from valley import Valley
+
+    from vrcli.study.comparison import metric_of
+
+    request: Any = SimpleNamespace(metric="steps", tuning=SimpleNamespace(task="valley"))
+    assert metric_of(Valley, request).direction == "min"
+    request.metric = "stpes"
+    with pytest.raises(UsageError, match="stpes is not a result of valley"):
+        metric_of(Valley, request)
