@@ -114,7 +114,7 @@ class Location:
         return where if isinstance(where, Location) else cls(where)
 
     @classmethod
-    def given(cls, where: str | os.PathLike[str] | Location | None) -> Location:
+    def given(cls, where: str | os.PathLike[str] | Location | None = None) -> Location:
         """The same; where nothing is given VR_DB, else vr.db in the working directory."""
         return cls.of(where if where is not None else os.environ.get("VR_DB") or "vr.db")
 

@@ -108,7 +108,8 @@ def _compare(store: Store) -> None:
                     {**spec, "seed": seed}, spec_id=f"{optimizer} {number} {seed}", provenance={}, **lineage
                 )
                 value = 1.0 - 0.1 * number + 0.01 * seed
-                store.curves.add(run.id, {"val_loss": ([2, 4], [2.0, value]), "epoch": ([2, 4], [1.0, 2.0])})
+                probed = {"sharpness_1": ([4], [3.0]), "updates_norm": ([4], [0.1])}
+                store.curves.add(run.id, {"val_loss": ([2, 4], [2.0, value]), "epoch": ([2, 4], [1.0, 2.0]), **probed})
                 store.runs.finish(run.id, "completed", results={"best_val_loss": value, "test_loss": value})
             store.searches.finish_trial(trial.id, "completed", value=1.0 - 0.1 * number)
 

@@ -380,8 +380,8 @@ def test_a_file_of_any_other_ending_takes_the_format_that_is_named(vr, filled) -
 def test_csv_has_the_columns_that_were_asked_for_and_no_others(vr, filled) -> None:
     done = vr("report", "--format", "csv", "--columns", "optimizer,lr,n,budget,test_loss")
     head = next(csv.reader(io.StringIO(done.out)))
-    assert head[:8] == ["optimizer", "lr", "n", "searches", "trials", "epochs", "max_steps", "until"]
-    assert head[8:] == [f"test_loss_{key}" for key in ("mean", "sd", "median", "low", "high", "n")]
+    assert head[:9] == ["optimizer", "lr", "n", "searches", "trials", "reranked", "epochs", "max_steps", "until"]
+    assert head[9:] == [f"test_loss_{key}" for key in ("mean", "sd", "median", "low", "high", "n")]
 
 
 def test_runs_can_be_pooled_by_a_setting_that_is_called_like_a_result(vr, stored) -> None:

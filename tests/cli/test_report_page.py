@@ -29,7 +29,7 @@ def embedded(html: str, id: str) -> Any:
 
 def test_every_run_stands_on_the_page_with_its_command_and_curves(stored: Callable[..., int], tmp_path: Path):
     ids = [stored("adamw", seed=seed, loss=0.1 + 0.01 * seed) for seed in range(3)]
-    ids += [stored("sgd", seed=seed, loss=0.3 + 0.01 * seed) for seed in range(3)]
+    ids += [stored("sgd", seed=seed, loss=0.3 + 0.02 * seed) for seed in range(3)]
     ids.append(stored("sgd", seed=3, status="diverged", lr=9.0))
     html = written(tmp_path, words="vr report --format html --output report.html")
     details = embedded(html, "details")

@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "plot sensitivity": ("plot sensitivity lr --output sensitivity.svg",),
     "plot sweep": ("plot sweep --output sweep.svg",),
     "plot trajectory": ("plot trajectory --output trajectory.svg",),
+    **{f"plot {name}": (f"plot {name} --output {name}.svg",) for name in ("stability", "spectrum", "updates")},
     "study plan": ("study plan vradam/table3 --only paper --scale laptop",),
     "study run": ("study run nosuch",),
     "study report": ("study report vradam/table3", "study report vradam/table3 --format json"),
@@ -66,7 +67,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 MAY_BE_REFUSED = {
     "runs retry", "runs resume", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile",
     "plot sensitivity", "plot telemetry", "sweeps stop", "plot sweep", "db backup",
-    "plot trajectory", "study run", "study report",
+    "plot trajectory", "plot stability", "plot spectrum", "plot updates", "study run", "study report",
 }  # fmt: skip
 
 

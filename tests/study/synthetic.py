@@ -19,6 +19,7 @@ import numpy as np
 
 from vrcli.db.location import Location
 from vrcli.db.store import Store
+from vrcli.engine.probes.asked import NONE
 from vrcli.execute.executor import Message
 from vrcli.execute.job import Job, Rehearsal, RunOutcome, of_spec
 from vrcli.execute.known_data import KnownData
@@ -94,7 +95,7 @@ class Inline:
         if job.rehearse:
             return Rehearsal("valley", FINGERPRINT, "", 0.0)
         spec = job.request.on("valley", FINGERPRINT)
-        if job.reuse == "spec" and (earlier := of_spec(self.store, spec)) is not None:
+        if job.reuse == "spec" and (earlier := of_spec(self.store, spec, NONE)) is not None:
             return RunOutcome(earlier, reused=True)
         run = self.store.runs.begin(
             spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance={}, metrics=task.metrics,

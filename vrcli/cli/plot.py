@@ -28,7 +28,7 @@ def command_of(figure: type[Figure]) -> Callable[..., None]:
 
     def called(**given: Any) -> None:
         given.pop("debug")
-        chosen, output = Filter.taken(given, figure.selects), Output.taken(given)
+        chosen, output = Filter.taken(given, figure.selects), Output.taken(given, _goes(figure))
         several = {name: tuple(given[name] or ()) for name in given if isinstance(given[name], list)}
         draw(figure(**{name: value for name, value in given.items() if value is not None} | several), chosen, output)
 
@@ -45,8 +45,14 @@ def _parameters(figure: type[Figure]) -> Iterator[inspect.Parameter]:
     yield from (own.pop(name) for name in first)
     yield from Filter.parameters(figure.selects)
     yield from own.values()
-    yield from Output.parameters()
+    yield from Output.parameters(_goes(figure))
     yield parameter("debug", req.DEBUG, bool)
+
+
+def _goes(figure: type[Figure]) -> list[str]:
+    """What says where a figure goes; one that reads no runs has no database."""
+    names = [one.name for one in Output.parameters()]
+    return [name for name in names if name != "database"] if issubclass(figure, Computed) else names
 
 
 def _typed(kind: Any, option: Option, default: Any) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +45,7 @@ SHOW = typer.Option(False, "--show", help="open it in a window or the system's v
 class Output(Bundle):
     """Where the figure goes, and the database that it is made from."""
 
-    database: Annotated[Location, req.DB]
+    database: Annotated[Location, req.DB] = field(default_factory=Location.given)
     figure: Annotated[Path | None, FIGURE] = None
     data: Annotated[Path | None, DATA] = None
     size: Annotated[str | None, SIZE] = None

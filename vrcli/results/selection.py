@@ -145,8 +145,12 @@ def all_searches(store: Store, searches: Iterable[int] | None = None) -> Searche
     confirmed: set[int] = set()
     specs: dict[str, datetime] = {}
     reranked: Counter[int] = Counter()
-    seeds = {search.id: own for search in found if (own := search.settings.get("seeds"))}
-    for id, trial_id, seed, status, spec, begun in store.runs.searched():
+    rows = list(store.runs.searched())
+    seeds = {search.id: set(own) for search in found if (own := search.settings.get("seeds"))}
+    for id, trial_id, seed, *_ in rows:
+        if trial_id is None and id in seeds:  # on a fresh seed a trial is measured, not ranked
+            seeds[id].add(seed)
+    for id, trial_id, seed, status, spec, begun in rows:
         if trial_id is not None:
             specs.setdefault(spec, begun)
             reranked[id] += status in FINISHED and id in seeds and seed not in seeds[id]
