@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -32,11 +33,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in ("test_docs.py", "test_readme.py"))
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache, state or database."""
-    monkeypatch.setenv("VR_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    # Numbered here: pytest looks through all folders that there are for the next number, which thousands of tests feel.
+    own = tmp_path_factory.getbasetemp() / "private" / str(next(_NUMBERS))
+    monkeypatch.setenv("VR_CACHE", str(own / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(own / "state"))
     monkeypatch.delenv("VR_DB", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
 

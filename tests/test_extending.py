@@ -86,6 +86,7 @@ def test_what_the_recipes_add_keeps_the_contracts_that_the_page_names(extended: 
     assert "passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_have_every_extension(
     extended: tuple[Path, dict[str, int]], stored: Callable[..., int], tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_every_option_of_a_command_can_stand_in_a_file(name: str, write: Callabl
     assert found.settings == {}
 
 
+@pytest.mark.slow
 def test_a_comparison_is_all_in_a_file(vr: Callable[..., Result], write: Callable[[str], str], tmp_path: Path) -> None:
     file = write(
         BASE + SMALL + 'db = "mine.db"\nseeds = 2\nseed = 4\nformat = "json"\ntag = "filed"\n'

@@ -77,6 +77,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/step-*.checkpoint"), key=lambda path: int(path.stem.removeprefix("step-")))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_command(launch: Callable[..., Any], tmp_path: Path) -> None:
     words = ("run", *VALLEY, "--sleep-s", "0.1", "--keep-weights", "both", "--checkpoint-every", "3", "--db")
     process = launch(*words, "a.db")

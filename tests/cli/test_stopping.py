@@ -88,6 +88,7 @@ def test_a_second_interrupt_ends_a_run_at_once_and_loses_nothing(start: Callable
         assert store.check() == []
 
 
+@pytest.mark.slow
 def test_a_sweep_stops_while_it_rehearses(start: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text(
         "import time, valley, pathlib\n"
@@ -107,6 +108,7 @@ def test_a_sweep_stops_while_it_rehearses(start: Callable[..., Any], tmp_path: P
     assert not (tmp_path / "vr.db").exists()
 
 
+@pytest.mark.slow
 def test_under_nohup_a_hangup_stays_ignored(start: Callable[..., Any], tmp_path: Path) -> None:
     words = ("run", "valley:Valley", "--epochs", "100000", "--threads", "1", "--quiet")
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731

@@ -88,6 +88,7 @@ def test_tables_name_the_budget_and_flag_those_that_differ(vr):
     assert {row["epochs"] for row in rows} == {""}
 
 
+@pytest.mark.slow
 def test_curves_and_targets_over_gradients(vr, tmp_path):
     pytest.importorskip("pytorch_optimizer")
     words = ("--until", "gradients:24", "--seeds", "2", "--fix", "lr=0.05")

@@ -153,6 +153,7 @@ def test_a_server_that_stays_away_ends_a_run(start: Callable[..., Any], own_serv
         assert recorded == store.curves.read(run.id)[run.id, "train_loss"].steps[-1]
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_costs_nothing(start: Callable[..., Any], tmp_path: Path) -> None:
     process = start(*RUN, "--epochs", "100")
     _until_recorded(process, tmp_path / "vr.db")

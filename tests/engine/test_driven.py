@@ -202,6 +202,7 @@ def test_a_loop_that_saves_and_does_not_restore_is_told(db: Path) -> None:
         run(db, trouble="unrestored")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [None, *(pytest.param(t, marks=pytest.mark.slow) for t in ("deaf", "unsaved"))])
 def test_a_stop_request_reaches_every_loop(tmp_path: Path, trouble: str | None) -> None:
     words = ["--trouble", trouble] if trouble else []

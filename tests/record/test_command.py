@@ -363,6 +363,7 @@ def alive(folder: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [pytest.param("endless", marks=pytest.mark.slow), "deaf"])
 def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
     process = begun(folder, "run", "--command", COMMAND, "--opt", "slow", "--lr", "0.05", "--trouble", trouble)
@@ -379,6 +380,7 @@ def test_a_stop_request_ends_the_command(folder: Path, trouble: str) -> None:
     assert run.status == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_killed_vr_takes_its_command_with_it(folder: Path) -> None:
     process = begun(folder, "run", "--command", COMMAND, "--opt", "slow", "--lr", "0.05", "--trouble", "endless")
     assert process.stderr is not None

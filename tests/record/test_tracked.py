@@ -114,6 +114,7 @@ def test_a_process_that_never_ends_its_block_is_found_dead(tmp_path: Path) -> No
     assert (run.status, run.results) == ("interrupted", {})
 
 
+@pytest.mark.slow
 def test_of_the_processes_of_torchrun_one_records(tmp_path: Path) -> None:
     body = """
         with vrcli.track("mine", seed=1) as run:

@@ -233,7 +233,7 @@ def some_search(optimizer: str = "adamw") -> Search:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 420])
+@pytest.mark.parametrize("width", [1280, pytest.param(420, marks=pytest.mark.slow)])
 def test_it_loads_without_errors_and_asks_for_nothing(make_source: Any, opened: Any, width: int):
     page = opened(make_source(searches=[some_search()], diverged={2: 30}), width)
     page.click("td.more button")
