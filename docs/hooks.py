@@ -20,7 +20,6 @@ from vrcli.engine.probes import registry as probes
 from vrcli.errors import UsageError
 from vrcli.optim import registry as optimizers
 from vrcli.optim.rows import CAPABILITIES, Row
-from vrcli.probing import option_fields
 from vrcli.report.wording import setting as written
 from vrcli.spec import Training
 from vrcli.tasks import registry as tasks
@@ -87,7 +86,6 @@ def on_config(config: Any) -> Any:
         {"Tasks": ["reference/training.md", *({name: f"reference/tasks/{name}.md"} for name in _own_tasks())]},
         "reference/optimizers.md",
         "reference/probes.md",
-        "reference/probes.md",
         {"Python API": [{API[name][0]: f"reference/api/{name}.md"} for name in API]},
     ]
     results = next(part["Results"] for part in config.nav if "Results" in part)
@@ -116,26 +114,10 @@ def pages() -> dict[str, str]:
     found["reference/training.md"] = _lines(_training_page())
     found["reference/optimizers.md"] = _lines(_optimizers_page())
     found["reference/probes.md"] = _lines(_probes_page())
-    found["reference/probes.md"] = _lines(_probes_page())
     for name in API:
         found[f"reference/api/{name}.md"] = _lines(_api_page(name))
     found["results/index.md"] = _lines(_results_page())
     return found
-
-
-def _probes_page() -> Iterator[str]:
-    yield from [
-        "# Probes",
-        "",
-        "What [can be measured](../explanation/probes.md) beside the loss: `--probe NAME`, and the options of each.",
-    ]
-    for name in probes.names():
-        probe = probes.load(name)
-        yield from ["", f"## {name}", "", f"{probe.summary[0].upper()}{probe.summary[1:]}.", ""]
-        yield " ".join((probe.__doc__ or "").split())
-        yield from ["", "| option | default | meaning |", "|---|---|---|"]
-        for key, info in option_fields(name).items():
-            yield f"| `--{key.replace('_', '-')}` | {written(info.get_default())} | {info.description or ''} |"
 
 
 def studies() -> list[Path]:
@@ -241,7 +223,7 @@ def _escaped(text: str) -> str:
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-def _settings(model: Any, *, leave: Iterable[str] = ()) -> Iterator[str]:
+def _settings(model: Any, *, leave: Iterable[str] = (), before: str = "") -> Iterator[str]:
     """A table of a model's fields: option, default, what is accepted, meaning."""
     schema = model.model_json_schema()
     rows = []
@@ -251,7 +233,7 @@ def _settings(model: Any, *, leave: Iterable[str] = ()) -> Iterator[str]:
             accepted = _accepted(schema["properties"][key])
             rows.append(
                 [
-                    _code(f"--{key.replace('_', '-')}"),
+                    _code(f"--{before}{key.replace('_', '-')}"),
                     _code(written(default)),
                     accepted,
                     _escaped(field.description or ""),
@@ -375,14 +357,14 @@ def _optimizer(row: Row) -> Iterator[str]:
 
 
 def _probes_page() -> Iterator[str]:
-    yield from ("# Probes", "", "Each option is one of `vr run TASK --probe NAME`, as `--probe-NAME-OPTION`.")
+    yield from ("# Probes", "", "Each option is one of `vr run TASK --probe NAME`.")
     yield from ("[What they measure](../explanation/probes.md) tells more.", "")
     for name, (_, origin) in probes.catalogue().items():
         if origin == "vr":
             probe = probes.load(name)
             yield from (f"## {name}", "", _sentence(probe.summary[:1].upper() + probe.summary[1:]), "")
             yield from (_escaped(" ".join((probe.__doc__ or "").split())), "")
-            yield from _settings(probe.Options)
+            yield from _settings(probe.Options, before=f"probe-{name}-")
 
 
 # -- the Python API ----------------------------------------------------------------------------------------------------

@@ -41,7 +41,16 @@ def _all() -> Iterator[tuple[Place, str, bool]]:
             yield place, ENDINGS.get(place.flag, {}).get(place.command[0], ".txt"), place.name == "folder"
 
 
-ALL = [pytest.param(*one, id=" ".join([*one[0].words, one[0].flag])) for one in _all()]
+#: Of the figures, whose files one place writes, these in the default tests.
+FEW = ("curves", "sweep")
+ALL = [
+    pytest.param(
+        *one,
+        id=" ".join([*one[0].words, one[0].flag]),
+        marks=pytest.mark.slow if one[0].command[0] == "plot" and one[0].command[1] not in FEW else (),
+    )
+    for one in _all()
+]
 FILES = [
     one for one in ALL
     if not one.values[2] and one.values[0].command not in (("study", "report"), ("plot", "trajectory"))

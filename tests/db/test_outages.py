@@ -63,6 +63,7 @@ def _ended(process: Any) -> tuple[int, list[str]]:
     return process.returncode, said.splitlines()
 
 
+@pytest.mark.slow
 @postgres
 def test_a_server_that_is_away_for_seconds_costs_a_run_nothing(start: Callable[..., Any], own_server: Any) -> None:
     url, control = own_server

@@ -17,7 +17,7 @@ RUNNING = [row.name for row in catalogue() if not row.refusal]
 #: Optimizers whose own row says why they do not train here, though they run.
 MAY_FAIL = {"dadaptadagrad", "dadaptadan"}
 #: In the default tests: those that once learned nothing here, each for a reason of its own.
-FEW = ["lamb", "adahessian", "sophiah", "shampoo", "normuon", "adadelta", "lars", "ranger21"]
+FEW = ["lamb", "sophiah", "adadelta", "lars"]
 
 
 def losses_of(name: str, **flags: object) -> tuple[list[float], str]:

@@ -31,11 +31,11 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_luck_of_the_search_makes_no_verdict(tmp_path: Path) -> None:
     """Where luck is nearly all there is, single searches contradict each other; replicated ones do not."""
-    worlds = [World(steep=1.0, seed=seed) for seed in range(10)]
+    worlds = [World(steep=1.0, seed=seed) for seed in range(6)]
     false = sum(verdicts(tmp_path, world, trials=4, seeds=2) != [] for world in worlds)
-    assert false <= 3  # of 10 at 5% each: more in 0.1% of all such samples
-    once = [compared(tmp_path, world, trials=4, searches=1, seeds=8).comparisons[0] for world in worlds[:8]]
-    assert sum(pair.significant for pair in once) >= 3  # what would come back if seeds were the unit
+    assert false <= 2  # of 6 at 5% each: more in 0.2% of all such samples
+    once = [compared(tmp_path, world, trials=4, searches=1, seeds=8).comparisons[0] for world in worlds]
+    assert sum(pair.significant for pair in once) >= 2  # what would come back if seeds were the unit
 
 
 def test_a_true_difference_is_found(tmp_path: Path) -> None:

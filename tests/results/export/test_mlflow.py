@@ -23,6 +23,7 @@ def test_a_missing_library_is_named(export: Export, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_runs_settings_curves_and_pictures_survive(
     export: Export, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
