@@ -135,7 +135,7 @@ class Stream(Split):
 
     tensors: tuple[Tensor, ...] = ()
     source: Any = None
-    device: torch.device = torch.device("cpu")  # noqa: RUF009  # it cannot change
+    device: torch.device = torch.device("cpu")
     workers: int = 0
 
     @property

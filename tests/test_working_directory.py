@@ -70,7 +70,7 @@ def test_nothing_is_executed_that_was_not_named(folder: Path, program: Sequence[
     call(program, folder, "--help")
     call(program, folder, "run", *TRAIN)
     assert (folder.parent / "later").exists()
-    for words in ("report", "plot curves --output a.svg"):
+    for words in ("runs list", "runs show 1", "report", "plot curves --output a.svg"):
         call(program, folder, *words.split())
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 B = TypeVar("B", bound="Bundle")
 
 
+@dataclass(frozen=True)
 class Bundle:
     """A dataclass whose fields are options: `name: Annotated[TYPE, typer.Option(...)]`; other fields are none."""
 
@@ -22,7 +23,7 @@ class Bundle:
             only: of these fields; of all by default.
         """
         hints = get_type_hints(cls, include_extras=True)
-        for field in fields(cls):  # type: ignore[arg-type]  # every bundle is a dataclass
+        for field in fields(cls):
             hint = hints[field.name]
             if get_origin(hint) is Annotated and (only is None or field.name in only):
                 kind, way = get_args(hint)

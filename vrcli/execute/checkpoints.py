@@ -61,7 +61,7 @@ class Checkpoints:
         folder: that was asked for; None for the usual place.
     """
 
-    every: Every | None = Every()  # noqa: RUF009  # frozen
+    every: Every | None = Every()
     folder: Path | None = None
 
     @classmethod

@@ -80,7 +80,7 @@ class Place:
     jobs: int = 1
     threads: int | None = None
     tune: bool = True
-    checkpoints: Checkpoints = Checkpoints()  # noqa: RUF009  # frozen
+    checkpoints: Checkpoints = Checkpoints()
     probing: Probing = NONE
 
     @classmethod

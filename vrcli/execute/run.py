@@ -90,7 +90,7 @@ def execute(
     task_class: type[Task[Any]],
     store: Store,
     *,
-    lineage: Lineage = Lineage(),  # noqa: B008  # frozen
+    lineage: Lineage = Lineage(),
     watcher: Watcher | None = None,
     data_dir: Path | None = None,
     cache: DataCache | None = None,
@@ -153,7 +153,7 @@ def training(
     task_class: type[Task[Any]],
     store: Store,
     *,
-    lineage: Lineage = Lineage(),  # noqa: B008  # frozen
+    lineage: Lineage = Lineage(),
     data_dir: Path | None = None,
     cache: DataCache | None = None,
     malloc_tuned: bool = False,

@@ -36,7 +36,7 @@ class Worker:
         database: Location,
         data_dir: Path | None = None,
         tune: bool = True,
-        checkpoints: Checkpoints = Checkpoints(),  # noqa: B008  # frozen
+        checkpoints: Checkpoints = Checkpoints(),
         probing: Probing = NONE,
     ) -> None:
         from vrcli.engine.allocator import keep_freed_memory

@@ -39,7 +39,7 @@ def jobs_on(
     *,
     device: str,
     threads: int,
-    lineage: Lineage = Lineage(),  # noqa: B008  # frozen
+    lineage: Lineage = Lineage(),
     vary_split: bool = False,
     **more: Any,
 ) -> list[Job]:
