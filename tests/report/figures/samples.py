@@ -65,8 +65,8 @@ def envelope_rows(sections: Mapping[str, Any], **about: Any) -> Plot:
     return envelope_figure.draw({title: panels_of(panels) for title, panels in sections.items()}, **about)
 
 
-def run_curves(sections: Mapping[str, Any]) -> Plot:
-    return run_figure.draw({title: panels_of(panels) for title, panels in sections.items()})
+def run_curves(sections: Mapping[str, Any], **about: Any) -> Plot:
+    return run_figure.draw({title: panels_of(panels) for title, panels in sections.items()}, **about)
 
 
 def telemetry(metrics: Mapping[str, Any]) -> Plot:

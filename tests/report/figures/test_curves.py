@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vrcli.report.figures import curves as curves_figure
 from vrcli.report.figures.text import Page
@@ -35,3 +36,21 @@ def test_runs_are_a_mean_with_their_range() -> None:
     assert "a (3 runs)" in text
     assert "· range" in text
     assert text.rstrip().endswith("epoch")
+
+
+@pytest.mark.parametrize(
+    ("lowest", "log", "scale"),
+    [(0.01, None, "log"), (0.0, None, "log"), (-0.01, None, "linear"), (-0.01, True, "log"), (0.01, False, "linear")],
+)
+def test_a_logarithmic_axis_cuts_no_curve_unless_asked_for(lowest: float, log: bool | None, scale: str) -> None:
+    """The losses of a GFlowNet may be negative; a loss of exactly zero is only a gap."""
+    plot = run_curves({"": {"loss": {"a": {"1": (range(4), [9.0, 1.0, lowest, 0.02])}}}}, log=log)
+    assert plot.figure.axes[0].get_yscale() == scale
+
+
+def test_values_below_zero_of_very_different_sizes_are_all_seen() -> None:
+    axes = run_curves({"": {"loss": {"a": {"1": (range(5), [1e9, 20.0, -0.1, 0.2, 0.3])}}}}).figure.axes[0]
+    assert axes.get_yscale() == "symlog"
+    low, high = axes.get_ylim()
+    assert -1 < low < -0.1
+    assert 1e9 < high < 1e10

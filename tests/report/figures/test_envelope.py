@@ -116,13 +116,14 @@ def test_an_envelope_states_n_losses_and_the_band() -> None:
 
 
 def test_an_envelope_of_what_should_be_large_quotes_its_highest() -> None:
-    rows = envelope_rows({"": {"accuracy": {"a": [(X, 1 - y) for _, y in RUNS]}, "loss": {"a": RUNS}}}).rows
+    steep = [(X, y**3) for _, y in RUNS]
+    rows = envelope_rows({"": {"accuracy": {"a": [(X, 1 - y) for _, y in RUNS]}, "loss": {"a": steep}}}).rows
     accuracy, loss = envelope.text(rows, Page(), "step", {"accuracy"}).split("\n\nloss\n")
     assert "highest" in accuracy
     assert "lowest" not in accuracy
     assert line(accuracy, "a")[4:6] == [f"{1 - (1 / 20 + 0.1):.4f}", "20.00"]
     assert "lowest" in loss
-    assert line(loss, "a")[4:6] == [f"{stats.gmean([0.05, 0.15, 0.25]):.4f}", "20.00"]
+    assert line(loss, "a")[4:6] == [f"{stats.gmean([0.05, 0.15, 0.25]) ** 3:.4g}", "20.00"]
     assert "means are geometric" in loss
     assert "geometric" not in accuracy
 

@@ -23,7 +23,7 @@ from vrcli.report.figures.panels import (
     read,
     section_grid,
 )
-from vrcli.report.figures.style import Plot, Series, legend_below, log_where_it_serves, mark_on_top, style_of, styled
+from vrcli.report.figures.style import Plot, Series, legend_below, log_of_lines, mark_on_top, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import counted, quantity
 from vrcli.results.lines import Reader, by_optimizer, own_lines
@@ -134,7 +134,8 @@ def _panel(
         nonfinite = [x for x in map(first_nonfinite, runs.values()) if x is not None]
         mark_on_top(axes, nonfinite, styles[series]["color"])
     values = [y for *_, y in lines]
-    limit(axes, values, log_where_it_serves(axes, [np.where(y > 0, y, np.nan) for y in values], log))
+    log_of_lines(axes, values, log)
+    limit(axes, values)
     return rows
 
 

@@ -15,7 +15,7 @@ from vrcli.report.figures.style import (
     PAGE,
     PANEL,
     Series,
-    log_where_it_serves,
+    log_of_lines,
     mark_on_top,
     new_figure,
     plain_log_ticks,
@@ -176,7 +176,7 @@ def envelope_panel(
         }
 
     found = envelopes()
-    log = log_where_it_serves(axes, [np.where(one > 0, one, np.nan) for one in _extent(found.values())], log)
+    log = log_of_lines(axes, [one.centre for one in found.values()], log)
     if log and band == "ci" and all(_positive(own) for own, _ in binned_curves.values()):
         found = envelopes(logs=True)
     rows: list[dict[str, Any]] = []
@@ -188,12 +188,14 @@ def envelope_panel(
         n_diverged = diverged_of(curves, diverged.get(series, 0))
         rows += _rows(quantity(metric), series.label, one, binned_curves[series][1], n_diverged)
     drawn = _extent(found.values())
+    if axes.get_yscale() == "symlog":
+        drawn = drawn[::3]  # the edges of bands reach as far below zero as above it
     if log:
         # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
         centres = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn[::3]])
         floor = float(centres.min(initial=np.inf)) / BELOW
         drawn = [np.where(values < floor, np.nan, values) for values in drawn]
-    limit(axes, drawn, log)
+    limit(axes, drawn)
     if log:
         low_end, high_end = axes.get_ylim()
         plain_log_ticks(axes.yaxis, high_end / low_end)
@@ -225,18 +227,16 @@ def in_bins(curves: Curves, bins: int | None) -> tuple[Curves, int]:
     return [binned(curve, edges) for curve in curves], math.ceil(longest / bins)
 
 
-def limit(axes: Axes, drawn: Sequence[Array], log: bool) -> None:
+def limit(axes: Axes, drawn: Sequence[Array]) -> None:
     """Fit the axis to the lines and to the bands of all runs: the band of two survivors may be wider than the page."""
     pool = np.concatenate([np.empty(0), *drawn])
-    pool = pool[np.isfinite(pool) & ((pool > 0) | (not log))]
+    pool = pool[np.isfinite(pool) & ((pool > 0) | (axes.get_yscale() != "log"))]
     if not len(pool) or pool.min() == pool.max():
         return
-    low, high = float(pool.min()), float(pool.max())
-    if log:
-        margin = (high / low) ** 0.05
-        axes.set_ylim(low / margin, high * margin)
-    else:
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(np.array([pool.min(), pool.max()]))
+    margin = 0.05 * (high - low)
+    axes.set_ylim(*scale.inverted().transform(np.array([low - margin, high + margin])))
 
 
 def _grid(curves: Curves, points: int | None) -> Array | None:

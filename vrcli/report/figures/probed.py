@@ -18,7 +18,7 @@ from vrcli.report.figures.style import (
     Series,
     head,
     legend_below,
-    log_where_it_serves,
+    log_of_lines,
     new_figure,
     style_of,
     styled,
@@ -144,7 +144,8 @@ def _panel(
                 drawn.append(y)
                 about = {"panel": panel.title, "optimizer": series.label, "run": run, "curve": name}
                 rows += [{**about, "averaged": averaged, "x": a, "y": b} for a, b in zip(at.tolist(), y, strict=True)]
-    limit(axes, drawn, log_where_it_serves(axes, [np.where(y > 0, y, np.nan) for y in drawn], log))
+    log_of_lines(axes, drawn, log)
+    limit(axes, drawn)
     return [{**row, "y": float(row["y"])} for row in rows]
 
 

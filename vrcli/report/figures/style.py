@@ -291,16 +291,48 @@ def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], note:
 
 
 def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None = None) -> bool:
-    """A logarithmic y axis when asked for, or when all values are positive and span a factor of 20."""
-    finite = [v[np.isfinite(v)] for v in values]
-    pool = np.concatenate([v for v in finite if len(v)] or [np.empty(0)])
-    if not len(pool) or pool.min() <= 0 or wanted is False:
+    """A logarithmic y axis when asked for, or where all values are positive and span a factor of 20.
+
+    Args:
+        wanted: what was asked for; a logarithmic axis then leaves out what is not positive.
+    """
+    pool = _finite(values)
+    shown = pool[pool > 0]
+    if not len(shown) or wanted is False or (wanted is None and len(shown) < len(pool)):
         return False
-    if wanted or pool.max() / pool.min() >= LOG_FROM:
+    span = float(shown.max() / shown.min())
+    if wanted or span >= LOG_FROM:
         axes.set_yscale("log")
-        plain_log_ticks(axes.yaxis, float(pool.max() / pool.min()))
+        plain_log_ticks(axes.yaxis, span)
         return True
     return False
+
+
+def log_of_lines(axes: Axes, lines: Sequence[Array], wanted: bool | None = None) -> bool:
+    """A logarithmic y axis for lines, which may have gaps at zero; with values below it, linear around zero.
+
+    Returns:
+        whether the axis is logarithmic throughout.
+    """
+    from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
+
+    pool = _finite(lines)
+    if wanted is not None or not (pool < 0).any():
+        return log_where_it_serves(axes, [line[line != 0] for line in lines], wanted)
+    sizes = np.abs(pool[pool != 0])
+    typical = float(np.median(sizes))
+    if sizes.max() / typical >= LOG_FROM**2:
+        linear = 10.0 ** round(math.log10(typical))
+        axes.set_yscale("symlog", linthresh=linear)
+        locator = SymmetricalLogLocator(base=10, linthresh=linear)
+        locator.set_params(subs=[1.0], numticks=5)
+        axes.yaxis.set_major_locator(locator)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+    return False
+
+
+def _finite(values: Iterable[Array]) -> Array:
+    return np.concatenate([np.empty(0), *(v[np.isfinite(v)] for v in values)])
 
 
 def log_x_where_it_serves(axes: Axes, values: Sequence[float], room: int) -> None:

@@ -156,6 +156,8 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
 def _lines(result: StudyResult, figure: Figure) -> base.Sections:
     """The runs that a figure is about, by part and optimizer."""
     found: base.Sections = {}
+    # A source's name is one line of the legend, also where another of our optimizers stands for it in each part.
+    series: dict[str, Series] = {}
     for name, one in result.found.items():
         if figure.parts and name not in figure.parts:
             continue
@@ -164,7 +166,7 @@ def _lines(result: StudyResult, figure: Figure) -> base.Sections:
         }  # fmt: skip
         ours = one.part.ours
         lines = {
-            Series(opt, ours[opt]): own for opt, own in runs.items()
+            series.setdefault(ours[opt], Series(opt, ours[opt])): own for opt, own in runs.items()
             if own and (not figure.optimizers or ours[opt] in figure.optimizers)
         }  # fmt: skip
         if lines:
