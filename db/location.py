@@ -216,6 +216,8 @@ class Location:
         """An SQLAlchemy engine with this store's settings; connects to nothing yet."""
         if self.path is None:
             return self._postgres(read_only)
+        import sqlite3
+
         from sqlalchemy import create_engine, event
 
         engine = create_engine(self._sqlite_url(read_only), connect_args={"timeout": _BUSY_S})
@@ -226,7 +228,10 @@ class Location:
             connection.isolation_level = None  # transactions begin where `begin` says, not where sqlite3 guesses
             with closing(connection.cursor()) as cursor:
                 cursor.execute("PRAGMA foreign_keys = ON")
-                cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL: a killed process loses nothing
+                try:
+                    cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL: a killed process loses nothing
+                except UnicodeDecodeError:  # the first to read the schema; sqlite3 decodes the message with its text
+                    raise sqlite3.DatabaseError("malformed database schema: text that is not UTF-8") from None
                 cursor.execute("PRAGMA cache_size = -32000")
                 if read_only:
                     cursor.execute("PRAGMA query_only = ON")

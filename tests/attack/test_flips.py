@@ -45,6 +45,15 @@ def _flips(vr: Callable[..., Any], stored: Callable[..., int], tmp_path: Path, c
     assert not found, "\n".join(found)
 
 
+def test_a_schema_that_is_not_text(vr: Callable[..., Any], stored: Callable[..., int], tmp_path: Path) -> None:
+    """SQLite quotes the text in its message, which sqlite3 then cannot decode."""
+    stored("adamw")
+    assert vr("db", "backup", "b.db").code == 0
+    whole = (tmp_path / "b.db").read_bytes()
+    assert not _flip(vr, tmp_path, whole, whole.index(b"ON searches (sweep_id)"), 7)
+    assert vr("runs", "list").err == "vr: vr.db cannot be opened: malformed database schema: text that is not UTF-8\n"
+
+
 def test_a_byte_that_is_wrong(vr: Callable[..., Any], stored: Callable[..., int], tmp_path: Path) -> None:
     _flips(vr, stored, tmp_path, 6, seed=1)
 

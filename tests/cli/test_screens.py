@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from vrcli.cli.screen import command_lines, fit, folded
+from vrcli.cli.console import folded
+from vrcli.cli.lazy import COMMANDS
+from vrcli.cli.screen import command_lines, fit
 from vrcli.report.study.blocks import Rows
 from vrcli.report.study.claims import Claim, sentences
 
@@ -118,6 +122,14 @@ def test_next_steps_name_the_database_that_is_not_found_by_itself(runs, tmp_path
     assert "--db" not in "".join(lines(tmp_path, "runs", "list", width=120, VR_DB="my runs.db"))
 
 
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"run", "sweep", "compare", "report"}))
+def test_no_summary_of_a_command_is_cut(name: str) -> None:
+    group: Any = typer.main.get_command(importlib.import_module(f"vrcli.cli.{name}").app)
+    room = 80 - len("  ") - max(map(len, group.commands)) - len("    ")
+    cut = [word for word, command in group.commands.items() if command.get_short_help_str(room).endswith("...")]
+    assert not cut
+
+
 @pytest.mark.parametrize("width", [20, 30, 36, 200])
 def test_columns_are_left_out_in_their_order(width: int) -> None:
     found = fit(ROWS, width)
@@ -136,6 +148,7 @@ def test_a_command_stays_one_command_over_several_lines() -> None:
     assert all("'two words here'" in line for line in told if "two" in line)
     assert shlex.split("\n".join(told).replace("\\\n", "")) == shlex.split(command)
     assert folded("a" * 100, 40, 4) == ["a" * 100]  # a word is never broken
+    assert folded("best 0.1 (epoch 2)   test loss 0.2", 30, 0) == ["best 0.1 (epoch 2)", "test loss 0.2"]
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_check_prints_every_fault_and_says_so_by_its_exit_code(study, tmp_path) 
     (tmp_path / "own.toml").write_text(OWN.read_text().replace("trials = 3", "trails = 3").replace("skip", "ski"))
     done = study("check", "own.toml")
     assert done.code == 2
-    assert len(done.out.splitlines()) == 2
+    assert len(done.err.splitlines()) == 2
 
 
 def test_the_same_from_python(valley, inline, tmp_path, monkeypatch) -> None:

@@ -72,6 +72,11 @@ def test_a_cycle_of_two_steps_goes_on(rule: motion.Rule) -> None:
         assert float(state.x) == pytest.approx(x * (-1) ** (turn + 1), rel=1e-4)
 
 
+@pytest.mark.parametrize(("beta3", "swings"), [(1e-320, np.inf), (1e300, 0.0)])
+def test_a_penalty_beyond_all_numbers_swings_without_end_or_not_at_all(beta3: float, swings: float) -> None:
+    assert motion.amplitude("vrmomentum", 60.0, motion.Settings(beta3=beta3)) == swings
+
+
 def test_momentum_comes_to_rest_below_its_limit() -> None:
     found = motion.swing("momentum", np.array([1.0, 37.0, 39.0]), 4000)
     assert found.bounded.tolist() == [True, True, False]

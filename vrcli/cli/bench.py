@@ -38,7 +38,7 @@ def optim(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Time one step of VRAdam against torch's AdamW on the parameter shapes of five networks."""
+    """Time one step of VRAdam beside torch's AdamW. The parameter shapes are those of five networks."""
     req.check_format(format)
     from vrcli.bench.optim import bench_optim
     from vrcli.engine.allocator import keep_freed_memory
@@ -71,7 +71,7 @@ def task(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Train a task with vr's engine and with a plain PyTorch loop, side by side: the same data, model and batch."""
+    """Train a task with vr's engine and with a plain PyTorch loop. Both have the same data, model and batch."""
     req.check_format(format)
     from vrcli.bench.tasks import bench_task
     from vrcli.engine.allocator import keep_freed_memory
@@ -107,7 +107,7 @@ def sweep(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Time what a search costs per trial: one ask and one tell, after so many trials."""
+    """Time what a search costs per trial. A trial costs one ask and one tell, here after so many trials."""
     req.check_format(format)
     from vrcli.bench.sweep import rows
 
@@ -124,7 +124,7 @@ def store(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Time writing points, and reading a database of many runs: lists, reports, envelopes."""
+    """Time writing points, and reading a database of many runs. It reads lists, reports and envelopes."""
     req.check_format(format)
     from vrcli.bench.store import against_mlflow, bench_store
     from vrcli.leftovers import scratch_folder
@@ -150,7 +150,7 @@ def stats(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Time vr compare where every run is stored: 4 optimizers, 5 searches of 8 trials, 3 fresh seeds per search."""
+    """Time vr compare where every run is stored. 4 optimizers have 5 searches of 8 trials and 3 fresh seeds each."""
     req.check_format(format)
     from vrcli.bench.stats import bench_stats
     from vrcli.leftovers import scratch_folder
@@ -168,7 +168,7 @@ def track(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Time what vrcli.track costs a training script per step, beside the other trackers that are installed."""
+    """Time what vrcli.track costs a training script per step. Other trackers that are installed are timed beside it."""
     req.check_format(format)
     from vrcli.bench.track import METRICS, rows
     from vrcli.leftovers import scratch_folder

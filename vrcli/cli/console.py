@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from vrcli.visible import visible
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 100
+#: A space at which no line is broken.
+_KEPT = "\N{NO-BREAK SPACE}"
 
 
 def out() -> Console:
@@ -43,7 +46,19 @@ def say(text: str = "", *, style: str | None = None, to: Console | None = None, 
         prose: break long lines between words on a terminal; a pipe always gets whole lines.
     """
     console = to or out()
-    console.print(visible(text), style=style, markup=False, soft_wrap=not (prose and console.is_terminal))
+    line = visible(text)
+    for part in folded(line, console.width, 0) if prose and console.is_terminal else [line]:
+        console.print(part, style=style, markup=False, soft_wrap=True)
+
+
+def folded(line: str, width: int, indent: int) -> list[str]:
+    """A line in parts that fit a width, broken between its facts (three spaces apart) or else between words."""
+    facts = [one.replace(" ", _KEPT) if len(one) <= width - indent else one for one in line.split("   ")]
+    found = textwrap.wrap(
+        "   ".join(facts), max(width, indent + 20), subsequent_indent=" " * indent, break_on_hyphens=False,
+        break_long_words=False, replace_whitespace=False, drop_whitespace=True,
+    )  # fmt: skip
+    return [one.replace(_KEPT, " ") for one in found] or [""]
 
 
 def put(text: str, *, exact: bool = False) -> None:

@@ -56,7 +56,7 @@ def check(
     database: Location = req.DB,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Check every cell of the database; exit code 1 where something is wrong."""
+    """Check every cell of the database. Exit code 1 where something is wrong."""
     from vrcli.spec import digest_of
 
     if repair:

@@ -25,7 +25,7 @@ NAME = typer.Argument(help="name, or package.module:Class")
 
 @app.command("list")
 def list_probes(format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
-    """List the probes; one that cannot be imported is listed with its error."""
+    """List the probes. One that cannot be imported is listed with its error."""
     req.check_format(format)
     with waiting("importing the probes"):
         rows = [{"probe": name, "from": origin, "summary": _summary(name)} for name, (_, origin) in catalogue().items()]
@@ -70,7 +70,7 @@ def show(name: str = NAME, format: str = req.FORMAT, debug: bool = req.DEBUG) ->
 
 @app.command("check")
 def check(name: str = NAME, format: str = req.FORMAT, debug: bool = req.DEBUG) -> None:
-    """Check that a probe leaves runs as they are; exit code 1 where it does not."""
+    """Check that a probe leaves runs as they are. Exit code 1 where it does not."""
     req.check_format(format)
     from vrcli.bench.check_probe import check as run_checks
 

@@ -173,6 +173,7 @@ def show_table(chosen: Filter, asked: TableOptions, database: Location) -> None:
     least = [*reversed(found.results[2:]), *(name for name in ("dataset", "preset", "budget") if name in names)]
     if len({row["task"] for row in rows if row.get("task")}) == 1:  # rows of different tasks must not look alike
         least.append("task")
+    least += found.results[1:2]  # before n: no result without it
     right = [one.title for one in found.columns if one.side == "right"]
     wrap = [name for name in ("task", "settings") if name in names]
     show_rows(Rows(names, rows, right, wrap, least, best, "the best of its task"), more="--format json shows all")

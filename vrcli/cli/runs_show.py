@@ -34,7 +34,7 @@ def show(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Show a run: outcome, settings, provenance, curves, and the command that repeats it."""
+    """Show a run: outcome, settings, origin, curves, how to repeat it."""
     req.check_format(format)
     target = None if samples is None else Target(samples, "--samples", database, force)
     if target is not None:

@@ -7,12 +7,11 @@ column, the least important first, and a line below the table says which.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vrcli.cli.console import out, say
+from vrcli.cli.console import folded, out, say
 from vrcli.db.location import masked_line
 from vrcli.report.study.blocks import Block, Command, Next, Rows, Step, Strong
 from vrcli.report.tables.grid import grid
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 #: Between two columns.
 GAP = 2
 #: A column of words is not made narrower than this while another can be left out.
-WORDS = 24
+WORDS = 20
 #: Colours that a light and a dark terminal both show; whoever sees none reads the same word.
 STYLES = {
     "diverged": "red", "failed": "red", "interrupted": "magenta", "not answering": "magenta", "stopped": "magenta",
@@ -199,14 +198,6 @@ def hanging(line: str, indent: int) -> None:
     console = out()
     for part in folded(visible(line), console.width, indent) if console.is_terminal else [line]:
         say(part, to=console)
-
-
-def folded(line: str, width: int, indent: int) -> list[str]:
-    """A line in parts that fit a width, broken between words."""
-    return textwrap.wrap(
-        line, max(width, indent + 20), subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False,
-        replace_whitespace=False, drop_whitespace=True,
-    ) or [""]  # fmt: skip
 
 
 def show_next(

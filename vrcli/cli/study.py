@@ -85,7 +85,7 @@ def plan(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Show what a study would take: runs, those that are stored, hours, memory, data. Nothing is stored.
+    """Show what a study would take: runs, hours, memory, data. Nothing is stored.
 
     A few steps of every optimizer are timed.
     """
@@ -115,7 +115,7 @@ def run(
     malloc_tuning: bool = req.MALLOC,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Run a study: every part is tuned, confirmed and compared as vr compare does it.
+    """Run a study, or go on with it. Every part is tuned, confirmed and compared as vr compare does it.
 
     The same command again goes on where it was interrupted, and runs nothing twice.
     """
@@ -148,7 +148,7 @@ def report(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Show what a study has come to: its numbers beside the source's, and a verdict for every claim."""
+    """Show a study's numbers beside the source's, and its verdicts."""
     req.check_format(format)
     with req.open_existing(database):
         pass
@@ -174,7 +174,7 @@ def check(name: str = NAME, debug: bool = req.DEBUG) -> None:
     """Check a study file; every fault is a line, and the exit code is 2."""
     faults = checks.faults_of(name)
     for line in faults:
-        say(line, prose=True)
+        say(line, to=err(), prose=True)
     if faults:
         raise typer.Exit(2)
     say(f"{name} has no fault")

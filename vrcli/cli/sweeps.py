@@ -130,7 +130,7 @@ def show(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Show a sweep: space, best trials, convergence, how much each setting mattered, how many trials diverged."""
+    """Show a sweep: its space, its best trials, and what mattered. It shows convergence and diverged trials, too."""
     req.check_format(format)
     with req.open_existing(database) as store:
         found = [(one, one.state()) for one in record.of_sweep(store, ref)]
@@ -247,7 +247,7 @@ def resume(
 
 @app.command("stop")
 def stop(ref: str = REF, database: Location = req.DB, debug: bool = req.DEBUG) -> None:
-    """Ask a running sweep to stop, on whichever machine it runs; it can be resumed."""
+    """Ask a sweep to stop, on whichever machine it runs. It can be resumed."""
     with req.open_store(database, mode="write") as store:
         stored = record.of_sweep(store, ref)
         running = [one for one in stored if one.status == "running"]

@@ -60,7 +60,7 @@ def show(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Show a preset: every setting, its value, and where the value comes from."""
+    """Show a preset: every setting, its value, and where that is from."""
     req.check_format(format)
     with waiting("importing the task"):
         task = load(name)

@@ -54,7 +54,8 @@ class State:
 
 def gate(velocity: Array, settings: Settings) -> Array:
     """1 / (1 + min(beta3 v^2, cutoff)), by which the learning rate falls."""
-    found: Array = 1 / (1 + np.minimum(settings.beta3 * np.square(velocity), settings.cutoff))
+    with np.errstate(over="ignore"):  # the cutoff bounds what has no number
+        found: Array = 1 / (1 + np.minimum(settings.beta3 * np.square(velocity), settings.cutoff))
     return found
 
 
@@ -139,8 +140,13 @@ def amplitude(rule: Rule, lr: float, settings: Settings = Settings(), curvature:
         return 0.0
     if lr > limit(rule, settings, curvature):
         return np.inf
+    low, high = np.log(1e-12), np.log(1e150)
+    if rate(np.exp(low)) <= threshold:
+        return 0.0
+    if rate(np.exp(high)) > threshold:  # the penalty is too small to be seen in numbers
+        return np.inf
     # Above it the rate is too small to come back from that far, below it too large to rest there.
-    return float(brentq(lambda x: rate(x) - threshold, 1e-12, 1e12, xtol=1e-12))
+    return float(np.exp(brentq(lambda x: rate(np.exp(x)) - threshold, low, high, xtol=1e-13)))
 
 
 @dataclass(frozen=True)

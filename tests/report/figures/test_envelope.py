@@ -111,7 +111,7 @@ def test_an_envelope_states_n_losses_and_the_band() -> None:
     text = envelope.text(rows, Page(), "step")
     assert text.startswith("cnn · loss\n")
     last = np.array([y[-1] for _, y in RUNS])
-    assert line(text, "b") == ["b", "3", "3", "0", "0.1500", "20.00", "0.1500", f"{last.std(ddof=1):.4f}"]
+    assert line(text, "b") == ["b", "3", "3", "0", "0.1500", "20", "0.1500", f"{last.std(ddof=1):.4f}"]
     assert line(text, "a")[:4] == ["a", "4", "3", "1"]
 
 
@@ -121,9 +121,9 @@ def test_an_envelope_of_what_should_be_large_quotes_its_highest() -> None:
     accuracy, loss = envelope.text(rows, Page(), "step", {"accuracy"}).split("\n\nloss\n")
     assert "highest" in accuracy
     assert "lowest" not in accuracy
-    assert line(accuracy, "a")[4:6] == [f"{1 - (1 / 20 + 0.1):.4f}", "20.00"]
+    assert line(accuracy, "a")[4:6] == [f"{1 - (1 / 20 + 0.1):.4f}", "20"]
     assert "lowest" in loss
-    assert line(loss, "a")[4:6] == [f"{stats.gmean([0.05, 0.15, 0.25]) ** 3:.4g}", "20.00"]
+    assert line(loss, "a")[4:6] == [f"{stats.gmean([0.05, 0.15, 0.25]) ** 3:.4g}", "20"]
     assert "means are geometric" in loss
     assert "geometric" not in accuracy
 

@@ -24,7 +24,7 @@ MORE = "vr compare ... --trials 8 --by-budget runs what each search had found ea
 
 @dataclass(frozen=True)
 class Budget(Figure):
-    """Performance against tuning budget: the best of each search so far, on fresh seeds; of one task."""
+    """The best that a search has found, after so many trials. It is measured on fresh seeds, for one task."""
 
     metric: Annotated[str | None, Option("--metric", "result [default: the test value of the objective]", "NAME")] = (
         None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curves(Figure):
-    """Every run's own curve, thin, coloured by optimizer: training left, validation right."""
+    """Every run's own curve, coloured by optimizer. Training is left, validation right."""
 
     selects = ("opts", "preset", "tag", "group", "sweeps", "where", "since", "status")
 

@@ -68,7 +68,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Difference(Figure):
-    """Each pair of optimizers with its difference, the interval and every replicate; of several tasks the ratios."""
+    """The difference of each pair of optimizers, with its interval. Every replicate is a dot; of several tasks the
+    ratios are drawn."""
 
     metric: Annotated[str | None, Option("--metric", "result [default: the test value of the objective]", "NAME")] = (
         None

@@ -33,7 +33,8 @@ from vrcli.stats.curves import Band
 
 @dataclass(frozen=True)
 class Envelope(Figure):
-    """Mean curve and spread over the seeds of each optimizer's best settings: training left, validation right."""
+    """Mean curve of each optimizer's best settings, and its spread. The spread is over the seeds; training is
+    left, validation right."""
 
     every: base.Every = False
     metric: base.Metrics = ()
@@ -157,10 +158,10 @@ def _envelope_facts(name: str, rows: Rows, x_label: str, *, highest: bool) -> di
     return {
         "": name,
         "n": str(last["runs"]),
-        "alive at the end": str(last["n"]),
+        "at the end": str(last["n"]),
         "diverged": str(rows[0]["diverged"]),
         word: number(best["centre"]),
-        f"at {x_label}": number(best["x"]),
+        f"at {x_label}": f"{best['x']:.0f}" if float(best["x"]).is_integer() else number(best["x"]),
         "last": number(last["centre"]),
         "half band": number(half) if math.isfinite(half) else "-",
     }

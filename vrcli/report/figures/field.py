@@ -28,7 +28,8 @@ ORBIT = "orbit"
 
 @dataclass(frozen=True)
 class Field(Computed):
-    """The paper's vector field in the valley x^2/2, its orbits, and steps of Momentum and VRMomentum."""
+    """The paper's vector field in the valley x^2/2, with orbits. The steps of Momentum and VRMomentum are beside
+    it."""
 
     beta3: Annotated[float, Option("--beta3", "velocity penalty", "NUMBER")] = 1.0
     lr: Annotated[float, Option("--lr", "learning rate of the steps", "NUMBER")] = 5.0

@@ -32,7 +32,7 @@ REST = 1e-9
 
 @dataclass(frozen=True)
 class Oscillation(Computed):
-    """How far Momentum, VRMomentum, Adam and VRAdam swing in the valley x^2/2, by learning rate."""
+    """How far four optimizers swing in the valley x^2/2. Momentum, VRMomentum, Adam and VRAdam, by learning rate."""
 
     beta3: Annotated[float, Option("--beta3", "velocity penalty", "NUMBER")] = 1.0
     cutoff: Annotated[float, Option("--lr-cutoff", "bound of the penalty", "NUMBER")] = 19.0

@@ -26,7 +26,8 @@ FACTORS = (1.0, 1.05, 1.25, 2.0, 5.0)
 
 @dataclass(frozen=True)
 class Profile(Figure):
-    """On what share of the tasks each optimizer is within a factor of the best (Dolan and More)."""
+    """The share of tasks on which an optimizer is near the best. Near is within a factor, which is the axis (Dolan
+    and More)."""
 
     metric: base.Outcome = None
     per_seed: Annotated[bool, Option("--per-seed", "each seed of each task is a problem of its own")] = False

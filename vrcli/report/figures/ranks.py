@@ -27,7 +27,7 @@ STEP = 0.5
 
 @dataclass(frozen=True)
 class OverTasks(Figure):
-    """The mean rank of each optimizer over tasks; a bar joins those that are not told apart."""
+    """The mean rank of each optimizer over tasks. A bar joins those that are not told apart."""
 
     metric: Annotated[str | None, Option("--metric", "result [default: the test value of the objective]", "NAME")] = (
         None

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sensitivity(Figure):
-    """The outcome over the learning rate, how wide its stable range is and where runs diverge; of one task."""
+    """The outcome over the learning rate, of one task. It shows how wide the stable range is and where runs
+    diverge."""
 
     setting: Annotated[str, Option("--setting", "the setting on the x axis", "NAME")] = "lr"
     tolerance: Annotated[float, Option("--tolerance", "the stable range stays within this share of the best")] = 0.1

@@ -11,7 +11,7 @@ from vrcli.report.figures.probed import Panel, Probed
 
 @dataclass(frozen=True)
 class Spectrum(Probed):
-    """The largest eigenvalues and the smallest of the Hessian, raw and preconditioned, with the thresholds."""
+    """The largest eigenvalues of the Hessian and the smallest. Raw and preconditioned, with the thresholds."""
 
     probe = "sharpness"
     note = "one line per eigenvalue, the largest bold; dashed: the threshold above which steps are unstable"

@@ -10,7 +10,7 @@ from vrcli.report.figures.probed import Panel, Probed
 
 @dataclass(frozen=True)
 class Stability(Probed):
-    """Loss, accuracy, sharpness raw and preconditioned with the thresholds, and effective learning rate."""
+    """Sharpness with its thresholds, loss, accuracy, effective lr. The sharpness is raw and preconditioned."""
 
     probe = "sharpness"
     note = (

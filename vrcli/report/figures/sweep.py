@@ -36,7 +36,7 @@ ACROSS = 4
 
 @dataclass(frozen=True)
 class Sweep(Figure):
-    """All trials of a search coloured by their outcome, and the best so far; or the outcome over each setting."""
+    """All trials of a search, by outcome, and the best so far. Or the outcome over each setting."""
 
     selects = ("opts", "preset", "where")
 

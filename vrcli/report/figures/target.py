@@ -24,7 +24,7 @@ from vrcli.stats.budget import ToTarget, steps_to_target
 
 @dataclass(frozen=True)
 class Target(Figure):
-    """The share of runs that reached a target loss, over the steps, epochs or seconds it took them; of one task."""
+    """How many runs reached a target loss, and how soon. The axis is steps, epochs or seconds, for one task."""
 
     every: base.Every = False
     target: Annotated[

@@ -23,7 +23,7 @@ LINEAR = ("lr_effective",)
 
 @dataclass(frozen=True)
 class Telemetry(Figure):
-    """Loss, effective learning rate, velocity norm and gate above each other, of one task."""
+    """Loss, effective learning rate, velocity norm and gate. The panels stand above each other, for one task."""
 
     every: base.Every = False
     metric: Annotated[tuple[str, ...], base.ANY_CURVE] = ()

@@ -32,7 +32,7 @@ Paths = Mapping[str, tuple[Any, Any, Any]]
 
 @dataclass(frozen=True)
 class Trajectory(Figure):
-    """Where each optimizer went, over the contours of the function, of the task functions."""
+    """The way of each optimizer over the contours of a function. It needs runs of the task functions."""
 
     every: base.Every = False
 

@@ -10,7 +10,8 @@ from vrcli.report.figures.probed import Panel, Probed
 
 @dataclass(frozen=True)
 class Updates(Probed):
-    """Norm of the updates and share of the weights, their angle to the gradient and to the update before, by layer."""
+    """Size and angle of the updates, by layer. Their norm and share of the weights; the angle to the gradient and
+    to the update before."""
 
     probe = "updates"
     note = "one line per run; of layers one per layer"
