@@ -122,12 +122,17 @@ def test_of_several_settings_the_best_on_validation_is_shown_and_said(make_run) 
     runs += [make_run("b", s, 0.5) for s in range(3)]
     found = laid_out(runs, (TEST,), spread="none")
     assert grid(found)["a"] == ["0.2000*"], "worse on the test set, but chosen on the validation set"
-    said = "each cell with the settings found with the most trials, of those the best by best val loss (of up to 2); "
-    assert said + "trials are the settings stored" in found.notes
+    said = "each cell has the settings found with the most trials, fresh seeds before a search's own, and of equals"
+    assert f"{said} the best by best val loss (of up to 2)" in found.notes
+    assert not any("sweep" in note for note in found.notes)
     assert any("budget 1 x 20 and 2 x 20 §" in note for note in found.notes)
     # A lucky trial of a search is not chosen where there is a run on a fresh seed.
     lucky = [replace(make_run("a", 0, 0.001, lr=0.3, results={"test_loss": 7.0}), search_id=1, trial_id=1)]
     assert grid(laid_out([*runs, *lucky], (TEST,), spread="none"))["a"] == ["0.2000*"]
+    searched = {lucky[0].id: 8}
+    turned = laid_out([*runs, *lucky], (TEST,), spread="none", trials=searched)
+    assert grid(turned)["a"] == ["0.2000*"]
+    assert any(note.startswith("a: the best of a sweep is not shown") for note in turned.notes)
 
 
 def test_lines_are_in_order_of_their_mean_rank(make_run) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vrcli.report.tables.layout import fit
+from vrcli.report.tables.layout import fit, show
 from vrcli.report.tables.notes import texts
 from vrcli.report.tables.render import render
 from vrcli.results.groups import shown_settings
@@ -167,6 +167,21 @@ def test_unequal_budgets_are_flagged(make_run) -> None:
     assert any(note.startswith("§") for note in texts(searched))
     elsewhere = [make_run("a"), make_run("b", task="transformer", training={"epochs": 40})]
     assert not summarise(elsewhere).unequal_budgets
+
+
+def test_a_warning_stands_without_its_column_and_without_its_mark(make_run) -> None:
+    table = summarise([make_run("a"), make_run("a", lr=0.1), make_run("b", training={"epochs": 3})])
+    [marked] = [text for text in texts(table) if "budgets" in text]
+    [plain] = [text for text in texts(show(table, ["optimizer", "n"])) if "budgets" in text]
+    assert marked == f"§ {plain}"
+
+
+def test_a_search_without_fresh_seeds_stands_for_nothing_and_is_named(make_run) -> None:
+    trials = [replace(make_run("a", lr=lr), search_id=1, trial_id=number) for number, lr in enumerate((0.1, 0.2))]
+    runs = [make_run("a", loss=0.5), *trials, make_run("b")]
+    table = summarise(runs, trials={run.id: 2 for run in trials}, one_per_optimizer=True)
+    assert [row.run_ids for row in table.rows if row.optimizer == "a"] == [(runs[0].id,)]
+    assert any(text.startswith("a: the best of a sweep is not shown") for text in texts(table))
 
 
 def test_one_row_per_optimizer_counts_its_settings_as_trials(make_run) -> None:

@@ -176,8 +176,8 @@ def show_table(chosen: Filter, asked: TableOptions, database: Location) -> None:
     least += found.results[1:2]  # before n: no result without it
     right = [one.title for one in found.columns if one.side == "right"]
     wrap = [name for name in ("task", "settings") if name in names]
-    show_rows(Rows(names, rows, right, wrap, least, best, "the best of its task"), more="--format json shows all")
-    for line in found.notes:
+    shown = show_rows(Rows(names, rows, right, wrap, least, best, "the best of its task"))
+    for line in found.notes(shown):
         say(line, prose=True)
     steps = [("vr plot curves", "the loss curves behind it"), ("vr report --format latex_booktabs", "for a paper")]
     show_next([*steps, ("vr report --output report.html", "a page with curves, sweeps and runs")], database=database)

@@ -7,7 +7,7 @@ column, the least important first, and a line below the table says which.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,17 +69,20 @@ def show(blocks: Iterable[Block], *, database: Location | None = None, argv: Seq
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def show_rows(rows: Rows, *, to: Console | None = None, more: str = "--format json shows all") -> None:
+def show_rows(rows: Rows, *, to: Console | None = None, more: str = "--format json shows all") -> Collection[str]:
     """Print a table.
 
     Args:
         more: how to see columns that were left out, beside a wider terminal.
+
+    Returns:
+        the columns that are shown.
     """
     console = to or out()
     if not console.is_terminal:
         for line in grid(rows.columns, rows.rows, right=rows.right):
             say(line, to=console)
-        return
+        return rows.columns
     fitted = fit(rows, console.width)
     console.print(_table(rows, fitted))
     if any(rows.best.values()):
@@ -89,6 +92,7 @@ def show_rows(rows: Rows, *, to: Console | None = None, more: str = "--format js
         say(f"{'all rows: ' if len(rows.rows) > 1 else ''}{said}", to=console, prose=True)
     if fitted.left_out:
         say(f"left out: {', '.join(fitted.left_out)} (a wider terminal or {more})", to=console, prose=True)
+    return fitted.widths.keys()
 
 
 @dataclass(frozen=True)

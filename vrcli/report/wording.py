@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -221,3 +221,9 @@ def end_text(settings: Mapping[str, Any]) -> str:
     """What was to end a run, of its settings: "20 epochs", "gradients:2000"."""
     end = end_of(settings)
     return f"{end} epoch{'s' * (end != '1')}" if end.isdecimal() else end
+
+
+def unconfirmed(optimizers: Iterable[str]) -> str:
+    """That these were searched, and that other settings stand for them."""
+    names = ", ".join(sorted(optimizers))
+    return f"{names}: the best of a sweep is not shown, since it has no fresh seeds (--confirm-seeds 3)"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vrcli.direction import cost
@@ -32,20 +32,32 @@ def preference(row: Row, by: Column) -> tuple[object, ...]:
     return row.searched, -row.trials, rank(row, by)
 
 
+def standing(rows: Iterable[Row], by: Column) -> Row:
+    """The row of one optimizer that stands for it, see `preference`."""
+    first, *others = sorted(rows, key=lambda row: preference(row, by))
+    more = any(row.searched and row.trials > first.trials for row in others)
+    return replace(first, unconfirmed=not first.searched and more)
+
+
 def best_of_each(rows: Sequence[Row], by: Column, trials: Mapping[int, int]) -> list[Row]:
     """The row of each optimizer that stands for it, see `preference`.
 
     Where those were not found by a search, all that were tried without one count as its trials. Where they were, the
     searches of as many trials that it was preferred to are counted.
     """
-    own = Counter(row.optimizer for row in rows if not _from_search(row, trials))
-    first: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: preference(row, by)):
-        if (best := first.setdefault(row.optimizer, row)) is row or not _from_search(best, trials):
-            continue
-        if (row.searched, row.trials) == (best.searched, best.trials):
-            first[row.optimizer] = replace(best, passed_over=best.passed_over + row.searches)
-    return [row if _from_search(row, trials) else replace(row, trials=own[row.optimizer]) for row in first.values()]
+    members: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        members[row.optimizer].append(row)
+    found = []
+    for own in members.values():
+        best = standing(own, by)
+        if _from_search(best, trials):
+            alike = [row for row in own if (row.searched, row.trials) == (best.searched, best.trials)]
+            over = sum(row.searches for row in alike if row.run_ids != best.run_ids)
+            found.append(replace(best, passed_over=best.passed_over + over))
+        else:
+            found.append(replace(best, trials=sum(not _from_search(row, trials) for row in own)))
+    return found
 
 
 def _from_search(row: Row, trials: Mapping[int, int]) -> bool:

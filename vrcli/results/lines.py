@@ -59,6 +59,7 @@ class Configurations:
         searched: runs of trials of sweeps.
         on_search_seed: some lines are a sweep's best trial, for want of fresh seeds.
         dropped: configurations of optimizers that have a better one.
+        unconfirmed: optimizers whose lines are not the best of their sweeps, which have no fresh seeds.
     """
 
     sections: Mapping[str, Sequence[Line]]
@@ -66,6 +67,7 @@ class Configurations:
     searched: int = 0
     on_search_seed: bool = False
     dropped: int = 0
+    unconfirmed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Reader:
         done, chosen, pruned = reading.finished, reading.quoted(), reading.pruned
         by_id = {run.id: run for run in done}
         sections: dict[str, Sequence[Line]] = {}
-        dropped = 0
+        dropped, unconfirmed = 0, set()
         for title, members in by_section([by_id[run.id] for run in chosen.runs], most).items():
             column = self.objective(members)
             columns = [column] if column.direction else []
@@ -137,12 +139,16 @@ class Reader:
                     "--where lr>1e-3 narrow them"
                 )
             dropped += len(grouped(members, chosen.trials, pruned, (), across=best)) - len(rows)
+            unconfirmed |= {row.optimizer for row in rows if row.unconfirmed}
             own = _differing_by_optimizer(rows)
             sections[title] = [
                 Line(row.optimizer, [by_id[i] for i in row.run_ids], settings)
                 for row, settings in zip(rows, own, strict=True)
             ]
-        return Configurations(sections, len(runs) - len(done), chosen.searched, bool(chosen.on_search_seed), dropped)
+        return Configurations(
+            sections, len(runs) - len(done), chosen.searched, bool(chosen.on_search_seed), dropped,
+            tuple(sorted(unconfirmed)),
+        )  # fmt: skip
 
     def metrics(self, runs: Sequence[Run], asked: Sequence[str], defaults: Sequence[str]) -> list[str]:
         """The curves to draw: those asked for, by name or by quantity (accuracy), else the defaults that exist.

@@ -275,6 +275,7 @@ class Row:
         passed_over: searches of the optimizer under another protocol, which did worse on validation.
         parameters: of the model, every number that its runs have.
         reranked: runs by which a search ranked its best trials again, beside its trials.
+        unconfirmed: a search found more, but none of its settings ran on a fresh seed.
     """
 
     task: str
@@ -304,6 +305,7 @@ class Row:
     parameters: tuple[int, ...] = ()
     until: str | None = None
     reranked: int = 0
+    unconfirmed: bool = False
 
     @property
     def n(self) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hint
 from vrcli.errors import UsageError, nearest
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.figures.text import Page
-from vrcli.report.wording import counted, quantity, settings
+from vrcli.report.wording import counted, quantity, settings, unconfirmed
 from vrcli.results.lines import MOST_SECTIONS, Configurations, Line, Reader, outcomes, several_machines
 from vrcli.results.types import Column, Run
 from vrcli.stats.curves import Band
@@ -175,6 +175,8 @@ def _left_out(chosen: Configurations) -> list[str]:
         notes.append(
             "some lines show a sweep's best trial on the seed that chose it (optimistic): add --confirm-seeds N"
         )
+    if chosen.unconfirmed:
+        notes.append(unconfirmed(chosen.unconfirmed))
     if chosen.dropped:
         notes.append("only the best settings of each optimizer are drawn; --all draws all")
     return notes

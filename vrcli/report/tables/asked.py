@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -74,13 +74,18 @@ class Shown:
     """A table as columns of text.
 
     Args:
-        notes: what stands below it.
         results: headings of the results, in order.
     """
 
     columns: Sequence[Printed]
-    notes: Sequence[str]
     results: Sequence[str]
+    made_of: Table | pivoting.Pivot
+
+    def notes(self, titles: Collection[str]) -> Sequence[str]:
+        """What stands below it where these columns are shown."""
+        if isinstance(self.made_of, pivoting.Pivot):
+            return self.made_of.notes
+        return texts(show(self.made_of, [one.name for one in self.columns if one.title in titles]))
 
 
 def _request(reading: Reading, options: TableOptions) -> tuple[_Request | None, list[str]]:
@@ -136,12 +141,12 @@ class _Request:
         if not self.options.is_pivot:
             table = self._table()
             own = printed(table, rounded=True)
-            return Shown(own, texts(table), [one.title for one in own if one.name in {c.key for c in table.columns}])
+            return Shown(own, [one.title for one in own if one.name in {c.key for c in table.columns}], table)
         found = self._pivot()
         heads, lines = pivoting.cells(found)
         cells = zip(*lines, strict=True)
         columns = [Printed(title, title, side, own) for (title, side), own in zip(heads, cells, strict=True)]
-        return Shown(columns, found.notes, [one.title for one in columns if one.side == "right"])
+        return Shown(columns, [one.title for one in columns if one.side == "right"], found)
 
     def _table(self, *, data: bool = False) -> Table:
         """Rows of settings with the columns that were asked for.

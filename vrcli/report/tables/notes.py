@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from vrcli.report.wording import best_over, counted, setting
+from vrcli.report.wording import best_over, counted, setting, unconfirmed
 from vrcli.results.groups import unsearched
 from vrcli.results.reading import Reading
 from vrcli.results.types import Column, Note, Row, Section, Spread, Table, repeatable, unequal_axes, unequal_budgets
@@ -20,7 +21,7 @@ UNREPEATABLE = Note(
 NO_MEAN = Note("diverged", "NaN of several searches: runs diverged, so there is no mean (json and csv have the median)")
 DIVERGED = Note("diverged", "NaN: every run diverged")
 #: How one of several settings is chosen, see `tables.preference`.
-CHOSEN = "with the settings found with the most trials, of those the best by"
+CHOSEN = "has the settings found with the most trials, fresh seeds before a search's own, and of equals the best by"
 SEARCHED = Note(
     "searched",
     "‖ trials of a search on its own seed: the best of many is optimistic, fresh seeds (--confirm-seeds) are not",
@@ -54,26 +55,41 @@ def notes(table: Table) -> list[Note]:
         found.append(tied(level))
     found += minimum_notes(columns, rows)
     found += diverged_notes(rows, columns)
+    costs = [*unequal_notes(rows), *([PRUNED] if any(row.pruned for row in rows) else [])]
     if names is None or "budget" in names:
-        found += unequal_notes(rows)
-        found += [PRUNED] if any(row.pruned for row in rows) else []
+        found += costs
         found += [RERANKED] if any(row.reranked for row in rows) else []
+    else:  # a warning stands without the column, and then has no mark there
+        found += [replace(note, text=note.text.lstrip("§¶ ")) for note in costs]
     found += [] if all(repeatable({"until": row.until}) for row in rows) else [UNREPEATABLE]
     found += [SEARCHED] if any(row.searched for row in rows) else []
-    found += [*pooled_notes(rows), *several_notes(rows), *fairness_notes(rows)]
+    found += [*unconfirmed_notes(rows), *pooled_notes(rows), *several_notes(rows), *fairness_notes(rows)]
     found += _same_values(rows, [c.key for c in columns if c.direction is not None and not c.is_cost][:1])
-    sizes = Counter(row.section for row in rows)
-    tested = any(c.direction is not None and not c.is_cost for c in columns)
-    if tested and any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
-        found.append(Note("untested", "a row with n = 1 is not tested against the best: repeat it with --seeds 5"))
+    found += untested_notes(rows, columns)
     if chosen_by is not None:
         by = chosen_by.title or chosen_by.key
-        found.append(Note("chosen", f"each optimizer {CHOSEN} {by}; trials are the settings stored"))
+        found.append(Note("chosen", f"each optimizer {CHOSEN} {by}"))
         found += passed_over_notes(rows, by)
     if repeats := sum(row.repeats for row in rows):
         text = f"{repeats} repeated run{'s' * (repeats != 1)} of a seed counted once, by the newest"
         found.append(Note("repeats", text))
     return [*found, *machine_notes(rows, columns), *table.said]
+
+
+def untested_notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[Note]:
+    """That a single run is no evidence beside others."""
+    sizes = Counter(row.section for row in rows)
+    tested = any(c.direction is not None and not c.is_cost for c in columns)
+    if not tested or not any(row.n == 1 and sizes[row.section] > 1 and row.diverged == 0 for row in rows):
+        return []
+    text = "n = 1 is not tested, nor called best where others have more: repeat it with --seeds 5"
+    return [Note("untested", text)]
+
+
+def unconfirmed_notes(rows: Iterable[Row]) -> list[Note]:
+    """That some optimizers were searched, and that other settings stand for them."""
+    names = {row.optimizer for row in rows if row.unconfirmed}
+    return [Note("unconfirmed", unconfirmed(names), warns=True)] if names else []
 
 
 def tied(level: float) -> Note:

@@ -30,11 +30,13 @@ from vrcli.report.tables.notes import (
     several_notes,
     spread_notes,
     tied,
+    unconfirmed_notes,
     unequal_notes,
+    untested_notes,
 )
 from vrcli.report.tables.render import NUMBERS, Cells, cell_json, lay_out
 from vrcli.report.wording import setting
-from vrcli.results.best import mark, preference, rank
+from vrcli.results.best import mark, rank, standing
 from vrcli.results.types import Column, Note, Row, Section, Several, Table, data_name, same_name_other_data
 from vrcli.visible import visible_json
 
@@ -86,7 +88,7 @@ def pivot(
         found[axes.row_key(row), axes.key(row, columns)].append(row)
     shown, most = {}, 1
     for place, members in found.items():
-        best = min(members, key=lambda row: preference(row, chosen_by))
+        best = standing(members, chosen_by)
         shown[place] = changed(best, trials=len(members)) if best.trials == 1 else best
         most = max(most, len(members))
     if most > 1 and chosen_by.direction is None:
@@ -98,7 +100,7 @@ def pivot(
     notes = _notes(list(shown.values()), table, metrics, unequal)
     if most > 1:
         by = chosen_by.title or chosen_by.key
-        notes.insert(1, f"each cell {CHOSEN} {by} (of up to {most}); trials are the settings stored")
+        notes.insert(1, f"each cell {CHOSEN} {by} (of up to {most})")
     labels = tuple(axes.label(head, columns) for head in heads)
     return Pivot(axes.names, labels, tuple(lines), tuple(metrics), table, tuple(notes))
 
@@ -216,7 +218,7 @@ def _notes(rows: Sequence[Row], table: Table, metrics: Sequence[Column], unequal
     found += unequal_notes(rows) if unequal else []
     found += [PRUNED] if any(row.pruned for row in rows) else []
     found += [SEARCHED] if any(row.searched for row in rows) else []
-    found += [*several_notes(rows), *fairness_notes(rows)]
+    found += [*unconfirmed_notes(rows), *several_notes(rows), *fairness_notes(rows), *untested_notes(rows, metrics)]
     told = [note.text for note in [*found, *machine_notes(rows, metrics)]]
     return [head, *told[:later], *sections, *told[later:]]
 
