@@ -192,6 +192,7 @@ def test_an_interrupted_run_ends_with_130_and_keeps_what_it_recorded(vr, tmp_pat
     assert len(curves["val_loss"]["values"]) >= 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_marked_at_the_next_command_and_loses_nothing_recorded(spirals, vr, tmp_path):
     process = _start(tmp_path)
     time.sleep(0.5)

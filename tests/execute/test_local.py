@@ -116,6 +116,7 @@ def test_an_idle_worker_that_was_killed_is_replaced(executor):
     assert ends(pool, 1)["c"].body[0] == 9
 
 
+@pytest.mark.slow
 def test_close_lets_jobs_stop_and_ends_those_that_do_not(executor):
     pool = executor(2)
     pool.submit("kind", ("sleep", 60))

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 import vrcli
 from vrcli.db.store import Store
 
-lightning = pytest.importorskip("lightning.pytorch")
-
 
 def test_a_fit_is_a_run(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning.pytorch")
     from vrcli.record.lightning import Recording
 
     class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]

@@ -80,7 +80,7 @@ def test_runs_that_differ_in_their_seed_repeat_each_other(db: Path) -> None:
     ("leave", "status", "code"),
     [
         ("raise ValueError('no luck')", "failed", 1),
-        ("raise KeyboardInterrupt", "interrupted", -signal.SIGINT),
+        pytest.param("raise KeyboardInterrupt", "interrupted", -signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("sys.exit(3)", "failed", 3, marks=pytest.mark.slow),
         pytest.param("sys.exit(0)", "completed", 0, marks=pytest.mark.slow),
         ("run.log(2, train_loss=float('nan'))", "diverged", 0),

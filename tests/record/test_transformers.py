@@ -12,9 +12,6 @@ from torch import Tensor, nn
 import vrcli
 from vrcli.db.store import Store
 
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
-
 
 class Model(nn.Module):
     def __init__(self) -> None:
@@ -27,6 +24,8 @@ class Model(nn.Module):
 
 
 def test_a_training_is_a_run(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
     from vrcli.record.transformers import Recording
 
     x = torch.randn(16, 3)

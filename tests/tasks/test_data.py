@@ -536,6 +536,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path: Path, monkeypa
     assert len(load_images(str(image_classes(tmp_path / "pets", {"cat": 4, "dog": 3}))).train) == 7
 
 
+@pytest.mark.slow
 def test_importing_the_loaders_is_cheap() -> None:
     code = (
         "import sys; from vrcli.tasks import data; data.digits();"
