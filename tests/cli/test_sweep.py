@@ -145,6 +145,13 @@ def test_failed_trials_are_done_again_when_their_cause_is_mended(vr, inline, mon
     assert [trial.attempt for trial in after] == [2 if trial.number in failed else 1 for trial in before]
 
 
+def test_what_is_left_is_said_of_the_searches_alone(vr, inline):
+    done = vr("sweep", *VALLEY, "--trials", 2, "--confirm-seeds", 1)
+    lines = [line for line in done.err.splitlines() if " best " in line]
+    assert len(lines) >= 2
+    assert all(line.endswith(" left to search") for line in lines)
+
+
 def test_the_outcome_alone_is_one_line_an_optimizer(vr, inline):
     done = vr("sweep", *VALLEY, "--trials", 3, "--opt", "vradam", "--opt", "adamw", "--quiet")
     lines = done.out.splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,12 @@ def list_optimizers(
         print(json.dumps(rows))
         return
     if not rows:
-        raise UsageError(f"no optimizer matches {pattern!r} (vr opts list shows all)")
+        raise UsageError(f"no optimizer matches {pattern!r} (vr opts list)")
+    print_optimizers(rows)
+
+
+def print_optimizers(rows: Sequence[dict[str, Any]]) -> None:
+    """A table of the optimizers that are installed, and how many others there are."""
     shown = [{**r, "special": ", ".join(map(_SPECIAL.__getitem__, r["needs"]))} for r in rows if r["installed"]]
     if shown:
         columns = ["optimizer", "from", "special", "summary"]
