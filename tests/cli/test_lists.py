@@ -87,7 +87,7 @@ def test_tasks_new_writes_a_task_that_passes_its_check(vr, tmp_path, monkeypatch
     assert made.code == 0
     assert "cd my_swirl && vr tasks check my_swirl_task:MySwirl " in made.err
     assert "vr run my_swirl_task:MySwirl " in made.err
-    assert "python -m pip install -e my_swirl " in made.err
+    assert "python -m pip install -e . " in made.err
     for name in ("Bad", "class", "cnn", "1st"):
         assert vr("tasks", "new", name).code == 2
     assert vr("tasks", "new", "my_swirl").code == 2  # never written over

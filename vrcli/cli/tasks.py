@@ -166,6 +166,6 @@ def new(
     steps = [
         (f"cd {where} && vr tasks check {here}", "does it keep its contract?"),
         (f"vr run {here}", "train it, in that folder"),
-        (f"python -m pip install -e {where}", f"then it is called {name} everywhere (uv: uv pip install -e {where})"),
+        ("python -m pip install -e .", f"there, too: then it is called {name} everywhere (uv: uv pip install -e .)"),
     ]
     show_next(steps, to=err())
