@@ -20,6 +20,7 @@ from vrcli.engine.probes import registry as probes
 from vrcli.errors import UsageError
 from vrcli.optim import registry as optimizers
 from vrcli.optim.rows import CAPABILITIES, Row
+from vrcli.optim.zoo import INSTALL
 from vrcli.report.wording import setting as written
 from vrcli.spec import Training
 from vrcli.tasks import registry as tasks
@@ -329,7 +330,7 @@ def _optimizers_page() -> Iterator[str]:
     yield from (
         "## Of pytorch-optimizer",
         "",
-        "They come with the extra `zoo`. `vr opts show NAME` has their settings.",
+        f"They come with the extra `zoo`: `{INSTALL}`. `vr opts show NAME` has their settings.",
     )
     cells = ([_code(r.name), r.summary or f"cannot run: {r.refusal}", " ".join(sorted(r.capabilities))] for r in rest)
     yield from _table(["optimizer", "what it is", "capabilities"], cells)

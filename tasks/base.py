@@ -281,7 +281,8 @@ class Task(OwnProgram, ABC, Generic[C]):
     Config: ClassVar[type[TaskConfig]] = TaskConfig
     #: "smoke", "quick" (the default), "paper", "released" and any others.
     presets: ClassVar[Mapping[str, Preset]]
-    #: Search spaces by optimizer name; "*" holds for the optimizers that are not named.
+    #: Search spaces by optimizer name. One that is named has exactly its entry. Any other has its own space and "*",
+    #: which replaces general ranges (of lr, for AdamW), but none that was chosen for that optimizer (those of VRAdam).
     space: ClassVar[Mapping[str, Space]] = {}
     #: A training or validation loss above this counts as diverged.
     diverged_above: ClassVar[float] = float("inf")

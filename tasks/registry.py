@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import first_line
-from vrcli.importing import entry_points, in_working_directory, installed
+from vrcli.importing import entry_points, in_working_directory, installed, why_not
 
 if TYPE_CHECKING:  # torch comes with it, and listing names must not pay for that
     from vrcli.tasks.base import Task
@@ -91,6 +91,12 @@ def load(name: str) -> type[Task[Any]]:
     return _import(name, targets()[name][0])
 
 
+def reference(task: type[Task[Any]]) -> str:
+    """What a command calls a class: the name it is registered by, or where it is defined, "module:Class"."""
+    where = f"{task.__module__}:{task.__qualname__}"
+    return next((name for name, (target, _) in targets().items() if target == where), where)
+
+
 def is_built_in(task: type[Task[Any]]) -> bool:
     """Whether the class is one of vr's own tasks."""
     return f"{task.__module__}:{task.__qualname__}" in own().values()
@@ -107,7 +113,8 @@ def _import(name: str, target: str, find: Callable[[str], Any] = installed) -> t
     try:
         found = find(target)
     except Exception as error:  # whatever a plugin's import raises must not break the others
-        raise UnknownTask(f"task {name!r} is unavailable: {first_line(error)}") from error
+        why = first_line(error) if find is installed else why_not(target, error)
+        raise UnknownTask(f"task {name!r} is unavailable: {why}") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UnknownTask(f"task {name!r} is unavailable: {target} is not a vrcli.tasks.base.Task")
     return found

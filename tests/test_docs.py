@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "stats"))
@@ -276,6 +277,23 @@ def test_the_reference_has_every_setting(task: str, optimizer: str, vr: Callable
     shown = options_of(vr("run", task, "--opt", optimizer, "--help").out)
     assert {"--epochs", "--lr", "--dataset"} <= set(shown)
     assert [one for one in shown if one not in "".join(pages) and not re.fullmatch(r"--beta\d", one)] == []
+
+
+def test_the_references_index_names_every_task_and_environment_variable() -> None:
+    from vrcli.tasks.registry import own
+
+    text = WRITTEN["reference/index.md"]
+    assert re.findall(r"\[\w+\]\(tasks/(\w+)\.md\)", text) == sorted(own())
+    shown = {name for words, _ in help_pages() for name in re.findall(r"env var: (\w+)", page_of(words))}
+    assert shown == {"VR_DB", "VR_CHECKPOINTS"}
+    assert [name for name in shown if f"| `{name}` |" not in text] == []
+
+
+def page_of(words: Sequence[str]) -> str:
+    command: Any = load(words[0]) if words else None
+    for verb in words[1:]:
+        command = command.commands[verb]
+    return command.get_help(typer.Context(command)) if command else ""
 
 
 def test_what_the_statistics_page_states_is_what_simulations_give() -> None:

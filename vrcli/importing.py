@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from vrcli.errors import contained
+from vrcli.errors import contained, first_line, nearest
 
 
 @cache
@@ -52,6 +52,24 @@ def in_working_directory(target: str) -> Any:
         return installed(target)
     finally:
         _FINDER.asked = ""
+
+
+def why_not(target: str, error: Exception) -> str:
+    """Why `in_working_directory` did not find what "module:name" names, in one line.
+
+    Args:
+        error: that it raised.
+    """
+    module, _, name = target.partition(":")
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and f"{module}.".startswith(f"{missing}."):
+        return f"there is no {missing.replace('.', '/')}.py in {Path.cwd()}, and no installed module {missing}"
+    found = sys.modules.get(module)
+    if not isinstance(error, AttributeError) or found is None or hasattr(found, name):
+        return first_line(error)
+    classes = [key for key, value in vars(found).items() if getattr(value, "__module__", None) == module]
+    hint = nearest(name, classes) or (f"; it has {', '.join(classes)}" if classes else "")
+    return f"{getattr(found, '__file__', None) or module} has no class {name!r}{hint}"
 
 
 #: Modules that are imported as ever, and folders of modules that nobody edits.

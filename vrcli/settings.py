@@ -6,6 +6,7 @@ used can be explained.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from vrcli.errors import UsageError, nearest
 from vrcli.identity import code_of
 from vrcli.optim import registry
 from vrcli.spec import Request, Training, Until
+from vrcli.tasks.registry import reference
 from vrcli.visible import visible
 
 if TYPE_CHECKING:
@@ -45,13 +47,18 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one task and one optimizer, by the name the user types."""
+    """The settings of one task and one optimizer, by the name the user types.
+
+    Args:
+        command: whose help lists them.
+    """
 
     task: str
     optimizer: str
     task_model: type[BaseModel]
     optimizer_model: type[BaseModel]
     by_name: Mapping[str, Setting]
+    command: str
 
     def unknown(self, name: str, where: str = "") -> UsageError:
         """The refusal of a name that is not a setting.
@@ -68,8 +75,7 @@ class Settings:
         hint = nearest(flag, flags)
         if where:  # written without dashes, and beside the options of the commands
             hint = nearest(name, [one.lstrip("-").replace("-", "_") for one in flags] + sorted(RESERVED))
-        command = f"vr run {self.task} --opt {self.optimizer} --help"
-        text = f"is not a setting of {self.optimizer} or {self.task}{hint} ({command} lists them)"
+        text = f"is not a setting of {self.optimizer} or {self.task}{hint} ({self.command} lists them)"
         return UsageError(f"{where}: {name} {text}") if where else UsageError(text, flag)
 
 
@@ -96,7 +102,9 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
     for key, info in optimizer_model.model_fields.items():
         name = f"opt_{key}" if key in found or key in RESERVED else key
         found[name] = Setting(name, "optimizer", key, info)
-    return Settings(task.name, optimizer, task.Config, optimizer_model, found)
+    named = ["--command", task.command] if hasattr(task, "command") else [reference(task), "--opt", optimizer]
+    command = shlex.join(["vr", "run", *named, "--help"])
+    return Settings(task.name, optimizer, task.Config, optimizer_model, found, command)
 
 
 #: Names that `vr` itself uses beside the settings.
@@ -278,7 +286,7 @@ def _merge_betas(settings: Settings, given: dict[str, Any], so_far: Mapping[str,
     betas = list(base.split(",") if isinstance(base, str) else base)
     for i, name in singles.items():
         if name in given:
-            betas[i] = given.pop(name)
+            betas[i : i + 1] = [given.pop(name)]  # also where too few were given
     given["betas"] = betas
 
 
@@ -297,7 +305,7 @@ def _validated(model: type[M], values: Mapping[str, Any], section: str, flags: M
         return model(**values)
     except ValidationError as error:
         own = {key: flag for (part, key), flag in flags.items() if part == section}
-        raise explained(error, own) from None
+        raise explained(error, own, model.model_fields) from None
 
 
 _BOUNDS = {
@@ -309,15 +317,26 @@ _BOUNDS = {
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text"}
 
 
-def explained(error: ValidationError, flags: Mapping[str, str]) -> UsageError:
+_COUNTS = {1: "one number", 2: "two numbers", 3: "three numbers"}
+
+
+def explained(
+    error: ValidationError, flags: Mapping[str, str], fields: Mapping[str, FieldInfo] | None = None
+) -> UsageError:
     """The first problem of a pydantic error in one line: option, accepted values, value given.
 
     Args:
         flags: option name by field name; others are shown as `--field-name`.
+        fields: of the model, whose defaults say how many numbers a setting takes.
     """
     problem = error.errors()[0]
     key = str(problem["loc"][0]) if problem["loc"] else "value"
     flag = flags.get(key, "--" + key.replace("_", "-"))
+    default = fields[key].default if fields and key in fields else None
+    if problem["type"] in ("missing", "too_short", "too_long") and isinstance(default, tuple):
+        wanted = _COUNTS.get(len(default), f"{len(default)} numbers")
+        shown, typed = (",".join(map(str, values)) for values in (default, problem["input"]))
+        return UsageError(f"takes {wanted}, as in {shown.lower()}, got {typed}", flag)
     if key == "betas" and len(problem["loc"]) > 1 and isinstance(problem["loc"][1], int):
         flag = f"--beta{problem['loc'][1] + 1}"
     kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})

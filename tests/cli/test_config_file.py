@@ -1,4 +1,4 @@
-"""`--config`: a file says what flags say, and flags come before it."""
+"""`--config`: a file says what flags say, and a flag wins over it."""
 
 from __future__ import annotations
 

@@ -57,6 +57,11 @@ def test_runs_are_selected(store: Store, asked: dict[str, Any], expected: set[in
         ({"group": "g"}, "--group g: no stored run has it$"),
         ({"status": "runing"}, "--status runing is not a status of a run; did you mean running"),
         ({"since": "2999-01-01"}, "none of the 3 stored runs matches --since 2999-01-01"),
+        ({"where": ["lr=>1"]}, "^--where 'lr=>1' is not a condition; write NAME=VALUE, with =, !=, <, <=, > or >="),
+        (
+            {"where": ["lr>1 lr=>1"]},
+            "--where 'lr>1 lr=>1': 'lr=>1' is not a condition; write NAME=VALUE, with =, !=, <, <=, > or >=",
+        ),
         ({"tasks": ["cnn"], "where": ["lr>5"]}, "none of the 3 stored runs matches cnn --where 'lr>5'"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vrcli.report import wording
 from vrcli.report.wording import number
 from vrcli.tasks import registry
 
@@ -82,7 +83,11 @@ def test_tasks_show_says_where_every_number_comes_from(vr):
 
 
 def test_tasks_new_writes_a_task_that_passes_its_check(vr, tmp_path, monkeypatch):
-    assert vr("tasks", "new", "my_swirl").code == 0
+    made = vr("tasks", "new", "my_swirl")
+    assert made.code == 0
+    assert "cd my_swirl && vr tasks check my_swirl_task:MySwirl " in made.err
+    assert "vr run my_swirl_task:MySwirl " in made.err
+    assert "python -m pip install -e . " in made.err
     for name in ("Bad", "class", "cnn", "1st"):
         assert vr("tasks", "new", name).code == 2
     assert vr("tasks", "new", "my_swirl").code == 2  # never written over
@@ -121,6 +126,23 @@ def test_opts_list_show_and_patterns(vr):
     assert "lr_cutoff" in shown
     assert "search space" in shown
     assert vr("opts", "show", "vradm").err.count("did you mean vradam?") == 1
+
+
+def test_opts_list_counts_what_is_not_installed(vr, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)  # as if it were not there
+    shown = vr("opts", "list")
+    assert "adabelief" not in shown.out
+    assert " more of pytorch-optimizer, which is not installed: pip install 'vrcli[zoo]'" in shown.out
+    only = vr("opts", "list", "dadapt*")
+    assert only.out == "5 optimizers of pytorch-optimizer, which is not installed: pip install 'vrcli[zoo]'\n"
+    rows = {row["optimizer"]: row for row in json.loads(vr("opts", "list", "--format", "json").out)}
+    assert (rows["adamw"]["installed"], rows["adabelief"]["installed"]) == (True, False)
+
+
+def test_opts_list_says_in_plain_words_what_is_special(vr):
+    shown = vr("opts", "list", "adashift").out
+    assert "begins again after a stop" in shown
+    assert "no_resume" not in shown
 
 
 @pytest.mark.parametrize("format", ["markdown", "csv", "json", "latex", "html", "grid"])
@@ -166,6 +188,9 @@ def test_db_commands(spirals, vr, tmp_path):
     spirals()
     info = json.loads(vr("db", "info", "--format", "json").out)
     assert info["runs"] == 1
+    shown = vr("db", "info").out
+    assert f"\nsize             {wording.size(info['size_bytes'])}\n" in shown
+    assert "\ncheckpoint size  0 bytes\n" in shown
     assert "no problems" in vr("db", "check").out
     assert vr("db", "backup", "copy.db").code == 0
     assert json.loads(vr("runs", "list", "--db", "copy.db", "--format", "json").out)[0]["id"] == 1

@@ -60,7 +60,7 @@ def test_what_a_probe_measures_is_stored_as_sparse_curves_and_its_cost_is_told(r
     ("words", "said"),
     [
         (("--probe", "sharpnes"), "--probe sharpnes is not a probe; did you mean sharpness? (vr probes list)"),
-        (("--probe", "nowhere:Probe"), "--probe nowhere:Probe cannot be imported: ModuleNotFoundError"),
+        (("--probe", "nowhere:Probe"), "--probe nowhere:Probe cannot be imported: there is no nowhere.py in "),
         (("--probe", "valley:Valley"), "--probe valley:Valley is not a vrcli.engine.probes.base.Probe class"),
         (("--probe", "sharpness", "--probe-sharpness-bach", "3"), "did you mean --probe-sharpness-batch?"),
         (("--probe", "sharpness", "--probe-sharpness-top", "0"), "--probe-sharpness-top must be >= 1, got 0"),

@@ -81,6 +81,7 @@ def test_precedence_defaults_preset_config_flags(spirals, tmp_path):
 def test_betas_together_and_one_by_one(spirals):
     both = json.loads(spirals("--betas", "0.8,0.9", "--format", "json").out)
     one = json.loads(spirals("--betas", "0.5,0.9", "--beta1", "0.8", "--format", "json").out)
+    assert spirals("--betas", "0.9", "--beta2", "x").err == "vr: --beta2 must be a number, got 'x'\n"
     assert both["spec"]["optimizer_settings"]["betas"] == one["spec"]["optimizer_settings"]["betas"] == [0.8, 0.9]
 
 
@@ -138,7 +139,23 @@ REFUSED = {
     "nesterov without momentum": (["run", SPIRALS, "--opt", "sgd", "--nesterov"], "momentum"),
     "bad format": (["run", SPIRALS, "--format", "xml"], "--format xml is not one of text, json"),
     "no such optimizer class": (["run", SPIRALS, "--opt", "torch.optim:Adamm"], "Adamm"),
-    "task without its module": (["run", "nowhere:Task"], "No module named 'nowhere'"),
+    "task without its module": (["run", "nowhere:Task"], "and no installed module nowhere"),
+    "task misspelt in its module": (["run", f"{SPIRALS}s"], "has no class 'Spiralss'; did you mean Spirals?"),
+    "unknown option of a class": (
+        ["run", SPIRALS, "--zeta", "1"],
+        f"(vr run {SPIRALS} --opt vradam --help lists them)",
+    ),
+    "too few betas": (
+        ["run", SPIRALS, "--opt", "adamw", "--betas", "0.9"],
+        "--betas takes two numbers, as in 0.9,0.999, got 0.9\n",
+    ),
+    "too many betas": (["run", SPIRALS, "--betas", "0.9,0.99,0.9"], "as in 0.9,0.999, got 0.9,0.99,0.9\n"),
+    "too few of another tuple": (
+        ["run", SPIRALS, "--opt", "rprop", "--etas", "0.5"],
+        "--etas takes two numbers, as in 0.5,1.2, got 0.5\n",
+    ),
+    "unknown command": (["doctor"], "no such command 'doctor' (vr --help lists them)"),
+    "unknown verb": (["runs", "doctor"], "no such command 'doctor' (vr runs --help lists them)"),
 }
 
 
@@ -151,6 +168,27 @@ def test_bad_input_is_one_line_exit_2_and_no_row(vr, tmp_path, case):
     assert expected in done.err
     assert len(done.err.splitlines()) == 1, done.err
     assert done.err.startswith("vr: ")
+    assert not (tmp_path / "vr.db").exists() or rows(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("read", "says"),
+    [
+        ("open('nope.csv')", "nope.csv: No such file or directory (relative paths begin at {folder})"),
+        ("open('/nope.csv')", "/nope.csv: No such file or directory"),
+        ("open('.')", ".: Is a directory (relative paths begin at {folder})"),
+        ("np.loadtxt('nope.csv')", "nope.csv not found (relative paths begin at {folder})"),
+    ],
+)
+def test_data_that_the_tasks_own_code_cannot_read_are_an_input(vr, tmp_path, monkeypatch, read, says):
+    monkeypatch.delitem(sys.modules, "prices_task", raising=False)
+    (tmp_path / "prices_task.py").write_text(
+        "import numpy as np\nfrom vrcli.cli.scaffold.task_template import Spirals\n"
+        f"class Prices(Spirals):\n    name = 'prices'\n    def data(self, generator):\n        {read}\n"
+    )
+    done = vr("run", "prices_task:Prices")
+    assert done.code == 2
+    assert done.err == f"vr: the data of prices cannot be read: {says.format(folder=tmp_path)}\n"
     assert not (tmp_path / "vr.db").exists() or rows(tmp_path) == 0
 
 

@@ -78,8 +78,8 @@ def test_class_by_path():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_module_here:Thing", "ModuleNotFoundError"),
-        ("torch.optim:Nothing", "Nothing"),
+        ("no_such_module_here:Thing", "there is no no_such_module_here.py in"),
+        ("torch.optim:Nothing", "has no class 'Nothing'"),
         ("torch.nn:Linear", "not a torch.optim.Optimizer"),
         ("sparseadam", "sparse gradients"),
     ],

@@ -68,6 +68,17 @@ def test_ago(seconds: float, text: str) -> None:
     assert ago((now - dt.timedelta(seconds=seconds)).replace(tzinfo=None), now) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (99_960, "100 kB"), (258_048, "258 kB"),
+        (999_700, "1.0 MB"), (5_700_000_000, "5.7 GB"), (12_345_000_000_000, "12345 GB"),
+    ],
+)  # fmt: skip
+def test_size(count: int, text: str) -> None:
+    assert wording.size(count) == text
+
+
 def test_long_ago_is_a_date() -> None:
     now = dt.datetime(2025, 3, 1, 12, tzinfo=dt.UTC)
     assert ago(dt.datetime(2024, 12, 24, 12, tzinfo=dt.UTC), now) == "2024-12-24"

@@ -43,6 +43,7 @@ def test_the_notation_of_an_axis(text, name, axis):
         ("lr=lin:1:2", "not a range"),
         ("lr=1:2:3", "not a range"),
         ("lr=log:log:1:2", "not a range"),
+        ("lr=1e-5:1e-1:log", "not a range; write lr=log:"),
         ("lr=0.1", "--fix"),
         ("normgrad=true,true", "two different values"),
         ("lr", "not an axis"),
@@ -55,6 +56,7 @@ def test_nonsense_is_refused_with_its_reason(text, says):
     with pytest.raises(UsageError, match=says) as refused:
         parse_space(text)
     assert "\n" not in str(refused.value)
+    assert str(refused.value).count("write ") == 1
 
 
 axes = st.one_of(

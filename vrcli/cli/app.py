@@ -92,8 +92,10 @@ def main() -> None:
 
 
 def _parser_line(error: Any) -> str:
-    """The parser's message in one line, with the nearest option where it knows one."""
+    """The parser's message in one line, with the nearest option or command where it knows one."""
     message = str(error.format_message()).replace("\n", " ").strip()
+    if message.startswith("No such command") and message.endswith("'."):  # it knows none
+        message = f"{message[:-1]} ({error.ctx.command_path} --help lists them)"
     return message[0].lower() + message[1:] if message else "usage"
 
 

@@ -19,6 +19,7 @@ from vrcli.db.location import Location
 from vrcli.db.store import Store
 from vrcli.leftovers import leftovers
 from vrcli.output import Target
+from vrcli.report import wording
 from vrcli.report.wording import counted
 
 app = noun("Look after the database.")
@@ -40,6 +41,8 @@ def info(database: Location = req.DB, format: str = req.FORMAT, debug: bool = re
     statuses = found.pop("runs_by_status")
     for name, value in found.items():
         text = f"{value:,}" if isinstance(value, int) else str(value)
+        if name.endswith("_bytes"):
+            name, text = name.removesuffix("size_bytes").removesuffix("bytes") + "size", wording.size(value)
         if name == "runs" and statuses:
             text += f" ({', '.join(f'{count:,} {status}' for status, count in sorted(statuses.items()))})"
         facts([(name.replace("_", " "), text)], indent=0, width=16)

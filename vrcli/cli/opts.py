@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,29 @@ import typer
 from vrcli.cli import request as req
 from vrcli.cli.console import say
 from vrcli.cli.lazy import noun
-from vrcli.cli.screen import hanging, is_terminal, show_rows, suggest
+from vrcli.cli.screen import hanging, show_rows, suggest
 from vrcli.cli.waiting import waiting
 from vrcli.errors import UsageError, nearest
-from vrcli.optim.registry import CAPABILITIES, catalogue, find, settings_model
+from vrcli.optim.registry import CAPABILITIES, catalogue, find, is_installed, settings_model
+from vrcli.optim.zoo import INSTALL
 from vrcli.report.study.blocks import Rows
 from vrcli.report.study.runs import other
-from vrcli.report.wording import setting
+from vrcli.report.wording import counted, setting
 
 if TYPE_CHECKING:
     from vrcli.optim.rows import Row
 
 app = noun("List, show and check optimizers.")
+
+#: Capabilities, in a table for people.
+_SPECIAL: Mapping[str, str] = {
+    "closure": "loss again in a step",
+    "create_graph": "second derivatives",
+    "train_eval": "two sets of weights",
+    "lr_free": "finds its own lr",
+    "sparse": "sparse gradients",
+    "no_resume": "begins again after a stop",
+}
 
 
 @app.command("list")
@@ -37,7 +49,7 @@ def list_optimizers(
     with waiting("importing the optimizers"):
         known = list(catalogue())
     rows: list[dict[str, Any]] = [
-        {"optimizer": r.name, "from": r.origin, "needs": sorted(r.capabilities),
+        {"optimizer": r.name, "from": r.origin, "installed": is_installed(r), "needs": sorted(r.capabilities),
          "summary": f"cannot run: {r.refusal}" if r.refusal else r.summary}
         for r in known if pattern is None or fnmatch(r.name, pattern.lower())
     ]  # fmt: skip
@@ -45,12 +57,21 @@ def list_optimizers(
         print(json.dumps(rows))
         return
     if not rows:
-        raise UsageError(f"no optimizer matches {pattern!r} (vr opts list shows all)")
-    comma = ", " if is_terminal() else ","
-    shown = [{**r, "needs": comma.join(r["needs"])} for r in rows]
-    columns = ["optimizer", "from", "needs", "summary"]
-    show_rows(Rows(columns, shown, wrap=["summary", "needs"], least=["from"]))
-    suggest((f"vr opts show {rows[0]['optimizer']}", "its settings, defaults and search space"))
+        raise UsageError(f"no optimizer matches {pattern!r} (vr opts list)")
+    print_optimizers(rows)
+
+
+def print_optimizers(rows: Sequence[dict[str, Any]]) -> None:
+    """A table of the optimizers that are installed, and how many others there are."""
+    shown = [{**r, "special": ", ".join(map(_SPECIAL.__getitem__, r["needs"]))} for r in rows if r["installed"]]
+    if shown:
+        columns = ["optimizer", "from", "special", "summary"]
+        show_rows(Rows(columns, shown, wrap=["summary", "special"], least=["from"]))
+    if more := len(rows) - len(shown):
+        those = f"{more} more of" if shown else f"{counted(more, 'optimizer')} of"
+        say(f"{those} pytorch-optimizer, which is not installed: {INSTALL}", prose=True)
+    if shown:
+        suggest((f"vr opts show {shown[0]['optimizer']}", "its settings, defaults and search space"))
 
 
 @app.command("check")

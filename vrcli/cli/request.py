@@ -37,7 +37,7 @@ THREADS = typer.Option(
     None, "--threads", callback=check_threads, help="CPU threads [default: as torch chooses]", show_default=False
 )
 CONFIG = typer.Option(
-    None, "--config", help="TOML file with options and settings; flags come before it", show_default=False
+    None, "--config", help="TOML file with options and settings; a flag wins over it", show_default=False
 )
 DATA_DIR = typer.Option(None, "--data-dir", help="folder of data sets [default: the user's cache]", show_default=False)
 TAG = typer.Option(None, "--tag", help="a word to find the runs by", show_default=False)

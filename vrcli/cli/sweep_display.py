@@ -209,7 +209,7 @@ class SweepDisplay:
         place = f"{len(one.ended)}/{one.total}"
         say(
             f"{one.name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
-            f"{settings(trial.params, searched=trial.params)}  {duration(took)}  {duration(self.left_s())} left",
+            f"{settings(trial.params, searched=trial.params)}  {duration(took)}  {self.left()}",
             to=self.console,
         )
 
@@ -283,6 +283,10 @@ class SweepDisplay:
             self.live.stop()
             self.live = None
 
+    def left(self) -> str:
+        """How long the searches still take; runs may follow them."""
+        return f"{duration(self.left_s())} left to search"
+
     def left_s(self) -> float:
         """Estimate of the seconds until every search has its total."""
         total = 0.0
@@ -302,7 +306,7 @@ class SweepDisplay:
         for one in self.searches.values():
             for line in self.lines(one):
                 table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in line))
-        table.add_row("", "", "", Text(f"{duration(self.left_s())} left", style="dim"))
+        table.add_row("", "", "", Text(self.left(), style="dim"))
         return table
 
     def lines(self, one: _Shown) -> list[list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from vrcli.cli import request as req
 from vrcli.cli.console import err, say
 from vrcli.cli.lazy import noun
-from vrcli.cli.scaffold import write_task
+from vrcli.cli.scaffold import address, write_task
 from vrcli.cli.screen import facts, hanging, show_next, show_rows, suggest
 from vrcli.cli.waiting import waited, waiting
 from vrcli.report.study.blocks import Rows
@@ -161,6 +162,10 @@ def new(
     target = folder or Path(name)
     for path in write_task(name, target, loop=loop):
         say(f"wrote {path}", to=err())
-    known = f"make it known (in a uv environment: uv pip install -e {target})"
-    steps = [(f"python -m pip install -e {target}", known), (f"vr tasks check {name}", "does it keep its contract?")]
-    show_next([*steps, (f"vr run {name}", "train it")], to=err())
+    where, here = quote(str(target)), address("task", name)
+    steps = [
+        (f"cd {where} && vr tasks check {here}", "does it keep its contract?"),
+        (f"vr run {here}", "train it, in that folder"),
+        ("python -m pip install -e .", f"there, too: then it is called {name} everywhere (uv: uv pip install -e .)"),
+    ]
+    show_next(steps, to=err())

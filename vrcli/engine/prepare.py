@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -117,7 +118,11 @@ def prepare(
     task = task_class(task_class.Config(**request.task_settings), data_dir=data_dir)
 
     def load() -> Splits:
-        return task.data(generator(task.config.split_seed, "split")).to(device, request.training.workers)
+        try:
+            found = task.data(generator(task.config.split_seed, "split"))
+        except OSError as error:
+            raise _unreadable(request.task, error) from error
+        return found.to(device, request.training.workers)
 
     key = (request.task, task.config, data_dir, request.device, request.training.workers)
     data, fingerprint = (cache or DataCache()).get(key, load)
@@ -146,6 +151,14 @@ def prepare(
     optimizer = registry.construct(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
+
+
+def _unreadable(task: str, error: OSError) -> TaskError:
+    """The refusal of data that the task's own code cannot read."""
+    file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    what = f"{file}: {error.strerror}" if file else (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    where = "" if os.path.isabs(file) else f" (relative paths begin at {Path.cwd()})"
+    return TaskError(f"the data of {task} cannot be read: {what}{where}")
 
 
 def samples_of(task: Task[Any], train: Split, training: Training) -> int:

@@ -83,13 +83,12 @@ def task_name(task: str | TaskClass) -> str:
     if isinstance(task, str):
         return task
     from vrcli.tasks.base import Task
-    from vrcli.tasks.registry import targets
+    from vrcli.tasks.registry import reference, targets
 
     if not (isinstance(task, type) and issubclass(task, Task)):
         raise UsageError(f"task must be a name or a class made from vrcli.tasks.base.Task, got {task!r}")
-    own = {target: name for name, (target, _) in targets().items()}
-    where = f"{task.__module__}:{task.__qualname__}"
-    return own.get(where) or _importable("task", task)
+    name = reference(task)
+    return name if name in targets() else _importable("task", task)
 
 
 def optimizer_name(optimizer: Any) -> str:

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, first_line, nearest
-from vrcli.importing import entry_points, in_working_directory, installed
+from vrcli.importing import entry_points, in_working_directory, installed, why_not
 from vrcli.optim.rows import CAPABILITIES, TORCH_ROWS, VR_ROWS, Row
+from vrcli.optim.zoo import INSTALL as ZOO_INSTALL
 from vrcli.optim.zoo import ORIGIN as ZOO_ORIGIN
+from vrcli.optim.zoo import PACKAGE as ZOO_PACKAGE
 from vrcli.optim.zoo import ZOO_ROWS
 
 if TYPE_CHECKING:
@@ -71,6 +74,11 @@ def _entry_point_rows() -> list[Row]:
 def catalogue() -> list[Row]:
     """Every registered optimizer, this package's own first, without importing any: third parties' lack a summary."""
     return list(_rows().values())
+
+
+def is_installed(row: Row) -> bool:
+    """Whether the package that an optimizer comes with is there; looks for the zoo's only."""
+    return row.origin != ZOO_ORIGIN or find_spec(ZOO_PACKAGE) is not None
 
 
 def names() -> list[str]:
@@ -134,8 +142,9 @@ def _import(row: Row, target: str) -> Any:
         return find(target)
     except Exception as error:  # whatever a third party's module raises, the user sees one line
         if row.origin == ZOO_ORIGIN and isinstance(error, ModuleNotFoundError):
-            raise UsageError(f"{row.name} comes with the extra 'zoo': pip install 'vrcli[zoo]'") from error
-        raise UsageError(f"optimizer {row.name!r} cannot be imported: {first_line(error)}") from error
+            raise UsageError(f"{row.name} comes with the extra 'zoo': {ZOO_INSTALL}") from error
+        why = first_line(error) if find is installed else why_not(target, error)
+        raise UsageError(f"optimizer {row.name!r} cannot be imported: {why}") from error
 
 
 @cache

@@ -16,6 +16,8 @@ from typing import Any
 from vrcli.optim.rows import GENERIC_SPACE, OWN_RANGE, Row, lr_space
 
 PACKAGE = "pytorch_optimizer"
+#: How to get it.
+INSTALL = "pip install 'vrcli[zoo]'"
 ORIGIN = "pytorch-optimizer"
 ADAPTERS = "vrcli.optim.zoo_adapters"
 

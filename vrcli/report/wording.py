@@ -176,6 +176,16 @@ def counted(count: int, word: str, verb: str = "") -> str:
     return f"{count:,} {noun} {verb}".rstrip()
 
 
+def size(count: int) -> str:
+    """A number of bytes: "252 kB"."""
+    amount, unit = float(count), "bytes"
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 999.5 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if amount >= 99.5 or unit == "bytes" else f"{amount:.1f} {unit}"
+
+
 def duration(seconds: float) -> str:
     """ "4.3 s", "12 s", "3 min 20 s", "1 h 05 min"."""
     if not math.isfinite(seconds):

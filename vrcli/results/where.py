@@ -93,10 +93,9 @@ def parse(text: str) -> list[Condition]:
         position = len(text) - len(rest)
         match = _CONDITION.match(rest)
         if match is None:
-            raise UsageError(
-                f"--where {text!r}: {rest.split()[0]!r} is not a condition; "
-                "write NAME=VALUE, with =, !=, <, <=, > or >="
-            )
+            part, whole = rest.split()[0], text.strip()
+            where = f"--where {part!r}" if part == whole else f"--where {whole!r}: {part!r}"
+            raise UsageError(f"{where} is not a condition; write NAME=VALUE, with =, !=, <, <=, > or >=")
         name, sign, value = match.groups()
         found.append(Condition(name, "=" if sign == "==" else sign, *_read(value.rstrip(","))))
         position += match.end()

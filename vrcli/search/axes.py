@@ -48,11 +48,11 @@ def _dimension(body: str) -> Dimension:
     if ":" not in body:
         choices = tuple(parse_value(part) for part in body.split(","))
         if len(choices) < 2:
-            raise ValueError(f"{body!r} is a single value; use --fix to fix it, or write a range such as {NOTATION}")
+            raise ValueError(f"{body!r} is a single value, as --fix takes")
         return Categorical(choices, origin="--space")
     *kinds, low, high = (part.strip() for part in body.split(":"))
     if len(set(kinds)) != len(kinds) or not set(kinds) <= {"log", "int"}:
-        raise ValueError(f"{body!r} is not a range; write {NOTATION}")
+        raise ValueError(f"{body!r} is not a range")
     log = "log" in kinds
     if "int" in kinds:
         return Integer(_whole(low), _whole(high), log=log, origin="--space")

@@ -30,6 +30,11 @@ py-modules = ["{module}"]
 """
 
 
+def address(kind: str, name: str) -> str:
+    """What commands call a written task or probe in its folder, before it is installed: "rings_task:Rings"."""
+    return f"{name}_{kind}:{''.join(part.capitalize() for part in name.split('_'))}"
+
+
 def write_task(name: str, folder: Path, *, loop: bool = False) -> list[Path]:
     """Write `folder/pyproject.toml` and `folder/NAME_task.py`.
 
@@ -75,8 +80,7 @@ def _write(
         raise UsageError(f"{name!r} cannot name a {kind}: use lower-case letters, digits and underscores")
     if name in taken:
         raise UsageError(f"a {kind} is called {name!r} already (vr {kind}s list)")
-    cls = "".join(part.capitalize() for part in name.split("_"))
-    module = f"{name}_{kind}"
+    module, _, cls = address(kind, name).partition(":")
     text = (files(__package__) / file).read_text().replace(called.capitalize(), cls).replace(called, name)
     body = {
         "pyproject.toml": _PYPROJECT.format(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, first_line, nearest
-from vrcli.importing import entry_points, in_working_directory, installed
+from vrcli.importing import entry_points, in_working_directory, installed, why_not
 
 if TYPE_CHECKING:
     from vrcli.engine.probes.base import Probe
@@ -56,7 +56,8 @@ def load(name: str) -> type[Probe]:
     try:
         found: Any = in_working_directory(name) if ":" in name else installed(catalogue()[name][0])
     except Exception as error:  # whatever a third party's module raises, the user sees one line
-        raise UsageError(f"{name} cannot be imported: {first_line(error)}", "--probe") from error
+        why = why_not(name, error) if ":" in name else first_line(error)
+        raise UsageError(f"{name} cannot be imported: {why}", "--probe") from error
     from vrcli.engine.probes.base import Probe
 
     if not (isinstance(found, type) and issubclass(found, Probe)):
