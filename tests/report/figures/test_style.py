@@ -7,16 +7,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from vrcli.report.figures.style import (
-    COMMON,
-    Series,
-    line_style,
-    new_figure,
-    places_of,
-    plain_log_ticks,
-    style_of,
-    tick_text,
-)
+from vrcli.report.figures.scales import plain_log_ticks, tick_text
+from vrcli.report.figures.style import COMMON, Series, line_style, new_figure, places_of, style_of
 
 
 def of(optimizer: str) -> Series:

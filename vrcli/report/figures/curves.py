@@ -23,7 +23,8 @@ from vrcli.report.figures.panels import (
     read,
     section_grid,
 )
-from vrcli.report.figures.style import Plot, Series, legend_below, log_of_lines, mark_on_top, style_of, styled
+from vrcli.report.figures.scales import log_of_lines
+from vrcli.report.figures.style import Plot, Series, legend_below, mark_on_top, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import counted, quantity
 from vrcli.results.lines import Reader, by_optimizer, own_lines

@@ -12,6 +12,7 @@ import numpy as np
 from vrcli.errors import UsageError
 from vrcli.report.figures import style
 from vrcli.report.figures.base import Drawn, Figure, Option
+from vrcli.report.figures.scales import plain_log_ticks
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.figures.text import Page, Rows, by, table
 from vrcli.report.wording import MINUS, counted, number, p_value, quantity, signed
@@ -239,7 +240,7 @@ def _scale(axes: Axes, low: float, high: float, *, ratio: bool) -> None:
 
     if ratio:
         axes.set_xscale("log")
-        style.plain_log_ticks(axes.xaxis, high / low)
+        plain_log_ticks(axes.xaxis, high / low)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlim(low, high)

@@ -10,7 +10,8 @@ import numpy as np
 
 from vrcli.errors import UsageError
 from vrcli.report.figures.base import Computed, Drawn, Option
-from vrcli.report.figures.style import Plot, Series, legend_below, new_figure, plain_log_ticks, style_of, styled
+from vrcli.report.figures.scales import plain_log_ticks
+from vrcli.report.figures.style import Plot, Series, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Rows, by, table
 from vrcli.report.wording import number
 from vrcli.stats import motion

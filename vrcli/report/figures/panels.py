@@ -11,16 +11,8 @@ import numpy as np
 from vrcli.report.figures import base
 from vrcli.report.figures.base import AXES
 from vrcli.report.figures.counts import Curve, Curves, diverged_of
-from vrcli.report.figures.style import (
-    PAGE,
-    PANEL,
-    Series,
-    log_of_lines,
-    mark_on_top,
-    new_figure,
-    plain_log_ticks,
-    whole_ticks,
-)
+from vrcli.report.figures.scales import log_of_lines, plain_log_ticks, whole_ticks
+from vrcli.report.figures.style import PAGE, PANEL, Series, mark_on_top, new_figure
 from vrcli.report.wording import quantity
 from vrcli.results.groups import search_of
 from vrcli.results.lines import Panels, Reader

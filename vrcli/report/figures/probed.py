@@ -12,18 +12,8 @@ from vrcli.errors import UsageError
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.panels import BINS, fullest, in_bins, limit
-from vrcli.report.figures.style import (
-    PAGE,
-    Plot,
-    Series,
-    head,
-    legend_below,
-    log_of_lines,
-    new_figure,
-    style_of,
-    styled,
-    whole_ticks,
-)
+from vrcli.report.figures.scales import log_of_lines, whole_ticks
+from vrcli.report.figures.style import PAGE, Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by
 from vrcli.results.lines import Reader, by_optimizer, own_lines
 

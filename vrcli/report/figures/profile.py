@@ -13,7 +13,8 @@ import numpy as np
 from vrcli.errors import UsageError
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.style import Plot, Series, legend_below, new_figure, plain_log_ticks, style_of, styled
+from vrcli.report.figures.scales import plain_log_ticks
+from vrcli.report.figures.style import Plot, Series, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import SHARES, STEPS, Page, Rows, by, staircase, table
 from vrcli.report.wording import counted, quantity
 from vrcli.results.lines import Reader, outcomes

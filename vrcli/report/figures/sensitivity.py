@@ -15,13 +15,12 @@ from vrcli.errors import UsageError
 from vrcli.report import text_plot
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
+from vrcli.report.figures.scales import log_where_it_serves, log_x_where_it_serves
 from vrcli.report.figures.style import (
     Plot,
     Series,
     head,
     legend_below,
-    log_where_it_serves,
-    log_x_where_it_serves,
     mark_on_top,
     named,
     new_figure,

@@ -15,6 +15,7 @@ from vrcli.direction import Direction, cost
 from vrcli.errors import UsageError
 from vrcli.report.figures import base, style
 from vrcli.report.figures.base import Drawn, Figure, Option
+from vrcli.report.figures.scales import log_where_it_serves, log_x_where_it_serves, whole_ticks
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.figures.text import Page, Rows, by, table
 from vrcli.report.text_plot import LOG_FROM
@@ -126,7 +127,7 @@ def draw(
             axes.set_title(f"{series.label}\n{n}{n_diverged} diverged")
             axes.set_xlabel(base.AXES[x].label)
             if base.AXES[x].whole:
-                style.whole_ticks(axes)
+                whole_ticks(axes)
         _share_loss_axis(places[:count], [np.asarray(t.y) for found in trials.values() for t in found])
         for place in range(count):
             places[place].tick_params(labelleft=place % columns == 0)
@@ -148,11 +149,11 @@ def _best_so_far(axes: Axes, trials: Trials, outcome_label: str, direction: Dire
             axes.plot(np.arange(1, len(best) + 1), best, drawstyle="steps-post", label=label, **line)
             style.mark_on_top(axes, [i + 1 for i, t in enumerate(own) if t.diverged], line["color"], "x")
             rows += _rows(series.label, own, best.tolist())
-    style.log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
+    log_where_it_serves(axes, [np.array([t.outcome for t in found]) for found in trials.values()])
     # No label on the axis: it would push the columns apart.
     axes.set_title(f"{outcome_label}\nso far")
     axes.set_xlabel("trials ended")
-    style.whole_ticks(axes)
+    whole_ticks(axes)
     return rows
 
 
@@ -173,7 +174,7 @@ def _trial_curves(axes: Axes, trials: Sequence[Trial], norm: Normalize | None, d
 
 def _share_loss_axis(axes: Sequence[Axes], values: Sequence[Any]) -> None:
     for one in axes:
-        style.log_where_it_serves(one, values)
+        log_where_it_serves(one, values)
     limits = [one.get_ylim() for one in axes if one.has_data()]
     for one in axes if limits else ():
         one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -241,7 +242,7 @@ def draw_grid(trials: Trials, *, outcome_label: str = "best validation loss", ti
                 rows += _over_setting(axes, series.label, name, [t for t in trials[series] if name in t.settings])
                 axes.set_title(series.label, loc="left", fontweight="bold")
             line[0].set_ylabel(outcome_label)
-        style.log_where_it_serves(grid[0][0], [np.array([t.outcome for found in trials.values() for t in found])])
+        log_where_it_serves(grid[0][0], [np.array([t.outcome for found in trials.values() for t in found])])
         return Plot(figure, rows)
 
 
@@ -254,7 +255,7 @@ def _over_setting(axes: Axes, optimizer: str, name: str, trials: Sequence[Trial]
     axes.plot([x for x, _ in good], [v for _, v in good], "o", markersize=3.5, alpha=0.7, color=style.COLOURS[0])
     style.mark_on_top(axes, [x for x, t in zip(at, trials, strict=True) if t.diverged], style.DIVERGED_COLOUR, "x")
     if numeric:
-        style.log_x_where_it_serves(axes, at, room=3)
+        log_x_where_it_serves(axes, at, room=3)
     else:
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.5, len(labels) - 0.5)

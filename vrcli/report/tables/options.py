@@ -54,9 +54,7 @@ class TableOptions:
             _names(flag, [] if text is None else [text.lstrip(" -")])
         known = get_args(Spread)
         if self.spread not in known:
-            raise UsageError(
-                f"--spread {self.spread} is not known{nearest(self.spread, known) or '; ' + ', '.join(known)}"
-            )
+            raise UsageError(f"--spread {self.spread} is not one of {', '.join(known)}{nearest(self.spread, known)}")
         if not 0 < self.level < 1:
             raise UsageError(f"--level must be between 0 and 1, got {self.level:g}")
         if self.is_pivot and len(self.columns) > 1:

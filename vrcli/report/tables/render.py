@@ -54,7 +54,7 @@ def format_of(name: str | None, output: Path | None = None) -> str:
         UsageError: there is no such format, or the file has the ending of another.
     """
     if name is not None and name not in formats():
-        raise UsageError(f"--format {name} is not known{nearest(name, formats()) or '; ' + ', '.join(formats())}")
+        raise UsageError(f"--format {name} is not one of {', '.join(formats())}{nearest(name, formats())}")
     ending = output.suffix.lower() if output is not None else ""
     usual = ENDINGS.get(ending)
     if name is None and ending and usual is None:
