@@ -61,7 +61,7 @@ def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
-        ("silent", "the command reported no val_loss"),
+        ("silent", "the command reported no val_loss; --metric NAME names another objective"),
         ("unmeasured", "the command reported no val_loss"),
         ("twice", "train_loss was recorded at step 7 already; steps must increase, got 7"),
         ("back", "train_loss was recorded at step 6 already; steps must increase, got 3"),
