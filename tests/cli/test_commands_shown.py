@@ -19,10 +19,11 @@ from vrcli.db.store import Store
 from vrcli.record.command import reference
 from vrcli.report.study.blocks import Next
 from vrcli.report.study.compare import compare_blocks
+from vrcli.report.study.sweep import fresh_json
 from vrcli.report.tables.runs import settings_texts
 from vrcli.results.single import optimizers_beside
 from vrcli.study import events as e
-from vrcli.study.results import Arm, CompareResult
+from vrcli.study.results import Arm, CompareResult, FreshRun
 from vrcli.tasks.base import Metric
 
 COMMAND = "t {lr} {opt} {seed}"
@@ -100,6 +101,11 @@ def test_each_run_of_a_comparison_has_a_line_with_its_value(capsys: pytest.Captu
         "3/4 SGD seed 2 run 9 diverged",
         "4/4 SGD seed 3 failed",
     ]
+
+
+def test_small_values_on_fresh_seeds_are_not_zero() -> None:
+    runs = [FreshRun(seed, "completed", value) for seed, value in ((1, 1.0e-6), (2, 1.2e-6))]
+    assert fresh_json(runs)["text"] == "1.100e-06 sd 1.4e-07 (n = 2)"
 
 
 def outcome(task: str, **more: Any) -> tuple[str, list[str]]:
