@@ -378,9 +378,9 @@ def compare(
         found = follow(lambda stop: plan_comparisons(all_asked, place, should_stop=stop), watch, "compare")
         return ComparePlanOutcome(place.database, found)
     if isinstance(task, list | tuple):
-        found = follow(lambda stop: compare_tasks(all_asked, place, should_stop=stop), watch, "compare", metric)
+        found = follow(lambda stop: compare_tasks(all_asked, place, should_stop=stop), watch, "compare")
         return TasksOutcome(place.database, found, power, explain)
-    found = follow(lambda stop: compare_one(all_asked[0], place, should_stop=stop), watch, "compare", metric)
+    found = follow(lambda stop: compare_one(all_asked[0], place, should_stop=stop), watch, "compare")
     return CompareOutcome(place.database, found, power, explain)
 
 

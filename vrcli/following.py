@@ -82,7 +82,6 @@ def follow(
     study: Callable[[Callable[[], bool]], Iterator[Event]],
     watch: Callable[[Any], object] | None,
     what: Literal["run", "sweep", "compare", "study"],
-    metric: str | None = None,
 ) -> Any:
     """Carry out a study; without a watcher a person sees the progress, on stderr, where there is one."""
     from vrcli.study.follow import follow as carry_out
@@ -92,4 +91,4 @@ def follow(
     from vrcli.cli.watching import display_of
     from vrcli.cli.watching import watch as shown
 
-    return shown(study, display_of(what, metric))
+    return shown(study, display_of(what))

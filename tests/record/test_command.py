@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def test_an_edit_of_the_script_begins_another_configuration(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
-        ("silent", "the command reported no val_loss"),
+        ("silent", "the command reported no val_loss; --metric NAME names another objective"),
         ("unmeasured", "the command reported no val_loss"),
         ("twice", "train_loss was recorded at step 7 already; steps must increase, got 7"),
         ("back", "train_loss was recorded at step 6 already; steps must increase, got 3"),
@@ -114,12 +115,34 @@ def test_the_next_command_works_where_another_optimizer_can_be_named(folder: Pat
     assert done.code == 0, done.err
     assert "vr runs show 1" in done.out
     assert "vr compare" not in done.out
+    assert "vr compare" not in vr(*words("--opt", "slow")).out  # which other words it takes nobody knows
     done = vr(*words("--opt", "fast"))
     [line] = [line for line in done.out.splitlines() if "vr compare" in line]
     command = line[line.index("vr compare") :].partition("  ")[0]
     done = vr(*shlex.split(command)[1:], "--seeds", "2", "--threads", "1", "--format", "json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["verdicts"]
+    done = vr(*shlex.split(command)[1:], "--seeds", "2", "--threads", "1")
+    assert " · test loss\n" not in done.out
+    assert " · best val loss" in done.out
+    assert "--explain" in done.out
+    assert "--trials" not in done.out  # there is nothing to search
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("inline")
+def test_a_comparison_of_which_a_part_failed(folder: Path, vr: Callable[..., Any]) -> None:
+    (folder / "train.py").write_text(SCRIPT + "\nif optimizer == 'none':\n    sys.exit('no such optimizer')\n")
+    some = words("--opt", "slow", "--opt", "none", "--fix", "lr=0.1", "--seeds", "2", verb="compare")
+    done = vr(*some, "--metric", "depth:min")
+    assert done.code == 1
+    assert re.search(r"1/4  slow +seed 1 +run 1 +best val depth [0-9.e]+\n", done.err), done.err
+    assert re.search(r"2/4  none +seed 1 +run 2 +failed\n", done.err), done.err
+    assert [line for line in done.out.splitlines() if "vr " in line] == [
+        "next  vr runs list --status failed   the runs that failed; vr runs show says more of each"
+    ]
+    listed = vr("runs", "list", "--status", "failed")
+    assert "none" in listed.out
 
 
 def test_what_the_command_left_behind_ends_with_it(folder: Path, vr: Callable[..., Any]) -> None:
@@ -184,7 +207,11 @@ def test_searches_refuse_names_without_a_value(folder: Path, vr: Callable[..., A
     for more, why in (
         (("--space", "lrr=1:2"), "--space lrr: slow has no setting of that name; did you mean lr?"),
         (("--space", "lr=log:1e-3:1"), "--command: {trouble} has no value"),
-        (("--fix", "trouble=none", "--fix", "lr=1"), "nothing is left to search for slow"),
+        (
+            ("--fix", "trouble=none", "--fix", "lr=1"),
+            "nothing is left to search for slow; give a setting a range, and no --fix: "
+            "--space lr=LOW:HIGH or trouble=LOW:HIGH",
+        ),
     ):
         done = vr("sweep", "--command", COMMAND, "--opt", "slow", "--trials", "2", *more)
         assert done.code == 2, done.err

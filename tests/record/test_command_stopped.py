@@ -54,7 +54,9 @@ def test_an_interrupted_comparison_goes_on_and_nothing_is_lost_or_doubled(folder
         process = begun(folder, *again)
         until(lambda least=ended: completed(folder) >= least, 900)
         process.send_signal(number)
-        process.communicate(timeout=120)
+        _, said = process.communicate(timeout=120)
+        if number == signal.SIGINT:
+            assert said.endswith("vr: the comparison was interrupted; the same command continues it\n")
     done = begun(folder, *again)
     _, errors = done.communicate(timeout=1800)
     assert done.returncode == 0, errors

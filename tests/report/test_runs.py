@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from vrcli.cli.scaffold.task_template import Spirals
+from vrcli.record.command import reference
 from vrcli.report.study.runs import outcome_lines, run_rows, run_steps
 from vrcli.tasks.base import Metric
+from vrcli.tasks.registry import load
 
 
 @pytest.fixture
@@ -36,3 +38,13 @@ def test_the_next_step_keeps_what_was_trained_on(record: Any) -> None:
     record.preset = "smoke"
     words = "vr compare mine:Spirals --opt sgd --opt adamw --dataset 'my data' --preset smoke"
     assert run_steps(record, Spirals)[-1].command == words
+
+
+def test_a_command_is_compared_with_an_optimizer_that_it_is_known_to_take(record: Any) -> None:
+    task = load(reference("t {lr} {opt} {seed}"))
+    record.optimizer, record.spec["optimizer_settings"] = "SGD", {"lr": 0.1}
+    assert [step.command for step in run_steps(record, task)] == ["vr runs show 1"]
+    [_, step] = run_steps(record, task, ["Adam", "LBFGS"])
+    words = "vr compare t --command 't {lr} {opt} {seed}' --metric loss:min --opt SGD --opt Adam --fix lr=0.1"
+    assert step.command == words
+    assert len(run_steps(record, load(reference("t {lr} {seed}")), ["Adam"])) == 1

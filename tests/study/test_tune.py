@@ -308,3 +308,9 @@ def test_code_that_was_edited_meanwhile_ends_the_sweep_and_leaves_its_trials_ope
     assert {trial.status for trial in memory.closed.values()} == {"completed"}
     finish(memory, 9)
     assert [trial.status for trial in memory.closed.values()] == ["completed"] * 9
+
+
+def test_an_interruption_names_what_the_user_began():
+    search = SearchState(definition(), Memory(), 5)
+    with pytest.raises(Interrupted, match="the comparison was interrupted; the same command continues it"):
+        list(Tuning([search], Toy(1), job_of=job_of, what="comparison").run(lambda: True))

@@ -135,7 +135,7 @@ def compare(
     with waiting("starting"):
         from vrcli.cli.compare_display import CompareDisplay
 
-    with CompareDisplay(metric, quiet=quiet or format == "json", summary=False) as display:
+    with CompareDisplay(quiet=quiet or format == "json", summary=False) as display:
         found = api.compare(**words, watch=display.show)
     print_outcome(found, format, quiet, database)
     raise typer.Exit(int(bool(getattr(found, "failed", ()))))

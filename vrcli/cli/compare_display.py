@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import notice, say
 from vrcli.cli.sweep_display import SweepDisplay
+from vrcli.report.wording import number
 
 if TYPE_CHECKING:
     from vrcli.study.events import Event
@@ -16,13 +17,12 @@ class CompareDisplay(SweepDisplay):
     """Shows the events of a comparison: those of its sweep, then a line for each run.
 
     Args:
-        metric: the result that is shown of a run; None for the test value of its objective.
         summary: also what the searches came to.
     """
 
-    def __init__(self, metric: str | None, *, quiet: bool, summary: bool = True) -> None:
+    def __init__(self, *, quiet: bool, summary: bool = True) -> None:
         super().__init__(quiet=quiet, advise=False, summary=summary)
-        self.metric = metric
+        self.metric = ""
         self.stored: list[Any] = []
 
     def told(self, event: Event) -> None:
@@ -38,7 +38,7 @@ class CompareDisplay(SweepDisplay):
                 if reason:
                     notice(f"{task} has no result: {reason}; its runs are stored")
             case e.RunsPlanned():
-                self.stored = []
+                self.stored, self.metric = [], event.metric
                 self.runs_planned(event)
             case e.RunEnded():
                 self.run_ended(event)
@@ -49,16 +49,20 @@ class CompareDisplay(SweepDisplay):
         run, line = event.run, ""
         if event.reused:
             self.stored.append(run)
-        elif run is not None and run.status != "failed":
-            metric = self.metric or run.objective.replace("best_val_", "test_", 1)
-            value = run.results.get(metric)
-            shown = run.status if run.status != "completed" or value is None else f"{value:.4f}"
-            words = metric.replace("_", " ")
+        else:
             at = "" if self.bar else f"{self.done + 1:>4}/{self.total}  "
-            line = f"{at}{event.optimizer:12} seed {event.seed:<4} run {run.id:<5} {words} {shown}"
+            name = f"run {run.id:<5}" if run is not None else ""
+            line = f"{at}{event.optimizer:12} seed {event.seed:<4} {name} {self._outcome(run)}"
         self.counted(line)
         if self.done == self.total and self.stored and not self.quiet:
             say(self.stored_line(), to=self.console, prose=True)
+
+    def _outcome(self, run: Any) -> str:
+        """What came of a run: the result that is compared, or how it ended."""
+        value = run.results.get(self.metric) if run is not None and run.status == "completed" else None
+        if value is not None:
+            return f"{self.metric.replace('_', ' ')} {number(value)}"
+        return "failed" if run is None else str(run.status)
 
     def stored_line(self) -> str:
         """How many runs were not made by this command, and with what else they were made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import err, notice, say
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vrcli.engine.prepare import Prepared
     from vrcli.execute.checkpoints import Unsaved
     from vrcli.execute.outage import Away
+    from vrcli.report.study.blocks import Step
 
 #: Settings that say much whoever set them.
 ALWAYS = ("lr", "weight_decay")
@@ -107,7 +109,7 @@ class RunDisplay:
             self.rate = event.samples / event.train_s if event.train_s > 0 else 0.0
             if self.bar is not None:
                 loss = event.values.get("train_loss")
-                text = f"loss {loss[-1]:.4f}" if loss else ""
+                text = f"loss {value(loss[-1])}" if loss else ""
                 text += f"   {self.rate:,.0f} samples/s" if loss and self.has_rate else ""
                 at = f"{event.steps[-1]}/{self.total}"
                 self.bar.update(self.job, completed=min(1.0, event.share), at=at, text=text)
@@ -123,7 +125,19 @@ class RunDisplay:
             for line in outcome_lines(record, self.metrics):
                 say(line, prose=True)
             if not self.quiet:
-                show_next(run_steps(record, type(self.prepared.task)), database=self.database)
+                show_next(self._steps(record), database=self.database)
+
+    def _steps(self, record: RunRecord) -> list[Step]:
+        """What to do next; only the database knows which other optimizers a command takes."""
+        task, others = type(self.prepared.task), []
+        if self.database is not None and hasattr(task, "command"):
+            from vrcli.db.errors import StoreError
+            from vrcli.db.store import Store
+            from vrcli.results.single import optimizers_beside
+
+            with suppress(StoreError), Store.open(self.database, mode="read") as store:
+                others = optimizers_beside(store, record)
+        return run_steps(record, task, others)
 
     def _stop_bar(self) -> None:
         if self.bar is not None:

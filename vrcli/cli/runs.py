@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,10 +22,14 @@ from vrcli.report.study.blocks import Rows
 from vrcli.report.tables.runs import LEAST, LEFT, best_places, list_rows
 from vrcli.results.flat import as_json
 from vrcli.results.known import known_of
+from vrcli.study.naming import command_of
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.results.types import Known
+
+#: Letters of a command in a list.
+LONGEST = 60
 
 app = noun("List, show, compare, export and repeat stored runs.")
 
@@ -57,10 +64,33 @@ def list_runs(
 
 def table(runs: Sequence[RunRecord], known: Known) -> Rows:
     """A row for each run."""
-    rows = list_rows(runs, known, rounded=is_terminal())
+    rows = list_rows(by_commands(runs), known, rounded=is_terminal())
     right = [name for name in rows[0] if name not in LEFT]
     best = {"best val": best_places(runs, known)}
     return Rows(list(rows[0]), rows, right, ["settings"], LEAST, best, "best of its task, data and preset")
+
+
+def by_commands(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The same runs, those of commands told apart by the commands, and not by a digest of each."""
+    commands = {run.id: command_of(run.provenance.get("task", "")) for run in runs}
+    named = dict(zip(texts := sorted({*commands.values()}), shortened(texts), strict=True))
+    code: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        code[commands[run.id]].add(run.spec.get("code", {}).get("task", ""))
+    return [_by_command(run, named[text], len(code[text]) > 1) if (text := commands[run.id]) else run for run in runs]
+
+
+def _by_command(run: RunRecord, command: str, edited: bool) -> RunRecord:
+    """A run whose settings name its command; what tells runs before and after an edit of a script apart stays."""
+    own = {name: text for name, text in run.spec["code"].items() if name != "task" or edited}
+    return replace(run, spec_json=json.dumps({"command": shlex.quote(command), **run.spec, "code": own}))
+
+
+def shortened(texts: Sequence[str]) -> list[str]:
+    """Lines without the middle of long ones; whole where that would make several alike."""
+    half = LONGEST // 2
+    found = [text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}" for text in texts]
+    return found if len({*found}) == len({*texts}) else list(texts)
 
 
 app.command("show")(runs_show.show)

@@ -18,6 +18,7 @@ from vrcli.report.tables.runs import title
 from vrcli.report.wording import NOT_ANSWERING, counted, setting, status
 from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
 from vrcli.results.types import repeatable
+from vrcli.study.again import by_command
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
@@ -107,6 +108,8 @@ def settings_facts(record: RunRecord) -> list[tuple[str, str]]:
     }
     if None in sections.values():
         sections = {"all": record.settings}
+    elif by_command(record.spec):  # no setting of the training reaches it
+        del sections["training"]
     found = []
     for section, settings in sections.items():
         values = {k: v for k, v in (settings or {}).items() if v is not None and v != ""}

@@ -120,7 +120,7 @@ def run(
     The same command again goes on where it was interrupted, and runs nothing twice.
     """
     req.check_format(format)
-    with StudyDisplay(None, quiet=quiet or format == "json", summary=False) as display:
+    with StudyDisplay(quiet=quiet or format == "json", summary=False) as display:
         found = studies.study(
             name, scale=scale, only=only, dataset=folders(dataset), jobs=jobs, device=device, threads=threads,
             data_dir=data_dir, db=database, checkpoint_every=checkpoint_every, checkpoint_dir=checkpoint_dir,

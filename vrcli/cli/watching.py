@@ -35,14 +35,10 @@ def watch(study: Callable[[Callable[[], bool]], Iterator[Event]], display: Displ
         return follow(study, display.show)
 
 
-def display_of(what: Literal["run", "sweep", "compare", "study"], metric: str | None = None) -> Display:
-    """The display of progress alone: whoever asked gets the result and prints it.
-
-    Args:
-        metric: that a comparison is about.
-    """
+def display_of(what: Literal["run", "sweep", "compare", "study"]) -> Display:
+    """The display of progress alone: whoever asked gets the result and prints it."""
     if what == "study":
-        return StudyDisplay(None, quiet=False, summary=False)
+        return StudyDisplay(quiet=False, summary=False)
     if what == "compare":
-        return CompareDisplay(metric, quiet=False, summary=False)
+        return CompareDisplay(quiet=False, summary=False)
     return RunDisplay({}, quiet=False, summary=False) if what == "run" else SweepDisplay(quiet=False, summary=False)

@@ -55,7 +55,7 @@ class CommandTask(LoopTask[Config]):
     command: ClassVar[str]
     Config = Config
     training_settings = ()
-    unmeasured = "the command reported no val_{objective}"
+    unmeasured = "the command reported no val_{objective}; --metric NAME names another objective"
     fixed_training: ClassVar[Mapping[str, Any]] = {"until": "commands:1"}
 
     def train(self, run: LoopRun) -> None:

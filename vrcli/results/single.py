@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     from vrcli.db.store import Store
 
 
+#: As many of the newest runs are looked at for a hint.
+MOST = 1000
+
+
 def curves_of(store: Store, record: RunRecord, metrics: Iterable[str] = ()) -> dict[str, Curve]:
     """A run's curves by metric, all of them where none is named."""
     wanted = list(metrics) or None
     return {name: curve for (_, name), curve in store.curves.read(record.id, wanted).items()}
+
+
+def optimizers_beside(store: Store, record: RunRecord) -> list[str]:
+    """Other optimizers with which a run of the same class of task completed, the newest run's first."""
+    place = record.provenance.get("task")
+    runs = store.runs.select(task=record.task, status="completed", limit=MOST, results=()) if place else []
+    found = dict.fromkeys(run.optimizer for run in runs if run.provenance.get("task") == place)
+    return [name for name in found if name != record.optimizer]
 
 
 def check_metrics(store: Store, records: Sequence[RunRecord], metrics: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from vrcli.stats.sequential import Looks, planned
 from vrcli.study.by_budget import by_budget, incumbents, jobs_of
 from vrcli.study.comparison import Checked, CompareRequest, Settings, checked
 from vrcli.study.confirm import fresh_seeds, run_fresh
+from vrcli.study.define import SweepRequest, define
 from vrcli.study.events import Event, Finished, Note, RunEnded, RunsPlanned, Tuned, notes_of
 from vrcli.study.jobs import jobs_on
 from vrcli.study.replicates import RERANK_SEEDS, candidates, replicates, rerank_jobs, reranked
@@ -66,7 +67,7 @@ def compare(
         # it folds their journal.
         with place.store() as store, closing(place.executor()) as executor:
             yield from notes_of(store)
-            run = _Running(place, store, executor, should_stop, failed)
+            run = _Running(place, store, executor, should_stop, failed, request.metric)
             arms = (yield from _reranked(part, tuned, given, run)) if tuned else _as_given(part, given)
             blocks = yield from _fresh(part, arms, ready.code, run)
             earlier = (yield from _earlier(part, ready, arms, blocks, run)) if tuned and request.by_budget else {}
@@ -84,8 +85,18 @@ def compare(
             equal=request.tuning.equal,
             by_budget=earlier,
             failed=failed,
+            searchable=bool(tuned) or _searchable(ready.task, request.tuning),
         )
     )
+
+
+def _searchable(task: TaskClass, tuning: SweepRequest) -> bool:
+    """Whether `--trials` would find something to search, with the other words as they are."""
+    try:
+        define(task, tuning)
+    except UsageError:
+        return False
+    return True
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -97,6 +108,7 @@ class _Running:
 
     Args:
         failed: the optimizers that failed, with the reason; none of their runs begins.
+        metric: the result that is compared.
     """
 
     place: Place
@@ -104,6 +116,7 @@ class _Running:
     executor: Executor
     should_stop: Callable[[], bool]
     failed: dict[str, str]
+    metric: str
 
     def run(
         self, jobs: Sequence[Job], what: Literal["rerank", "fresh", "budget"], earlier: Earlier | None = None
@@ -118,7 +131,7 @@ class _Running:
             VrError: code was edited meanwhile.
         """
         found: dict[int, Any] = {}
-        yield RunsPlanned(len(jobs), what)
+        yield RunsPlanned(len(jobs), what, self.metric)
         earlier = earlier or partial(self.place.earlier, self.store)
         events = run_fresh(
             jobs, self.executor, earlier=earlier, should_stop=self.should_stop, what="comparison",
@@ -169,7 +182,8 @@ def _tuned(
         VrError: that is so of all.
     """
     found = SweepResult(())
-    for event in sweep(replace(request.tuning, confirm_seeds=0), place, should_stop=should_stop, failed=failed):
+    tuning = replace(request.tuning, confirm_seeds=0)
+    for event in sweep(tuning, place, should_stop=should_stop, failed=failed, what="comparison"):
         if isinstance(event, Finished):
             assert isinstance(event.result, SweepResult)
             found = event.result

@@ -245,7 +245,7 @@ def _define_one(
     if request.equal:
         space = _only(request, one, space, wanted, [*given, *config])
     if not space:
-        raise UsageError(f"nothing is left to search for {one.name}; give an axis with --space {axes.NOTATION}")
+        raise UsageError(f"nothing is left to search for {one.name}; {_unsearched(task)}")
     base = resolved(given)
     for name, axis in space.items():
         for value in axes.ends(axis):
@@ -289,6 +289,16 @@ def _only(request: SweepRequest, one: Subject, space: Space, wanted: Space, fixe
         if name not in request.equal:
             raise UsageError(f"--space {name} is not one of --equal {','.join(request.equal)}; leave one of them out")
     return {name: space[name] for name in request.equal}
+
+
+def _unsearched(task: Any) -> str:
+    """What would give a search something to search."""
+    if not hasattr(task, "command"):
+        return f"give an axis with --space {axes.NOTATION}"
+    own = [f"{name}=LOW:HIGH" for name in task.varied()]
+    if not own:
+        return "the command has no setting in braces, such as {lr}"
+    return f"give a setting a range, and no --fix: --space {' or '.join(own)}"
 
 
 def default_space(task: TaskClass, settings: Settings) -> Space:

@@ -113,10 +113,12 @@ class RunsPlanned:
     Args:
         what: the best trials again on seeds that did not find them, chosen settings on fresh seeds, or on the same
             seeds what a search had found before its last trial.
+        metric: the result that a comparison is about.
     """
 
     total: int
     what: Literal["rerank", "fresh", "budget"] = "fresh"
+    metric: str = ""
 
 
 @dataclass(frozen=True)

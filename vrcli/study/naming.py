@@ -10,9 +10,19 @@ from vrcli.variants import base_of
 _COMMANDS = "vrcli.record.command:"
 
 
+def is_command(task: str) -> bool:
+    """Whether a task, as a search knows it, is a command."""
+    return task.startswith(_COMMANDS)
+
+
+def command_of(task: str) -> str:
+    """The command that a task is, as a search or a run knows it; empty where it is none."""
+    return str(getattr(task_of(task), "command", "")) if is_command(task) else ""
+
+
 def words_of(task: str, optimizer: str) -> list[str]:
     """The words after `vr run` that name a task, as a search knows it, and an optimizer."""
-    if task.startswith(_COMMANDS):
+    if is_command(task):
         return words_of_command(task_of(task), optimizer)
     return [task, "--opt", base_of(optimizer)]
 
@@ -49,4 +59,4 @@ def usual_dataset(task: Any, preset: str | None) -> str:
 
 def shown(task: str) -> str:
     """The name of a task, as a search knows it, for people."""
-    return task_of(task).name if task.startswith(_COMMANDS) else task
+    return task_of(task).name if is_command(task) else task

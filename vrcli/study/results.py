@@ -163,6 +163,7 @@ class CompareResult:
         by_budget: what each optimizer's searches had found after a part of their trials; empty where that was not
             asked for.
         failed: why an optimizer could not be compared, by name; it is in none of the others.
+        searchable: whether a search would have something to search.
     """
 
     task: str
@@ -185,6 +186,7 @@ class CompareResult:
     equal: Sequence[str] = ()
     by_budget: Mapping[str, AfterTrials] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    searchable: bool = True
 
     @property
     def searches(self) -> int:

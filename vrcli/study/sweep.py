@@ -89,11 +89,13 @@ def sweep(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     failed: dict[str, str] | None = None,
+    what: str = "sweep",
 ) -> Iterator[Event]:
     """Bring every optimizer's search to its total, and run the best settings on fresh seeds.
 
     Args:
         failed: gets the optimizers that cannot run, with the reason, and the others go on; without it none does.
+        what: is going on, for the message of an interruption.
 
     Raises:
         UsageError: the request cannot be carried out; nothing was written.
@@ -103,7 +105,7 @@ def sweep(
     with closing(place.executor()) as executor:
         definitions = definitions_of(request)
         ready = _known(definitions, request.trials, place) or rehearsed(
-            definitions, place, executor, should_stop, failed
+            definitions, place, executor, should_stop, failed, what
         )
         # The workers leave before the store does: the last to close the database folds its journal.
         with place.store() as store, closing(executor):
@@ -113,7 +115,8 @@ def sweep(
             found = record.enter(
                 store, ready.definitions, request.trials, shared_key=shared_key_of, new=request.new
             )  # fmt: skip
-            yield from _Searches(found, ready, place, executor, request.confirm_seeds).run(request.trials, should_stop)
+            searches = _Searches(found, ready, place, executor, request.confirm_seeds, what)
+            yield from searches.run(request.trials, should_stop)
 
 
 def resume(
@@ -174,6 +177,7 @@ def rehearsed(
     executor: Executor,
     should_stop: Callable[[], bool] = lambda: False,
     failed: dict[str, str] | None = None,
+    what: str = "sweep",
 ) -> Ready:
     """The definitions on the data as they are; a short timed run of each kind says that it can be carried out.
 
@@ -182,6 +186,7 @@ def rehearsed(
 
     Args:
         failed: see `sweep`.
+        what: see `sweep`.
 
     Raises:
         CannotRun: one cannot be carried out; with `failed`, the last of them.
@@ -194,7 +199,7 @@ def rehearsed(
             continue
         if kind not in seen:
             try:
-                seen[kind] = rehearse(one, place, executor, should_stop)
+                seen[kind] = rehearse(one, place, executor, should_stop, what)
             except CannotRun as error:
                 if failed is None or {other.optimizer for other in definitions} <= {*failed, one.optimizer}:
                     raise
@@ -206,23 +211,26 @@ def rehearsed(
 
 
 def rehearse(
-    definition: Definition, place: Place, executor: Executor, should_stop: Callable[[], bool] = lambda: False
-) -> Rehearsal:
+    definition: Definition, place: Place, executor: Executor, should_stop: Callable[[], bool] = lambda: False,
+    what: str = "sweep",
+) -> Rehearsal:  # fmt: skip
     """Load a search's data and time a few steps, in a worker.
 
     Raises:
         CannotRun: its code raised an error, or ended the worker.
         Interrupted: `should_stop` said so.
     """
-    return rehearse_job(_first_job(definition, place), executor, should_stop)
+    return rehearse_job(_first_job(definition, place), executor, should_stop, what)
 
 
-def rehearse_job(job: Job, executor: Executor, should_stop: Callable[[], bool] = lambda: False) -> Rehearsal:
+def rehearse_job(
+    job: Job, executor: Executor, should_stop: Callable[[], bool] = lambda: False, what: str = "sweep"
+) -> Rehearsal:
     """The same for a job that is to be rehearsed."""
     executor.submit("rehearsal", job)
     while True:
         if should_stop():
-            raise Interrupted("the sweep was interrupted before it began")
+            raise Interrupted(f"the {what} was interrupted before it began")
         for message in executor.receive(0.2):
             if message.kind in ("refused", "edited"):
                 said = edited(job.request.code, message.body) if message.kind == "edited" else str(message.body)
@@ -292,10 +300,11 @@ class _Searches:
     """The claimed searches of one command on their way to its result."""
 
     def __init__(
-        self, stored: Sequence[StoredSearch], ready: Ready, place: Place, executor: Executor, confirm_seeds: int
-    ) -> None:
+        self, stored: Sequence[StoredSearch], ready: Ready, place: Place, executor: Executor, confirm_seeds: int,
+        what: str = "sweep",
+    ) -> None:  # fmt: skip
         self.stored, self.ready, self.place, self.executor = stored, ready, place, executor
-        self.confirm_seeds = confirm_seeds
+        self.confirm_seeds, self.what = confirm_seeds, what
         self.states = [one.state() for one in stored]
         self.fresh: dict[int, list[FreshRun]] = {}
 
@@ -315,7 +324,8 @@ class _Searches:
             for at, (one, state) in enumerate(zip(self.stored, self.states, strict=True)):
                 known = tuple(state.trials.values())
                 yield SearchBegan(at, one.sweep_id, one.id, one.name, one.definition, one.total, known)
-            yield from Tuning(self.states, self.executor, job_of=make, earlier=earlier).run(stop)
+            tuning = Tuning(self.states, self.executor, job_of=make, earlier=earlier, what=self.what)
+            yield from tuning.run(stop)
             finished = True
             yield from self.confirm(earlier, stop)
         finally:

@@ -94,6 +94,7 @@ class Tuning:
         executor: stays open, for what comes after; whoever made it closes it.
         job_of: see `vrcli.study.jobs.job_of`, without its threads.
         earlier: the stored run that does instead of a job.
+        what: is going on, for the message of an interruption.
     """
 
     def __init__(
@@ -103,8 +104,10 @@ class Tuning:
         *,
         job_of: JobOf,
         earlier: Callable[[Job], RunOutcome | None] = lambda job: None,
+        what: str = "sweep",
     ) -> None:
         self.searches, self.executor, self.job_of, self.earlier = searches, executor, job_of, earlier
+        self.what = what
         self.open: dict[Key, _Open] = {}
         self.partly: dict[Key, list[RunOutcome]] = {}
         self.over: set[int] = set()
@@ -222,4 +225,4 @@ class Tuning:
                 self.searches[at].record.release(number)
         if self.halted:
             raise self.halted
-        raise Interrupted("the sweep was interrupted; the same command continues it")
+        raise Interrupted(f"the {self.what} was interrupted; the same command continues it")

@@ -31,6 +31,7 @@ from vrcli.results.types import Note, axes_of, repeatable
 from vrcli.stats.inference import t_quantile
 from vrcli.stats.luck import tipping_point
 from vrcli.study.by_budget import incumbents
+from vrcli.study.naming import is_command
 
 #: More new seeds than this are not advice.
 MOST_SEEDS = 200
@@ -89,8 +90,11 @@ def _explained(result: CompareResult) -> list[str]:
 
 
 def _steps(result: CompareResult, explain: bool) -> list[Step]:
-    """What to do next."""
+    """What to do next; where something failed, the same command fails again."""
     steps: list[Step] = []
+    pairs = [Step("vr plot difference", "the pairs as a picture")] if result.replicated or result.comparisons else []
+    if result.failed:
+        return [Step("vr runs list --status failed", "the runs that failed; vr runs show says more of each"), *pairs]
     if result.replicated is not None:
         steps += next_steps(result, result.replicated)
     else:
@@ -100,14 +104,14 @@ def _steps(result: CompareResult, explain: bool) -> list[Step]:
         if needed and result.seeds < max(needed) <= MOST_SEEDS:
             why = f"{max(needed)} new seeds, to test what is undecided"
             steps.append(Step("vr compare", why, f"--seeds {max(needed)} --seed {new_seed(result)}"))
-        if not result.trials:
+        if not result.trials and result.searchable:
             steps.append(Step("vr compare", "tune each optimizer first, not the preset's settings", "--trials 8"))
     if result.trials and not result.by_budget and (runs := incumbents(result.arms, result.trials).runs):
         why = f"what a part of the trials would have found, with {counted(runs, 'more run')}"
         steps.append(Step("vr compare", why, "--by-budget"))
     if not explain:
         steps.append(Step("vr compare", "the same in sentences, with what each column means", "--explain"))
-    return [*steps, Step("vr plot difference", "the pairs as a picture")]
+    return [*steps, *pairs]
 
 
 def summary_blocks(result: CompareResult) -> list[Block]:
@@ -144,7 +148,7 @@ def failures(result: CompareResult) -> list[str]:
 def _head(result: CompareResult) -> str:
     first = result.of(next(iter(result.runs)))[0]
     metric = result.metric.replace("_", " ")
-    if result.metric.startswith("test_"):
+    if result.metric.startswith("test_") and not is_command(result.task):  # which measures it where it will
         metric += " at the best validation epoch"
     elif result.metric.startswith("best_"):
         metric += f" (the {best_over(result.direction, until=by_until(result))})"

@@ -17,13 +17,19 @@ def other(optimizer: str) -> str:
     return "sgd" if optimizer == "adamw" else "adamw"
 
 
-def run_steps(record: NamedRun, task: Any) -> list[Step]:
-    """What to type after a run of this class of task."""
+def run_steps(record: NamedRun, task: Any, known: Sequence[str] = ()) -> list[Step]:
+    """What to type after a run of this class of task.
+
+    Args:
+        known: other optimizers with which it has run. A command is compared with no others: `vr` cannot know what
+            words its `{opt}` takes.
+    """
     steps = [Step(f"vr runs show {record.id}", "curves and settings")]
     if record.status == "interrupted":
         steps.insert(0, Step(f"vr runs resume {record.id}", "continues it, as the same command does"))
-    elif record.status == "completed" and takes_optimizer(task):
-        rival = other(record.optimizer)
+        return steps
+    rival = next(iter(known), "") if hasattr(task, "command") else other(record.optimizer)
+    if record.status == "completed" and rival and takes_optimizer(task):
         reference = record.provenance.get("task", record.task)
         words = ["vr", "compare", *words_of_run(task, reference, record.optimizer), "--opt", rival]
         if dataset := record.spec.get("task_settings", {}).get("dataset"):

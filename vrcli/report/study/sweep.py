@@ -12,7 +12,7 @@ from vrcli.report.budget_text import best_of_k_rows
 from vrcli.report.study.blocks import Block, Next, Rows, Step
 from vrcli.report.study.command import run_command
 from vrcli.report.study.spread import settings_text, spread_text
-from vrcli.report.wording import duration, end_text
+from vrcli.report.wording import duration, end_text, number
 from vrcli.results.types import end_of
 from vrcli.study.naming import shown
 
@@ -273,7 +273,7 @@ def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
     if values:
         found, several = summary(values), len(values) > 1
         body |= {"mean": found.mean, "sd": found.sd if several else None}
-        text = f"{found.mean:.4f}" + (f" sd {found.sd:.4f}" if several else "") + f" (n = {len(values)})"
+        text = number(found.mean) + (f" sd {number(found.sd, 2)}" if several else "") + f" (n = {len(values)})"
     body["text"] = ", ".join([text, *bad])
     return body
 
