@@ -50,6 +50,13 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was not enough memory: Python, torch on a device and torch on a CPU each say it in their way."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
 @contextmanager
 def contained() -> Iterator[None]:
     """Around code of others: what would end this process (sys.exit) is an error like any other; Ctrl-C stays one."""

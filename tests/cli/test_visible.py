@@ -15,10 +15,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 import vrcli
 from vrcli.cli import console
-from vrcli.errors import UsageError
+from vrcli.errors import UsageError, is_out_of_memory
 from vrcli.output import CsvWriter
 from vrcli.search.definition import Definition
 from vrcli.visible import has_controls, visible, visible_json
@@ -96,6 +97,21 @@ def test_the_api_refuses_such_a_tag(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--tag must be one line without control characters"):
         vrcli.run("cnn", preset="smoke", tag="a\x1b[31m", db=tmp_path / "vr.db")
     assert not (tmp_path / "vr.db").exists()
+
+
+def test_a_tag_with_a_password_is_refused_without_it(vr: Callable[..., Any], stored: Callable[..., int]) -> None:
+    stored()
+    done = vr("runs", "tag", "1", "postgresql://u:secret@127.0.0.1/x")
+    assert done.code == 2
+    assert done.err.startswith("vr: WORD must not hold the password of an address")
+    assert "secret" not in done.err
+
+
+def test_a_network_too_large_for_the_memory_is_no_fault_of_vr() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 50)
+    assert is_out_of_memory(raised.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_every_command_prints_by_the_console() -> None:

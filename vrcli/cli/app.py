@@ -17,7 +17,7 @@ import typer
 
 from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
 from vrcli.db.location import masked_line
-from vrcli.errors import first_line, stop_signals
+from vrcli.errors import first_line, is_out_of_memory, stop_signals
 from vrcli.version import __version__
 from vrcli.visible import visible
 
@@ -85,6 +85,8 @@ def main() -> None:
             _print_error(traceback.format_exc().rstrip("\n"))
             sys.exit(1)
         known = getattr(error, "exit_code", None)  # of an error that is made for users
+        if known is None and is_out_of_memory(error):
+            _exit(f"there is not enough memory: {first_line(error)}", 1)
         if known is None:
             _exit(f"unexpected {first_line(error)} (a fault of vr or a plugin; --debug shows where)", 1)
         _exit(str(error), known)

@@ -174,7 +174,7 @@ def check(name: str = NAME, debug: bool = req.DEBUG) -> None:
     """Check a study file; every fault is a line, and the exit code is 2."""
     faults = checks.faults_of(name)
     for line in faults:
-        say(line, to=err(), prose=True)
+        say(f"vr: {line}", to=err(), prose=True)
     if faults:
         raise typer.Exit(2)
     say(f"{name} has no fault")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from vrcli.visible import has_controls
 
 DEFAULT_OPTIMIZER = "vradam"
 _MOST = 2**31 - 1
+_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def checked_tag(given: str | None, flag: str = "--tag") -> str | None:
         raise UsageError(f"{flag} must have 1 to 255 letters, got {len(found)}")
     if found is not None and has_controls(found):
         raise UsageError(f"{flag} must be one line without control characters, got {found}")
+    if found is not None and _PASSWORD.search(found):
+        raise UsageError(f"{flag} must not hold the password of an address: everyone who lists runs sees tags")
     return found
 
 
