@@ -84,6 +84,9 @@ def test_what_the_recipes_add_keeps_the_contracts_that_the_page_names(extended: 
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
+    written = [block.title for recipe in RECIPES.values() for block in blocks(recipe) if block.title]
+    typed = subprocess.run([sys.executable, "-m", "mypy", *written], cwd=copy, capture_output=True, text=True)
+    assert typed.returncode == 0, typed.stdout
 
 
 @pytest.mark.slow
