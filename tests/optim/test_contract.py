@@ -165,11 +165,16 @@ SCHEDULERS = {
 COMBINING = {"SequentialLR", "ChainedScheduler"}
 
 
+#: These move the momentum as well, where there is one.
+CYCLIC = ("CyclicLR", "OneCycleLR")
+
+
 def scheduler_of(kind, optimizer):
     schedulers = torch.optim.lr_scheduler
     if kind not in COMBINING:
         found = getattr(schedulers, kind, None) or getattr(torch.optim.swa_utils, kind)
-        return found(optimizer, **SCHEDULERS[kind])
+        cycles = {"cycle_momentum": bool({"betas", "momentum"} & optimizer.defaults.keys())} if kind in CYCLIC else {}
+        return found(optimizer, **SCHEDULERS[kind], **cycles)
     parts = [schedulers.ConstantLR(optimizer), schedulers.ExponentialLR(optimizer, 0.9)]
     if kind == "ChainedScheduler":
         return schedulers.ChainedScheduler(parts)
@@ -192,11 +197,11 @@ def test_every_scheduler_drives_it(own, kind):
         (loss,) = advance(own, model, optimizer, 1)
         rates.add(float(optimizer.param_groups[0]["lr"]))
         group = optimizer.param_groups[0]
-        momenta.add(group["betas"][0] if "betas" in group else group["momentum"])
+        momenta.add(group["betas"][0] if "betas" in group else group.get("momentum"))
         scheduler.step(1.0) if kind == "ReduceLROnPlateau" else scheduler.step()
     assert len(rates) > 1
     assert loss == loss
-    assert (len(momenta) > 1) == (kind in ("CyclicLR", "OneCycleLR"))
+    assert (len(momenta) > 1) == (kind in CYCLIC and None not in momenta)
 
 
 def test_settings_arrive(row):

@@ -41,6 +41,7 @@ class RunDisplay:
         self.origins, self.quiet, self.summary, self.database = origins, quiet, summary, database
         self.console = err()
         self.bar: Any = None
+        self.last: RunRecord | None = None
 
     def __enter__(self) -> RunDisplay:
         if not self.quiet:
@@ -50,6 +51,17 @@ class RunDisplay:
     def __exit__(self, *error: object) -> None:
         SIGN.hide()
         self._stop_bar()
+        self.say_next()
+
+    def of(self, origins: Mapping[str, str]) -> RunDisplay:
+        """The same, where only now it is known where the settings come from."""
+        self.origins = origins
+        return self
+
+    def say_next(self) -> None:
+        """What to do next: once, also after several seeds."""
+        if self.last is not None and self.summary and not self.quiet:
+            show_next(self._steps(self.last), database=self.database)
 
     def show(self, event: Any) -> None:
         """Say what an event of a study tells: of runs one after the other."""
@@ -124,8 +136,7 @@ class RunDisplay:
         if self.summary:
             for line in outcome_lines(record, self.metrics):
                 say(line, prose=True)
-            if not self.quiet:
-                show_next(self._steps(record), database=self.database)
+        self.last = record
 
     def _steps(self, record: RunRecord) -> list[Step]:
         """What to do next; only the database knows which other optimizers a command takes."""

@@ -110,13 +110,15 @@ def resume(
     checkpoints, text = Checkpoints.asked(checkpoint_every, checkpoint_dir), format == "text"
     checkpoints.check()
     reading = waiting("reading the run and its data", quiet=quiet or not text)
+    display = RunDisplay({}, quiet=quiet or not text, summary=text, database=database)
     with req.open_existing(database, mode="write") as store, reading:
         run = go_on(
             store, ref, checkpoints=checkpoints, data_dir=data_dir, notice=notice,
-            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text, database=database),
+            watcher=display.of,
         )  # fmt: skip
     if not text:
         print(json.dumps(as_json(run)))
+    display.say_next()
     raise typer.Exit(exit_code([run]))
 
 
@@ -144,10 +146,11 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
 
     text = format == "text"
     reading = waiting("reading the run and its data", quiet=quiet or not text)
+    display = RunDisplay({}, quiet=quiet or not text, summary=text, database=database)
     with req.open_existing(database, mode="write") as store, reading:
         found = train_again(
             store, ref, retry=retry, data_dir=data_dir, notice=notice,
-            watcher=lambda origins: RunDisplay(origins, quiet=quiet or not text, summary=text, database=database),
+            watcher=display.of,
         )  # fmt: skip
     stored, run, same = found.stored, found.run, found.difference.same_curves
     words = verdict(found.difference, f"run {stored.id}", f"run {run.id}")
@@ -157,6 +160,8 @@ def again(ref: str, database: Location, data_dir: Path | None, *, format: str, q
         say(f"same curves as run {stored.id}, bit for bit" if same else words, prose=True)
         if not same and not quiet:
             show_next([(f"vr runs diff {stored.id} {run.id}", "what differs between them")], database=database)
+            raise typer.Exit(exit_code([run]))
+    display.say_next()
     raise typer.Exit(exit_code([run]))
 
 
