@@ -59,7 +59,7 @@ def test_the_python_example_runs():
 def test_the_documented_commands_are_the_ones_that_ci_runs():
     script = (ROOT / ".ci" / "run").read_text()
     for name in ("try", "tests"):
-        assert f"command_of {name}" in script
+        assert re.search(rf"for name in .*\b{name}\b.*; do\n    command=\$\(command_of", script)
         assert re.search(rf"<!-- {name} -->\n```sh\n.+?\n```\n<!-- end -->", README, re.S)
     (tests,) = (block.body for block in blocks(README, "sh") if block.mark == "tests")
     assert "python -m pytest" in tests

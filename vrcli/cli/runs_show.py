@@ -18,7 +18,7 @@ from vrcli.report.tables.runs import title
 from vrcli.report.wording import NOT_ANSWERING, counted, setting, status
 from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
 from vrcli.results.types import repeatable
-from vrcli.study.again import by_command
+from vrcli.study.naming import by_command
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord

@@ -91,11 +91,6 @@ def by_script(spec: Mapping[str, Any]) -> bool:
     return "script" in spec.get("code", {}) or spec.get("training", {}).get("until") == "scripts:1"
 
 
-def by_command(spec: Mapping[str, Any]) -> bool:
-    """Whether the run was one of a command (`--command`), which has a loop of its own."""
-    return bool(spec.get("training", {}).get("until") == "commands:1")
-
-
 def lacking(spec: Mapping[str, Any]) -> list[str]:
     """What the spec of an old version does not say, and training it again needs."""
     return [name for name in NEEDED if name not in spec]

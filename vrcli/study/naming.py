@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vrcli.execute.lookup import task_names, task_of
@@ -49,6 +50,11 @@ def words_of_run(task: Any, reference: str, optimizer: str) -> list[str]:
 def takes_optimizer(task: Any) -> bool:
     """Whether the task can be trained with one optimizer or another; a command without `{opt}` cannot."""
     return not hasattr(task, "command") or "opt" in task.placeholders()
+
+
+def by_command(spec: Mapping[str, Any]) -> bool:
+    """Whether the run was one of a command (`--command`), which has a loop of its own."""
+    return bool(spec.get("training", {}).get("until") == "commands:1")
 
 
 def usual_dataset(task: Any, preset: str | None) -> str:
