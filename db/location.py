@@ -6,7 +6,6 @@ commands read their options before they know whether a database is needed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,9 +15,9 @@ from functools import cached_property, partial
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
 
 from vrcli.db.errors import StoreError
+from vrcli.passwords import SECRET_OPTION, URL_BEGINS, masked, masked_line
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -32,52 +31,6 @@ _OPEN: dict[tuple[int, int], RawIOBase] = {}
 _MOST_OPEN = 100
 _LONGEST = 4095  # letters of a path, on most systems
 _LOOKS_LIKE = "one looks like postgresql://user@host/name"
-
-#: What begins a URL, also where a slash or the colon was forgotten.
-_BEGINS = r"(?:://|\bpostgres[\w+]*(?::/?(?!/)|//))"
-#: A user and a password with no beginning before them.
-_BARE = re.compile(r"(?<!\S)([\w.+-]+):(?!\*\*\*@)\S+@(?=[^@/\s]+/)")
-#: A user's password reaches to the last @: one that was not written as %40 belongs to the password.
-_OF_A_USER = re.compile(rf"({_BEGINS}[^:]*):(?!\*\*\*@).*@", re.DOTALL)
-_SECRET_NAMES = r"(?:pass|pwd|secret|token|credential|scram)"
-_OPTION = re.compile(rf"([\w.-]*{_SECRET_NAMES}[\w.-]*\s*=)(?!\*{{3}}(?:\W|$))", re.IGNORECASE)
-#: Outside a URL only what libpq calls its passwords: a task may well have a setting with "token" in its name.
-_OF_LIBPQ = re.compile(r"\b((?:ssl)?password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
-_SUSPECT = re.compile(rf"{_BEGINS}|password", re.IGNORECASE)
-
-
-def masked(text: str) -> str:
-    """A word of a command line with *** for the passwords of a URL or a connection string; users stay.
-
-    What is masked stays as it is. A password is taken to reach as far as it may: too much is masked before too little.
-    """
-    if not re.search(_BEGINS, text):
-        return _OF_LIBPQ.sub(r"\1***", _BARE.sub(r"\1:***@", text))
-    return re.sub(r"[^?&]+", lambda found: _masked_option(found[0]), _OF_A_USER.sub(r"\1:***@", text))
-
-
-def masked_line(text: str) -> str:
-    """A message that may repeat words of a command line. In it a password ends with the word: what follows stays."""
-    return " ".join(map(masked, text.split(" ")))
-
-
-def _masked_option(part: str) -> str:
-    """A part of a URL between ? and &, cut behind the name of an option that holds a secret."""
-    plain = unquote_plus(part)
-    found = _OPTION.search(plain)
-    return part if found is None else f"{plain[: found.end()]}***"
-
-
-def masked_provenance(text: str) -> str:
-    """The stored origin of a run, in JSON, with the command line masked."""
-    if not _SUSPECT.search(text):
-        return text
-    try:
-        stored = json.loads(text)
-    except ValueError:  # damaged
-        return masked_line(text)
-    shown = [masked(word) if isinstance(word, str) else word for word in stored.get("argv", ())]
-    return text if shown == stored.get("argv", []) else json.dumps(stored | {"argv": shown})
 
 
 class Location:
@@ -135,7 +88,7 @@ class Location:
     def _plain_path(self) -> Path:
         if self._text in ("", ":memory:"):
             raise StoreError(f"{self._text!r} is not a database; give the path of a file")
-        if re.match(_BEGINS, self._text) or self._shown != self._text:
+        if re.match(URL_BEGINS, self._text) or self._shown != self._text:
             raise StoreError(f"{self} is not a database URL; {_LOOKS_LIKE}")
         return Path(self._text).expanduser()
 
@@ -299,7 +252,7 @@ def one_line(error: BaseException) -> str:
 
 def _secret_options(url: URL) -> dict[str, Any]:
     """The options of a URL that hold a secret, by their name or by what a connection string in them says."""
-    return {name: value for name, value in url.query.items() if _OPTION.search(f"{name}={value}")}
+    return {name: value for name, value in url.query.items() if SECRET_OPTION.search(f"{name}={value}")}
 
 
 def _writes(connection: Connection) -> bool:

@@ -18,9 +18,9 @@ from vrcli.db.cells import damages
 from vrcli.db.connection import Database
 from vrcli.db.curves import Curves, insert_curves
 from vrcli.db.errors import StoreError
-from vrcli.db.location import masked_provenance
 from vrcli.db.records import MergeReport
 from vrcli.db.rows import insert_named, insert_results, many, read_results
+from vrcli.passwords import masked_provenance
 
 Row = dict[str, Any]
 _UNFINISHED = ("interrupted", "failed")

@@ -17,9 +17,9 @@ from vrcli.db.connection import Database, among, clock, fetch
 from vrcli.db.damage import DAMAGED, Cells, Objects
 from vrcli.db.errors import LeaseLost, StoreError
 from vrcli.db.facts import Metric
-from vrcli.db.location import masked_provenance
 from vrcli.db.records import ENDED_RUNS, MetricFact, RunRecord
 from vrcli.db.rows import as_json, insert_named, insert_results, known, many, read_results, this_process
+from vrcli.passwords import masked_provenance
 
 # In the order of RunRecord's fields, which lets ten thousand of them be built quickly.
 _RENAMED = {"group": "run_group", "spec_json": "spec", "provenance_json": "provenance"}

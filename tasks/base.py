@@ -308,6 +308,16 @@ class Task(OwnProgram, ABC, Generic[C]):
             TaskError: the data set is not there, or not what the task needs.
         """
 
+    @classmethod
+    def shares_steps(cls, config: C, batch_size: int) -> bool:
+        """Whether a step is long enough for several CPU threads to share it; where not, runs take one unless told.
+
+        Threads wait for each other many times in a step. Where the work between is short they gain nothing, and lose
+        much as soon as another process is busy. The number of threads is part of what decides a curve: it may depend
+        on the settings, never on the machine's load.
+        """
+        return True
+
     def files(self) -> Sequence[Path] | None:
         """Every file that `data` reads, by which unchanged data are known without loading them.
 

@@ -1,4 +1,4 @@
-"""What a set of labelled images is, and where data are kept between runs."""
+"""What a set of labelled images is, how it is augmented, and where data are kept between runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vrcli.tasks.base import TaskError
 
@@ -75,3 +77,45 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_dir
 
     return Path(os.environ.get("VR_CACHE") or user_cache_dir("vr")).expanduser()
+
+
+def augment(pixels: Tensor, generator: torch.Generator, *, flip: bool, padding: int) -> Tensor:
+    """Random crops of the images padded with black, half of them mirrored; each image gets its own draw.
+
+    Every pixel of the result is looked up in the padded batch: one gather of whole pixels, no loop over images.
+
+    Args:
+        pixels: (B, H, W, C), of any type.
+        generator: on the same device.
+    """
+    if not (flip or padding):
+        return pixels
+    b, h, w, c = pixels.shape
+    device = pixels.device
+    image, rows, columns = (torch.arange(n, device=device) for n in (b, h, w))
+    if flip:
+        mirrored = torch.rand(b, 1, device=device, generator=generator) < 0.5
+        columns = torch.where(mirrored, w - 1 - columns, columns)  # (B, W)
+    if padding:
+        top, left = torch.randint(2 * padding + 1, (2, b, 1), device=device, generator=generator)
+        rows, columns = rows + top, columns + left
+        pixels = F.pad(pixels, (0, 0, padding, padding, padding, padding))
+    height, width = pixels.shape[1:3]
+    source = (image[:, None] * height + rows) * width  # (B, H): where each row starts
+    source = source[:, :, None] + columns.expand(b, w)[:, None, :]  # (B, H, W)
+    return pixels.reshape(-1, c).index_select(0, source.flatten()).view(b, h, w, c)
+
+
+def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, for pixels in 0..1, exact and without a float copy of the set."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in pixels.unbind(3):
+        counts = torch.zeros(256, dtype=torch.int64)
+        for start in range(0, len(channel), 4096):
+            counts += torch.bincount(channel[start : start + 4096].flatten(), minlength=256)
+        share = counts.double() / channel.numel()
+        mean = float((share * levels).sum())
+        means.append(mean)
+        deviations.append(float((share * (levels - mean) ** 2).sum().sqrt()))
+    return tuple(means), tuple(deviations)

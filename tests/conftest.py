@@ -28,6 +28,11 @@ settings.load_profile("vr")
 SPIRALS = "vrcli.cli.scaffold.task_template:Spirals"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests that stop and restart processes wait a lot."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the documents say takes longest of all: begun last, it would keep one process waiting for the other."""
     items.sort(key=lambda item: item.path.name not in ("test_docs.py", "test_readme.py"))

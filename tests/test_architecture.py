@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 #: Folders with code, and what their modules' names begin with.
 FOLDERS = {"vrcli": "vrcli", "tasks": "vrcli.tasks", "db": "vrcli.db"}
 #: What every room may import: errors, importing what the user names, what writes files, removes what is left of them
-#: and shows text, names of variants, the version, which of two values is better.
+#: and shows text, passwords, names of variants, the version, which of two values is better.
 COMMON = (
-    "vrcli.direction", "vrcli.errors", "vrcli.importing", "vrcli.leftovers", "vrcli.output", "vrcli.variants",
-    "vrcli.version", "vrcli.visible",
+    "vrcli.direction", "vrcli.errors", "vrcli.importing", "vrcli.leftovers", "vrcli.output", "vrcli.passwords",
+    "vrcli.variants", "vrcli.version", "vrcli.visible",
 )  # fmt: skip
 
 #: Room -> what of ours it may import besides itself. A module's room is the longest of these names it begins with.
@@ -36,6 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vrcli.importing": (),
     "vrcli.leftovers": ("vrcli.db.liveness",),
     "vrcli.output": ("vrcli.db.location",),
+    "vrcli.passwords": (),
     "vrcli.variants": (),
     "vrcli.version": (),
     "vrcli.visible": (),

@@ -84,7 +84,7 @@ def run(
         seed: of weights, data order and noise; 0 by default.
         seeds: train with this many, which count on from `seed`; 1 by default.
         device: auto, cpu, cuda or mps; auto by default.
-        threads: CPU threads; as torch chooses by default.
+        threads: CPU threads; torch's choice by default, one where steps are short.
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
@@ -183,7 +183,7 @@ def sweep(
         jobs: trials that run at the same time; the threads are divided among them.
         new: start another sweep beside an unfinished one that has other settings.
         device: auto, cpu, cuda or mps; auto by default.
-        threads: CPU threads of all runs together; as torch chooses by default.
+        threads: CPU threads of all runs together; torch's choice by default, one for each run of short steps.
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
@@ -324,7 +324,7 @@ def compare(
         jobs: runs at the same time; the threads are divided among them.
         plan: say what would run, what of it is stored, and about how long it takes; run and record nothing.
         device: auto, cpu, cuda or mps; auto by default.
-        threads: CPU threads of all runs together; as torch chooses by default.
+        threads: CPU threads of all runs together; torch's choice by default, one for each run of short steps.
         config: a TOML file with parameters and settings; what is given here comes before it.
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.

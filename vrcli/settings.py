@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from vrcli.errors import UsageError, nearest
 from vrcli.identity import code_of
 from vrcli.optim import registry
-from vrcli.spec import Request, Training, Until
+from vrcli.spec import Request, Threads, Training, Until
 from vrcli.tasks.registry import reference
 from vrcli.visible import visible
 
@@ -173,13 +173,14 @@ def resolve(
     flags: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "cpu",
-    threads: int = 1,
+    threads: int | Threads = 1,
 ) -> Resolved:
     """Merge defaults, preset, configuration file and flags into one validated request.
 
     Args:
         config: settings by name from a file.
         flags: settings by name as typed: strings are parsed by the field's type.
+        threads: CPU threads; where they are not chosen, one if the task cannot share its steps.
 
     Raises:
         UsageError: unknown preset or setting, or a value that is not accepted; the message names the flag.
@@ -211,6 +212,9 @@ def resolve(
     training = _validated(Training, {**values["training"], **task.fixed_training}, "training", by_key)
     task_config = _validated(settings.task_model, values["task"], "task", by_key)
     hyper = _validated(settings.optimizer_model, values["optimizer"], "optimizer", by_key).model_dump()
+    if isinstance(threads, Threads):
+        alone = device == "cpu" and not threads.chosen and not task.shares_steps(task_config, training.batch_size)
+        threads = 1 if alone else threads.most
     try:
         request = Request(
             task=task.name, preset=preset, task_settings=task_config.model_dump(mode="json"), optimizer=optimizer,

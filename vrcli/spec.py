@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -130,6 +131,19 @@ class Training(BaseModel):
     def end(self) -> Until:
         """What ends the run, if nothing else does; `max_steps` may do so before."""
         return Until("epochs", self.epochs) if self.until is None else Until.of(self.until)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """CPU threads for a run.
+
+    Args:
+        most: as many as it may have.
+        chosen: the user's number, which the run has; else a task whose steps are too short to share takes one.
+    """
+
+    most: int
+    chosen: bool = False
 
 
 class Request(BaseModel):

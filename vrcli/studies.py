@@ -45,7 +45,7 @@ def study(
         dataset: folders to read instead of data sets: `{"cifar10": "data/cifar10"}`.
         jobs: runs at the same time; the threads are divided among them.
         device: auto, cpu, cuda or mps; auto by default.
-        threads: CPU threads of all runs together; as torch chooses by default.
+        threads: CPU threads of all runs together; torch's choice by default, one for each run of short steps.
         data_dir: folder of data sets; the user's cache by default.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         checkpoint_every: how often a run is written down, to go on from there: "60s", "500" (steps) or "off".

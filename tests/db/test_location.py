@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from vrcli.db.errors import StoreError
-from vrcli.db.location import Location, masked, masked_line, masked_provenance
+from vrcli.db.location import Location
 from vrcli.db.store import Store
+from vrcli.passwords import masked, masked_line, masked_provenance
 
 SECRET = "hunter2secret"
 

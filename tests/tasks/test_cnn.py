@@ -20,8 +20,8 @@ from vrcli.engine.loop import train
 from vrcli.engine.prepare import prepare
 from vrcli.settings import resolve
 from vrcli.tasks.base import Split, Splits
-from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, augment, channel_statistics, reference_cnn
-from vrcli.tasks.images import Images, ImageSet
+from vrcli.tasks.cnn import Cnn, CnnConfig, Normalise, reference_cnn
+from vrcli.tasks.images import Images, ImageSet, augment, channel_statistics
 from vrcli.tasks.resnet import ResidualBlock, resnet18, resnet32
 
 

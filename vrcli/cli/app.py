@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 import typer
 
 from vrcli.cli.lazy import LazyGroup, ParserError, add_stubs
-from vrcli.db.location import masked_line
 from vrcli.errors import first_line, is_out_of_memory, stop_signals
+from vrcli.passwords import masked_line
 from vrcli.version import __version__
 from vrcli.visible import visible
 

@@ -16,8 +16,9 @@ from vrcli.cli.lazy import uncollected, verb
 from vrcli.cli.options import Bundle, unpacked
 from vrcli.cli.screen import is_terminal, show_next, show_rows, terminal_width
 from vrcli.cli.waiting import waiting
-from vrcli.db.location import Location, masked
+from vrcli.db.location import Location
 from vrcli.output import Target
+from vrcli.passwords import masked
 from vrcli.report.study.blocks import Rows
 from vrcli.report.tables.columns import COLUMNS as FIELDS
 from vrcli.report.tables.options import EMPTY, TableOptions

@@ -34,8 +34,9 @@ PRESET = typer.Option(None, "--preset", help="named configuration of the task [d
 SEED = typer.Option(None, "--seed", help="seed of weights, data order and noise [default: 0]", show_default=False)
 DEVICE = typer.Option(None, "--device", help="auto, cpu, cuda or mps [default: auto]", show_default=False)
 THREADS = typer.Option(
-    None, "--threads", callback=check_threads, help="CPU threads [default: as torch chooses]", show_default=False
-)
+    None, "--threads", callback=check_threads, help="CPU threads [default: torch's; 1 for short steps]",
+    show_default=False,
+)  # fmt: skip
 CONFIG = typer.Option(
     None, "--config", help="TOML file with options and settings; a flag wins over it", show_default=False
 )

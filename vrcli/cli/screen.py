@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vrcli.cli.console import folded, out, say
-from vrcli.db.location import masked_line
+from vrcli.passwords import masked_line
 from vrcli.report.study.blocks import Block, Command, Next, Rows, Step, Strong
 from vrcli.report.tables.grid import grid
 from vrcli.visible import visible

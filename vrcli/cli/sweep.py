@@ -16,7 +16,8 @@ from vrcli.cli.console import say
 from vrcli.cli.lazy import verb
 from vrcli.cli.settings import SettingsCommand, load_task
 from vrcli.cli.waiting import waiting
-from vrcli.db.location import Location, masked_line
+from vrcli.db.location import Location
+from vrcli.passwords import masked_line
 from vrcli.study.asked import DEFAULT_OPTIMIZER
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.errors import UsageError
 from vrcli.execute.checkpoints import Checkpoints
 from vrcli.execute.job import Job, RunOutcome, of_lineage, of_spec
+from vrcli.spec import Threads
 
 if TYPE_CHECKING:
     from vrcli.db.liveness import Process
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from vrcli.engine.prepare import DataCache
     from vrcli.execute.executor import Executor
     from vrcli.execute.known_data import KnownData
-
-
-def threads_each(threads: int | None, jobs: int = 1) -> int:
-    """CPU threads of each run, where so many go on at the same time.
-
-    Args:
-        threads: of all of them together; None for what torch would take.
-    """
-    import torch
-
-    return max(1, (threads or torch.get_num_threads()) // jobs)
 
 
 def check_threads(given: int | None) -> int | None:
@@ -66,7 +56,7 @@ class Place:
 
     Args:
         jobs: runs at the same time.
-        threads: of all runs together; None for what the machine has.
+        threads: of all runs together; None for what torch takes, or one where a task's steps are too short to share.
         tune: keep freed memory where runs run.
         checkpoints: how often runs are written down, and where.
         probing: what they measure beside the loss.
@@ -118,9 +108,11 @@ class Place:
         return DataCache()
 
     @cached_property
-    def threads_each(self) -> int:
-        """CPU threads of each run."""
-        return threads_each(self.threads, self.jobs)
+    def threads_each(self) -> Threads:
+        """CPU threads of each run: of all that are given, or that torch would take, its share."""
+        import torch
+
+        return Threads(max(1, (self.threads or torch.get_num_threads()) // self.jobs), chosen=self.threads is not None)
 
     @property
     def data_folder(self) -> Path:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vrcli.errors import UsageError
+from vrcli.passwords import masked
 from vrcli.visible import has_controls
 
 DEFAULT_OPTIMIZER = "vradam"
 _MOST = 2**31 - 1
-_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def checked_tag(given: str | None, flag: str = "--tag") -> str | None:
         raise UsageError(f"{flag} must have 1 to 255 letters, got {len(found)}")
     if found is not None and has_controls(found):
         raise UsageError(f"{flag} must be one line without control characters, got {found}")
-    if found is not None and _PASSWORD.search(found):
+    if found is not None and masked(found) != found:
         raise UsageError(f"{flag} must not hold the password of an address: everyone who lists runs sees tags")
     return found
 

@@ -15,6 +15,7 @@ import numpy as np
 from vrcli.execute.job import Job, Lineage
 from vrcli.results.types import values_of
 from vrcli.search.trials import Trial, best_of
+from vrcli.spec import Threads
 from vrcli.stats.budget import AfterTrials, after_trials, parts_of
 from vrcli.study.jobs import jobs_on
 from vrcli.study.results import Arm
@@ -57,7 +58,7 @@ def incumbents(arms: Sequence[Arm], trials: int) -> Incumbents:
     return Incumbents(arms, found)
 
 
-def jobs_of(one: Incumbents, request: CompareRequest, store: Store, threads: int) -> list[Job]:
+def jobs_of(one: Incumbents, request: CompareRequest, store: Store, threads: Threads) -> list[Job]:
     """The runs that measure incumbents. They belong to their trials: no table takes them for a search's result."""
     tuning = request.tuning
     jobs = []

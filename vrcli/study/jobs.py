@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from vrcli.execute.job import Job, Lineage
 from vrcli.execute.lookup import task_of
 from vrcli.search.definition import Definition
+from vrcli.spec import Threads
 from vrcli.variants import base_of
 
 
@@ -17,7 +18,7 @@ class JobOf(Protocol):
     def __call__(self, definition: Definition, params: Mapping[str, Any], seed: int, **more: Any) -> Job: ...
 
 
-def job_of(definition: Definition, params: Mapping[str, Any], seed: int, *, threads: int, **more: Any) -> Job:
+def job_of(definition: Definition, params: Mapping[str, Any], seed: int, *, threads: Threads, **more: Any) -> Job:
     """One run with these settings of a search.
 
     Raises:
@@ -38,7 +39,7 @@ def jobs_on(
     flags: Mapping[str, Any],
     *,
     device: str,
-    threads: int,
+    threads: Threads,
     lineage: Lineage = Lineage(),
     vary_split: bool = False,
     **more: Any,
@@ -47,7 +48,7 @@ def jobs_on(
 
     Args:
         flags: settings by name.
-        threads: CPU threads of each run.
+        threads: CPU threads of each run; a task may take fewer where they are not chosen.
         vary_split: each seed splits the data in its own way.
         more: see `Job`.
 

@@ -17,6 +17,7 @@ from vrcli.direction import Direction, cost
 from vrcli.errors import UsageError
 from vrcli.execute.job import Job, Lineage
 from vrcli.search.trials import Trial, in_order
+from vrcli.spec import Threads
 from vrcli.study.confirm import fresh_seeds
 from vrcli.study.define import SweepRequest
 from vrcli.study.jobs import job_of
@@ -93,7 +94,7 @@ def candidates(found: SearchResult) -> list[Trial]:
     return best or [trial for trial in found.trials if trial.status in ("diverged", "pruned")][:1]
 
 
-def rerank_jobs(store: Store, found: SearchResult, seeds: Sequence[int], threads: int) -> list[Job]:
+def rerank_jobs(store: Store, found: SearchResult, seeds: Sequence[int], threads: Threads) -> list[Job]:
     """The runs that re-rank a search, trial by trial; none where there is nothing to choose from.
 
     They belong to their trials: they choose settings, so no table quotes them.

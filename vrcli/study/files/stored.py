@@ -18,7 +18,7 @@ from vrcli.search.definition import Definition
 from vrcli.search.record import StoredSearch
 from vrcli.search.record import select as stored_searches
 from vrcli.search.trials import best_of
-from vrcli.spec import TRACELESS
+from vrcli.spec import TRACELESS, Threads
 from vrcli.study.compare import counted
 from vrcli.study.comparison import CompareRequest, metric_of
 from vrcli.study.confirm import fresh_seeds
@@ -163,7 +163,7 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
 
 def _jobs(request: CompareRequest, name: str, settings: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
     tuning = request.tuning
-    return jobs_on(seeds, tuning.task, name, tuning.preset, settings, device=tuning.device, threads=1,
+    return jobs_on(seeds, tuning.task, name, tuning.preset, settings, device=tuning.device, threads=Threads(1),
                    vary_split=tuning.vary_split)  # fmt: skip
 
 
