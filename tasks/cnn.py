@@ -75,6 +75,7 @@ def _evaluation_batch(split: Split) -> int:
     height, width = split.tensors[0].shape[1:3]
     return max(1, _EVALUATION_PIXELS // (height * width))
 
+
 class Normalise(nn.Module):
     """(B, H, W, C) uint8 pixels to normalised (B, C, H, W) floats in channels-last layout."""
 
