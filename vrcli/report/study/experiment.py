@@ -227,15 +227,17 @@ def evidence(one: Decided) -> str:
     """The numbers behind a verdict, in one line."""
     if one.pair is None:
         return one.reason
-    if not isinstance(one.pair, Pair):
-        more = f", {p_value(one.pair.p_holm)} after Holm over {one.pair.family} pairs" if one.pair.family > 1 else ""
-        return f"{line(one.pair)}{more}; n = {one.pair.n}"
     pair = one.pair
+    tests = pair.tests if isinstance(pair, Pair) else pair.family
+    more = f", {p_value(pair.p_holm)} after Holm over {tests} pairs" if tests > 1 else ""
+    if not isinstance(pair, Pair):
+        return f"{line(pair)}{more}; n = {pair.n}"
     n = f"n = {pair.searches} x {one.result.seeds if one.result else '?'}"
     if math.isnan(pair.difference):
-        return f"by rank ({pair.test}), {p_value(pair.p_holm)}; {n}"
+        return f"by rank ({pair.test}), {p_value(pair.p_looks)}{more}; {n}"
     low, high = map(signed, pair.interval)
-    return f"{pair.a} {MINUS} {pair.b}: {signed(pair.difference)} [{low}, {high}], {p_value(pair.p_holm)}; {n}"
+    size = f"{pair.a} {MINUS} {pair.b}: {signed(pair.difference)} [{low}, {high}]"
+    return f"{size}, {p_value(pair.p_looks)} ({pair.test}){more}; {n}"
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
