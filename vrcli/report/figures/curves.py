@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from vrcli.report.figures.counts import Curve, Diverged, counted_runs, diverged_
 from vrcli.report.figures.panels import (
     BINS,
     LOSSES,
-    fullest,
     in_bins,
     limit,
     listed,
@@ -102,7 +102,7 @@ def draw(
         notes = ["one line per run"]
         notes += ["dots where a run's value stopped being finite"] * any(not math.isfinite(r["y"]) for r in rows)
         notes += [f"points average up to {most} steps"] * (most > 1)
-        legend_below(figure, fullest(axes for line in grid for axes in line), note="; ".join(notes))
+        legend_below(figure, *chain(*grid), note="; ".join(notes))
         return Plot(figure, rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, cast
 
 from vrcli.report.figures import base
@@ -16,7 +17,6 @@ from vrcli.report.figures.panels import (
     LOSSES,
     band_words,
     envelope_panel,
-    fullest,
     listed,
     name_axes,
     read,
@@ -124,8 +124,7 @@ def draw(
                 found = envelope_panel(axes, metric, panel, styles, *about)
                 rows += [{"section": section, **row} for row in found]
             name_axes(line, section, panels, counts[section] if labels is None else {}, x, y_label)
-        everyone = fullest(axes for line in grid for axes in line)
-        legend_below(figure, everyone, note=band_words(band, level, rows))
+        legend_below(figure, *chain(*grid), note=band_words(band, level, rows))
         return Plot(figure, rows)
 
 

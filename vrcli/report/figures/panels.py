@@ -29,6 +29,8 @@ LOSSES = ("train_loss", "val_loss")
 BINS = 100
 #: Positions on an axis of seconds, on which runs have none in common.
 GRID = 200
+#: Never on a logarithmic axis of themselves: schedules end at zero and counts begin there, and little else would show.
+LINEAR = ("lr_effective", "flow_triggers")
 #: How far below the lowest mean a logarithmic axis goes for the sake of a band.
 BELOW = 2.5
 
@@ -108,11 +110,6 @@ def listed(panel: Mapping[Series, Mapping[str, Curve]]) -> dict[Series, Curves]:
     return {series: list(runs.values()) for series, runs in panel.items()}
 
 
-def fullest(panels: Iterable[Axes]) -> Axes:
-    """The panel with the most optimizers, whose legend serves for all."""
-    return max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
-
-
 def band_words(band: Band, level: float, rows: Sequence[Mapping[str, Any]]) -> str:
     share = f"{100 * level:g}%"
     searches = [row["units"] < row["runs"] for row in rows]
@@ -168,6 +165,7 @@ def envelope_panel(
         }
 
     found = envelopes()
+    log = False if log is None and metric in LINEAR else log
     log = log_of_lines(axes, [one.centre for one in found.values()], log)
     if log and band == "ci" and all(_positive(own) for own, _ in binned_curves.values()):
         found = envelopes(logs=True)

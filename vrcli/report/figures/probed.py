@@ -11,7 +11,7 @@ import numpy as np
 from vrcli.errors import UsageError
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.panels import BINS, fullest, in_bins, limit
+from vrcli.report.figures.panels import BINS, in_bins, limit
 from vrcli.report.figures.scales import log_of_lines, whole_ticks
 from vrcli.report.figures.style import PAGE, Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by
@@ -113,7 +113,7 @@ def draw(
                 axes.tick_params(labelbottom=True)
             if base.AXES[x].whole:
                 whole_ticks(axes)
-        legend_below(figure, fullest(every), note=note)
+        legend_below(figure, *every, note=note)
         return Plot(figure, rows)
 
 

@@ -270,15 +270,18 @@ def new_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure,
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
-def legend_below(figure: Figure, axes: Axes, *, note: str = "") -> None:
-    """One legend for the whole figure, under it, where it hides no data.
+def legend_below(figure: Figure, *panels: Axes, note: str = "") -> None:
+    """One legend for the whole figure, under it, where it hides no data: every name of these panels once.
 
     Args:
         note: how to read the figure, in small print above the names.
     """
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        _legend(figure, handles, labels, note)
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        _legend(figure, [*found.values()], [*found], note)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], note: str) -> None:

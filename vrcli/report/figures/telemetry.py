@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, cast
 
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.counts import Panels, Units, counted_runs, diverged_runs, legend_labels
-from vrcli.report.figures.panels import BINS, GRID, band_words, envelope_panel, fullest, listed, units_of
+from vrcli.report.figures.panels import BINS, GRID, band_words, envelope_panel, listed, units_of
 from vrcli.report.figures.style import Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import quantity
@@ -17,8 +18,6 @@ from vrcli.results.lines import Reader
 from vrcli.stats.curves import Band
 
 METRICS = ("train_loss", "lr_effective", "velocity_norm", "gate")
-#: Schedules end at zero: a logarithmic axis would show little else.
-LINEAR = ("lr_effective",)
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,12 @@ def draw(
         styles = style_of(series for panel in metrics.values() for series in panel)
         rows: list[dict[str, Any]] = []
         for line, (metric, panel) in zip(grid, metrics.items(), strict=False):
-            own = False if log is None and metric in LINEAR else log
-            about = (labels, diverged_of_lines, band, level, own, grid_points, BINS, (units or {}).get(metric, {}))
+            about = (labels, diverged_of_lines, band, level, log, grid_points, BINS, (units or {}).get(metric, {}))
             rows += envelope_panel(line[0], metric, panel, styles, *about)
             label = quantity(metric)
             line[0].set_ylabel(label.replace(" ", "\n", 1) if len(label) > 14 else label)
         grid[-1][0].set_xlabel(base.AXES[x].label)
-        legend_below(figure, fullest(axes for line in grid for axes in line), note=band_words(band, level, rows))
+        legend_below(figure, *chain(*grid), note=band_words(band, level, rows))
         return Plot(figure, rows)
 
 
