@@ -47,6 +47,8 @@ DIVERGED_COLOUR = "#CC0066"
 SUFFIXES = (".png", ".svg", ".pdf")
 #: Width of one panel and of a page of two, in inches, at which 9 pt text is legible in a column.
 PANEL, PAGE = 3.4, 6.9
+#: Lines of a legend that the panels make room for; each further one makes the figure as much higher, in inches.
+_LEGEND_LINES, _LEGEND_LINE = 6, 0.165
 _CJK = re.compile(
     r"CJK|Source Han|WenQuanYi|Droid Sans Fallback|Noto Sans (SC|TC|JP|KR|HK)|YaHei|SimHei|SimSun|PingFang|Heiti"
     r"|Hiragino|Yu Gothic|MS Gothic|Meiryo|IPA.*Gothic|TakaoGothic|Malgun|AppleGothic|Nanum|Arial Unicode|Unifont"
@@ -281,15 +283,20 @@ def legend_below(figure: Figure, *panels: Axes, note: str = "") -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
+        beyond = -(-len(found) // _legend_columns(figure, [*found])) - _LEGEND_LINES
+        figure.set_figheight(figure.get_figheight() + max(0, beyond) * _LEGEND_LINE)
         _legend(figure, [*found.values()], [*found], note)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], note: str) -> None:
-    width = figure.get_figwidth()
-    longest = max(len(label) for label in labels)
-    columns = max(1, min(len(labels), int(width / (0.55 + 0.075 * longest))))
-    lines = "\n".join(textwrap.wrap(note, int(width * 17)))
+    lines = "\n".join(textwrap.wrap(note, int(figure.get_figwidth() * 17)))
+    columns = _legend_columns(figure, labels)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=lines, title_fontsize=7)
+
+
+def _legend_columns(figure: Figure, labels: Sequence[str]) -> int:
+    longest = max(len(label) for label in labels)
+    return max(1, min(len(labels), int(figure.get_figwidth() / (0.55 + 0.075 * longest))))
 
 
 def named(setting: str) -> str:
