@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from vrcli.db import schema
 from vrcli.db.connection import Database
@@ -15,6 +15,8 @@ from vrcli.db.records import ArtifactRecord
 from vrcli.db.runs import touch
 
 _MEDIA_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8"}
+#: How the names of files begin that were measured of a run after its end.
+MEASURED = "measured."
 
 
 class Artifacts:
@@ -34,20 +36,27 @@ class Artifacts:
             media_type: such as image/png.
             step: the step it belongs to, None for the whole run.
         """
-        table = schema.artifacts
-        row: dict[str, Any] = {"run_id": run_id, "name": name, "step": step, "media_type": media_type}
-        row |= {"size": len(data), "created_at": datetime.now(UTC)}
-        same = (table.c.run_id == run_id) & (table.c.name == name) & table.c.step.is_not_distinct_from(step)
         with self._database.writing() as connection:
             touch(self._database, connection, run_id)
-            connection.execute(delete(table).where(same))
-            connection.execute(insert(table).values(data=bytes(data), **row))
-        return ArtifactRecord(**row)
+            return _put(connection, run_id, name, data, media_type=media_type, step=step)
 
     def keep(self, run_id: int, name: str, data: bytes, *, step: int | None = None) -> ArtifactRecord:
         """As `add`, with the media type that the name's ending says."""
-        kind = _MEDIA_TYPES.get(PurePath(name).suffix, "application/octet-stream")
-        return self.add(run_id, name, data, media_type=kind, step=step)
+        return self.add(run_id, name, data, media_type=_media_type(name), step=step)
+
+    def attach(self, run_id: int, name: str, data: bytes) -> ArtifactRecord:
+        """Keep what was measured of a run that has ended; one of the same name is replaced, what the run kept never.
+
+        Raises:
+            StoreError: the run goes on, or the name does not begin with `MEASURED`.
+        """
+        if not name.startswith(MEASURED):
+            raise StoreError(f"what is measured of a run after its end is called {MEASURED}..., got {name}")
+        with self._database.writing() as connection:
+            status = connection.scalar(select(schema.runs.c.status).where(schema.runs.c.id == run_id))
+            if status in (None, "running"):
+                raise StoreError(f"run {run_id} {'is still running' if status else 'is not there'}")
+            return _put(connection, run_id, name, data, media_type=_media_type(name))
 
     def select(self, run_id: int) -> list[ArtifactRecord]:
         """What is kept with a run, by name and step, without the bytes."""
@@ -76,3 +85,20 @@ class Artifacts:
                 f"run {run_id} has no artifact {name}{f' of step {step}' if step else ''}; it has: {known}"
             )
         return bytes(data)
+
+
+def _media_type(name: str) -> str:
+    return _MEDIA_TYPES.get(PurePath(name).suffix, "application/octet-stream")
+
+
+def _put(
+    connection: Connection, run_id: int, name: str, data: bytes, *, media_type: str, step: int | None = None
+) -> ArtifactRecord:  # fmt: skip
+    """Write a file in the place of one of the same name and step."""
+    table = schema.artifacts
+    row: dict[str, Any] = {"run_id": run_id, "name": name, "step": step, "media_type": media_type}
+    row |= {"size": len(data), "created_at": datetime.now(UTC)}
+    same = (table.c.run_id == run_id) & (table.c.name == name) & table.c.step.is_not_distinct_from(step)
+    connection.execute(delete(table).where(same))
+    connection.execute(insert(table).values(data=bytes(data), **row))
+    return ArtifactRecord(**row)

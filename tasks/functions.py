@@ -1,7 +1,7 @@
 """functions: classic test functions, whose minima are known.
 
 Source:      arXiv:2604.06652: Rosenbrock from (-1.5, 1.5), a rotated ill-conditioned quadratic, 500 steps. Beale 1958;
-             Himmelblau 1972; Styblinski and Tang 1990.
+             Himmelblau 1972; Rastrigin 1974; Styblinski and Tang 1990.
 Deviations:  The source states neither the quadratic's condition number nor how many steps Rosenbrock gets. The gradient
              may carry noise; values are always those without it. All in float64, so that small gaps can be told.
 Shapes:      a split has one row: its number (1, 1), and the quadratic's matrix (1, n, n); the point (n,)
@@ -10,6 +10,7 @@ Shapes:      a split has one row: its number (1, 1), and the quadratic's matrix 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -45,6 +46,11 @@ def himmelblau(x: Tensor) -> Tensor:
 def styblinski_tang(x: Tensor) -> Tensor:
     """Half the sum of x_i^4 - 16 x_i^2 + 5 x_i."""
     return (x**4 - 16 * x.square() + 5 * x).sum(-1) / 2
+
+
+def rastrigin(x: Tensor) -> Tensor:
+    """Sum of x_i^2 + 10 (1 - cos(2 pi x_i)): a local minimum near every point of whole numbers, one of them global."""
+    return (x.square() + 10 * (1 - (2 * math.pi * x).cos())).sum(-1)
 
 
 class Landscape(NamedTuple):
@@ -83,6 +89,7 @@ LANDSCAPES = {
         ((-5.0, 5.0), (-5.0, 5.0)),
         dimension=2,
     ),
+    "rastrigin": Landscape(rastrigin, ((0.0,),), (1.3, -1.3), ((-2.0, 2.0), (-2.0, 2.0))),
     "styblinski-tang": Landscape(
         styblinski_tang, ((-2.903534027771177,),), (0.0, 0.0), ((-4.0, 4.0), (-4.0, 4.0)), least=-39.16616570377142
     ),
@@ -91,7 +98,7 @@ LANDSCAPES = {
 
 class FunctionsConfig(TaskConfig):
     dataset: Literal["synthetic"] = Field("synthetic", description="a formula; there are no data")
-    function: Literal["rosenbrock", "quadratic", "beale", "himmelblau", "styblinski-tang"] = Field(
+    function: Literal["rosenbrock", "quadratic", "beale", "himmelblau", "rastrigin", "styblinski-tang"] = Field(
         "rosenbrock", description="what is minimised"
     )
     dimension: int = Field(2, ge=2, description="coordinates of a point; beale and himmelblau have 2")
@@ -136,9 +143,16 @@ _OPTIMIZERS = {
 
 class Functions(Task[FunctionsConfig]):
     name = "functions"
-    summary = "test functions with known minima: rosenbrock, quadratic, beale, himmelblau, styblinski-tang"
+    summary = "test functions with known minima: rosenbrock, quadratic, beale, himmelblau, rastrigin, styblinski-tang"
     #: x and y are the first two coordinates, for pictures: less of them is neither better nor worse.
-    metrics = (Metric("gap", "min"), Metric("distance", "min"), Metric("x", "min"), Metric("y", "min"))
+    metrics = (
+        Metric("gap", "min"),
+        Metric("distance", "min"),
+        Metric("gradient", "min"),
+        Metric("x", "min"),
+        Metric("y", "min"),
+    )
+    revision = 2
     Config = FunctionsConfig
     # A point that is thrown far out may come back; one this far does not.
     diverged_above = 1e15
@@ -218,12 +232,16 @@ class Functions(Task[FunctionsConfig]):
         return found
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Value above the least one, distance to the nearest global minimum, and the first two coordinates."""
+        """Value above the least one, distance to the nearest global minimum, squared norm of the gradient (without
+        noise), and the first two coordinates."""
         landscape, x = LANDSCAPES[self.config.function], next(model.parameters())
-        gap = model(split.tensors[1][0]) - landscape.least * self.config.dimension
+        with torch.enable_grad():
+            found = model(split.tensors[1][0])
+        (slope,) = torch.autograd.grad(found, x)
+        gap = found.detach() - landscape.least * self.config.dimension
         distance = (minima(landscape, len(x)).to(x.device) - x).norm(dim=1).min()
-        values = torch.stack([gap.clamp(min=0), distance, x[0], x[1]]).tolist()
-        return dict(zip(("gap", "distance", "x", "y"), values, strict=True))
+        values = torch.stack([gap.clamp(min=0), distance, slope.square().sum(), x[0], x[1]]).tolist()
+        return dict(zip((metric.name for metric in self.metrics), values, strict=True))
 
     def artifacts(self, model: nn.Module, *, epoch: int, last: bool) -> dict[str, bytes]:
         """What figures draw paths over: the gap on a grid of the first two coordinates, the others at a minimum's."""

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("valley")
 VALLEY = ("valley:Valley", "--preset", "smoke", "--threads", "1", "--device", "cpu")
 #: Commands that write to a database, in the order of the story below; the others with --db only read.
 WRITERS = [
-    "run", "runs tag", "runs rerun", "runs retry", "runs resume", "sweep", "sweeps resume", "sweeps stop", "compare",
-    "runs rm", "db merge", "db upgrade",
+    "run", "runs tag", "runs rerun", "runs path", "runs retry", "runs resume", "sweep", "sweeps resume", "sweeps stop",
+    "compare", "runs rm", "db merge", "db upgrade",
 ]  # fmt: skip
 READERS = {
     "report", "runs list", "runs show", "runs diff", "runs export", "sweeps list", "sweeps show", "sweeps export",
@@ -39,7 +39,14 @@ def _facts(database: Path) -> dict[str, Any]:
     with Store.open(database, mode="read") as store:
         found = store.info()
         tags = [(run.id, run.tag, run.status) for run in store.runs.select()]
-        return {**found, "tags": tags, "sweeps": [(s.id, s.status) for s in store.searches.select()], "database": None}
+        files = [len(store.artifacts.select(id)) for id, *_ in tags]
+        return {
+            **found,
+            "tags": tags,
+            "files": files,
+            "sweeps": [(s.id, s.status) for s in store.searches.select()],
+            "database": None,
+        }
 
 
 def _copied(database: Path) -> dict[str, Any]:
@@ -80,14 +87,16 @@ def test_a_copy_of_the_file_alone_has_everything(
         told.append(name)
 
     told: list[str] = []
-    write("run", *VALLEY)
+    write("run", *VALLEY, "--keep-weights", "best")
     write("runs", "tag", 1, "first")
     write("runs", "rerun", 1)
+    write("run", *VALLEY, "--keep-weights", "best", "--seed", 9)
+    write("runs", "path", 1, 3)
     write("run", *VALLEY, "--trouble", "raise", code=1)
     write("run", *VALLEY, "--trouble", "raise", "--seed", 1, code=1)
     monkeypatch.setenv("VALLEY_MENDED", "1")
-    write("runs", "retry", 3)
-    write("runs", "resume", 4)
+    write("runs", "retry", 4)
+    write("runs", "resume", 5)
     write("sweep", *VALLEY, "--trials", 2, "--jobs", 2, "--search", "sobol")
     write("sweeps", "resume", 1, "--trials", 3)
     with Store.open(database) as store:

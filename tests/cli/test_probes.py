@@ -153,6 +153,19 @@ def test_a_comparison_measures_every_run(valley: None, inline: None, tmp_path: P
     assert measured == [5, 6, 7, 8]  # those of before had no probe, and were not taken instead
 
 
+def test_a_sweep_that_goes_on_measures_what_it_measured(run: Any, vr: Callable[..., Any], inline: None) -> None:
+    words = ("--trials", "2", "--threads", "1", "--epochs", "2", "--probe-every", "1", "--no-probe-updates-layers")
+    assert vr("sweep", "valley:Valley", "--opt", "sgd", "--probe", "updates", *words).code == 0
+    assert vr("sweeps", "resume", "1", "--trials", "4", "--confirm-seeds", "1", "--threads", "1").code == 0
+    with Store.open("vr.db", mode="read") as store:
+        runs = store.runs.select()
+    assert len(runs) == 5
+    for one in runs:
+        assert one.provenance["probes"] == {"updates": {"layers": False}}
+        assert one.provenance["probe_every"] == "1"
+        assert len(curves()[one.id, "updates_norm"].steps) == one.results["steps"]
+
+
 # -- vr probes --------------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +193,7 @@ def test_a_probe_of_ones_own_is_written_and_measures(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["updates", "noise", "sharpness"])
+@pytest.mark.parametrize("name", ["updates", "noise", "sharpness", "momentum"])
 def test_the_probes_here_pass_their_checks(vr: Callable[..., Any], name: str) -> None:
     assert vr("probes", "check", name).code == 0
 

@@ -149,3 +149,21 @@ def test_artifacts_keep_their_bytes(begin: Begin, store: Store) -> None:
         store.artifacts.read(run.id, "grid", step=3)
     with pytest.raises(StoreError, match="has no run 5"):
         store.artifacts.add(5, "a", b"", media_type="text/plain")
+
+
+def test_what_is_measured_after_the_end_is_attached_and_replaces_nothing_that_the_run_kept(
+    begin: Begin, store: Store
+) -> None:
+    run = begin()
+    store.artifacts.add(run.id, "grid.png", b"own", media_type="image/png")
+    with pytest.raises(StoreError, match=f"run {run.id} is still running"):
+        store.artifacts.attach(run.id, "measured.path.json", b"early")
+    store.runs.finish(run.id, "completed")
+    for data in (b"one", b"two"):
+        store.artifacts.attach(run.id, "measured.path.json", data)
+    assert [file.name for file in store.artifacts.select(run.id)] == ["grid.png", "measured.path.json"]
+    assert store.artifacts.read(run.id, "measured.path.json") == b"two"
+    with pytest.raises(StoreError, match=r"is called measured\.\.\.\., got grid.png"):
+        store.artifacts.attach(run.id, "grid.png", b"other")
+    with pytest.raises(StoreError, match="run 99 is not there"):
+        store.artifacts.attach(99, "measured.path.json", b"")

@@ -41,6 +41,7 @@ NAMES = [
     ("layers = false", "layrs = false", "parts.one: probe_updates_layrs is no option of updates; did you mean"),
     ('probe_every = "2e"', 'probe_every = "0"', "parts.one: probe_every must be steps (50) or epochs (2e) above 0"),
     ('within = ["New"]', 'within = ["Nwe"]', "claims[5].within: the study has no optimizer Nwe"),
+    ('never_above = ["New"]', 'never_above = ["Nwe"]', "claims[6].never_above: the study has no optimizer Nwe"),
     ('curve = "updates_norm"', 'curve = "update_norm"', "claims[5].curve: update_norm is not a curve"),
     ("range = [0.0, 1.0]", "range = [1.0, 0.0]", "within needs a range, [low, high]"),
     ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: the study has no part oen"),
@@ -123,7 +124,11 @@ def test_a_source_value_without_a_metric_is_refused(checked) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('less = ["New", "Old"]\n', "", "a claim is one of less, more, equivalent, below, within; got none"),
+        (
+            'less = ["New", "Old"]\n',
+            "",
+            "a claim is one of less, more, equivalent, below, within, never_above, rate; got none",
+        ),
         ('less = ["New"', 'more = ["New", "Old"]\nless = ["New"', "got less and more"),
         ('margin = "5%"\n', "", "give a margin with equivalent, and only there"),
         ('curve = "val_loss"\n', "", "below needs a curve"),
@@ -132,6 +137,11 @@ def test_a_source_value_without_a_metric_is_refused(checked) -> None:
         ('metric = "test_loss"\nmargin', 'metric = "test_loss"\nafter = 0.5\nmargin', "equivalent takes no after"),
         ('curve = "val_loss"\nafter', 'curve = "val_loss"\nmetric = "test_loss"\nafter', "below takes no metric"),
         ('curve = "val_loss"\nafter', 'curve = "val_loss"\nmargin = 0.1\nafter', "give a margin with equivalent"),
+        ('"updates_norm"\nof = "updates_weight_norm"\nparts', '"updates_norm"\nparts', "never_above needs an of, the"),
+        ("power = -0.5\n", "", "rate needs a power, and two parts or more"),
+        ('parts = ["one", "two"]', 'parts = ["one"]', "rate needs a power, and two parts or more"),
+        ("power = -0.5", "power = 0.5", "claims[7].power: must be < 0, got 0.5"),
+        ("logs = 1.0\n", 'logs = 1.0\nof = "val_loss"\n', "rate takes no of; leave it out"),
         ("epochs = 4", 'epochs = 4\nuntil = "steps:3"', "epochs and until are two ends of one run"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,19 @@ after = 0.5
 [[claims]]
 below = ["Descent", "Adam"]
 curve = "updates_norm"
+[[claims]]
+never_above = ["Descent"]
+curve = "updates_gradient_norm"
+of = "grad_norm"
+[[claims]]
+never_above = ["Descent"]
+curve = "sharpness_threshold"
+of = "sharpness_1"
+after = 0.5
+[[claims]]
+never_above = ["Adam"]
+curve = "updates_cosine_previous"
+of = "updates_norm/linear"
 [[figures]]
 kind = "stability"
 """
@@ -63,6 +77,13 @@ def test_a_part_measures_and_its_curves_decide(study: Any, tmp_path: Path) -> No
     assert [claim.said.name for claim in found.claims[:3]] == ["REPRODUCED", "CONTRADICTED", "CONTRADICTED"]
     assert evidence(found.claims[0]) == "mean 1 [1, 1], in 0.99 to 1.01; n = 3"
     assert "not in 1 to 2" in evidence(found.claims[2])
+    # The probe's norm of the gradient is the engine's; the threshold is far above the sharpness, at every step.
+    assert [claim.said.name for claim in found.claims[4:]] == ["REPRODUCED", "CONTRADICTED", "UNDECIDED"]
+    same, above, missing = map(evidence, found.claims[4:])
+    assert re.match(r"above at 0 of 12 steps of 3 runs, at most (1\.0000|0\.9999)\d\d times as high", same), same
+    assert re.match(r"above at 9 of 9 steps of 3 runs, at most [\d.]+ times as high$", above), above
+    assert missing == "no step has a number of both updates_cosine_previous and updates_norm/linear"
+    assert claim_text(found.claims[5].claim) == "Descent's sharpness threshold is never above its sharpness 1"
     assert claim_text(found.claims[2].claim) == "Descent's sharpness 1 over sharpness threshold lies in 1 to 2"
     with Store.open(tmp_path / "vr.db", mode="read") as store:
         assert {run.provenance["probe_every"] for run in store.runs.select()} == {"2"}
@@ -97,3 +118,57 @@ def test_who_stops_sooner_can_be_compared(valley: None) -> None:
     request.metric = "stpes"
     with pytest.raises(UsageError, match="stpes is not a result of valley"):
         metric_of(Valley, request)
+
+
+RATES = """
+title = "rates"
+[parts.short]
+task = "functions"
+preset = "smoke"
+optimizers = {{ Half = "sgd@a:lr=0.5,momentum=0", Slow = "sgd@b:lr=1e-4,momentum=0" }}
+until = "steps:16"
+seeds = {seeds}
+settings = {{ noise = 1.0, jitter = 0.1, eval_every = 1, condition = 1.0 }}
+[parts.long]
+task = "functions"
+preset = "smoke"
+optimizers = {{ Half = "sgd@c:lr=0.25,momentum=0", Slow = "sgd@d:lr=5e-5,momentum=0" }}
+until = "steps:64"
+seeds = {seeds}
+settings = {{ noise = 1.0, jitter = 0.1, eval_every = 4, condition = 1.0 }}
+[scales.half]
+skip = ["long"]
+[[claims]]
+rate = ["Half"]
+curve = "val_gradient"
+power = -0.5
+parts = ["{first}", "{second}"]
+[[claims]]
+rate = ["Slow"]
+curve = "val_gradient"
+power = -0.5
+parts = ["{first}", "{second}"]
+"""
+
+
+def rates(tmp_path: Path, seeds: int, first: str = "short", second: str = "long") -> Any:
+    text = RATES.format(seeds=seeds, first=first, second=second)
+    (tmp_path / "rates.toml").write_text(text)
+    return vrcli.study("rates", threads=1, db=tmp_path / "vr.db")
+
+
+def test_a_rate_is_compatible_or_violated_and_never_reproduced(
+    inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fast, slow = rates(tmp_path, 4).claims
+    assert (fast.said.name, slow.said.name) == ("COMPATIBLE", "VIOLATED")  # the slow one has hardly moved
+    assert fast.part == "short to long"
+    assert "the claimed rate's -0.50; N = 16, 64: " in evidence(fast)
+    assert "n = 4 seeds" in evidence(slow)
+    assert claim_text(fast.claim) == "Half's validation gradient falls as fast as N^-0.5"
+    back = rates(tmp_path, 4, "long", "short").claims[0]
+    assert back.said.name == "UNDECIDED"
+    assert evidence(back) == "the parts' runs must be longer from part to part, got 64, 16 steps"
+    skipped = vrcli.study("rates", scale="half", threads=1, db=tmp_path / "vr.db").claims[0]
+    assert (skipped.said.name, evidence(skipped)) == ("NOT_RUN", "fewer than two of its parts run")

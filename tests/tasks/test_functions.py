@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ GRADIENTS = {
     "rosenbrock": rosenbrock_gradient,
     "beale": beale_gradient,
     "himmelblau": himmelblau_gradient,
+    "rastrigin": lambda x: 2 * x + 20 * math.pi * (2 * math.pi * x).sin(),
     "styblinski-tang": lambda x: 2 * x**3 - 16 * x + 2.5,
 }
 EACH = [(name, n) for name, one in LANDSCAPES.items() for n in ([2] if one.dimension else [2, 5])]
@@ -61,6 +63,9 @@ def test_gradients_are_the_analytic_ones(name: str, n: int) -> None:
         task.loss(model, batch).backward()
         expected = matrix @ point if name == "quadratic" else GRADIENTS[name](point)
         torch.testing.assert_close(model.x.grad, expected, rtol=1e-12, atol=1e-10)
+        with torch.no_grad():
+            measured = task.evaluate(model, data.val)["gradient"]
+        assert measured == pytest.approx(float(expected.square().sum()), rel=1e-10)
 
 
 @pytest.mark.parametrize(("name", "n"), EACH)
@@ -95,6 +100,7 @@ def test_noise_is_on_the_gradient_and_not_on_what_is_measured() -> None:
     task.loss(model, data.train.tensors).backward()
     assert (model.x.grad - model.x.detach()).std() == pytest.approx(0.5, rel=0.05)
     assert task.evaluate(model, data.val) == task.evaluate(model, data.val)
+    assert task.evaluate(model, data.val)["gradient"] == pytest.approx(float(model.x.detach().square().sum()))
 
 
 def test_runs_start_at_the_usual_place_or_around_it() -> None:

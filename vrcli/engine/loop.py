@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrcli.direction import better
-from vrcli.engine import batches, checkpoint, divergence, schedules, weights
+from vrcli.engine import batches, checkpoint, divergence, evaluation, schedules, weights
 from vrcli.engine.events import Artifact, Checkpoint, Ended, Eval, Event, Every, Started, Status, Steps
 from vrcli.engine.prepare import Prepared, planned_steps
 from vrcli.engine.probes.asked import NONE, Probing
@@ -21,9 +21,6 @@ from vrcli.engine.recorder import Best, Recorder
 from vrcli.engine.results import results_of
 from vrcli.engine.seeding import GlobalNoise, derive, seed_python
 from vrcli.tasks.base import Batch, Split
-
-#: Seed of the global generator during every evaluation, so that a metric is a function of the weights alone.
-_EVALUATION_SEED = 20250519
 
 
 def train(
@@ -220,7 +217,7 @@ class _Loop:
             self.p.optimizer.zero_grad(set_to_none=True)
         # Only this form of attention can be differentiated twice.
         attention = sdpa_kernel(SDPBackend.MATH) if self.create_graph else nullcontext()
-        with self.autocast(), attention:
+        with evaluation.autocast(self.p), attention:
             loss = self.p.task.loss(self.p.model, batch)
         loss.backward(create_graph=self.create_graph)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -251,10 +248,6 @@ class _Loop:
         self.p.optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation says float, its code takes both
         self.optimizer_s += time.perf_counter() - before
         return first[0]
-
-    def autocast(self) -> torch.autocast:
-        dtype = self.p.autocast
-        return torch.autocast(self.p.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
     # -- probes -------------------------------------------------------------------------------------------------------
 
@@ -315,7 +308,7 @@ class _Loop:
         if epoch > self.kept_files_of or self.used_up:
             self.kept_files_of = epoch
             with torch.no_grad():
-                self.noise.seed(_EVALUATION_SEED)
+                self.noise.seed(evaluation.SEED)
                 files = self.p.task.artifacts(self.p.model, epoch=epoch, last=self.used_up)
             for name, data in files.items():
                 yield Artifact(name, data, self.step)
@@ -338,9 +331,7 @@ class _Loop:
             raise _Stop("completed", f"no better validation {self.metric.name} for {t.patience} {unit}")
 
     def evaluate(self, split: Split) -> dict[str, float]:
-        with torch.no_grad(), self.autocast():
-            self.noise.seed(_EVALUATION_SEED)
-            return self.p.task.evaluate(self.p.model, split)
+        return evaluation.evaluate(self.p, split)
 
     def set_mode(self, *, train: bool) -> None:
         if self.mode is train:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from safetensors.torch import save
-from torch import nn
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 Kept = Literal["best", "last", "both"]
 
@@ -18,3 +18,8 @@ def name_of(which: str) -> str:
 def encoded(model: nn.Module) -> bytes:
     """Every entry of the model's `state_dict`; what two entries share is written twice."""
     return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()})
+
+
+def decoded(data: bytes) -> dict[str, Tensor]:
+    """The entries of `encoded`, by name."""
+    return load(data)

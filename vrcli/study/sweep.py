@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from vrcli.execute.job import Job, Lineage, Rehearsal
 from vrcli.execute.lookup import task_of
 from vrcli.execute.outage import Unavailable
 from vrcli.execute.place import Place
+from vrcli.probing import Probing
 from vrcli.search import record
 from vrcli.search.definition import Definition, code_changes
 from vrcli.search.record import StoredSearch
@@ -128,7 +129,8 @@ def resume(
     retry_failed: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Go on with the searches of one stored sweep under the definitions they began with.
+    """Go on with the searches of one stored sweep under the definitions they began with; new runs measure what its
+    newest one measures.
 
     Args:
         trials: of each search, in all; 0 for what is stored.
@@ -137,9 +139,13 @@ def resume(
     Raises:
         UsageError: the code or the data are other than those it began with.
     """
-    with place.store("write") as store, closing(place.executor()) as executor:
+    with ExitStack() as stack:
+        store = stack.enter_context(place.store("write"))
         yield from notes_of(store)
         stored = record.of_sweep(store, ref)
+        for run in store.runs.select(sweep=ref, limit=1, results=()):
+            place = replace(place, probing=Probing.stored(run.provenance))
+        executor = stack.enter_context(closing(place.executor()))
         about, run_s = "", {}
         for one in stored:
             yield from _check_code(one)

@@ -29,6 +29,7 @@ NAMES = (
     "stability",
     "spectrum",
     "updates",
+    "path",
 )
 
 

@@ -200,6 +200,11 @@ def claim_text(claim: Claim) -> str:
             over = f" over {quantity(claim.of)}" if claim.of else ""
             low, high = claim.range or (math.nan, math.nan)
             return f"{a}'s {of}{over} lies in {low:g} to {high:g}"
+        case "never_above":
+            return f"{a}'s {of} is never above its {quantity(claim.of)}"
+        case "rate":
+            logs = f" (ln N)^{claim.logs:g}" if claim.logs else ""
+            return f"{a}'s {of} falls as fast as N^{claim.power:g}{logs}"
     return f"{a}'s {of} stays under {b}'s" + (f" from {100 * claim.after:g}% of the run" if claim.after else "")
 
 

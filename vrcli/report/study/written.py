@@ -35,7 +35,9 @@ DPI = (150, 110, 80, 60)
 
 
 def gates_of(store: Store, result: StudyResult) -> dict[str, list[Gate]]:
-    """What the gates did in the fresh runs of every part, by the part's name."""
+    """What the gates did in the fresh runs of every part, by the part's name, where the study wants to know."""
+    if not result.study.study.gates:
+        return {}
     return {
         name: gates(store, {opt: [run for own in blocks for run in own] for opt, blocks in found.blocks.items()})
         for name, found in result.found.items()
@@ -189,7 +191,7 @@ def _curves_of(result: StudyResult, store: Store) -> dict[int, set[str]]:
                 metrics = [name for panel in panels for name in (*panel.curves, *panel.dashed)]
             for run in runs:
                 kept[run.id].update(metrics)
-    needed = {CURVE, *(name for claim in result.study.study.claims for name in (claim.curve, claim.of))}
+    needed = {*[CURVE] * result.study.study.gates, *(name for claim in result.study.study.claims for name in (claim.curve, claim.of))}
     for found in result.found.values():
         for run in (run for blocks in found.blocks.values() for own in blocks for run in own):
             kept[run.id] |= needed

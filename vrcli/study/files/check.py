@@ -78,7 +78,7 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
     for number, claim in enumerate(study.claims):
         yield from known(("claims", number, claim.kind), claim.pair, sources, optimizer)
         yield from known(("claims", number, "parts"), claim.parts, study.parts, piece)
-        if len(set(claim.pair)) < 2 and claim.within is None:
+        if len(set(claim.pair)) < 2 and len(getattr(claim, claim.kind)) == 2:
             yield ("claims", number, claim.kind), f"give two different optimizers, got {claim.pair[0]} twice"
     for key in ("tables", "figures"):
         for number, one in enumerate(getattr(study, key)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from vrcli.results.filter import Filter
 from vrcli.results.lines import Reader
 from vrcli.stats.comparison import Comparison, compare
 from vrcli.stats.inference import t_interval
+from vrcli.stats.rates import local, rate
 from vrcli.stats.replicates import Pair, Verdict
 from vrcli.study.comparison import margin_of
 from vrcli.study.files.model import Claim
@@ -25,11 +27,17 @@ if TYPE_CHECKING:
     from vrcli.study.results import CompareResult
 
 
+#: What a curve may exceed another by, relatively, as far as rounding makes it: curves are measured in single precision.
+ROUNDING = 1e-5
+
+
 class Said(StrEnum):
     """What becomes of a claim."""
 
     REPRODUCED = "reproduced"
     CONTRADICTED = "contradicted"
+    COMPATIBLE = "compatible"  # with a rate, of which runs of some lengths prove nothing
+    VIOLATED = "violated"
     UNDECIDED = "not decided at this n"
     NOT_RUN = "not run at this scale"
     UNFINISHED = "not finished"
@@ -56,16 +64,61 @@ class Decided:
 
 def decided(study: Scaled, found: Mapping[str, Found], store: Store | None) -> list[Decided]:
     """Every claim in every part that it is about."""
-    names = list(study.study.parts)
-    return [
-        _decide(claim, name, study, found.get(name), store)
-        for claim in study.study.claims
-        for name in claim.parts or names
-        if set(claim.pair) <= set(study.study.parts[name].optimizers)
-    ]
+    every: list[Decided] = []
+    for claim in study.study.claims:
+        names = [
+            name for name in claim.parts or study.study.parts
+            if set(claim.pair) <= set(study.study.parts[name].optimizers)
+        ]  # fmt: skip
+        if claim.rate is not None:
+            every.append(_over_parts(claim, names, study, found, store))
+        else:
+            every += [_decide(claim, name, study, found.get(name), store) for name in names]
+    return every
+
+
+def _over_parts(
+    claim: Claim, names: Sequence[str], study: Scaled, found: Mapping[str, Found], store: Store | None
+) -> Decided:  # fmt: skip
+    """A claim that the runs of several parts decide together, of those that run at this scale."""
+    left = [name for name in names if name not in study.skipped]
+    if len(left) < 2:
+        label = f"{claim.parts[0]} to {claim.parts[-1]}"
+        return Decided(claim, label, Said.NOT_RUN, reason="fewer than two of its parts run")
+    label = f"{left[0]} to {left[-1]}"
+    for name in left:
+        if (unready := _unready(claim, name, study, found.get(name))) is not None:
+            reason = f"part {name}: {unready.reason}"
+            return Decided(claim, label, unready.said, unready.ours, reason=reason)
+    return _rate(claim, label, [found[name] for name in left], store)
 
 
 def _decide(claim: Claim, name: str, study: Scaled, found: Found | None, store: Store | None) -> Decided:
+    if (unready := _unready(claim, name, study, found)) is not None:
+        return unready
+    assert found is not None
+    ours = _ours(claim, found)
+    if claim.below is not None:
+        return _curve(claim, found, ours, store)
+    if claim.within is not None:
+        return _within(claim, found, ours, store)
+    if claim.never_above is not None:
+        return _never_above(claim, found, ours, store)
+    result = found.result(claim.metric, *margin_of(claim.margin))
+    pair = None if result is None else _pair(result, ours)
+    if result is None or pair is None:
+        return Decided(claim, name, Said.UNDECIDED, ours, reason="the two were not compared")
+    said = _of_margin(claim, result, pair) if claim.equivalent else _of_order(claim, result, pair, ours[0])
+    return Decided(claim, name, said, ours, result, pair)
+
+
+def _ours(claim: Claim, found: Found) -> tuple[str, str]:
+    """The optimizers of a claim, by our names in a part."""
+    return found.part.names[claim.pair[0]], found.part.names[claim.pair[1]]
+
+
+def _unready(claim: Claim, name: str, study: Scaled, found: Found | None) -> Decided | None:
+    """Why a claim is not decided in a part, where the part's runs do not allow it; None where they do."""
     if found is None:
         why = "the part does not run" if name in study.skipped else "the part was left out"
         return Decided(claim, name, Said.NOT_RUN, reason=why)
@@ -73,23 +126,14 @@ def _decide(claim: Claim, name: str, study: Scaled, found: Found | None, store: 
     if not set(claim.pair) <= set(part.names):
         left = " and ".join(source for source in claim.pair if source not in part.names)
         return Decided(claim, name, Said.NOT_RUN, reason=f"{left} does not run")
-    ours = part.names[claim.pair[0]], part.names[claim.pair[1]]
+    ours = _ours(claim, found)
     if not claim.of_order and part.changed:
         return Decided(claim, name, Said.NOT_RUN, ours, reason="a distance is decided at full scale only")
     if failed := [f"{one} failed: {found.failed[one]}" for one in ours if one in found.failed]:
         return Decided(claim, name, Said.UNDECIDED, ours, reason="; ".join(failed))
     if not found.complete:
         return Decided(claim, name, Said.UNFINISHED, ours, reason=f"{found.done} of {sum(found.planned.values())} runs")
-    if claim.below is not None:
-        return _curve(claim, found, ours, store)
-    if claim.within is not None:
-        return _within(claim, found, ours, store)
-    result = found.result(claim.metric, *margin_of(claim.margin))
-    pair = None if result is None else _pair(result, ours)
-    if result is None or pair is None:
-        return Decided(claim, name, Said.UNDECIDED, ours, reason="the two were not compared")
-    said = _of_margin(claim, result, pair) if claim.equivalent else _of_order(claim, result, pair, ours[0])
-    return Decided(claim, name, said, ours, result, pair)
+    return None
 
 
 def _pair(result: CompareResult, ours: tuple[str, str]) -> Pair | Comparison | None:
@@ -182,6 +226,69 @@ def _means(claim: Claim, found: Found, name: str, store: Store) -> list[float]:
         if finite := [value for value in each if math.isfinite(value)]:
             values.append(float(np.mean(finite)))
     return values
+
+
+def _never_above(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:
+    """By every stored step of every run that has numbers of both curves; one step above contradicts the claim."""
+    runs = [run for own in found.blocks[ours[0]] for run in own]
+    curves = {} if store is None else Reader(store, Filter()).curves(runs, [claim.curve, claim.of], "step")
+    stored, pairs = 0, list[tuple[float, float]]()
+    for run in runs:
+        curve, bound = (
+            _mean_curve([curves.get((run.id, name))], claim.after) or {} for name in (claim.curve, claim.of)
+        )
+        stored += len(curve)
+        pairs += [(value, bound[step]) for step, value in curve.items() if step in bound]
+    both = np.array(pairs).reshape(-1, 2)
+    values, bounds = both[np.isfinite(both).all(axis=1)].T
+    if not values.size:
+        reason = f"no step has a number of both {claim.curve} and {claim.of}"
+        return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=reason)
+    above = int((values - bounds > ROUNDING * abs(bounds)).sum())
+    reason = f"above at {above:,} of {values.size:,} steps of {len(runs)} runs"
+    if (bounds > 0).any():
+        reason += f", at most {(values[bounds > 0] / bounds[bounds > 0]).max():.6f} times as high"
+    if left := stored - values.size:
+        reason += f"; {left:,} more steps ({100 * left / stored:.1f} % of all) have no number of one of the two"
+    return Decided(claim, found.part.name, Said.CONTRADICTED if above else Said.REPRODUCED, ours, reason=reason)
+
+
+def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None) -> Decided:
+    """By the exponent of the smallest mean over the seeds: violated where its whole interval is above that of the
+    claimed rate at the same lengths, and else compatible."""
+    assert claim.power is not None
+    ours, lengths, tables = _ours(claim, parts[0]), list[int](), list[Any]()
+    for found in parts:
+        length, table = _table(claim, found, store)
+        if not table.size:
+            reason = f"part {found.part.name} has no two runs with numbers above 0 of {claim.curve}, or some diverged"
+            return Decided(claim, label, Said.UNDECIDED, ours, reason=reason)
+        lengths.append(length)
+        tables.append(table)
+    if any(after <= before for before, after in itertools.pairwise([1, *lengths])):
+        reason = f"the parts' runs must be longer from part to part, got {', '.join(map(str, lengths))} steps"
+        return Decided(claim, label, Said.UNDECIDED, ours, reason=reason)
+    fit = rate(lengths, tables, power=claim.power, logs=claim.logs, level=parts[0].part.request.level)
+    low, high = fit.interval
+    reason = (
+        f"exponent {fit.exponent:.2f} [{low:.2f}, {high:.2f}], the claimed rate's {fit.claimed:.2f}; "
+        f"N = {', '.join(f'{n:,}' for n in lengths)}: {', '.join(f'{value:.3g}' for value in fit.values)}; "
+        f"from N to N {', '.join(f'{one:.2f}' for one in local(lengths, fit.values))}; "
+        f"n = {min(map(len, tables))} seeds"
+    )
+    return Decided(claim, label, Said.VIOLATED if fit.violated else Said.COMPATIBLE, ours, reason=reason)
+
+
+def _table(claim: Claim, found: Found, store: Store | None) -> tuple[int, Any]:
+    """The last step of a part's runs, and the values of a curve (runs, steps) at the steps that all of them have; no
+    values where one of them is not a number above 0."""
+    runs = [run for own in found.blocks[_ours(claim, found)[0]] for run in own]
+    read = {} if store is None else Reader(store, Filter()).curves(runs, [claim.curve], "step")
+    plain = [_mean_curve([read.get((run.id, claim.curve))], 0.0) or {} for run in runs]
+    steps = sorted(set.intersection(*map(set, plain)))
+    table = np.array([[own[step] for step in steps] for own in plain])
+    whole = len(runs) > 1 and steps and all(run.status == "completed" for run in runs)
+    return (steps[-1], table) if whole and (np.isfinite(table) & (table > 0)).all() else (0, np.empty(0))
 
 
 def _excess(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> list[float] | None:

@@ -148,11 +148,16 @@ class Claim(Model):
         equivalent: they differ by less than `margin`.
         below: `curve` of the first stays under that of the second.
         within: `curve` of one optimizer, its mean over the run, lies in `range`.
+        never_above: `curve` of one optimizer is at or below `of` at every stored step that has both.
+        rate: from part to part, whose runs are of different lengths N, the smallest value of the mean of `curve` over
+            the seeds falls no more slowly than N^`power` (ln N)^`logs`.
         margin: 0.005, or "2%" of the mean.
         after: share of the run from which the curves count.
-        of: the curve that `curve` is divided by, step by step.
+        of: the curve that `curve` is divided by, step by step; with never_above, the one that it is held against.
         range: low and high.
         parts: where it is checked; everywhere by default.
+        power: of N in a claimed rate.
+        logs: of ln N in it.
     """
 
     text: str = ""
@@ -161,12 +166,16 @@ class Claim(Model):
     equivalent: list[str] | None = Field(default=None, min_length=2, max_length=2)
     below: list[str] | None = Field(default=None, min_length=2, max_length=2)
     within: list[str] | None = Field(default=None, min_length=1, max_length=1)
+    never_above: list[str] | None = Field(default=None, min_length=1, max_length=1)
+    rate: list[str] | None = Field(default=None, min_length=1, max_length=1)
     metric: str = ""
     margin: float | str | None = None
     curve: str = ""
     of: str = ""
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     after: float = Field(default=0.0, ge=0, lt=1)
+    power: float | None = Field(default=None, lt=0)
+    logs: float = 0.0
     parts: list[str] = Field(default_factory=list)
     where: str = ""
 
@@ -182,7 +191,11 @@ class Claim(Model):
             raise ValueError("give a margin with equivalent, and only there")
         if kinds == ["within"] and not (self.range and self.range[0] < self.range[1]):
             raise ValueError("within needs a range, [low, high]")
-        if left := self.model_fields_set & {"metric", "curve", "after", "of", "range"} - {*KINDS[kinds[0]]}:
+        if kinds == ["never_above"] and not self.of:
+            raise ValueError("never_above needs an of, the curve that is never exceeded")
+        if kinds == ["rate"] and (self.power is None or len(self.parts) < 2):
+            raise ValueError("rate needs a power, and two parts or more")
+        if left := self.model_fields_set & _OF_KINDS - {*KINDS[kinds[0]]}:
             raise ValueError(f"{kinds[0]} takes no {' and no '.join(sorted(left))}; leave it out")
         return self
 
@@ -217,8 +230,11 @@ class Claim(Model):
 #: Keys that a claim of each kind takes besides, the one that it needs first.
 KINDS: Mapping[str, tuple[str, ...]] = {
     "less": ("metric",), "more": ("metric",), "equivalent": ("metric", "margin"), "below": ("curve", "after"),
-    "within": ("curve", "of", "range", "after"),
+    "within": ("curve", "of", "range", "after"), "never_above": ("curve", "of", "after"),
+    "rate": ("curve", "power", "logs"),
 }  # fmt: skip
+#: Keys that stand with some kinds only; those of the margin are told by themselves.
+_OF_KINDS = {"metric", "curve", "after", "of", "range", "power", "logs"}
 
 
 class Figure(Model):
@@ -271,6 +287,7 @@ class Study(Model):
         primary: the pair of optimizers that counts, declared before anything runs.
         deviations: from the source, known beforehand.
         data: by the name under which parts use it.
+        gates: the report says what the velocity's gate did in runs of VRAdam's family; the page keeps it of every step.
     """
 
     title: str
@@ -285,6 +302,7 @@ class Study(Model):
     tables: list[Table] = Field(default_factory=list)
     figures: list[Figure] = Field(default_factory=list)
     data: dict[str, Data] = Field(default_factory=dict)
+    gates: bool = True
 
     def scale(self, name: str) -> Scale | None:
         """What a scale changes; the full one, unless the file says otherwise, nothing."""

@@ -1,0 +1,120 @@
+"""`vr runs path` measures the line between two runs once, and `vr plot path` draws what is stored."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vrcli.db.store import Store
+from vrcli.report.figures.path import barrier
+
+pytestmark = pytest.mark.usefixtures("valley")
+
+
+@pytest.fixture
+def runs(vr: Callable[..., Any]) -> Callable[..., None]:
+    """Two short runs that kept their best weights, and further ones on request."""
+
+    def train(*words: str) -> None:
+        assert vr("run", "valley:Valley", "--threads", "1", "--quiet", *words).code == 0
+
+    for seed in ("0", "1"):
+        train("--seed", seed, "--keep-weights", "best")
+    return train
+
+
+def test_the_ends_are_the_stored_losses_and_a_quadratic_loss_is_quadratic_between_them(
+    runs: Any, vr: Callable[..., Any]
+) -> None:
+    done = vr("runs", "path", "1", "2", "--points", "5", "--format", "json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["runs"], found["weights"], found["t"]) == ([1, 2], "best", [0, 0.25, 0.5, 0.75, 1])
+    with Store.open("vr.db", mode="read") as store:
+        stored = [store.runs.get(id).results for id in (1, 2)]
+    assert [found["val_loss"][0], found["val_loss"][-1]] == [own["best_val_loss"] for own in stored]
+    assert [found["test_loss"][0], found["test_loss"][-1]] == [own["test_loss"] for own in stored]
+    for split in ("train", "val", "test"):
+        bends = np.diff(found[f"{split}_loss"], 2)
+        assert (bends > 0).all()
+        assert np.allclose(bends, bends[0], rtol=1e-3)
+        assert barrier(found["t"], found[f"{split}_loss"]) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_figure_is_drawn_from_what_is_stored_in_both_directions_and_without_torch(
+    runs: Any, vr: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert vr("runs", "path", "1", "2", "--points", "5").code == 0
+    rows = {}
+    for pair in (("1", "2"), ("2", "1")):
+        name = f"{'-'.join(pair)}.csv"
+        assert vr("plot", "path", *pair, "--data", name, "--output", f"{name}.png").code == 0
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+        rows[pair] = [row for row in csv.DictReader((tmp_path / name).open()) if row["split"] == "validation"]
+    there, back = rows.values()
+    assert [row["value"] for row in there] == [row["value"] for row in back[::-1]]
+    assert [float(row["t"]) for row in back] == [0, 0.25, 0.5, 0.75, 1]
+    code = (
+        "import atexit, sys; from vrcli.cli.app import main; atexit.register(lambda: print('torch' in sys.modules)); "
+        "main()"
+    )
+    plain = subprocess.run([sys.executable, "-c", code, "plot", "path", "1", "2"], capture_output=True, text=True)
+    assert plain.returncode == 0, plain.stderr
+    assert "barrier" in plain.stdout
+    assert plain.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize(
+    ("third", "words", "said"),
+    [
+        ((), ("1", "1"), "1 and 1 are the same run; name two"),
+        ((), ("1", "2", "--points", "1"), "--points must be >= 2, got 1"),
+        ((), ("1", "2", "--weights", "first"), "--weights must be best or last, got first"),
+        ((), ("1", "2", "--weights", "last"), "run 1 did not keep its last weights; vr run valley ... --keep"),
+        (("--seed", "3"), ("1", "3"), "run 3 did not keep its best weights; vr run valley ... --keep"),
+        (("--width", "3", "--keep-weights", "best"), ("1", "3"), "run 1 and run 3 have different data"),
+        (
+            ("--sleep-s", "0.001", "--keep-weights", "best"), ("1", "3"),
+            "run 1 and run 3 have different settings of valley: sleep_s is 0.0 and 0.001; a path needs one",
+        ),
+    ],
+)  # fmt: skip
+def test_what_has_no_path_is_refused_in_a_line_and_nothing_is_kept(
+    runs: Callable[..., None], vr: Callable[..., Any], third: tuple[str, ...], words: tuple[str, ...], said: str
+) -> None:
+    if third:
+        runs(*third)
+    done = vr("runs", "path", *words)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    with Store.open("vr.db", mode="read") as store:
+        assert [file.name for file in store.artifacts.select(1)] == ["weights.best.safetensors"]
+
+
+def test_runs_of_different_tasks_have_no_path(runs: Any, vr: Callable[..., Any]) -> None:
+    assert vr("run", "functions", "--preset", "smoke", "--keep-weights", "best", "--threads", "1", "--quiet").code == 0
+    done = vr("runs", "path", "1", "3")
+    assert done.code == 2
+    assert "run 1 and run 3 are of different tasks, valley and functions; a path needs one loss" in done.err
+
+
+def test_a_path_that_is_not_measured_is_not_drawn(runs: Any, vr: Callable[..., Any]) -> None:
+    done = vr("plot", "path", "1", "2")
+    assert done.code == 2
+    assert done.err == "vr: nothing is measured between run 1 and run 2; vr runs path 1 2 does\n"
+    assert "name two, got 1" in vr("plot", "path", "1").err
+
+
+def test_the_barrier_is_the_rise_above_the_straight_line() -> None:
+    assert barrier([0, 0.5, 1], [1.0, 5.0, 3.0]) == 3
+    assert barrier([0, 0.5, 1], [1.0, 0.0, 3.0]) == 0
+    assert np.isnan(barrier([0, 0.5, 1], [1.0, float("nan"), 3.0]))

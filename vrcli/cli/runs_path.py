@@ -1,0 +1,43 @@
+"""`vr runs path`: the loss along the straight line between the kept weights of two runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from vrcli.cli import request as req
+from vrcli.cli.console import say
+from vrcli.cli.screen import suggest
+from vrcli.cli.waiting import waiting
+from vrcli.db.location import Location
+
+
+def path(
+    first: str = typer.Argument(metavar="RUN", help="number or name of a run"),
+    second: str = typer.Argument(metavar="RUN", help="number or name of another"),
+    points: int = typer.Option(25, "--points", help="where it is measured, both ends among them"),
+    weights: str | None = typer.Option(
+        None, "--weights", metavar="best|last", help="which [default: best, where both kept those]", show_default=False
+    ),
+    data_dir: Path | None = req.DATA_DIR,
+    database: Location = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Measure the loss on the straight line between two runs.
+
+    Both must have kept their weights (vr run --keep-weights best). What is measured is kept with the first run; vr plot
+    path draws it.
+    """
+    req.check_format(format)
+    from vrcli.study.path import measure
+
+    with req.open_existing(database, mode="write") as store, waiting("evaluating the networks between the two runs"):
+        a, b, found = measure(store, first, second, which=weights, points=points, data_dir=data_dir)
+    if format == "json":
+        print(json.dumps({"runs": [a.id, b.id], "weights": found.which, "t": found.at, **found.values}))
+        return
+    say(f"measured at {len(found.at)} points between the {found.which} weights of run {a.id} and run {b.id}")
+    suggest((f"vr plot path {a.id} {b.id}", "the loss along the line"), database=database)

@@ -1,0 +1,114 @@
+"""The loss along the straight line between the weights of two runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from vrcli.errors import UsageError
+from vrcli.report.figures.base import Drawn, Figure, Option
+from vrcli.report.figures.style import PANEL, Plot, Series, head, legend_below, new_figure, style_of, styled
+from vrcli.report.figures.text import Rows, by, table
+from vrcli.report.wording import number, quantity
+from vrcli.results.lines import Reader
+from vrcli.results.paths import KINDS, stored
+
+#: Lines of a panel, with the colour each has.
+SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validation"), "test": Series("sgd", "test")}
+
+
+@dataclass(frozen=True)
+class PathFigure(Figure):
+    """The metrics along the straight line between the weights of two runs. vr runs path measures them."""
+
+    selects = ()
+
+    words: Annotated[tuple[str, ...], Option("", "numbers or names of two runs", "RUN RUN")] = ()
+    weights: Annotated[
+        str | None, Option("--weights", "best or last [default: those measured]", "best|last", KINDS)
+    ] = None
+
+    def make(self, reader: Reader, notes: list[str]) -> Drawn:
+        if len(self.words) != 2:
+            raise UsageError(f"a path leads from one run to another: name two, got {len(self.words)}")
+        a, b = map(reader.store.runs.get, self.words)
+        found = stored(reader.store, a, b, self.weights)
+        if found is None:
+            which = f" --weights {self.weights}" if self.weights else ""
+            raise UsageError(
+                f"nothing is measured between run {a.id} and run {b.id}; vr runs path {a.id} {b.id}{which} does"
+            )
+        ends = [f"run {run.id} ({run.optimizer}, seed {run.seed})" for run in (a, b)]
+        plot = draw(found.at, found.values, ends, f"{a.task} · {found.which} weights")
+        more = [
+            metric for metric in by_metric(found.values) if reader.of_result(f"val_{metric}", [a]).direction == "max"
+        ]
+        return Drawn(plot, lambda page: text(plot.rows, more))
+
+
+FIGURE = PathFigure
+
+
+def barrier(at: Sequence[float], values: Sequence[float]) -> float:
+    """How far values rise above the straight line between their ends, at most; 0 where they nowhere do (Frankle et al.,
+    arXiv 1912.05671). NaN where one of them is not a number."""
+    along, heights = np.asarray(at), np.asarray(values, dtype=np.float64)
+    return float((heights - (1 - along) * heights[0] - along * heights[-1]).max())
+
+
+def by_metric(values: Mapping[str, Any]) -> list[str]:
+    """The metrics, each once, of names with a split before them."""
+    return list(dict.fromkeys(name.partition("_")[2] for name in values))
+
+
+def draw(at: Sequence[float], values: Mapping[str, Sequence[float]], ends: Sequence[str], title: str) -> Plot:
+    """A panel for each metric, a line for each split.
+
+    Args:
+        values: by metric with its split before it.
+        ends: what stands where the line begins and where it ends.
+    """
+    with styled():
+        metrics = by_metric(values)
+        columns = min(2, len(metrics))
+        count = -(-len(metrics) // columns)
+        size = (columns * PANEL + 0.6, 2.4 * count + 0.8)
+        figure, grid = new_figure(count, columns, size=size)
+        head(figure, title)
+        styles = style_of(SPLITS.values())
+        every = [axes for row in grid for axes in row]
+        rows: list[dict[str, Any]] = []
+        for axes in every[len(metrics) :]:
+            axes.set_visible(False)
+        for axes, metric in zip(every, metrics, strict=False):
+            for split, series in SPLITS.items():
+                if (name := f"{split}_{metric}") in values:
+                    axes.plot(at, values[name], label=series.label, **styles[series])
+                    rows += [{"metric": metric, "split": series.label, "t": t, "value": float(value)}
+                             for t, value in zip(at, values[name], strict=True)]  # fmt: skip
+            axes.set(xlabel="share of the way", ylabel=quantity(metric), xlim=(0, 1))
+        legend_below(figure, every[0], note=f"0 is {ends[0]}, 1 is {ends[1]}; batch norm's statistics lie on the line")
+        return Plot(figure, rows)
+
+
+def text(rows: Rows, more: Collection[str] = ()) -> str:
+    """Ends, extremes and the barrier of each metric and split.
+
+    Args:
+        more: metrics of which more is better, so that their barrier is a fall.
+    """
+    facts = []
+    for metric, own in by(rows, "metric"):
+        for split, line in by(own, "split"):
+            at, values = [row["t"] for row in line], [row["value"] for row in line]
+            worse = [-value for value in values] if metric in more else values
+            known = [value for value in values if math.isfinite(value)] or [math.nan]
+            facts.append({
+                "metric": metric, "split": split, "at 0": number(values[0]), "at 1": number(values[-1]),
+                "lowest": number(min(known)), "highest": number(max(known)), "barrier": number(barrier(at, worse)),
+            })  # fmt: skip
+    return table(facts)
