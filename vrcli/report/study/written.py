@@ -191,7 +191,8 @@ def _curves_of(result: StudyResult, store: Store) -> dict[int, set[str]]:
                 metrics = [name for panel in panels for name in (*panel.curves, *panel.dashed)]
             for run in runs:
                 kept[run.id].update(metrics)
-    needed = {*[CURVE] * result.study.study.gates, *(name for claim in result.study.study.claims for name in (claim.curve, claim.of))}
+    study = result.study.study
+    needed = {name for claim in study.claims for name in (claim.curve, claim.of)} | ({CURVE} if study.gates else set())
     for found in result.found.values():
         for run in (run for blocks in found.blocks.values() for own in blocks for run in own):
             kept[run.id] |= needed
