@@ -309,7 +309,7 @@ def test_every_refusal_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         (vrcli.sweep, {"opt": 3}, "opt must be a name or a class made from torch.optim.Optimizer, got 3"),
         (vrcli.run, {"task": torch.nn.Linear}, "task must be a name or a class made from vrcli.tasks.base.Task"),
         (vrcli.run, {"task": None}, "which task? One of cnn"),
-        (vrcli.sweep, {"jobs": 0}, "--jobs must be >= 1, got 0"),
+        (vrcli.sweep, {"jobs": 0}, "for each core here, got 0"),
         (vrcli.sweep, {"lr": 0.1}, "--lr is a setting of vradam: --fix lr=VALUE"),
         (vrcli.sweep, {"confirm_seeds": -1}, "--confirm-seeds must be >= 0, got -1"),
         (vrcli.sweep, {"space": {"momentm": "0:1"}, "opt": "sgd"}, "did you mean momentum?"),

@@ -76,7 +76,8 @@ def test_the_figure_is_drawn_from_what_is_stored_in_both_directions_and_without_
     ("third", "words", "said"),
     [
         ((), ("1", "1"), "1 and 1 are the same run; name two"),
-        ((), ("1", "2", "--points", "1"), "--points must be >= 2, got 1"),
+        ((), ("1", "2", "--points", "1"), "--points must be in 2..1,000, got 1"),
+        ((), ("1", "2", "--points", "1001"), "--points must be in 2..1,000, got 1001"),
         ((), ("1", "2", "--weights", "first"), "--weights must be best or last, got first"),
         ((), ("1", "2", "--weights", "last"), "run 1 did not keep its last weights; vr run valley ... --keep"),
         (("--seed", "3"), ("1", "3"), "run 3 did not keep its best weights; vr run valley ... --keep"),
@@ -112,6 +113,15 @@ def test_a_path_that_is_not_measured_is_not_drawn(runs: Any, vr: Callable[..., A
     assert done.code == 2
     assert done.err == "vr: nothing is measured between run 1 and run 2; vr runs path 1 2 does\n"
     assert "name two, got 1" in vr("plot", "path", "1").err
+    assert vr("plot", "path", "2", "2").err == "vr: 2 and 2 are the same run; name two\n"
+
+
+def test_a_path_that_is_measured_again_from_its_other_end_is_replaced(runs: Any, vr: Callable[..., Any]) -> None:
+    for words in (("1", "2", "--points", "3"), ("2", "1", "--points", "5")):
+        assert vr("runs", "path", *words).code == 0
+    assert vr("plot", "path", "1", "2", "--data", "points.csv").code == 0
+    rows = csv.DictReader(Path("points.csv").read_text().splitlines())
+    assert [float(row["t"]) for row in rows if row["split"] == "validation"] == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_the_barrier_is_the_rise_above_the_straight_line() -> None:

@@ -257,7 +257,8 @@ def test_an_older_database_is_upgraded_and_its_user_told(vr, inline, words):
     ("words", "says"),
     [
         (["--trials", "0"], "--trials must be >= 1, got 0"),
-        (["--jobs", "0"], "--jobs must be >= 1"),
+        (["--jobs", "0"], "--jobs must be in 1.."),
+        (["--jobs", "99999"], "--jobs must be in 1.."),
         (["--confirm-seeds", "-1"], "--confirm-seeds must be >= 0"),
         (["--initial", "0"], "--initial must be >= 1"),
         (["--search-seed", "-1"], "--search-seed must be >= 0"),

@@ -161,13 +161,13 @@ def test_a_rate_is_compatible_or_violated_and_never_reproduced(
     inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fast, slow = rates(tmp_path, 4).claims
+    fast, slow = rates(tmp_path, 5).claims
     assert (fast.said.name, slow.said.name) == ("COMPATIBLE", "VIOLATED")  # the slow one has hardly moved
     assert fast.part == "short to long"
     assert "the claimed rate's -0.50; N = 16, 64: " in evidence(fast)
-    assert "n = 4 seeds" in evidence(slow)
+    assert "n = 5 seeds" in evidence(slow)
     assert claim_text(fast.claim) == "Half's validation gradient falls as fast as N^-0.5"
-    back = rates(tmp_path, 4, "long", "short").claims[0]
+    back = rates(tmp_path, 5, "long", "short").claims[0]
     assert back.said.name == "UNDECIDED"
     assert evidence(back) == "the parts' runs must be longer from part to part, got 64, 16 steps"
     skipped = vrcli.study("rates", scale="half", threads=1, db=tmp_path / "vr.db").claims[0]

@@ -33,6 +33,8 @@ def check_threads(given: int | None) -> int | None:
     return given
 
 
+#: Each job is a process with torch in it: hundreds of them would take the machine down before the first run.
+JOBS_PER_CORE = 4
 #: How often a run goes on from its checkpoint after the process that ran it died.
 RETRIES = 2
 
@@ -62,7 +64,7 @@ class Place:
         probing: what they measure beside the loss.
 
     Raises:
-        UsageError: no jobs, no threads, or more than the machine has; or checkpoints cannot be written there.
+        UsageError: jobs or threads that the machine has not, or none; or checkpoints cannot be written there.
     """
 
     database: Location
@@ -89,8 +91,9 @@ class Place:
         return cls(Location.given(db), folder, jobs, threads, tune, checkpoints, probing)
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise UsageError(f"--jobs must be >= 1, got {self.jobs}")
+        most = JOBS_PER_CORE * (os.cpu_count() or 1)
+        if not 1 <= self.jobs <= most:
+            raise UsageError(f"--jobs must be in 1..{most}, {JOBS_PER_CORE} for each core here, got {self.jobs}")
         check_threads(self.threads)
         self.checkpoints.check()
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vrcli.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -34,6 +36,18 @@ class Path:
 def name_of(which: str, second: RunRecord) -> str:
     """Of the file among the artifacts of the first run; it says the second one's identity in any database."""
     return f"measured.path.{which}.{second.uuid}.json"
+
+
+def two_runs(store: Store, first: str, second: str) -> tuple[RunRecord, RunRecord]:
+    """Two runs, by number or name.
+
+    Raises:
+        UsageError: they are one.
+    """
+    a, b = store.runs.get(first), store.runs.get(second)
+    if a.id == b.id:
+        raise UsageError(f"{first} and {second} are the same run; name two")
+    return a, b
 
 
 def stored(store: Store, first: RunRecord, second: RunRecord, which: str | None = None) -> Path | None:

@@ -6,13 +6,16 @@ from pathlib import Path as Folder
 from typing import TYPE_CHECKING
 
 from vrcli.errors import UsageError
-from vrcli.results.paths import KINDS, Path, name_of
+from vrcli.results.paths import KINDS, Path, name_of, two_runs
 from vrcli.study.again import check_ended, requested
-from vrcli.study.asked import at_least
 
 if TYPE_CHECKING:
     from vrcli.execute.again import StoredRun
     from vrcli.search.record import Store
+
+
+#: Each point evaluates every split; a figure shows no more.
+MOST_POINTS = 1000
 
 
 def measure(
@@ -31,14 +34,15 @@ def measure(
     """
     if which not in (None, *KINDS):
         raise UsageError(f"--weights must be {' or '.join(KINDS)}, got {which}")
-    at_least(("--points", points, 2))
-    a, b = store.runs.get(first), store.runs.get(second)
-    if a.id == b.id:
-        raise UsageError(f"{first} and {second} are the same run; name two")
+    if not 2 <= points <= MOST_POINTS:
+        raise UsageError(f"--points must be in 2..{MOST_POINTS:,}, got {points}")
+    a, b = two_runs(store, first, second)
     for run in (a, b):
         check_ended(run, finished=True)
     _comparable(a, b)
     kept = _kept(store, a, b, which)
+    if name_of(kept, a) in {file.name for file in store.artifacts.select(b.id)}:
+        a, b = b, a  # measured before from the other end: this takes its place
     task, request, _ = requested(a)
 
     from vrcli.execute.path import measure as measure_kept

@@ -23,7 +23,7 @@ NAMES = ("exp_avg", "velocity", "momentum_buffer")
 class Momentum(Probe):
     """Curves: `norm` (Euclidean, of all entries of the mean of the gradients after the step, without bias correction);
     of vradam and vrmomentum also `reach` (the norm times the effective learning rate; of several rates their mean) and
-    `bound` (lr / (2 sqrt(beta3)), missing at steps at which the cutoff is active).
+    `bound` (lr / (2 sqrt(beta3)), missing at steps at which the cutoff is active, and where the power is not 2).
     """
 
     name = "momentum"
@@ -44,7 +44,7 @@ class Momentum(Probe):
 
 def _bound(optimizer: VelocityOptimizer, group: dict[str, Any]) -> float:
     penalty = float((group["beta3"] * optimizer.last_step[0].power_sum).max())
-    if group["beta3"] == 0 or not penalty < group["lr_cutoff"]:
+    if group["beta3"] == 0 or group["power"] != 2 or not penalty < group["lr_cutoff"]:
         return math.nan
     return float(group["lr"]) / (2 * math.sqrt(group["beta3"]))
 

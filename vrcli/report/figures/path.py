@@ -15,7 +15,7 @@ from vrcli.report.figures.style import PANEL, Plot, Series, head, legend_below, 
 from vrcli.report.figures.text import Rows, by, table
 from vrcli.report.wording import number, quantity
 from vrcli.results.lines import Reader
-from vrcli.results.paths import KINDS, stored
+from vrcli.results.paths import KINDS, stored, two_runs
 
 #: Lines of a panel, with the colour each has.
 SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validation"), "test": Series("sgd", "test")}
@@ -35,7 +35,7 @@ class PathFigure(Figure):
     def make(self, reader: Reader, notes: list[str]) -> Drawn:
         if len(self.words) != 2:
             raise UsageError(f"a path leads from one run to another: name two, got {len(self.words)}")
-        a, b = map(reader.store.runs.get, self.words)
+        a, b = two_runs(reader.store, *self.words)
         found = stored(reader.store, a, b, self.weights)
         if found is None:
             which = f" --weights {self.weights}" if self.weights else ""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vrcli.study.results import CompareResult
 
 
+#: Of resampled seeds: the interval of fewer is much too narrow.
+LEAST_SEEDS = 5
 #: What a curve may exceed another by, relatively, as far as rounding makes it: curves are measured in single precision.
 ROUNDING = 1e-5
 
@@ -240,17 +242,20 @@ def _never_above(claim: Claim, found: Found, ours: tuple[str, str], store: Store
         stored += len(curve)
         pairs += [(value, bound[step]) for step, value in curve.items() if step in bound]
     both = np.array(pairs).reshape(-1, 2)
-    values, bounds = both[np.isfinite(both).all(axis=1)].T
+    values, bounds = both[~np.isnan(both).any(axis=1)].T  # one without end is above every bound
     if not values.size:
         reason = f"no step has a number of both {claim.curve} and {claim.of}"
         return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=reason)
-    above = int((values - bounds > ROUNDING * abs(bounds)).sum())
+    above = int((values > bounds + ROUNDING * abs(bounds)).sum())
     reason = f"above at {above:,} of {values.size:,} steps of {len(runs)} runs"
     if (bounds > 0).any():
         reason += f", at most {(values[bounds > 0] / bounds[bounds > 0]).max():.6f} times as high"
     if left := stored - values.size:
         reason += f"; {left:,} more steps ({100 * left / stored:.1f} % of all) have no number of one of the two"
-    return Decided(claim, found.part.name, Said.CONTRADICTED if above else Said.REPRODUCED, ours, reason=reason)
+    said = Said.CONTRADICTED if above else Said.REPRODUCED
+    if not above and (ended := sum(run.status == "diverged" for run in runs)):
+        said, reason = Said.UNDECIDED, f"{reason}; {ended} of the runs diverged, and what they did then is not stored"
+    return Decided(claim, found.part.name, said, ours, reason=reason)
 
 
 def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None) -> Decided:
@@ -261,7 +266,8 @@ def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None)
     for found in parts:
         length, table = _table(claim, found, store)
         if not table.size:
-            reason = f"part {found.part.name} has no two runs with numbers above 0 of {claim.curve}, or some diverged"
+            lacking = f"has not {LEAST_SEEDS} runs with numbers above 0 of {claim.curve}, or some diverged"
+            reason = f"part {found.part.name} {lacking}"
             return Decided(claim, label, Said.UNDECIDED, ours, reason=reason)
         lengths.append(length)
         tables.append(table)
@@ -287,7 +293,7 @@ def _table(claim: Claim, found: Found, store: Store | None) -> tuple[int, Any]:
     plain = [_mean_curve([read.get((run.id, claim.curve))], 0.0) or {} for run in runs]
     steps = sorted(set.intersection(*map(set, plain)))
     table = np.array([[own[step] for step in steps] for own in plain])
-    whole = len(runs) > 1 and steps and all(run.status == "completed" for run in runs)
+    whole = len(runs) >= LEAST_SEEDS and steps and all(run.status == "completed" for run in runs)
     return (steps[-1], table) if whole and (np.isfinite(table) & (table > 0)).all() else (0, np.empty(0))
 
 

@@ -174,8 +174,8 @@ class Claim(Model):
     of: str = ""
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     after: float = Field(default=0.0, ge=0, lt=1)
-    power: float | None = Field(default=None, lt=0)
-    logs: float = 0.0
+    power: float | None = Field(default=None, lt=0, allow_inf_nan=False)
+    logs: float = Field(default=0.0, allow_inf_nan=False)
     parts: list[str] = Field(default_factory=list)
     where: str = ""
 
@@ -193,8 +193,8 @@ class Claim(Model):
             raise ValueError("within needs a range, [low, high]")
         if kinds == ["never_above"] and not self.of:
             raise ValueError("never_above needs an of, the curve that is never exceeded")
-        if kinds == ["rate"] and (self.power is None or len(self.parts) < 2):
-            raise ValueError("rate needs a power, and two parts or more")
+        if kinds == ["rate"] and (self.power is None or len({*self.parts}) < max(2, len(self.parts))):
+            raise ValueError("rate needs a power, and two parts or more, each once")
         if left := self.model_fields_set & _OF_KINDS - {*KINDS[kinds[0]]}:
             raise ValueError(f"{kinds[0]} takes no {' and no '.join(sorted(left))}; leave it out")
         return self
