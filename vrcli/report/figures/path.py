@@ -23,7 +23,7 @@ SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validat
 
 @dataclass(frozen=True)
 class PathFigure(Figure):
-    """The metrics along the straight line between the weights of two runs. vr runs path measures them."""
+    """The metrics on the line between two runs. vr runs path measures them."""
 
     selects = ()
 
