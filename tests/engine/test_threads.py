@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,10 +19,9 @@ from vrcli.tasks.transformer import Transformer
 
 CASES = [
     (Cnn, "smoke", {}, 1),
-    (Cnn, "quick", {}, 1),
-    (Cnn, "quick", {"batch_size": 1024}, 4),
-    (Cnn, "quick", {"channels": 32}, 4),
-    (Cnn, "quick", {"dataset": "cifar10"}, 4),
+    (Cnn, "smoke", {"batch_size": 1024}, 4),
+    (Cnn, "quick", {}, 4),
+    (Cnn, "smoke", {"dataset": "cifar10"}, 4),
     (Cnn, "paper", {}, 4),
     (GFlowNet, "quick", {}, 1),
     (GFlowNet, "paper", {}, 4),
@@ -57,28 +54,3 @@ def test_a_run_stores_its_threads(vr, monkeypatch: pytest.MonkeyPatch) -> None:
     vr("run", "cnn", "--preset", "smoke", "--epochs", "1")
     shown = json.loads(vr("runs", "show", "1", "--format", "json").out)
     assert shown["spec"]["threads"] == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one thread is all there is")
-def test_a_busy_machine_does_not_make_short_steps_crawl(tmp_path: Path) -> None:
-    """Two threads that wait for each other beside busy processes are 3 to 30 times slower than one."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP", "OMP"))}
-    words = (sys.executable, "-m", "vrcli", "run", "cnn", "--preset", "quick", "--epochs", "20", "--quiet")
-
-    def seconds(*more: str) -> float:
-        database = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
-        subprocess.run([*words, "--db", str(database), *more], env=env, cwd=tmp_path, check=True)
-        show = (*words[:3], "runs", "show", "1", "--format", "json", "--db", str(database))
-        done = subprocess.run(show, env=env, cwd=tmp_path, check=True, capture_output=True, text=True)
-        return float(json.loads(done.stdout)["results"]["train_s"])
-
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
-    try:
-        ratios = sorted(seconds("--threads", "2") / seconds() for _ in range(3))
-    finally:
-        for one in busy:
-            one.kill()
-            one.wait()
-    print(f"two threads over the default, beside {len(busy)} busy processes: {ratios}")
-    assert ratios[1] > 1
