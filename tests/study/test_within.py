@@ -172,3 +172,12 @@ def test_a_rate_is_compatible_or_violated_and_never_reproduced(
     assert evidence(back) == "the parts' runs must be longer from part to part, got 64, 16 steps"
     skipped = vrcli.study("rates", scale="half", threads=1, db=tmp_path / "vr.db").claims[0]
     assert (skipped.said.name, evidence(skipped)) == ("NOT_RUN", "fewer than two of its parts run")
+
+
+def test_why_a_rate_is_not_decided(inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = RATES.replace("lr=0.5,", "lr=1e9,").replace("steps:16", "steps:4").replace("steps:64", "steps:8")
+    for seeds, why in ((4, "4 runs, and a rate needs 5"), (5, "5 of 5 runs diverged or did not end")):
+        (tmp_path / "rates.toml").write_text(text.format(seeds=seeds, first="short", second="long"))
+        claim = vrcli.study("rates", threads=1, db=tmp_path / "vr.db").claims[0]
+        assert (claim.said.name, evidence(claim)) == ("UNDECIDED", f"part short: {why}")

