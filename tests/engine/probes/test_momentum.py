@@ -79,4 +79,4 @@ def test_where_the_cutoff_is_active_there_is_no_bound() -> None:
 def test_an_optimizer_without_a_mean_is_said_once() -> None:
     values, notes, _, _ = run("sgd", momentum=0.0, nesterov=False)
     assert values == [{}] * 8
-    assert notes == ["probe momentum: SGD keeps no mean of the gradients"]
+    assert notes == ["probe momentum: SGD keeps no momentum"]

@@ -1,4 +1,4 @@
-"""momentum: how long the running mean of the gradients is, as the optimizer keeps it.
+"""momentum: how long the momentum is: the running mean of the gradients, or SGD's sum, as the optimizer keeps it.
 
 Source:      arXiv 2505.13196: while the cutoff is inactive, lr_effective * ||v|| = lr ||v|| / (1 + beta3 ||v||^2) is at
              most lr / (2 sqrt(beta3)). Line 6 of Algorithm 1 measures a norm of its own, of the gradient where
@@ -16,24 +16,24 @@ import torch
 from vrcli.engine.probes.base import Probe, Values, View
 from vrcli.optim.velocity_optimizer import VelocityOptimizer
 
-#: What optimizers call the mean of the gradients.
+#: What optimizers call the momentum.
 NAMES = ("exp_avg", "velocity", "momentum_buffer")
 
 
 class Momentum(Probe):
-    """Curves: `norm` (Euclidean, of all entries of the mean of the gradients after the step, without bias correction);
+    """Curves: `norm` (Euclidean, of all entries of the momentum after the step, without bias correction);
     of vradam and vrmomentum also `reach` (the norm times the effective learning rate; of several rates their mean) and
     `bound` (lr / (2 sqrt(beta3)), missing at steps at which the cutoff is active, and where the power is not 2).
     """
 
     name = "momentum"
-    summary = "norm of the running mean of the gradients; of vradam and vrmomentum also the bound of their step"
+    summary = "norm of the momentum; of vradam and vrmomentum also the bound of their step"
 
     def measure(self, view: View) -> Values:
         optimizer = view.optimizer
         means = [own[name] for own in optimizer.state.values() for name in NAMES if torch.is_tensor(own.get(name))]
         if not means:
-            view.notes.append(f"probe momentum: {type(optimizer).__name__} keeps no mean of the gradients")
+            view.notes.append(f"probe momentum: {type(optimizer).__name__} keeps no momentum")
             return {}
         norm = math.hypot(*(float(torch.linalg.vector_norm(mean, dtype=torch.float64)) for mean in means))
         if not isinstance(optimizer, VelocityOptimizer):
