@@ -203,13 +203,16 @@ def test_what_differs_where_it_must_not_is_one_line(
         assert len(store.runs.select()) == 5
 
 
-def test_a_loop_of_its_own_and_a_missing_database_are_refused(tmp_path: Path) -> None:
+def test_a_loop_of_its_own_no_database_and_no_run_at_all_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--lr-from 1: there is no vr.db here, so no run$"):
         run(opt="adamw", lr_from=1)
     assert not (tmp_path / "vr.db").exists()
     run(opt="adamw")
     with pytest.raises(UsageError, match="trains in a loop of its own, whose steps vr does not take"):
         vrcli.run("mine", command="true {lr} {seed}", lr_from=1)
+    for wrong in (1.5, True, [1]):
+        with pytest.raises(UsageError, match=r"^--lr-from must be the number or name of a run, got "):
+            run(opt="adamw", lr_from=wrong)
 
 
 def test_fewer_steps_than_there_are_rates_take_the_first_of_them() -> None:

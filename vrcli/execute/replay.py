@@ -31,6 +31,8 @@ def source_of(store: Store, ref: int | str, task: type[Task[Any]]) -> tuple[RunR
     Raises:
         UsageError: it has not such rates, or this task's steps are not vr's.
     """
+    if not isinstance(ref, int | str) or isinstance(ref, bool):
+        raise UsageError(f"must be the number or name of a run, got {ref!r}", _OPTION)
     if issubclass(task, LoopTask):
         raise UsageError(f"{ref}: {task.name} trains in a loop of its own, whose steps vr does not take", _OPTION)
     try:
