@@ -110,6 +110,14 @@ def test_it_is_repeated_without_the_run_that_had_the_rates(vr: Callable[..., Any
     assert vr(*command.split()[1:]).code == 2
 
 
+def test_settings_that_both_have_and_that_differ_are_named(spirals: Callable[..., Any]) -> None:
+    run(opt="vradam", weight_decay=0.1, betas=(0.9, 0.99))
+    words = ("--opt", "adamw", "--device", "cpu", "--lr-from", "1", "--epochs", "3")
+    said = "note: beside its learning rate run 1 had another betas, weight_decay\n"
+    assert said in spirals(*words).err
+    assert "note: " not in spirals(*words, "--weight-decay", "0.1", "--beta2", "0.99").err
+
+
 @pytest.mark.parametrize("how", ["resume", "the same call"])
 def test_an_interrupted_one_goes_on_with_the_same_bits(
     valley: None, vr: Callable[..., Any], tmp_path: Path, how: str

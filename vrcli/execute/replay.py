@@ -96,6 +96,12 @@ def check_same(spec: RunSpec, run: RunRecord) -> None:
         )
 
 
+def differing(request: Request, run: RunRecord) -> list[str]:
+    """Settings that both optimizers have, with another value in the run whose rates are replayed; not refused."""
+    mine, theirs = request.model_dump(mode="json")["optimizer_settings"], run.spec.get("optimizer_settings", {})
+    return [name for name in mine if name != "lr" and name in theirs and mine[name] != theirs[name]]
+
+
 def with_rates(request: Request, store: Store, run: RunRecord) -> Request:
     """What asks for a stored run again, with the rates that it keeps where it replayed any.
 

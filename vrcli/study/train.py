@@ -15,7 +15,7 @@ from vrcli.execute.job import Lineage
 from vrcli.execute.lookup import headline_of, task_of
 from vrcli.execute.outage import Away
 from vrcli.execute.place import Place
-from vrcli.execute.replay import check_same, replayed, source_of
+from vrcli.execute.replay import check_same, differing, replayed, source_of
 from vrcli.execute.run import Began, Done, check, training
 from vrcli.settings import FROM_FILE, Resolved, resolve
 from vrcli.spec import REPLACED
@@ -80,6 +80,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     several = len(resolved) > 1
     group = f"{request.task}-{request.optimizer}-{secrets.token_hex(3)}" if several else None
     runs = []
+    beside: list[str] = []
     if place.database.path is not None and not place.database.path.exists():
         if request.lr_from is not None:
             raise UsageError(f"{request.lr_from}: there is no {place.database} here, so no run", "--lr-from")
@@ -89,7 +90,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     with place.store() as store:
         yield from notes_of(store)
         if request.lr_from is not None:
-            resolved = _replaying(store, request.lr_from, resolved, task, place)
+            resolved, beside = _replaying(store, request.lr_from, resolved, task, place)
         yield RunsPlanned(len(resolved))
         left = Unfinished() if request.new or not several else unfinished(store, resolved, request.tag, task, place)
         if left.ended:
@@ -100,7 +101,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
                 yield RunEnded(at, one.request.optimizer, one.request.seed, ended, reused=True)
                 runs.append(ended)
                 continue
-            said: list[str] = []
+            said = list(beside)
             events = training(
                 one.request, task, store, lineage=Lineage(request.tag, left.group or group), data_dir=place.data_dir,
                 cache=place.cache, malloc_tuned=tuned, notice=said.append, should_stop=should_stop,
@@ -114,8 +115,10 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     yield Finished(TrainResult(request.seeds, runs, headline_of(task)))
 
 
-def _replaying(store: Any, ref: int | str, resolved: Sequence[Resolved], task: Any, place: Place) -> list[Resolved]:
-    """The same, with the learning rates of a stored run in the place of their own.
+def _replaying(
+    store: Any, ref: int | str, resolved: Sequence[Resolved], task: Any, place: Place
+) -> tuple[list[Resolved], list[str]]:
+    """The same, with the learning rates of a stored run in the place of their own; in what else it differs, as a line.
 
     Raises:
         UsageError: that run has none to replay, or other settings, or something was said of rates beside it.
@@ -127,7 +130,9 @@ def _replaying(store: Any, ref: int | str, resolved: Sequence[Resolved], task: A
     source, rates = source_of(store, ref, task)
     for one in resolved:
         check_same(check(one.request, task, data_dir=place.data_dir, cache=place.cache), source)
-    return [replace(one, request=replayed(one.request, source, rates)) for one in resolved]
+    found = [replace(one, request=replayed(one.request, source, rates)) for one in resolved]
+    names = ", ".join(differing(found[0].request, source))
+    return found, [f"beside its learning rate run {ref} had another {names}"] if names else []
 
 
 def _told(
