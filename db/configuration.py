@@ -12,6 +12,8 @@ from typing import Any
 
 #: Parts of a spec that have a column of their own; all but the seed are part of a configuration by themselves.
 IDENTITY = ("task", "preset", "dataset", "dataset_fingerprint", "optimizer", "seed")
+#: What the seed decides once the rest is known: the rates that a run replays, beside `lr_from`, whose they are.
+SEEDED = ("lr_digest",)
 
 
 def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = value
             continue
         for name, inner in value.items():
-            if name == "dataset" and known_data:
+            if (name == "dataset" and known_data) or name in SEEDED:
                 continue
             name = f"{name}_code" if key == "code" else name
             found[name if name not in found else f"{key.removesuffix('_settings')}.{name}"] = inner

@@ -22,7 +22,7 @@ from vrcli.optim import registry as optimizers
 from vrcli.optim.rows import CAPABILITIES, Row
 from vrcli.optim.zoo import INSTALL
 from vrcli.report.wording import setting as written
-from vrcli.spec import Training
+from vrcli.spec import REPLAYED, Training
 from vrcli.tasks import registry as tasks
 from vrcli.tasks.space import Space
 
@@ -309,7 +309,7 @@ def _training_page() -> Iterator[str]:
         "The training loop is the same for every task. A preset states its settings; each is an",
     )
     yield from ("option of `vr run`, `vr sweep` and `vr compare`.", "")
-    yield from _settings(Training)
+    yield from _settings(Training, leave=REPLAYED)
 
 
 def _optimizers_page() -> Iterator[str]:

@@ -61,6 +61,7 @@ def run(
     data_dir: str | os.PathLike[str] | None = None,
     tag: str | None = None,
     db: Database | None = None,
+    lr_from: int | str | None = None,
     keep_weights: Literal["best", "last", "both"] | None = None,
     new: bool = False,
     probe: Probes = (),
@@ -89,6 +90,7 @@ def run(
         data_dir: folder of data sets; the user's cache by default.
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
+        lr_from: number or name of a run whose learning rates are replayed, in the place of `lr` and the schedule.
         keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
         new: start a new run, even if one like it was interrupted, which would go on.
         probe: what to measure beside the loss: a probe's name or class, or several.
@@ -111,14 +113,12 @@ def run(
 
     task, opts = commanded(task, command, metric, [] if opt is None else [opt])
     probing, config, settings = asked_of_probes(probe, probe_every, config, settings)
-    asked = complete(
-        task, opts, preset=preset, device=device, threads=threads, config=config,
-        flags=settings, seed=seed, seeds=seeds, tag=tag,
-    )  # fmt: skip
+    asked = complete(task, opts, preset=preset, device=device, threads=threads, config=config, flags=settings,
+                     seed=seed, seeds=seeds, tag=tag)  # fmt: skip
     place = Place.of(db, data_dir, 1, asked.threads, malloc_tuning, checkpoint_every, checkpoint_dir, probing)
     request = TrainRequest(
         asked.task, asked.optimizers[0], asked.preset, asked.config, asked.flags, asked.seeds, asked.device, asked.tag,
-        new, keep_weights,
+        new, keep_weights, lr_from,
     )  # fmt: skip
     return RunsOutcome(place.database, follow(lambda stop: train(request, place, should_stop=stop), watch, "run"))
 

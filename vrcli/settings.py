@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from vrcli.errors import UsageError, nearest
 from vrcli.identity import code_of
 from vrcli.optim import registry
-from vrcli.spec import Request, Threads, Training, Until
+from vrcli.spec import REPLAYED, Request, Threads, Training, Until
 from vrcli.tasks.registry import reference
 from vrcli.visible import visible
 
@@ -91,7 +91,7 @@ def settings_of(task: type[Task[Any]], optimizer: str) -> Settings:
     code_of(task, optimizer)  # read now, right after the imports: a file may be edited before the run begins
     found: dict[str, Setting] = {}
     for key, info in Training.model_fields.items():
-        if task.training_settings is None or key in task.training_settings:
+        if key not in REPLAYED and (task.training_settings is None or key in task.training_settings):
             found[key] = Setting(key, "training", key, info)
     for key, info in task.Config.model_fields.items():
         if key in found:
@@ -136,7 +136,7 @@ RESERVED = frozenset(
         "looks",
     }
     | {"search_seed", "prune", "confirm_seeds", "plan", "new", "metric", "level", "target", "watch"}
-    | {"command", "probe", "probe_every"}
+    | {"command", "probe", "probe_every", "lr_from"}
 )
 
 

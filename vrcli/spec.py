@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,11 @@ from pydantic import (
 )
 
 #: Settings of the loop that are not part of a spec while they are not set: they came later than stored specs.
-TRACELESS = ("until", "eval_every", "workers")
+TRACELESS = ("until", "eval_every", "workers", "lr_from", "lr_digest")
+#: Those of them that nobody sets by name: they follow from the run whose learning rates are replayed.
+REPLAYED = ("lr_from", "lr_digest")
+#: Those whose place these rates take.
+REPLACED = ("schedule", "warmup_epochs", "warmup_factor", "eta_min")
 #: What the end of a run can be counted in.
 UNITS = ("epochs", "steps", "gradients", "seconds")
 #: What ends the run of a command: its own end.
@@ -72,6 +77,30 @@ class Until(NamedTuple):
         return self.unit != "seconds"
 
 
+class Rates(NamedTuple):
+    """Learning rates that a run replays, one per step.
+
+    Args:
+        run: name of the run that had them.
+    """
+
+    run: str
+    values: tuple[float, ...]
+
+    def encoded(self) -> bytes:
+        """The values as 64-bit floats, the first byte the least."""
+        return struct.pack(f"<{len(self.values)}d", *self.values)
+
+    @classmethod
+    def decoded(cls, run: str, data: bytes) -> Rates:
+        return cls(run, struct.unpack(f"<{len(data) // 8}d", data))
+
+    @property
+    def digest(self) -> str:
+        """Of the values alone, 16 hexadecimal digits."""
+        return hashlib.blake2b(self.encoded(), digest_size=8).hexdigest()
+
+
 class Training(BaseModel):
     """Settings of the training loop, the same for every task."""
 
@@ -99,6 +128,8 @@ class Training(BaseModel):
     precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="autocast precision of model and loss")
     workers: int = Field(0, ge=0, le=64, description="processes that read data which do not fit into memory")
     accumulate_gradients: bool = Field(False, description="never zero the gradients (a fault of released code)")
+    lr_from: str | None = Field(None, description="optimizer and configuration of the run whose rates are replayed")
+    lr_digest: str | None = Field(None, description="digest of those rates")
 
     @field_validator("until")
     @classmethod
@@ -125,6 +156,8 @@ class Training(BaseModel):
         absent = {name for name in TRACELESS if not body.get(name)}
         if "until" not in absent:
             absent |= {"epochs", "max_steps"}
+        if "lr_from" not in absent:
+            absent |= set(REPLACED)
         return {name: value for name, value in body.items() if name not in absent}
 
     @property
@@ -156,6 +189,7 @@ class Request(BaseModel):
         device: where it runs; never "auto".
         code: the identity of the engine's, the task's and the optimizer's code (see `vrcli.identity`). Specs of an
             earlier version have none, and `versions` of vr and torch instead.
+        rates: what `training.lr_digest` is the digest of; no part of what is stored as the spec.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -170,6 +204,7 @@ class Request(BaseModel):
     device: str = "cpu"
     threads: int = Field(1, ge=1, description="CPU threads of tensor operations")
     code: dict[str, str] = Field(default_factory=dict)
+    rates: Rates | None = Field(default=None, exclude=True, repr=False)
 
     def with_training(self, **changes: Any) -> Request:
         """The same request with other settings of the training loop, which are not validated."""

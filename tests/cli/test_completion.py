@@ -66,6 +66,7 @@ CASES = {
     "against": ("vr compare cnn --opt sgd --opt adamw --against ", {"sgd", "adamw"}, {"vradam"}),
     "a preset": ("vr run cnn --preset ", set(load("cnn").presets), {"cnn"}),
     "a run": ("vr runs show ", {"1"}, {"cnn"}),
+    "a run to follow": ("vr run cnn --lr-from ", {"1"}, {"cnn"}),
     "a tag": ("vr runs list --tag ", {"mine"}, set()),
     "a column": ("vr report --columns optimizer,", {"optimizer,n", "optimizer,test_loss"}, {"n"}),
     "a figure": ("vr plot ", set(NAMES), {"cnn"}),

@@ -25,6 +25,7 @@ def command_of(record: RunRecord) -> str:
     """
     from vrcli.execute.again import task_of_run
     from vrcli.settings import resolve, settings_of
+    from vrcli.spec import REPLACED
     from vrcli.tasks.registry import UnknownTask
 
     spec, preset = record.spec, record.preset or "quick"
@@ -45,15 +46,17 @@ def command_of(record: RunRecord) -> str:
         "training": base.training.model_dump(mode="json"),
         "optimizer": json.loads(json.dumps(base.optimizer_settings)),  # as they are stored: tuples are lists
     }
+    source = record.provenance.get("lr_from")  # the run that the rates are of
     own = {
         name: given[one.section].get(one.key)
         for name, one in settings.by_name.items()
-        if given[one.section].get(one.key) != usual[one.section].get(one.key)
+        if not (source and one.key in ("lr", *REPLACED) and one.section != "task")
+        and given[one.section].get(one.key) != usual[one.section].get(one.key)
     }
     named = words_of_run(task, record.provenance.get("task", record.task), spec["optimizer"])
     if not hasattr(task, "command"):
         named += ["--preset", preset]
-    words = ["vr", "run", *named, "--seed", str(record.seed)]
+    words = ["vr", "run", *named, *(["--lr-from", source] if source else []), "--seed", str(record.seed)]
     return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
 
 

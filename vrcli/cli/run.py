@@ -54,6 +54,13 @@ def run(
     database: Location = req.DB,
     format: str = req.FORMAT,
     quiet: bool = req.QUIET,
+    lr_from: str | None = typer.Option(
+        None,
+        "--lr-from",
+        metavar="RUN",
+        show_default=False,
+        help="replay this run's effective learning rates step for step, in place of --lr and --schedule",
+    ),
     keep_weights: str | None = req.KEEP_WEIGHTS,
     new: bool = typer.Option(False, "--new", help="start a new run, even if one like it was interrupted"),
     probe: list[str] = req.PROBE,

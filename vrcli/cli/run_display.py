@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vrcli.cli.console import err, notice, say
 from vrcli.cli.screen import show_next
 from vrcli.cli.waiting import SIGN
+from vrcli.report import wording
 from vrcli.report.study.runs import outcome_lines, run_steps
 from vrcli.report.wording import settings as wording_settings
 from vrcli.report.wording import value
@@ -171,6 +172,8 @@ class RunDisplay:
             f"{spec.device}{threads}{precision}",
         ]
         lines = [" · ".join(parts)]
+        if spec.rates is not None:
+            lines.append(f"  {wording.replay(spec.rates.run, spec.training.lr_from or '')}")
         if spec.preset == "quick" and "paper" in task.presets:
             lines.append(f"  the paper's setting is --preset paper ({task.presets['paper'].summary})")
         return lines

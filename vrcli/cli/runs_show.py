@@ -15,7 +15,7 @@ from vrcli.db.location import Location
 from vrcli.output import Target
 from vrcli.report.study.runs import outcome_lines
 from vrcli.report.tables.runs import title
-from vrcli.report.wording import NOT_ANSWERING, counted, setting, status
+from vrcli.report.wording import NOT_ANSWERING, counted, replay, setting, status
 from vrcli.results.single import check_metrics, curves_of, in_full, newest_picture
 from vrcli.results.types import repeatable
 from vrcli.study.naming import by_command
@@ -79,6 +79,8 @@ def print_run(store: Store, record: RunRecord, metrics: list[str]) -> None:
         )
     if not repeatable(record.settings):
         lines.append(f"  not repeatable: it ended after a time (until {record.settings['until']}), at any step")
+    if (source := record.provenance.get("lr_from")) is not None:
+        lines.append(f"  {replay(source, record.settings['lr_from'])}")
     for line in lines:
         say(line, prose=True)
     for heading, pairs in (("settings", settings_facts(record)), ("provenance", provenance_facts(record))):

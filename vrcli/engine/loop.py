@@ -85,7 +85,10 @@ class _Loop:
         self.steps_per_epoch, self.total_steps = planned_steps(self.training, prepared.samples, prepared.capabilities)
         self.probes = Measuring(built(probing, prepared), probing.steps(self.steps_per_epoch))
         self.end, self.used_up = self.training.end, False
-        self.schedule = schedules.make(self.training, self.steps_per_epoch)
+        rates, settings = prepared.spec.rates, prepared.spec.optimizer_settings
+        self.schedule = (
+            schedules.replay(rates, settings["lr"]) if rates else schedules.make(self.training, self.steps_per_epoch)
+        )
         self.step, self.samples, self.evaluations = 0, 0, 0
         self.epoch, self.batch = 1, 0  # the place of the next step: its epoch, and how many steps that has behind it
         self.gradient_evaluations, self.hessian_products = 0, 0

@@ -148,9 +148,23 @@ def prepare(
         # Many optimizers flatten with view(), which a channels-last weight refuses; its gradient follows its layout.
         model = model.to(memory_format=torch.contiguous_format)
     _, steps = planned_steps(spec.training, samples, row.capabilities)
+    _check_rates(spec, steps)
     optimizer = registry.construct(spec.optimizer, model, spec.optimizer_settings, steps=steps)
     autocast = autocast_dtype(spec.training.precision, device)
     return Prepared(spec, task, data, model, optimizer, row.capabilities, device, autocast)
+
+
+def _check_rates(spec: RunSpec, steps: int | None) -> None:
+    """Refuse a run that may have more steps than the rates that it replays, or other rates than its spec says."""
+    if spec.training.lr_digest != (spec.rates.digest if spec.rates else None):
+        raise UsageError(": the learning rates that are kept are not those of the spec", "--lr-from")
+    if spec.rates is not None and (steps is None or steps > len(spec.rates.values)):
+        known = len(spec.rates.values)
+        asked = "nobody knows beforehand how many this run takes" if steps is None else f"this run takes {steps:,}"
+        raise UsageError(
+            f"{spec.rates.run}: it has the learning rates of {known:,} steps, and {asked}; --until steps:{known} fits",
+            "--lr-from",
+        )
 
 
 def _unreadable(task: str, error: OSError) -> TaskError:

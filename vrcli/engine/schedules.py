@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from vrcli.spec import Training
+from vrcli.spec import Rates, Training
 
 
 class Schedule(Protocol):
@@ -37,3 +37,17 @@ def make(training: Training, steps_per_epoch: int, total_steps: float = math.inf
         return floor + (lr - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return warmup_cosine
+
+
+def replay(rates: Rates, base: float) -> Schedule:
+    """The rates of another run at the same steps.
+
+    Args:
+        base: the optimizer's `lr`; a group of parameters with another one keeps its ratio to it.
+    """
+
+    def replayed(lr: float, step: int, total: float = math.inf) -> float:
+        rate = rates.values[step]
+        return rate if lr == base else rate * (lr / base)
+
+    return replayed

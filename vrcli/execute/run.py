@@ -17,13 +17,14 @@ from vrcli.db.store import Store, StoreError, Unavailable
 from vrcli.direction import cost
 from vrcli.engine import provenance
 from vrcli.engine.driven import train_any
-from vrcli.engine.events import Checkpoint, Ended, Event
+from vrcli.engine.events import Artifact, Checkpoint, Ended, Event
 from vrcli.engine.prepare import DataCache, Prepared
 from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.engine.probes.measuring import built
 from vrcli.engine.weights import Kept
 from vrcli.errors import UsageError, VrError, contained, first_line
 from vrcli.execute import checkpoints as files
+from vrcli.execute import replay
 from vrcli.execute.checkpoints import Checkpoints, Unsaved
 from vrcli.execute.job import Lineage, of_spec
 from vrcli.execute.known_data import prepare_known
@@ -200,6 +201,7 @@ def training(
             origin |= {"declared_data": prepared.data.identity} if prepared.data.streamed else {}
             origin |= {"task": f"{task_class.__module__}:{task_class.__qualname__}"}
             origin |= ({_KEPT: keep} if keep else {}) | probing.provenance
+            origin |= {replay.ORIGIN: spec.rates.run} if spec.rates else {}
             record = yield from patiently(
                 lambda: store.runs.begin(
                     spec.model_dump(mode="json"), spec_id=spec.spec_id, provenance=origin, metrics=task_class.metrics,
@@ -261,6 +263,8 @@ class _Run:
         )  # fmt: skip
         try:
             yield Began(self.record, self.prepared)
+            if (rates := self.prepared.spec.rates) is not None:  # the run that had them may be removed
+                yield from self.writer.write(Artifact(replay.FILE, rates.encoded(), step=0))
             while (event := _next(events)) is not None:
                 self.record = (yield from self.writer.write(event)) or self.record
                 if isinstance(event, Checkpoint):

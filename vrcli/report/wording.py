@@ -129,6 +129,16 @@ def settings(values: Mapping[str, object], *, searched: Collection[str] = ()) ->
     return " ".join(f"{name}={setting(value, digits[name])}" for name, value in values.items())
 
 
+def replay(run: str, lr_from: str) -> str:
+    """Where the learning rate of a run came from that replayed another's.
+
+    Args:
+        run: the other one's name.
+        lr_from: of its training, "vradam:b1edf31fe7a35b3b".
+    """
+    return f"learning rate of run {run} ({lr_from.rpartition(':')[0]}), step for step; no schedule beside it"
+
+
 def quantity(name: str) -> str:
     """A result or a curve as its axis is called: "validation loss" for val_loss, "training loss (epoch mean)"."""
     if name in QUANTITIES:

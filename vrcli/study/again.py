@@ -70,7 +70,7 @@ def again(
     from vrcli.execute.stopping import stop_requests
     from vrcli.probing import Probing
 
-    task, request, origins = requested(stored)
+    task, request, origins = requested(store, stored)
     for line in [*_code_changes(stored, request.code), *execute_again.machine_changes(stored, request.device)]:
         notice(line)
     if not request.training.end.repeatable:
@@ -96,13 +96,14 @@ def lacking(spec: Mapping[str, Any]) -> list[str]:
     return [name for name in NEEDED if name not in spec]
 
 
-def requested(stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
+def requested(store: Store, stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
     """What trains a stored run: its task, what is asked for, and the origins of its optimizer's settings.
 
     Raises:
         UsageError: this version or machine cannot train it.
         UnknownTask: its task is not installed.
     """
+    from vrcli.execute.replay import with_rates
     from vrcli.settings import differing_settings, request_again
 
     if by_script(stored.spec):
@@ -111,7 +112,7 @@ def requested(stored: StoredRun) -> tuple[type[Any], Request, dict[str, str]]:
         raise UsageError(f"run {stored.id} cannot be trained by this version: {', '.join(missing)} not recorded")
     task, device = execute_again.task_of_run(stored), execute_again.device_of_run(stored)
     request = request_again(stored.spec, task, device, f"run {stored.id}")
-    return task, request, dict.fromkeys(differing_settings(request, task), "stored")
+    return task, with_rates(request, store, stored), dict.fromkeys(differing_settings(request, task), "stored")
 
 
 def check_ended(record: StoredRun, *, finished: bool) -> None:

@@ -43,7 +43,7 @@ def measure(
     kept = _kept(store, a, b, which)
     if name_of(kept, a) in {file.name for file in store.artifacts.select(b.id)}:
         a, b = b, a  # measured before from the other end: this takes its place
-    task, request, _ = requested(a)
+    task, request, _ = requested(store, a)
 
     from vrcli.execute.path import measure as measure_kept
 

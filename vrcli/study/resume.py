@@ -48,7 +48,7 @@ def resume(
     from vrcli.execute.run import execute
     from vrcli.execute.stopping import stop_requests
 
-    task, request, origins = requested(stored)
+    task, request, origins = requested(store, stored)
     if found := code_changes(stored.spec.get("code") or {}, request.code):
         raise UsageError(
             f"run {stored.id} began with other code: {', '.join(found)}; vr runs retry {stored.id} begins it again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vrcli.engine.events import Probed
@@ -15,8 +15,10 @@ from vrcli.execute.job import Lineage
 from vrcli.execute.lookup import headline_of, task_of
 from vrcli.execute.outage import Away
 from vrcli.execute.place import Place
+from vrcli.execute.replay import check_same, differing, replayed, source_of
 from vrcli.execute.run import Began, Done, check, training
-from vrcli.settings import Resolved, resolve
+from vrcli.settings import FROM_FILE, Resolved, resolve
+from vrcli.spec import REPLACED
 from vrcli.study.events import Event, Finished, Note, RunBegan, RunEnded, RunsPlanned, notes_of
 from vrcli.study.results import TrainResult
 from vrcli.study.unfinished import Unfinished, unfinished
@@ -33,6 +35,7 @@ class TrainRequest:
         device: where they run; never "auto".
         new: begin new runs also where some were interrupted.
         keep_weights: which weights to keep as files of the runs.
+        lr_from: the run whose learning rates take the place of lr and schedule, by number or name.
 
     Raises:
         UsageError: no such weights.
@@ -48,6 +51,7 @@ class TrainRequest:
     tag: str | None = None
     new: bool = False
     keep_weights: Literal["best", "last", "both"] | None = None
+    lr_from: int | str | None = None
 
     def __post_init__(self) -> None:
         if self.keep_weights not in (None, "best", "last", "both"):
@@ -76,12 +80,17 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
     several = len(resolved) > 1
     group = f"{request.task}-{request.optimizer}-{secrets.token_hex(3)}" if several else None
     runs = []
+    beside: list[str] = []
     if place.database.path is not None and not place.database.path.exists():
+        if request.lr_from is not None:
+            raise UsageError(f"{request.lr_from}: there is no {place.database} here, so no run", "--lr-from")
         place.database.check_file("create")
         first = resolved[0].request  # a refusal leaves no database
         check(first, task, data_dir=place.data_dir, cache=place.cache, probing=place.probing)
     with place.store() as store:
         yield from notes_of(store)
+        if request.lr_from is not None:
+            resolved, beside = _replaying(store, request.lr_from, resolved, task, place)
         yield RunsPlanned(len(resolved))
         left = Unfinished() if request.new or not several else unfinished(store, resolved, request.tag, task, place)
         if left.ended:
@@ -92,7 +101,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
                 yield RunEnded(at, one.request.optimizer, one.request.seed, ended, reused=True)
                 runs.append(ended)
                 continue
-            said: list[str] = []
+            said = list(beside)
             events = training(
                 one.request, task, store, lineage=Lineage(request.tag, left.group or group), data_dir=place.data_dir,
                 cache=place.cache, malloc_tuned=tuned, notice=said.append, should_stop=should_stop,
@@ -104,6 +113,26 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
             if run.status == "interrupted":
                 break
     yield Finished(TrainResult(request.seeds, runs, headline_of(task)))
+
+
+def _replaying(
+    store: Any, ref: int | str, resolved: Sequence[Resolved], task: Any, place: Place
+) -> tuple[list[Resolved], list[str]]:
+    """The same, with the learning rates of a stored run in the place of their own; in what else it differs, as a line.
+
+    Raises:
+        UsageError: that run has none to replay, or other settings, or something was said of rates beside it.
+    """
+    given = [name for name in ("lr", "opt_lr", *REPLACED) if resolved[0].origins.get(name) in ("flag", FROM_FILE)]
+    if given:
+        flag = "--" + given[0].replace("_", "-")
+        raise UsageError(f"{ref} and {flag} both say what the learning rate is; leave one of them out", "--lr-from")
+    source, rates = source_of(store, ref, task)
+    for one in resolved:
+        check_same(check(one.request, task, data_dir=place.data_dir, cache=place.cache), source)
+    found = [replace(one, request=replayed(one.request, source, rates)) for one in resolved]
+    names = ", ".join(differing(found[0].request, source))
+    return found, [f"beside its learning rate run {ref} had another {names}"] if names else []
 
 
 def _told(
