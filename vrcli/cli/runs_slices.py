@@ -1,4 +1,5 @@
-"""`vr runs path`: the loss along the straight line between the kept weights of two runs."""
+"""`vr runs path` and `vr runs plane`: the loss on the line between the kept weights of two runs, and around those of
+one."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def path(
     path draws it.
     """
     req.check_format(format)
-    from vrcli.study.path import measure
+    from vrcli.study.slices import path as measure
 
     with req.open_existing(database, mode="write") as store, waiting("evaluating the networks between the two runs"):
         a, b, found = measure(store, first, second, which=weights, points=points, data_dir=data_dir)
@@ -41,3 +42,36 @@ def path(
         return
     say(f"measured at {len(found.at)} points between the {found.which} weights of run {a.id} and run {b.id}")
     suggest((f"vr plot path {a.id} {b.id}", "the loss along the line"), database=database)
+
+
+def plane(
+    run: str = typer.Argument(metavar="RUN", help="number or name of a run"),
+    points: int = typer.Option(21, "--points", help="along either direction, odd; their square is measured"),
+    span: float = typer.Option(
+        1.0, "--span", help="how far it reaches on either side; at 1 a filter is moved by its own length"
+    ),
+    seed: int = typer.Option(0, "--seed", help="seed of the two directions"),
+    weights: str | None = typer.Option(
+        None, "--weights", metavar="best|last", help="which [default: best, where it kept those]", show_default=False
+    ),
+    data_dir: Path | None = req.DATA_DIR,
+    database: Location = req.DB,
+    format: str = req.FORMAT,
+    debug: bool = req.DEBUG,
+) -> None:
+    """Measure the loss on a random plane through a run.
+
+    Its two directions are filter-normalised (arXiv 1712.09913). The run must have kept its weights (vr run
+    --keep-weights best). What is measured is kept with the run; vr plot plane draws it.
+    """
+    req.check_format(format)
+    from vrcli.study.slices import plane as measure
+
+    with req.open_existing(database, mode="write") as store, waiting("evaluating the networks around the run"):
+        of, found = measure(store, run, which=weights, points=points, span=span, seed=seed, data_dir=data_dir)
+    if format == "json":
+        facts = {"run": of.id, "weights": found.which, "seed": found.seed, "at": found.at}
+        print(json.dumps({**facts, **found.values}))
+        return
+    say(f"measured at {points} x {points} points around the {found.which} weights of run {of.id}")
+    suggest((f"vr plot plane {of.id}", "the loss on the plane"), database=database)

@@ -1,14 +1,14 @@
-"""The loss along the line between two stored runs, measured once and kept with the first of them."""
+"""The loss along the line between two stored runs and on a plane through one, measured once and kept with a run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrcli.engine import weights
-from vrcli.engine.prepare import prepare
-from vrcli.engine.slices import path
+from vrcli.engine import slices, weights
+from vrcli.engine.prepare import Prepared, prepare
 from vrcli.errors import UsageError, contained
 from vrcli.tasks.loop import LoopTask
 
@@ -19,34 +19,85 @@ if TYPE_CHECKING:
     from vrcli.tasks.base import Task
 
 
-def measure(
-    store: Store, first: RunRecord, second: RunRecord, which: str, name: str, points: int, *, task: type[Task[Any]],
-    request: Request, data_dir: Path | None = None,
+def check_task(run: RunRecord, task: type[Task[Any]]) -> None:
+    """Refuse a run whose weights nobody can evaluate.
+
+    Raises:
+        UsageError: the task's loop is its own.
+    """
+    if issubclass(task, LoopTask):
+        raise UsageError(f"{run.task} trains in a loop of its own; nobody but that loop can evaluate its weights")
+
+
+def along_line(
+    store: Store, first: RunRecord, second: RunRecord, which: str, name: str, at: Sequence[float], *,
+    task: type[Task[Any]], request: Request, data_dir: Path | None = None,
 ) -> dict[str, list[float]]:  # fmt: skip
-    """Measure at evenly spaced points, ends included, and keep it with the first run.
+    """Measure on the line between two runs and keep it with the first.
 
     Args:
         which: weights that both kept, best or last.
         name: of the file.
+        at: shares of the way.
         task: of both runs.
-        request: of the first one, which says on what data and device.
+        request: of one of them, which says on what data and device.
 
     Raises:
-        UsageError: the task's loop is its own, the data are others now, or the weights do not fit each other.
+        UsageError: the data are others now, or the weights do not fit each other.
     """
-    if issubclass(task, LoopTask):
-        raise UsageError(f"{first.task} trains in a loop of its own; nobody but that loop can evaluate its weights")
+    prepared = _prepared(first, task, request, data_dir)
+    one, other = (_read(store, run, which) for run in (first, second))
+    if not _shapes(one) == _shapes(other) == _shapes(prepared.model.state_dict()):
+        raise UsageError(f"the networks of run {first.id} and run {second.id} differ; a path needs one architecture")
+    found = slices.measured(prepared, slices.line(one, other, at))
+    _keep(store, first, name, {"t": at, **found})
+    return found
+
+
+def on_plane(
+    store: Store, run: RunRecord, which: str, name: str, at: Sequence[float], seed: int, *,
+    task: type[Task[Any]], request: Request, data_dir: Path | None = None,
+) -> dict[str, list[list[float]]]:  # fmt: skip
+    """Measure on a plane through a run and keep it with the run; arguments as of `along_line`.
+
+    Args:
+        at: shares of either direction.
+        seed: of the directions.
+
+    Returns:
+        By name of the metric: for each share of the second direction the values over those of the first.
+
+    Raises:
+        UsageError: the data are others now, the weights are of another network, or it has no filters.
+    """
+    prepared = _prepared(run, task, request, data_dir)
+    middle = _read(store, run, which)
+    if _shapes(middle) != _shapes(prepared.model.state_dict()):
+        raise UsageError(f"the network of {run.task} is now another than that of run {run.id}")
+    x, y = slices.directions(prepared.model, middle, seed)
+    if not x:
+        raise UsageError(f"no parameter of {run.task} has two dimensions; a plane needs filters or rows to normalise")
+    values = slices.measured(prepared, slices.plane(middle, x, y, at))
+    found = {key: [own[start : start + len(at)] for start in range(0, len(own), len(at))]
+             for key, own in values.items()}  # fmt: skip
+    _keep(store, run, name, {"at": at, "seed": seed, "values": found})
+    return found
+
+
+def _prepared(run: RunRecord, task: type[Task[Any]], request: Request, data_dir: Path | None) -> Prepared:
     with contained():
         prepared = prepare(request, task, data_dir=data_dir)
-    if prepared.spec.dataset_fingerprint != first.dataset_fingerprint:
-        raise UsageError(f"the data are not those of run {first.id}: {prepared.spec.dataset} has other content now")
-    one, other = (weights.decoded(store.artifacts.read(run.id, weights.name_of(which))) for run in (first, second))
-    if _shapes(one) != _shapes(other) or _shapes(one) != _shapes(prepared.model.state_dict()):
-        raise UsageError(f"the networks of run {first.id} and run {second.id} differ; a path needs one architecture")
-    at = [place / (points - 1) for place in range(points)]
-    found = {"t": at, **path(prepared, one, other, at)}
-    store.artifacts.attach(first.id, name, json.dumps(found).encode())
-    return found
+    if prepared.spec.dataset_fingerprint != run.dataset_fingerprint:
+        raise UsageError(f"the data are not those of run {run.id}: {prepared.spec.dataset} has other content now")
+    return prepared
+
+
+def _read(store: Store, run: RunRecord, which: str) -> slices.Weights:
+    return weights.decoded(store.artifacts.read(run.id, weights.name_of(which)))
+
+
+def _keep(store: Store, run: RunRecord, name: str, found: Mapping[str, Any]) -> None:
+    store.artifacts.attach(run.id, name, json.dumps(found).encode())
 
 
 def _shapes(entries: Any) -> dict[str, tuple[int, ...]]:

@@ -1,12 +1,13 @@
-"""The line between the weights of two stored runs: which runs have one, and measuring along it."""
+"""The line between the weights of two stored runs, and a plane through one's: which runs have one, and measuring it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path as Folder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError
-from vrcli.results.paths import KINDS, Path, name_of, two_runs
+from vrcli.results.slices import KINDS, Path, Plane, name_of, name_of_plane, two_runs
 from vrcli.study.again import check_ended, requested
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
 #: Each point evaluates every split; a figure shows no more.
 MOST_POINTS = 1000
+#: Along one direction of a plane.
+MOST_ACROSS = 101
+#: Directions are as long as the weights: so far from them there is nothing but noise.
+MOST_SPAN = 100.0
 
 
-def measure(
+def path(
     store: Store, first: str, second: str, *, which: str | None = None, points: int = 25, data_dir: Folder | None = None
 ) -> tuple[StoredRun, StoredRun, Path]:
     """Measure the task's metrics between two runs, and keep them with the first.
@@ -32,25 +37,71 @@ def measure(
         UsageError: the runs are one, of different tasks, settings or data, or did not keep their weights.
         UnknownTask: their task is not installed.
     """
-    if which not in (None, *KINDS):
-        raise UsageError(f"--weights must be {' or '.join(KINDS)}, got {which}")
+    _check_which(which)
     if not 2 <= points <= MOST_POINTS:
         raise UsageError(f"--points must be in 2..{MOST_POINTS:,}, got {points}")
     a, b = two_runs(store, first, second)
     for run in (a, b):
         check_ended(run, finished=True)
     _comparable(a, b)
-    kept = _kept(store, a, b, which)
+    about = _evaluable(a, data_dir)
+    kept = _kept(store, (a, b), which)
     if name_of(kept, a) in {file.name for file in store.artifacts.select(b.id)}:
         a, b = b, a  # measured before from the other end: this takes its place
-    task, request, _ = requested(a)
 
-    from vrcli.execute.path import measure as measure_kept
+    from vrcli.execute.slices import along_line
 
-    name = name_of(kept, b)
-    found = measure_kept(store, a, b, kept, name, points, task=task, request=request, data_dir=data_dir)
-    at = found.pop("t")
-    return a, b, Path(kept, at, found)
+    at = [place / (points - 1) for place in range(points)]
+    return a, b, Path(kept, at, along_line(store, a, b, kept, name_of(kept, b), at, **about))
+
+
+def plane(
+    store: Store, ref: str, *, which: str | None = None, points: int = 21, span: float = 1.0, seed: int = 0,
+    data_dir: Folder | None = None,
+) -> tuple[StoredRun, Plane]:  # fmt: skip
+    """Measure the task's metrics on a filter-normalised plane through a run, and keep them with it.
+
+    Args:
+        ref: number or name.
+        which: weights, best or last; None for the first of these that the run kept.
+        points: along either direction; odd, so that the weights themselves are in the middle.
+        span: how far it reaches on either side; at 1 a filter is moved by its own length.
+        seed: of the directions.
+
+    Raises:
+        UsageError: a number is out of range, or the run did not keep its weights or has no plane.
+        UnknownTask: its task is not installed.
+    """
+    _check_which(which)
+    if not 3 <= points <= MOST_ACROSS or points % 2 == 0:
+        raise UsageError(f"--points must be odd (the weights are in the middle) and in 3..{MOST_ACROSS}, got {points}")
+    if not 0 < span <= MOST_SPAN:
+        raise UsageError(f"--span must be > 0 and <= {MOST_SPAN:g}, got {span:g}")
+    run = store.runs.get(ref)
+    check_ended(run, finished=True)
+    about = _evaluable(run, data_dir)
+    kept = _kept(store, (run,), which)
+
+    from vrcli.execute.slices import on_plane
+
+    half = points // 2
+    at = [span * place / half for place in range(-half, half + 1)]
+    return run, Plane(kept, at, seed, on_plane(store, run, kept, name_of_plane(kept), at, seed, **about))
+
+
+def _check_which(which: str | None) -> None:
+    if which not in (None, *KINDS):
+        raise UsageError(f"--weights must be {' or '.join(KINDS)}, got {which}")
+
+
+def _evaluable(run: StoredRun, data_dir: Folder | None) -> dict[str, Any]:
+    """What evaluates weights of a run: its task, what is asked for, and where data are."""
+    task, request, _ = requested(run)
+
+    from vrcli.execute.slices import check_task
+
+    check_task(run, task)
+    return {"task": task, "request": request, "data_dir": data_dir}
 
 
 def _comparable(a: StoredRun, b: StoredRun) -> None:
@@ -69,14 +120,15 @@ def _comparable(a: StoredRun, b: StoredRun) -> None:
         )
 
 
-def _kept(store: Store, a: StoredRun, b: StoredRun, which: str | None) -> str:
-    """Weights that both runs kept."""
-    files = {run.id: {file.name for file in store.artifacts.select(run.id)} for run in (a, b)}
+def _kept(store: Store, runs: Sequence[StoredRun], which: str | None) -> str:
+    """Weights that all of these runs kept."""
+    files = {run.id: {file.name for file in store.artifacts.select(run.id)} for run in runs}
     wanted = KINDS if which is None else (which,)
     for kind in wanted:
         if all(f"weights.{kind}.safetensors" in own for own in files.values()):
             return kind
     lacking = next(id for id, own in files.items() if f"weights.{wanted[0]}.safetensors" not in own)
+    task = runs[0].task
     raise UsageError(
-        f"run {lacking} did not keep its {wanted[0]} weights; vr run {a.task} ... --keep-weights {wanted[0]} keeps them"
+        f"run {lacking} did not keep its {wanted[0]} weights; vr run {task} ... --keep-weights {wanted[0]} keeps them"
     )

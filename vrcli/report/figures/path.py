@@ -15,7 +15,7 @@ from vrcli.report.figures.style import PANEL, Plot, Series, head, legend_below, 
 from vrcli.report.figures.text import Rows, by, table
 from vrcli.report.wording import number, quantity
 from vrcli.results.lines import Reader
-from vrcli.results.paths import KINDS, stored, two_runs
+from vrcli.results.slices import KINDS, stored, two_runs
 
 #: Lines of a panel, with the colour each has.
 SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validation"), "test": Series("sgd", "test")}
