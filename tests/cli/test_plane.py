@@ -86,8 +86,8 @@ def test_the_figure_is_drawn_from_what_is_stored_and_without_torch(
 @pytest.mark.parametrize(
     ("second", "words", "said"),
     [
-        ((), ("1", "--points", "1"), "--points must be odd (the weights are in the middle) and in 3..101, got 1"),
-        ((), ("1", "--points", "20"), "--points must be odd (the weights are in the middle) and in 3..101, got 20"),
+        ((), ("1", "--points", "1"), "--points must be odd (the run itself is in the middle) and in 3..101, got 1"),
+        ((), ("1", "--points", "20"), "--points must be odd (the run itself is in the middle) and in 3..101, got 20"),
         ((), ("1", "--points", "100001"), "and in 3..101, got 100001"),
         ((), ("1", "--points", "x"), "--points must be a whole number, got 'x'"),
         ((), ("1", "--span", "0"), "--span must be > 0 and <= 100, got 0"),

@@ -13,35 +13,49 @@ from vrcli.cli.console import say
 from vrcli.cli.screen import suggest
 from vrcli.cli.waiting import waiting
 from vrcli.db.location import Location
+from vrcli.errors import UsageError
 
 
 def path(
     first: str = typer.Argument(metavar="RUN", help="number or name of a run"),
-    second: str = typer.Argument(metavar="RUN", help="number or name of another"),
+    second: str | None = typer.Argument(
+        None, metavar="RUN", help="number or name of another; without it the line is that of the last update"
+    ),
     points: int = typer.Option(25, "--points", help="where it is measured, both ends among them"),
     weights: str | None = typer.Option(
-        None, "--weights", metavar="best|last", help="which [default: best, where both kept those]", show_default=False
+        None,
+        "--weights",
+        metavar="best|last",
+        help="which of two runs [default: best, where both kept those]",
+        show_default=False,
     ),
     data_dir: Path | None = req.DATA_DIR,
     database: Location = req.DB,
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Measure the loss on the straight line between two runs.
+    """Measure the loss on the straight line between two runs, or along the last update of one.
 
-    Both must have kept their weights (vr run --keep-weights best). What is measured is kept with the first run; vr plot
-    path draws it.
+    Two runs must have kept their weights (vr run --keep-weights best), one run those before and after its last step
+    (--keep-weights update). What is measured is kept with the first run; vr plot path draws it.
     """
     req.check_format(format)
-    from vrcli.study.slices import path as measure
+    from vrcli.study import slices
 
-    with req.open_existing(database, mode="write") as store, waiting("evaluating the networks between the two runs"):
-        a, b, found = measure(store, first, second, which=weights, points=points, data_dir=data_dir)
+    if second is None and weights is not None:
+        raise UsageError("--weights goes with two runs; the line of one run is that of its last update")
+    with req.open_existing(database, mode="write") as store, waiting("evaluating the networks on the line"):
+        if second is None:
+            a, found = slices.update(store, first, points=points, data_dir=data_dir)
+            runs, where = [a.id], f"along the last update of run {a.id}"
+        else:
+            a, b, found = slices.path(store, first, second, which=weights, points=points, data_dir=data_dir)
+            runs, where = [a.id, b.id], f"between the {found.which} weights of run {a.id} and run {b.id}"
     if format == "json":
-        print(json.dumps({"runs": [a.id, b.id], "weights": found.which, "t": found.at, **found.values}))
+        print(json.dumps({"runs": runs, "weights": found.which, "t": found.at, **found.values}))
         return
-    say(f"measured at {len(found.at)} points between the {found.which} weights of run {a.id} and run {b.id}")
-    suggest((f"vr plot path {a.id} {b.id}", "the loss along the line"), database=database)
+    say(f"measured at {len(found.at)} points {where}")
+    suggest((f"vr plot path {' '.join(map(str, runs))}", "the loss along the line"), database=database)
 
 
 def plane(

@@ -30,25 +30,27 @@ def check_task(run: RunRecord, task: type[Task[Any]]) -> None:
 
 
 def along_line(
-    store: Store, first: RunRecord, second: RunRecord, which: str, name: str, at: Sequence[float], *,
+    store: Store, ends: Sequence[tuple[RunRecord, str]], name: str, at: Sequence[float], *,
     task: type[Task[Any]], request: Request, data_dir: Path | None = None,
 ) -> dict[str, list[float]]:  # fmt: skip
-    """Measure on the line between two runs and keep it with the first.
+    """Measure on the line between two sets of weights and keep it with the run that has the first.
 
     Args:
-        which: weights that both kept, best or last.
+        ends: runs, and which of the weights that each kept.
         name: of the file.
         at: shares of the way.
-        task: of both runs.
+        task: of both ends.
         request: of one of them, which says on what data and device.
 
     Raises:
         UsageError: the data are others now, or the weights do not fit each other.
     """
+    (first, _), (second, _) = ends
     prepared = _prepared(first, task, request, data_dir)
-    one, other = (_read(store, run, which) for run in (first, second))
+    one, other = (_read(store, run, which) for run, which in ends)
     if not _shapes(one) == _shapes(other) == _shapes(prepared.model.state_dict()):
-        raise UsageError(f"the networks of run {first.id} and run {second.id} differ; a path needs one architecture")
+        raise UsageError(f"the networks of run {first.id} and run {second.id} differ, or {first.task} has another now; "
+                         "a path needs one architecture")  # fmt: skip
     found = slices.measured(prepared, slices.line(one, other, at))
     _keep(store, first, name, {"t": at, **found})
     return found

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Weights that runs keep.
 KINDS = ("best", "last")
+#: Between which the last update leads.
+UPDATE = ("before-last", "last")
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Path:
     """Metrics along the line.
 
     Args:
-        which: weights of both runs, best or last.
-        at: share of the way from the first run to the second, from 0 to 1.
+        which: weights of both runs, best or last; update for the line from those before a run's last step.
+        at: share of the way: from the first run at 0 to the second at 1, or of the step, beyond which the line goes on.
         values: at each of them, by metric with its split before it: `val_loss`.
     """
 
@@ -54,6 +56,11 @@ class Plane:
 def name_of(which: str, second: RunRecord) -> str:
     """Of the file among the artifacts of the first run; it says the second one's identity in any database."""
     return f"measured.path.{which}.{second.uuid}.json"
+
+
+def name_of_update() -> str:
+    """Of the file among the artifacts of the run."""
+    return "measured.update.json"
 
 
 def name_of_plane(which: str) -> str:
@@ -86,6 +93,13 @@ def stored(store: Store, first: RunRecord, second: RunRecord, which: str | None 
                 at = columns.pop("t")
                 return Path(kind, at if one is first else [1 - t for t in at], columns)
     return None
+
+
+def stored_update(store: Store, run: RunRecord) -> Path | None:
+    """What is kept of a run's last update."""
+    if (columns := _kept(store, run, name_of_update())) is None:
+        return None
+    return Path("update", columns.pop("t"), columns)
 
 
 def stored_plane(store: Store, run: RunRecord, which: str | None = None) -> Plane | None:

@@ -1,4 +1,4 @@
-"""The line between the weights of two stored runs, and a plane through one's: which runs have one, and measuring it."""
+"""Lines between kept weights and a plane through them: which runs have one, and measuring it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path as Folder
 from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError
-from vrcli.results.slices import KINDS, Path, Plane, name_of, name_of_plane, two_runs
+from vrcli.results.slices import KINDS, UPDATE, Path, Plane, name_of, name_of_plane, name_of_update, two_runs
 from vrcli.study.again import check_ended, requested
 
 if TYPE_CHECKING:
@@ -52,7 +52,37 @@ def path(
     from vrcli.execute.slices import along_line
 
     at = [place / (points - 1) for place in range(points)]
-    return a, b, Path(kept, at, along_line(store, a, b, kept, name_of(kept, b), at, **about))
+    return a, b, Path(kept, at, along_line(store, [(a, kept), (b, kept)], name_of(kept, b), at, **about))
+
+
+def update(store: Store, ref: str, *, points: int = 25, data_dir: Folder | None = None) -> tuple[StoredRun, Path]:
+    """Measure the task's metrics along the last update of a run, and as far again beyond it, and keep them with the
+    run.
+
+    Args:
+        ref: number or name.
+        points: on the line, both ends among them; odd, so that the end of the step is in the middle.
+
+    Raises:
+        UsageError: the run did not keep its weights before and after that step.
+        UnknownTask: its task is not installed.
+    """
+    _check_odd(points, MOST_POINTS, "the end of the step")
+    run = store.runs.get(ref)
+    check_ended(run, finished=True)
+    about = _evaluable(run, data_dir)
+    there = {file.name for file in store.artifacts.select(run.id)}
+    if any(_file_of(which) not in there for which in UPDATE):
+        raise UsageError(
+            f"run {run.id} did not keep its weights before its last step; vr run {run.task} ... --keep-weights update "
+            "keeps them of a run that takes all of its steps"
+        )
+
+    from vrcli.execute.slices import along_line
+
+    at = [2 * place / (points - 1) for place in range(points)]
+    ends = [(run, which) for which in UPDATE]
+    return run, Path("update", at, along_line(store, ends, name_of_update(), at, **about))
 
 
 def plane(
@@ -73,8 +103,7 @@ def plane(
         UnknownTask: its task is not installed.
     """
     _check_which(which)
-    if not 3 <= points <= MOST_ACROSS or points % 2 == 0:
-        raise UsageError(f"--points must be odd (the weights are in the middle) and in 3..{MOST_ACROSS}, got {points}")
+    _check_odd(points, MOST_ACROSS, "the run itself")
     if not 0 < span <= MOST_SPAN:
         raise UsageError(f"--span must be > 0 and <= {MOST_SPAN:g}, got {span:g}")
     run = store.runs.get(ref)
@@ -87,6 +116,11 @@ def plane(
     half = points // 2
     at = [span * place / half for place in range(-half, half + 1)]
     return run, Plane(kept, at, seed, on_plane(store, run, kept, name_of_plane(kept), at, seed, **about))
+
+
+def _check_odd(points: int, most: int, middle: str) -> None:
+    if not 3 <= points <= most or points % 2 == 0:
+        raise UsageError(f"--points must be odd ({middle} is in the middle) and in 3..{most:,}, got {points}")
 
 
 def _check_which(which: str | None) -> None:
@@ -125,10 +159,14 @@ def _kept(store: Store, runs: Sequence[StoredRun], which: str | None) -> str:
     files = {run.id: {file.name for file in store.artifacts.select(run.id)} for run in runs}
     wanted = KINDS if which is None else (which,)
     for kind in wanted:
-        if all(f"weights.{kind}.safetensors" in own for own in files.values()):
+        if all(_file_of(kind) in own for own in files.values()):
             return kind
-    lacking = next(id for id, own in files.items() if f"weights.{wanted[0]}.safetensors" not in own)
+    lacking = next(id for id, own in files.items() if _file_of(wanted[0]) not in own)
     task = runs[0].task
     raise UsageError(
         f"run {lacking} did not keep its {wanted[0]} weights; vr run {task} ... --keep-weights {wanted[0]} keeps them"
     )
+
+
+def _file_of(which: str) -> str:
+    return f"weights.{which}.safetensors"
