@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MOST_POINTS = 1000
 #: Along one direction of a plane.
 MOST_ACROSS = 101
-#: Directions are as long as the weights: so far from them there is nothing but noise.
-MOST_SPAN = 100.0
+#: Directions are as long as the weights: nearer to them there is nothing but rounding, farther off nothing of them.
+LEAST_SPAN, MOST_SPAN = 1e-6, 100.0
 
 
 def path(
@@ -104,8 +104,8 @@ def plane(
     """
     _check_which(which)
     _check_odd(points, MOST_ACROSS, "the run itself")
-    if not 0 < span <= MOST_SPAN:
-        raise UsageError(f"--span must be > 0 and <= {MOST_SPAN:g}, got {span:g}")
+    if not LEAST_SPAN <= span <= MOST_SPAN:
+        raise UsageError(f"--span must be in {LEAST_SPAN:g}..{MOST_SPAN:g}, got {span:g}")
     run = store.runs.get(ref)
     check_ended(run, finished=True)
     about = _evaluable(run, data_dir)
