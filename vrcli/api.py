@@ -62,7 +62,7 @@ def run(
     tag: str | None = None,
     db: Database | None = None,
     lr_from: int | str | None = None,
-    keep_weights: Literal["best", "last", "both"] | None = None,
+    keep_weights: Literal["best", "last", "both", "update"] | None = None,
     new: bool = False,
     probe: Probes = (),
     probe_every: str | int | None = None,
@@ -91,7 +91,8 @@ def run(
         tag: a word to find the runs by.
         db: a database file, an SQLAlchemy URL or a `Location`; VR_DB or vr.db by default.
         lr_from: number or name of a run whose learning rates are replayed, in the place of `lr` and the schedule.
-        keep_weights: best, last or both: kept with the run, for `vr runs export --to weights`.
+        keep_weights: best, last, both, or update (before and after the last step): kept with the run, for
+            `vr runs export --to weights`, `vr runs path` and `vr runs plane`.
         new: start a new run, even if one like it was interrupted, which would go on.
         probe: what to measure beside the loss: a probe's name or class, or several.
         probe_every: how often: 50 (steps) or "2e" (epochs); every epoch by default.

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("valley")
 VALLEY = ("valley:Valley", "--preset", "smoke", "--threads", "1", "--device", "cpu")
 #: Commands that write to a database, in the order of the story below; the others with --db only read.
 WRITERS = [
-    "run", "runs tag", "runs rerun", "runs path", "runs retry", "runs resume", "sweep", "sweeps resume", "sweeps stop",
-    "compare", "runs rm", "db merge", "db upgrade",
+    "run", "runs tag", "runs rerun", "runs path", "runs plane", "runs retry", "runs resume", "sweep", "sweeps resume",
+    "sweeps stop", "compare", "runs rm", "db merge", "db upgrade",
 ]  # fmt: skip
 READERS = {
     "report", "runs list", "runs show", "runs diff", "runs export", "sweeps list", "sweeps show", "sweeps export",
@@ -92,6 +92,7 @@ def test_a_copy_of_the_file_alone_has_everything(
     write("runs", "rerun", 1)
     write("run", *VALLEY, "--keep-weights", "best", "--seed", 9)
     write("runs", "path", 1, 3)
+    write("runs", "plane", 1, "--points", 3)
     write("run", *VALLEY, "--trouble", "raise", code=1)
     write("run", *VALLEY, "--trouble", "raise", "--seed", 1, code=1)
     monkeypatch.setenv("VALLEY_MENDED", "1")

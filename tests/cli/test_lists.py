@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -256,3 +258,20 @@ def test_lists_do_not_wait_for_libraries_that_they_do_not_need(stored, tmp_path)
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "sqlalchemy" in loaded
     assert not loaded & {"scipy", "numpy", "torch", "matplotlib", "pandas"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("runs list --limit x", "--limit must be a whole number, got 'x'"),
+        ("runs list -n 2.5", "--limit must be a whole number, got '2.5'"),
+        ("runs list -n 0", "--limit must be >= 1, got 0"),
+        ("runs list -n 2147483648", "--limit must be <= 2,147,483,647, got 2147483648"),
+        ("plot field --lr x", "--lr must be a number, got 'x'"),
+    ],
+)
+def test_a_number_that_is_none_or_out_of_range_is_refused_in_a_plain_line(
+    vr: Callable[..., Any], words: str, said: str
+) -> None:
+    done = vr(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", f"vr: {said}\n")

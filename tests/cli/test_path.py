@@ -77,6 +77,9 @@ def test_the_figure_is_drawn_from_what_is_stored_in_both_directions_and_without_
     [
         ((), ("1", "1"), "1 and 1 are the same run; name two"),
         ((), ("1", "2", "--points", "1"), "--points must be in 2..1,000, got 1"),
+        ((), ("1",), "run 1 did not keep its weights before its last step; vr run valley ... --keep-weights update"),
+        ((), ("1", "--points", "4"), "--points must be odd (the end of the step is in the middle) and in 3..1,000,"),
+        ((), ("1", "--weights", "best"), "--weights goes with two runs"),
         ((), ("1", "2", "--points", "1001"), "--points must be in 2..1,000, got 1001"),
         ((), ("1", "2", "--weights", "first"), "--weights must be best or last, got first"),
         ((), ("1", "2", "--weights", "last"), "run 1 did not keep its last weights; vr run valley ... --keep"),
@@ -112,7 +115,11 @@ def test_a_path_that_is_not_measured_is_not_drawn(runs: Any, vr: Callable[..., A
     done = vr("plot", "path", "1", "2")
     assert done.code == 2
     assert done.err == "vr: nothing is measured between run 1 and run 2; vr runs path 1 2 does\n"
-    assert "name two, got 1" in vr("plot", "path", "1").err
+    assert vr("plot", "path", "1").err == (
+        "vr: nothing is measured along the last update of run 1; vr runs path 1 does\n"
+    )
+    assert "name two, got 3" in vr("plot", "path", "1", "2", "2").err
+    assert "--weights goes with two runs" in vr("plot", "path", "1", "--weights", "best").err
     assert vr("plot", "path", "2", "2").err == "vr: 2 and 2 are the same run; name two\n"
 
 
@@ -122,6 +129,50 @@ def test_a_path_that_is_measured_again_from_its_other_end_is_replaced(runs: Any,
     assert vr("plot", "path", "1", "2", "--data", "points.csv").code == 0
     rows = csv.DictReader(Path("points.csv").read_text().splitlines())
     assert [float(row["t"]) for row in rows if row["split"] == "validation"] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_the_last_update_leads_from_the_weights_of_one_step_less_to_those_of_the_run_and_beyond(
+    vr: Callable[..., Any],
+) -> None:
+    """A quadratic loss along any update is a parabola, and the line's ends are what shorter runs end with."""
+    run = ("run", "valley:Valley", "--threads", "1", "--quiet", "--opt", "sgd", "--lr", "0.1")
+    assert vr(*run, "--until", "steps:6", "--keep-weights", "update").code == 0
+    assert vr(*run, "--until", "steps:5").code == 0
+    assert vr(*run, "--until", "steps:6").code == 0
+    done = vr("runs", "path", "1", "--points", "5", "--format", "json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["runs"], found["weights"], found["t"]) == ([1], "update", [0, 0.5, 1, 1.5, 2])
+    bends = np.diff(found["train_loss"], 2)
+    assert (bends > 0).all()
+    assert np.allclose(bends, bends[0], rtol=1e-2)
+    with Store.open("vr.db", mode="read") as store:
+        last = [store.curves.read([id], ["val_loss"])[id, "val_loss"].values[-1] for id in (1, 2, 3)]
+        steps = [store.curves.read([id], ["train_loss"])[id, "train_loss"].values for id in (1, 3)]
+        names = [file.name for file in store.artifacts.select(1)]
+    assert [found["val_loss"][0], found["val_loss"][2]] == [last[1], last[0]]
+    assert (last[0], list(steps[0])) == (last[2], list(steps[1]))
+    assert names == ["measured.update.json", "weights.before-last.safetensors", "weights.last.safetensors"]
+    drawn = vr("plot", "path", "1")
+    assert drawn.code == 0, drawn.err
+    assert "best at" in drawn.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("valley:Valley", "--until", "seconds:0.1"), "which step is the last of --until seconds:0.1 is known after"),
+        (("looping:Looping",), "looping trains in a loop of its own"),
+    ],
+)
+def test_weights_before_a_last_step_that_nobody_knows_are_refused_and_nothing_is_written(
+    vr: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = vr("run", *words, "--threads", "1", "--keep-weights", "update")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("vr: --keep-weights update cannot be had here: ")
+    assert said in done.err
+    assert not (tmp_path / "vr.db").exists()
 
 
 def test_the_barrier_is_the_rise_above_the_straight_line() -> None:

@@ -347,7 +347,7 @@ def test_weights_are_kept_and_exported(vr: Callable[..., Any], whole: list[Any],
     assert "none of these runs kept its weights" in done.err
     assert not (tmp_path / "none").exists()
     done = vr("run", *VALLEY, "--keep-weights", "all", "--db", tmp_path / "c.db")
-    assert (done.code, done.err) == (2, "vr: --keep-weights takes best, last or both, got all\n")
+    assert (done.code, done.err) == (2, "vr: --keep-weights takes best, last, both or update, got all\n")
     assert not (tmp_path / "c.db").exists()
 
 

@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "plot trajectory": ("plot trajectory --output trajectory.svg",),
     **{f"plot {name}": (f"plot {name} --output {name}.svg",) for name in ("stability", "spectrum", "updates")},
     "plot path": ("plot path 1 2 --output path.svg",),
+    "plot plane": ("plot plane 1 --output plane.svg",),
     "study plan": ("study plan vradam/table3 --only paper --scale laptop",),
     "study run": ("study run nosuch",),
     "study report": ("study report vradam/table3", "study report vradam/table3 --format json"),
@@ -49,6 +50,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "runs diff": ("runs diff 1 2 --all", "runs diff 1 2 --format json"),
     "runs export": tuple(f"runs export -o out.{end}" for end in ("csv", "json", "parquet", "db")),
     "runs path": ("runs path 1 2", "runs path 1 2 --format json"),
+    "runs plane": ("runs plane 1 --points 3", "runs plane 1 --points 3 --format json"),
     "runs rerun": ("runs rerun 1", "runs rerun 1 --format json"),
     "runs retry": ("runs retry 1",),
     "runs resume": ("runs resume 1",),
@@ -70,7 +72,7 @@ MAY_BE_REFUSED = {
     "runs retry", "runs resume", "plot difference", "plot ranks", "plot budget", "plot target", "plot profile",
     "plot sensitivity", "plot telemetry", "sweeps stop", "plot sweep", "db backup",
     "plot trajectory", "plot stability", "plot spectrum", "plot updates", "plot path", "runs path",
-    "study run", "study report",
+    "plot plane", "runs plane", "study run", "study report",
 }  # fmt: skip
 
 

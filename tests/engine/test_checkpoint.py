@@ -190,3 +190,25 @@ def test_seconds_go_on_where_they_were() -> None:
     rest = list(train(make(), resume_from=through_a_file(first[-2].state)))
     assert first[-1].results["train_s"] <= rest[-1].results["train_s"]
     assert rest[-1].results["wall_s"] >= first[-1].results["wall_s"]
+
+
+def test_weights_before_the_last_step_are_those_of_a_run_that_was_not_interrupted_after_it() -> None:
+    make = lambda: prepared(Net, "adamw", epochs=2)  # noqa: E731
+    plain, whole = list(train(make())), list(train(make(), keep="update"))
+    assert same(facts(plain)[:2], facts(whole)[:2])
+    assert same(facts(plain)[3], facts(whole)[3])
+    kept = [event for event in whole if isinstance(event, Artifact) and event.name.startswith("weights")]
+    assert [event.name for event in kept] == ["weights.before-last.safetensors", "weights.last.safetensors"]
+    assert kept[0].data != kept[1].data
+    states = (event.state for event in train(make(), checkpoints=Every(steps=6), keep="update")
+              if isinstance(event, Checkpoint))  # fmt: skip
+    again = list(train(make(), resume_from=through_a_file(next(states)), keep="update"))
+    assert again[0].step == 6  # of six
+    assert [event for event in again if isinstance(event, Artifact) and event.name.startswith("weights")] == kept
+
+
+def test_a_run_that_ends_early_has_no_weights_before_its_planned_last_step() -> None:
+    events = list(train(prepared(Net, "adamw", epochs=9, stop_loss=1e6), keep="update"))
+    names = [event.name for event in events if isinstance(event, Artifact)]
+    assert "weights.last.safetensors" in names
+    assert "weights.before-last.safetensors" not in names

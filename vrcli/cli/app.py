@@ -95,10 +95,28 @@ def main() -> None:
 
 def _parser_line(error: Any) -> str:
     """The parser's message in one line, with the nearest option or command where it knows one."""
+    if found := _refused_value(error):
+        return found
     message = str(error.format_message()).replace("\n", " ").strip()
     if message.startswith("No such command") and message.endswith("'."):  # it knows none
         message = f"{message[:-1]} ({error.ctx.command_path} --help lists them)"
     return message[0].lower() + message[1:] if message else "usage"
+
+
+def _refused_value(error: Any) -> str:
+    """What a value must be that is of another kind or out of range; empty where the parser has words of its own."""
+    every = getattr(error.__cause__, "errors", None)
+    if every is None or getattr(error, "param", None) is None:
+        return ""
+    first, options = every()[0], error.param.opts
+    given, limits = first["input"], first.get("ctx", {})
+    name = next((one for one in options if one.startswith("--")), error.param.metavar)
+    for bound, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
+        if bound in limits:
+            return f"{name} must be {sign} {limits[bound]:,}, got {given}"
+    kind = str(first["type"]).partition("_")[0]  # int_parsing, int_from_float, float_parsing, ...
+    must = {"int": "a whole number", "float": "a number"}.get(kind)
+    return f"{name} must be {must}, got {given!r}" if must else ""
 
 
 def _exit(line: str, code: int) -> NoReturn:

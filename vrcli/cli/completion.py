@@ -163,7 +163,7 @@ OPTIONS: Mapping[str, Completer] = {
     "--format": words("text", "json"), "--device": words("auto", "cpu", "cuda", "mps"),
     "--search": words("gp", "forest", "random", "sobol"), "--prune": words("none", "median", "halving"),
     "--weights": words("best", "last"),
-    "--keep-weights": words("best", "last", "both"), "--checkpoint-every": words("60s", "off"),
+    "--keep-weights": words("best", "last", "both", "update"), "--checkpoint-every": words("60s", "off"),
     "--spread": words("ci", "sd", "minmax", "none"), "--band": words("ci", "sd", "minmax", "quantile"),
     "--x": words("steps", "epochs", "gradients", "seconds"), "--precision": words("fp32", "bf16", "auto"),
     "--plain-precision": words("fp32", "bf16"),

@@ -62,8 +62,8 @@ CHECKPOINT_DIR = typer.Option(
     help="folder of the checkpoints [default: beside the database]",
 )  # fmt: skip
 KEEP_WEIGHTS = typer.Option(
-    None, "--keep-weights", metavar="best|last|both", show_default=False,
-    help="keep these weights with the run, for vr runs export --to weights",
+    None, "--keep-weights", metavar="best|last|both|update", show_default=False,
+    help="keep these weights with the run, for vr runs export --to weights; update: before and after the last step",
 )  # fmt: skip
 MALLOC = typer.Option(True, "--malloc-tuning/--no-malloc-tuning", help="keep freed memory (glibc)")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vrcli.cli import filters, runs_diff, runs_export, runs_manage, runs_path, runs_show
+from vrcli.cli import filters, runs_diff, runs_export, runs_manage, runs_show, runs_slices
 from vrcli.cli import request as req
 from vrcli.cli.console import notice, say
 from vrcli.cli.lazy import noun
@@ -96,7 +96,8 @@ def shortened(texts: Sequence[str]) -> list[str]:
 app.command("show")(runs_show.show)
 app.command("diff")(runs_diff.diff)
 app.command("export")(runs_export.export)
-app.command("path")(runs_path.path)
+app.command("path")(runs_slices.path)
+app.command("plane")(runs_slices.plane)
 app.command("rerun")(runs_manage.rerun)
 app.command("resume")(runs_manage.resume)
 app.command("retry")(runs_manage.retry)

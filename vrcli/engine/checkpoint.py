@@ -43,6 +43,7 @@ def capture(loop: Any, *, next_epoch: bool) -> State:
         "gradients": [p.grad for p in loop.parameters] if loop.training.accumulate_gradients else [],
         "optimizer": optimizer_state(loop.p.optimizer),
         "best": {**vars(loop.best), "values": dict(loop.best.values)},
+        "before": dict(loop.before),
         "last": dict(loop.last),
         "losses": loop.recorder.losses,
         "probes": loop.probes.state,
@@ -65,6 +66,7 @@ def restore(loop: Any, state: State) -> None:
     restore_optimizer(loop.p.optimizer, state["optimizer"])
     weights = {name: tensor.to(device) for name, tensor in state["best"]["weights"].items()}
     vars(loop.best).update({**state["best"], "weights": weights})
+    loop.before = state.get("before", {})
     loop.recorder = Recorder(loop.step, state["losses"])
     loop.probes.state = state.get("probes", {})
     if state["augment"] is not None:

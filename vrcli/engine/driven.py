@@ -148,13 +148,13 @@ def _events(body: greenlet, run: LoopRun) -> Generator[Event, None, Left]:
 
 def _files(run: LoopRun, keep: weights.Kept | None) -> Iterator[Event]:
     """The weights that are to be kept."""
-    if keep is None or run.model is None:
+    if run.model is None:
         return
-    if keep in ("last", "both"):
-        yield Artifact(weights.name_of("last"), weights.encoded(run.model), run.step)
-    if keep in ("best", "both") and run.best.weights:
+    if "last" in weights.FILES[keep]:
+        yield Artifact(weights.name_of("last"), weights.encoded(run.model.state_dict()), run.step)
+    if "best" in weights.FILES[keep] and run.best.weights:
         run.best_weights()
-        yield Artifact(weights.name_of("best"), weights.encoded(run.model), run.step)
+        yield Artifact(weights.name_of("best"), weights.encoded(run.model.state_dict()), run.step)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def train(
         `Started`, then `Steps`, `Eval`, `Probed`, `Artifact` and `Checkpoint` in order, and `Ended` as the last.
     """
     loop = _Loop(prepared, should_stop, checkpoints, probing)
-    loop.kept = ("best", "last") if keep == "both" else (keep,)
+    loop.kept = weights.FILES[keep]
     if resume_from is not None:
         checkpoint.restore(loop, resume_from)
     yield from loop.run()
@@ -98,6 +98,7 @@ class _Loop:
         self.augment: torch.Generator | None = None
         self.saved_s, self.saved_step = 0.0, 0
         self.best = Best()
+        self.before: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
 
     # -- the outline --------------------------------------------------------------------------------------------------
@@ -192,6 +193,8 @@ class _Loop:
 
     def one_step(self, batch: Batch, samples: int) -> None:
         self.probes.look(self.step, self.parameters)
+        if weights.BEFORE in self.kept and self.step + 1 == self.total_steps:
+            self.before = {name: tensor.clone() for name, tensor in self.p.model.state_dict().items()}
         if self.schedule is not None:
             total = self.expected_steps()
             for group, lr in zip(self.p.optimizer.param_groups, self.base_lrs, strict=True):
@@ -358,16 +361,17 @@ class _Loop:
     def finish(self) -> Iterator[Event]:
         """The test, and the weights that are to be kept."""
         self.set_mode(train=False)
-        yield from self.keep_file("last")
+        yield from self.keep_file(weights.BEFORE, self.before)
+        yield from self.keep_file("last", self.p.model.state_dict())
         self.measure_test()
-        yield from self.keep_file("best")
+        yield from self.keep_file("best", self.p.model.state_dict())
 
-    def keep_file(self, which: str) -> Iterator[Event]:
-        """Those in the model, where they are to be kept."""
-        if which in self.kept:
-            yield Artifact(weights.name_of(which), weights.encoded(self.p.model), self.step)
+    def keep_file(self, which: str, entries: Mapping[str, Tensor]) -> Iterator[Event]:
+        """Where they are to be kept, and are there."""
+        if which in self.kept and entries:
+            yield Artifact(weights.name_of(which), weights.encoded(entries), self.step)
 
-    kept: tuple[str | None, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def measure_test(self) -> None:
         """Once, with the weights of the best epoch: nothing is ever chosen by it."""

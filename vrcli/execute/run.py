@@ -21,7 +21,7 @@ from vrcli.engine.events import Artifact, Checkpoint, Ended, Event
 from vrcli.engine.prepare import DataCache, Prepared
 from vrcli.engine.probes.asked import NONE, Probing
 from vrcli.engine.probes.measuring import built
-from vrcli.engine.weights import Kept
+from vrcli.engine.weights import Kept, check_kept
 from vrcli.errors import UsageError, VrError, contained, first_line
 from vrcli.execute import checkpoints as files
 from vrcli.execute import replay
@@ -133,8 +133,9 @@ def execute(
 
 
 def check(
-    request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache, probing: Probing = NONE
-) -> RunSpec:
+    request: Request, task_class: type[Task[Any]], *, data_dir: Path | None, cache: DataCache, probing: Probing = NONE,
+    keep: Kept | None = None,
+) -> RunSpec:  # fmt: skip
     """Load the data and build what would be trained.
 
     Returns:
@@ -146,6 +147,7 @@ def check(
     with _torch_as_it_was(), contained():
         prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache)
         built(probing, prepared)
+        check_kept(keep, prepared)
         return prepared.spec
 
 
@@ -189,6 +191,7 @@ def training(
         with contained():
             prepared = prepare_known(request, task_class, data_dir=data_dir, cache=cache, notice=notice)
             built(probing, prepared)
+        check_kept(keep, prepared)
         spec = prepared.spec
         if reuse and (earlier := of_spec(store, spec, probing)) is not None:
             yield Done(earlier, reused=True)

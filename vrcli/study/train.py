@@ -50,12 +50,12 @@ class TrainRequest:
     device: str = "cpu"
     tag: str | None = None
     new: bool = False
-    keep_weights: Literal["best", "last", "both"] | None = None
+    keep_weights: Literal["best", "last", "both", "update"] | None = None
     lr_from: int | str | None = None
 
     def __post_init__(self) -> None:
-        if self.keep_weights not in (None, "best", "last", "both"):
-            raise UsageError(f"--keep-weights takes best, last or both, got {self.keep_weights}")
+        if self.keep_weights not in (None, "best", "last", "both", "update"):
+            raise UsageError(f"--keep-weights takes best, last, both or update, got {self.keep_weights}")
 
 
 def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -86,7 +86,7 @@ def train(request: TrainRequest, place: Place, *, should_stop: Callable[[], bool
             raise UsageError(f"{request.lr_from}: there is no {place.database} here, so no run", "--lr-from")
         place.database.check_file("create")
         first = resolved[0].request  # a refusal leaves no database
-        check(first, task, data_dir=place.data_dir, cache=place.cache, probing=place.probing)
+        check(first, task, data_dir=place.data_dir, cache=place.cache, probing=place.probing, keep=request.keep_weights)
     with place.store() as store:
         yield from notes_of(store)
         if request.lr_from is not None:

@@ -30,6 +30,7 @@ NAMES = (
     "spectrum",
     "updates",
     "path",
+    "plane",
 )
 
 

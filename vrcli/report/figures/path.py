@@ -1,4 +1,4 @@
-"""The loss along the straight line between the weights of two runs."""
+"""The loss along the straight line between the weights of two runs, or along the last update of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from vrcli.report.figures.style import PANEL, Plot, Series, head, legend_below, 
 from vrcli.report.figures.text import Rows, by, table
 from vrcli.report.wording import number, quantity
 from vrcli.results.lines import Reader
-from vrcli.results.paths import KINDS, stored, two_runs
+from vrcli.results.slices import KINDS, Path, stored, stored_update, two_runs
+from vrcli.results.types import Run
 
 #: Lines of a panel, with the colour each has.
 SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validation"), "test": Series("sgd", "test")}
@@ -23,16 +24,37 @@ SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validat
 
 @dataclass(frozen=True)
 class PathFigure(Figure):
-    """The metrics on the line between two runs. vr runs path measures them."""
+    """The metrics on the line between two runs, or along the last update of one. vr runs path measures them."""
 
     selects = ()
 
-    words: Annotated[tuple[str, ...], Option("", "numbers or names of two runs", "RUN RUN")] = ()
+    words: Annotated[tuple[str, ...], Option("", "numbers or names of two runs, or of one", "RUN [RUN]")] = ()
     weights: Annotated[
         str | None, Option("--weights", "best or last [default: those measured]", "best|last", KINDS)
     ] = None
 
     def make(self, reader: Reader, notes: list[str]) -> Drawn:
+        if len(self.words) == 1:
+            run, found = self._update(reader)
+            ends, weights = ["before the last step", "after it"], f"last update of run {run.id} ({run.optimizer})"
+        else:
+            run, found, ends = self._between(reader)
+            weights = f"{found.which} weights"
+        plot = draw(found.at, found.values, ends, f"{run.task} · {weights}")
+        more = [
+            metric for metric in by_metric(found.values) if reader.of_result(f"val_{metric}", [run]).direction == "max"
+        ]
+        return Drawn(plot, lambda page: text(plot.rows, more))
+
+    def _update(self, reader: Reader) -> tuple[Run, Path]:
+        if self.weights:
+            raise UsageError("--weights goes with two runs; the line of one run is that of its last update")
+        run = reader.store.runs.get(*self.words)
+        if (found := stored_update(reader.store, run)) is None:
+            raise UsageError(f"nothing is measured along the last update of run {run.id}; vr runs path {run.id} does")
+        return run, found
+
+    def _between(self, reader: Reader) -> tuple[Run, Path, list[str]]:
         if len(self.words) != 2:
             raise UsageError(f"a path leads from one run to another: name two, got {len(self.words)}")
         a, b = two_runs(reader.store, *self.words)
@@ -42,12 +64,7 @@ class PathFigure(Figure):
             raise UsageError(
                 f"nothing is measured between run {a.id} and run {b.id}; vr runs path {a.id} {b.id}{which} does"
             )
-        ends = [f"run {run.id} ({run.optimizer}, seed {run.seed})" for run in (a, b)]
-        plot = draw(found.at, found.values, ends, f"{a.task} · {found.which} weights")
-        more = [
-            metric for metric in by_metric(found.values) if reader.of_result(f"val_{metric}", [a]).direction == "max"
-        ]
-        return Drawn(plot, lambda page: text(plot.rows, more))
+        return a, found, [f"run {run.id} ({run.optimizer}, seed {run.seed})" for run in (a, b)]
 
 
 FIGURE = PathFigure
@@ -66,14 +83,15 @@ def by_metric(values: Mapping[str, Any]) -> list[str]:
 
 
 def draw(at: Sequence[float], values: Mapping[str, Sequence[float]], ends: Sequence[str], title: str) -> Plot:
-    """A panel for each metric, a line for each split.
+    """A panel for each metric, a line for each split; of a line that goes on beyond its end, the change from its start,
+    since the splits differ by more than a step changes.
 
     Args:
         values: by metric with its split before it.
         ends: what stands where the line begins and where it ends.
     """
     with styled():
-        metrics = by_metric(values)
+        metrics, beyond = by_metric(values), at[-1] > 1
         columns = min(2, len(metrics))
         count = -(-len(metrics) // columns)
         size = (columns * PANEL + 0.6, 2.4 * count + 0.8)
@@ -87,16 +105,21 @@ def draw(at: Sequence[float], values: Mapping[str, Sequence[float]], ends: Seque
         for axes, metric in zip(every, metrics, strict=False):
             for split, series in SPLITS.items():
                 if (name := f"{split}_{metric}") in values:
-                    axes.plot(at, values[name], label=series.label, **styles[series])
+                    start = values[name][0] if beyond else 0.0
+                    axes.plot(at, [value - start for value in values[name]], label=series.label, **styles[series])
                     rows += [{"metric": metric, "split": series.label, "t": t, "value": float(value)}
                              for t, value in zip(at, values[name], strict=True)]  # fmt: skip
-            axes.set(xlabel="share of the way", ylabel=quantity(metric), xlim=(0, 1))
+            axes.set(xlabel="share of the way", ylabel=f"{'change of ' * beyond}{quantity(metric)}",
+                     xlim=(at[0], at[-1]))  # fmt: skip
+            if beyond:
+                axes.axvline(1, color="#888888", linewidth=0.8)
         legend_below(figure, every[0], note=f"0 is {ends[0]}, 1 is {ends[1]}; batch norm's statistics lie on the line")
         return Plot(figure, rows)
 
 
 def text(rows: Rows, more: Collection[str] = ()) -> str:
-    """Ends, extremes and the barrier of each metric and split.
+    """Ends, extremes and the barrier of each metric and split; where a line goes on beyond its end, the best place in
+    the barrier's.
 
     Args:
         more: metrics of which more is better, so that their barrier is a fall.
@@ -107,8 +130,12 @@ def text(rows: Rows, more: Collection[str] = ()) -> str:
             at, values = [row["t"] for row in line], [row["value"] for row in line]
             worse = [-value for value in values] if metric in more else values
             known = [value for value in values if math.isfinite(value)] or [math.nan]
+            costs = [cost if math.isfinite(cost) else math.inf for cost in worse]
+            last = {"best at": number(at[costs.index(min(costs))])} if at[-1] > 1 else {
+                "barrier": number(barrier(at, worse))
+            }  # fmt: skip
             facts.append({
-                "metric": metric, "split": split, "at 0": number(values[0]), "at 1": number(values[-1]),
-                "lowest": number(min(known)), "highest": number(max(known)), "barrier": number(barrier(at, worse)),
+                "metric": metric, "split": split, "at 0": number(values[0]), "at 1": number(values[at.index(1)]),
+                "lowest": number(min(known)), "highest": number(max(known)), **last,
             })  # fmt: skip
     return table(facts)

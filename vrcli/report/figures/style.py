@@ -320,15 +320,19 @@ def mark_on_top(axes: Axes, x: Sequence[float], colour: str, marker: str = "o") 
         )
 
 
-def norm_of(outcomes: Sequence[float]) -> Normalize | None:
-    """Colours of outcomes: on a logarithmic scale where one bad trial would swallow a linear one."""
+def norm_of(outcomes: Sequence[float], *, log: bool = True) -> Normalize | None:
+    """Colours of outcomes: on a logarithmic scale where one bad trial would swallow a linear one.
+
+    Args:
+        log: it may be logarithmic.
+    """
     from matplotlib.colors import LogNorm, Normalize
 
     finite = [v for v in outcomes if math.isfinite(v)]
     if not finite:
         return None
     low, high = min(finite), max(finite)
-    if low > 0 and high / low >= LOG_FROM:
+    if log and low > 0 and high / low >= LOG_FROM:
         return LogNorm(low, high)
     return Normalize(low, high) if high > low else Normalize(low - abs(low) / 10, low + abs(low) / 10 + 1e-300)
 

@@ -31,7 +31,7 @@ def write(runs: Selection, to: Target) -> Written:
     """
     kept = [record for record in runs.records if next(_files(runs, record), None)]
     if not kept:
-        raise UsageError("none of these runs kept its weights; vr run --keep-weights best|last|both keeps them")
+        raise UsageError("none of these runs kept its weights; vr run --keep-weights best|last|both|update keeps them")
     with to.part() as part:
         part.mkdir()
         for record in kept:
