@@ -75,6 +75,8 @@ class Settings:
         hint = nearest(flag, flags)
         if where:  # written without dashes, and beside the options of the commands
             hint = nearest(name, [one.lstrip("-").replace("-", "_") for one in flags] + sorted(RESERVED))
+        if not where and name in RESERVED:
+            return UsageError("is an option of another command; vr COMMAND --help lists those of each", flag)
         text = f"is not a setting of {self.optimizer} or {self.task}{hint} ({self.command} lists them)"
         return UsageError(f"{where}: {name} {text}") if where else UsageError(text, flag)
 

@@ -175,8 +175,8 @@ REFUSED = {
     "a rate for each tensor": (["3"], "3: run 3 has a learning rate for each tensor (norm_scope tensor); give a run"),
     "another task": (["4"], "4: run 4 is of task valley, not spirals"),
     "a step without a rate": (["5"], "5: run 5 has no learning rate for every step (the curve lr_effective); give a"),
-    "another seed": (["1", "--seed", "1"], "1: --seed must be 0, as in run 1, got 1"),
-    "several seeds": (["1", "--seeds", "2"], "1: --seed must be 0, as in run 1, got 1"),
+    "another seed": (["1", "--seed", "1"], "1: --seed must be 0, as in run 1, got 1 (a run of"),
+    "several seeds": (["1", "--seeds", "2"], "1: --seed must be 0, as in run 1, got 1 (a run of several seeds takes"),
     "another batch": (["1", "--batch-size", "20"], "1: --batch-size must be 40, as in run 1, got 20"),
     "clipped": (["1", "--grad-clip", "1"], "1: --grad-clip must be none, as in run 1, got 1.0"),
     "other data": (["1", "--turns", "2"], "1: --turns must be 1.0, as in run 1, got 2.0"),
@@ -186,6 +186,7 @@ REFUSED = {
     "a schedule": (["1", "--schedule", "constant"], "1 and --schedule both say what the learning rate is"),
     "a warm-up": (["1", "--warmup-epochs", "1"], "1 and --warmup-epochs both say what the learning rate is"),
     "a file's rate": (["1", "--config", "my.toml"], "1 and --lr both say what the learning rate is"),
+    "a gate of its own": (["1", "--opt", "vrmomentum"], "1: vrmomentum would lower the rates once more, by its own"),
     "no rate": (["1", "--opt", "rates:Still"], "1: rates:Still has no setting lr"),
 }
 
@@ -241,3 +242,10 @@ def test_rates_survive_as_bytes_and_training_without_them_is_as_ever() -> None:
     assert Rates.decoded("keen-otter", rates.encoded()) == rates
     assert rates.digest == Rates("another", rates.values).digest != Rates("keen-otter", (1e-3, 0.1)).digest
     assert not {*REPLAYED} & {*Training().model_dump()}
+
+
+@pytest.mark.parametrize("command", ["sweep", "compare"])
+def test_other_commands_say_that_it_is_not_theirs(vr: Callable[..., Any], command: str) -> None:
+    done = vr(command, "cnn", "--opt", "adamw", *(["--opt", "sgd"] if command == "compare" else []), "--lr-from", "1")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "vr: --lr-from is an option of another command; vr COMMAND --help lists those of each\n"

@@ -133,3 +133,13 @@ def test_a_plane_that_is_flat_or_has_no_end_is_drawn(values: Any, tmp_path: Path
     plot = draw(found, "flat")
     plot.save(tmp_path / "flat.png")
     assert "training" in text(plot.rows)
+
+
+@pytest.mark.parametrize("task", ["gflownet", "diffusion"])
+def test_training_samples_that_no_evaluation_takes_are_left_out(run: Any, vr: Callable[..., Any], task: str) -> None:
+    run(task, "--preset", "smoke", "--keep-weights", "update")
+    line = dict(json.loads(vr("runs", "path", "2", "--points", "3", "--format", "json").out))
+    across = measured(vr, "2", "--points", "3")
+    for found in (line, across):
+        assert {"val_loss", "test_loss"} <= found.keys()
+        assert not [name for name in found if name.startswith("train_")]

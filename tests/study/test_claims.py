@@ -1,4 +1,4 @@
-"""Claims that two optimizers are equal within a margin."""
+"""Claims that two optimizers are equal within a margin, and that one curve lies below another."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vrcli.stats.comparison import compare_all
+from vrcli.study.files import claims
 from vrcli.study.files.claims import Said, _of_margin
 
 
@@ -40,3 +41,39 @@ def test_a_margin_is_left_only_by_a_difference_that_is_decided(
     difference: float, spread: float, seeds: int, others: int, expected: Said
 ) -> None:
     assert said(difference, spread, seeds, others) is expected
+
+
+def below(excess: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Of a curve that exceeds another by so much (replicates, steps)."""
+    monkeypatch.setattr(claims, "_excess", lambda *_: (list(range(1, excess.shape[1] + 1)), excess))
+    found: Any = SimpleNamespace(part=SimpleNamespace(name="one", request=SimpleNamespace(level=0.95)))
+    claim: Any = SimpleNamespace(curve="val_loss")
+    return claims._curve(claim, found, ("a", "b"), None).said
+
+
+@pytest.mark.parametrize(
+    ("mean", "expected"),
+    [
+        ([-9.0, -9.0, -9.0], Said.REPRODUCED),
+        ([-9.0, 0.5, -9.0], Said.UNDECIDED),
+        ([-9.0, 9.0, -9.0], Said.CONTRADICTED),
+        ([9.0, 9.0, 9.0], Said.CONTRADICTED),
+    ],
+)
+def test_a_curve_is_below_another_at_every_step_or_above_at_one(
+    mean: list[float], expected: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).standard_normal((5, 3))
+    assert below(mean + noise, monkeypatch) is expected
+
+
+@pytest.mark.parametrize("everywhere", [-1.0, 0.0, 1.0])
+def test_replicates_that_do_not_differ_decide_nothing(everywhere: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert below(np.full((8, 3), everywhere), monkeypatch) is Said.UNDECIDED
+
+
+def test_noise_alone_seldom_contradicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    said = [below(generator.standard_normal((5, 20)), monkeypatch) for _ in range(200)]
+    assert said.count(Said.CONTRADICTED) <= 10  # 2.5 % of 200, as only excesses count; by the largest excess it was all
+    assert Said.REPRODUCED not in said

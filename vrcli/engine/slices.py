@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vrcli.engine.evaluation import evaluate
 from vrcli.engine.prepare import Prepared
 from vrcli.engine.seeding import generator
-from vrcli.tasks.base import Stream
+from vrcli.tasks.base import Split, Stream
 
 #: Every entry of a model's `state_dict`.
 Weights = Mapping[str, Tensor]
@@ -26,9 +26,11 @@ Weights = Mapping[str, Tensor]
 
 def measured(prepared: Prepared, places: Iterable[Weights]) -> dict[str, list[float]]:
     """The task's metrics at each of these weights, by name: those of training without augmentation, validation and
-    test. Of a training stream there are none."""
+    test. Of training there are none where it is a stream, or its samples are no evaluation's (noise yet to be drawn).
+    """
     splits = {name: getattr(prepared.data, name) for name in ("train", "val", "test")}
-    splits = {name: split for name, split in splits.items() if not isinstance(split, Stream)}
+    kinds = {name: _kind(split) for name, split in splits.items() if not isinstance(split, Stream)}
+    splits = {name: splits[name] for name in kinds if name != "train" or kinds[name] in (kinds["val"], kinds["test"])}
     found: dict[str, list[float]] = {
         f"{split}_{metric.name}": [] for split in splits for metric in prepared.task.metrics
     }
@@ -39,6 +41,11 @@ def measured(prepared: Prepared, places: Iterable[Weights]) -> dict[str, list[fl
             for name, value in evaluate(prepared, data).items():
                 found[f"{split}_{name}"].append(value)
     return found
+
+
+def _kind(split: Split) -> list[tuple[torch.dtype, torch.Size]]:
+    """What a sample is made of."""
+    return [(tensor.dtype, tensor.shape[1:]) for tensor in split.tensors]
 
 
 def line(first: Weights, second: Weights, at: Sequence[float]) -> Iterator[Weights]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.db.store import Store, StoreError
 from vrcli.errors import UsageError
+from vrcli.execute.lookup import curves_of
 from vrcli.spec import Rates, Request, RunSpec
 from vrcli.tasks.loop import LoopTask
 
@@ -31,7 +32,7 @@ def source_of(store: Store, ref: int | str, task: type[Task[Any]]) -> tuple[RunR
     Raises:
         UsageError: it has not such rates, or this task's steps are not vr's.
     """
-    if not isinstance(ref, int | str) or isinstance(ref, bool):
+    if not isinstance(ref, int | str) or isinstance(ref, bool) or not str(ref).strip():
         raise UsageError(f"must be the number or name of a run, got {ref!r}", _OPTION)
     if issubclass(task, LoopTask):
         raise UsageError(f"{ref}: {task.name} trains in a loop of its own, whose steps vr does not take", _OPTION)
@@ -61,7 +62,15 @@ def replayed(request: Request, run: RunRecord, rates: Rates) -> Request:
     """The request with a run's rates in the place of its own and of its schedule.
 
     Its `lr` is that of the run, as everywhere the largest rate.
+
+    Raises:
+        UsageError: one of the optimizers has no such setting, or the one that follows has a gate of its own.
     """
+    if "gate" in (curves_of(request.optimizer) or ()):
+        raise UsageError(
+            f"{run.id}: {request.optimizer} would lower the rates once more, by its own velocity; give an optimizer "
+            "that takes them as they are, such as adamw", _OPTION,
+        )  # fmt: skip
     lr = run.spec.get("optimizer_settings", {}).get("lr")
     if lr is None or "lr" not in request.optimizer_settings:
         name = request.optimizer if lr is not None else f"{run.optimizer} of run {run.id}"
@@ -88,7 +97,8 @@ def check_same(spec: RunSpec, run: RunRecord) -> None:
     for name, own, wanted in pairs:
         if own != wanted:
             flag, (said, got) = name.replace("_", "-"), ("none" if one is None else one for one in (wanted, own))
-            raise UsageError(f"{run.id}: --{flag} must be {said}, {where}, got {got}", _OPTION)
+            more = " (a run of several seeds takes one source each)" if name == "seed" else ""
+            raise UsageError(f"{run.id}: --{flag} must be {said}, {where}, got {got}{more}", _OPTION)
     if spec.dataset_fingerprint != run.dataset_fingerprint:
         data = f"{spec.dataset} {spec.dataset_fingerprint}"
         raise UsageError(

@@ -131,9 +131,8 @@ def text(rows: Rows, more: Collection[str] = ()) -> str:
             worse = [-value for value in values] if metric in more else values
             known = [value for value in values if math.isfinite(value)] or [math.nan]
             costs = [cost if math.isfinite(cost) else math.inf for cost in worse]
-            last = {"best at": number(at[costs.index(min(costs))])} if at[-1] > 1 else {
-                "barrier": number(barrier(at, worse))
-            }  # fmt: skip
+            best = "-" if min(costs) == max(costs) else number(at[costs.index(min(costs))])
+            last = {"best at": best} if at[-1] > 1 else {"barrier": number(barrier(at, worse))}
             facts.append({
                 "metric": metric, "split": split, "at 0": number(values[0]), "at 1": number(values[at.index(1)]),
                 "lowest": number(min(known)), "highest": number(max(known)), **last,

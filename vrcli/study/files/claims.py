@@ -176,23 +176,32 @@ def _of_margin(claim: Claim, result: CompareResult, pair: Pair | Comparison) -> 
 
 
 def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:
-    """By the largest excess of the first curve over the second, one for each replicate."""
-    name = found.part.name
-    excess = _excess(claim, found, ours, store)
-    if excess is None or len(excess) < 2:
+    """Reproduced by the largest excess of the first curve over the second in each replicate, which is below 0;
+    contradicted by one step at which the first is decided to be the higher one, among all steps. (The largest excess
+    is above 0 by noise alone where two curves are close.)"""
+    name, level = found.part.name, found.part.request.level
+    steps, excess = _excess(claim, found, ours, store)
+    if len(excess) < 2 or not steps:
         return Decided(
             claim, name, Said.UNDECIDED, ours, reason=f"there are not two curves of {claim.curve} to compare"
         )
     if not np.isfinite(excess).all():
         return Decided(claim, name, Said.UNDECIDED, ours, reason="runs diverged, so that the curves have no means")
-    pair = compare(
-        ours[0], excess, ours[1], [0.0] * len(excess), paired=True, metric=f"largest excess in {claim.curve}",
-        level=found.part.request.level,
-    )  # fmt: skip
-    said = Said.UNDECIDED
-    if pair.significant:
-        said = Said.REPRODUCED if pair.difference < 0 else Said.CONTRADICTED
-    return Decided(claim, name, said, ours, None, pair)
+
+    def held(values: Any, metric: str) -> Comparison:
+        return compare(ours[0], values, ours[1], [0.0] * len(values), paired=True, metric=metric, level=level)
+
+    pair = held(excess.max(axis=1), f"largest excess in {claim.curve}")
+    if pair.significant and pair.difference < 0:
+        return Decided(claim, name, Said.REPRODUCED, ours, None, pair)
+    mean, error = excess.mean(axis=0), excess.std(axis=0, ddof=1)
+    sure = np.where(mean > 0, math.inf, -math.inf)  # where no replicate differs from another
+    at = int(np.argmax(np.divide(mean, error, out=sure, where=error > 0)))  # the largest t
+    highest = held(excess[:, at], f"{claim.curve} at step {steps[at]:,}")
+    if not (highest.difference > 0 and highest.p * len(steps) <= 1 - level):
+        return Decided(claim, name, Said.UNDECIDED, ours, None, pair)
+    reason = f"p counts {len(steps):,} times, as the curves are compared at {len(steps):,} steps"
+    return Decided(claim, name, Said.CONTRADICTED, ours, None, highest, reason=reason)
 
 
 def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:
@@ -302,23 +311,26 @@ def _table(claim: Claim, found: Found, store: Store | None) -> tuple[int, Any]:
     return steps[-1], table
 
 
-def _excess(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> list[float] | None:
-    """By replicate the largest difference of the mean curves, at the steps that all of its runs have."""
+def _excess(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> tuple[list[int], Any]:
+    """The steps that all runs have, and the difference of the mean curves there (replicates, steps); no replicate
+    where a run has no such curve."""
+    nothing = list[int](), np.empty((0, 0))
     if store is None:
-        return None
+        return nothing
     a, b = ([list(own) for own in found.blocks[name]] for name in ours)
     if not found.part.request.tuning.trials:  # every seed is a replicate
         a, b = ([[run] for own in blocks for run in own] for blocks in (a, b))
     reader = Reader(store, Filter())
     curves = reader.curves([run for own in (*a, *b) for run in own], [claim.curve], "step")
-    values = []
-    for own in zip(a, b, strict=True):
-        means = [_mean_curve([curves.get((run.id, claim.curve)) for run in runs], claim.after) for runs in own]
-        if means[0] is None or means[1] is None:
-            return None
-        shared = sorted(means[0].keys() & means[1].keys())
-        values.append(max((means[0][step] - means[1][step] for step in shared), default=math.nan))
-    return values
+    means = [
+        [_mean_curve([curves.get((run.id, claim.curve)) for run in runs], claim.after) for runs in own]
+        for own in zip(a, b, strict=True)
+    ]
+    plain = [[curve for curve in own if curve is not None] for own in means]
+    if any(len(own) < 2 for own in plain):
+        return nothing
+    steps = sorted(set.intersection(*(set(curve) for own in plain for curve in own)))
+    return steps, np.array([[one[step] - other[step] for step in steps] for one, other in plain])
 
 
 def _mean_curve(curves: Sequence[Any], after: float) -> dict[int, float] | None:
