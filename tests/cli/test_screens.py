@@ -110,7 +110,9 @@ def test_without_colour_the_same_is_said(runs, tmp_path: Path) -> None:
     coloured, plain = (raw(tmp_path, "runs", "list", width=100, **more) for more in ({}, {"NO_COLOR": "1"}))
     assert "\x1b[31mdiverged" in coloured
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
-    assert text_of(coloured) == text_of(plain)
+    # how long ago it was goes on between the two
+    said = [[line for line in text_of(one) if line and not re.search(r"\bwhen\b", line)] for one in (coloured, plain)]
+    assert said[0] == said[1]
     assert re.search(r"\d\*", "".join(text_of(plain)))  # the best value is marked without colour, too
 
 

@@ -34,7 +34,7 @@ def path(
     format: str = req.FORMAT,
     debug: bool = req.DEBUG,
 ) -> None:
-    """Measure the loss on the straight line between two runs, or along the last update of one.
+    """Measure the loss between two runs or along a last step.
 
     Two runs must have kept their weights (vr run --keep-weights best), one run those before and after its last step
     (--keep-weights update). What is measured is kept with the first run; vr plot path draws it.

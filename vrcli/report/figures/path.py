@@ -24,7 +24,7 @@ SPLITS = {"train": Series("adamw", "training"), "val": Series("vradam", "validat
 
 @dataclass(frozen=True)
 class PathFigure(Figure):
-    """The metrics on the line between two runs, or along the last update of one. vr runs path measures them."""
+    """The metrics between two runs or along a last step. vr runs path measures them."""
 
     selects = ()
 
