@@ -41,9 +41,7 @@ class PathFigure(Figure):
             run, found, ends = self._between(reader)
             weights = f"{found.which} weights"
         plot = draw(found.at, found.values, ends, f"{run.task} · {weights}")
-        more = [
-            metric for metric in by_metric(found.values) if reader.of_result(f"val_{metric}", [run]).direction == "max"
-        ]
+        more = rising(reader, run, found.values)
         return Drawn(plot, lambda page: text(plot.rows, more))
 
     def _update(self, reader: Reader) -> tuple[Run, Path]:
@@ -80,6 +78,11 @@ def barrier(at: Sequence[float], values: Sequence[float]) -> float:
 def by_metric(values: Mapping[str, Any]) -> list[str]:
     """The metrics, each once, of names with a split before them."""
     return list(dict.fromkeys(name.partition("_")[2] for name in values))
+
+
+def rising(reader: Reader, run: Run, values: Mapping[str, Any]) -> list[str]:
+    """Those of the metrics of which more is better."""
+    return [name for name in by_metric(values) if reader.of_result(f"val_{name}", [run]).direction == "max"]
 
 
 def draw(at: Sequence[float], values: Mapping[str, Sequence[float]], ends: Sequence[str], title: str) -> Plot:

@@ -11,7 +11,7 @@ import numpy as np
 from vrcli.direction import Direction
 from vrcli.errors import UsageError
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.path import SPLITS, by_metric
+from vrcli.report.figures.path import SPLITS, by_metric, rising
 from vrcli.report.figures.style import OUTCOMES, PAGE, Plot, head, new_figure, norm_of, outcome_bar, styled
 from vrcli.report.figures.text import Rows, by, table
 from vrcli.report.wording import counted, number, quantity
@@ -45,9 +45,7 @@ class PlaneFigure(Figure):
         if found is None:
             which = f" --weights {self.weights}" if self.weights else ""
             raise UsageError(f"nothing is measured around run {run.id}; vr runs plane {run.id}{which} does")
-        more = [
-            metric for metric in by_metric(found.values) if reader.of_result(f"val_{metric}", [run]).direction == "max"
-        ]
+        more = rising(reader, run, found.values)
         title = f"{run.task} · run {run.id} ({run.optimizer}, seed {run.seed}) · {found.which} weights"
         plot = draw(found, title, more)
         if gaps := sum(not np.isfinite(row["value"]) for row in plot.rows):
