@@ -136,7 +136,7 @@ def _results_page() -> Iterator[str]:
     yield ""
     yield "What the studies that ship with vr found. Each page is made by `vr study report` from the runs beside it,"
     yield "and can be made again from them; the verdicts are those of `vr compare`."
-    yield "[FlowAdam's claims](flowadam.md) are told in words, too."
+    yield "[VRAdam's claims](vradam.md) and [FlowAdam's](flowadam.md) are told in words, too."
     for page in studies():
         text = page.read_text()
         scale = next((line for line in text.splitlines() if line.startswith("scale ")), "")

@@ -118,7 +118,7 @@ def test_a_path_that_is_not_measured_is_not_drawn(runs: Any, vr: Callable[..., A
     assert vr("plot", "path", "1").err == (
         "vr: nothing is measured along the last update of run 1; vr runs path 1 does\n"
     )
-    assert "name two, got 3" in vr("plot", "path", "1", "2", "2").err
+    assert "name two or one, got 3" in vr("plot", "path", "1", "2", "2").err
     assert "--weights goes with two runs" in vr("plot", "path", "1", "--weights", "best").err
     assert vr("plot", "path", "2", "2").err == "vr: 2 and 2 are the same run; name two\n"
 

@@ -56,6 +56,16 @@ def test_what_a_probe_measures_is_stored_as_sparse_curves_and_its_cost_is_told(r
     assert one.results["gradient_evaluations"] == two.results["gradient_evaluations"]
 
 
+def test_a_probe_that_is_named_twice_measures_once(run: Callable[..., Any]) -> None:
+    found = run("--opt", "sgd", *PROBED, "--probe", "sharpness")
+    assert found.code == 0, found.err
+
+
+def test_a_run_that_ends_before_its_first_measurement_says_so(run: Callable[..., Any]) -> None:
+    found = run("--opt", "sgd", "--probe", "sharpness", "--probe-every", "1000")
+    assert "probes measured nothing: the run ended before --probe-every" in found.out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -213,3 +223,5 @@ def test_what_was_measured_is_drawn(
     assert (tmp_path / "figure.png").stat().st_size > 5000
     run("--opt", "sgd", "--seed", "5")
     assert "has no curve of the probe" in vr("plot", name, "2").err
+    both = vr("plot", name, "1", "2")
+    assert (both.code, "and not drawn: run 2" in both.err) == (0, True)

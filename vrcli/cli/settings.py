@@ -203,8 +203,11 @@ def probe_options(names: Sequence[str]) -> list[Any]:
     from vrcli.probing import option_fields
 
     return _made(
-        [_shaped(key, info, f"Options of probe {name}") for name in names for key, info in option_fields(name).items()]
-    )
+        [
+            _shaped(key, info, f"Options of probe {name}")
+            for name in dict.fromkeys(names) for key, info in option_fields(name).items()
+        ]
+    )  # fmt: skip
 
 
 def _made(parameters: list[inspect.Parameter]) -> list[Any]:

@@ -46,6 +46,23 @@ def test_an_eigenvalue_that_has_converged_does_not_come_back_as_a_ghost() -> Non
     assert spectrum.values[:3].tolist() == pytest.approx([100, 10, 9], rel=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_negative_eigenvalue_is_not_missed_among_many_near_zero(dtype: torch.dtype) -> None:
+    """As the Hessians of large networks are; at the default tolerance. Near 0 a vector looks exact long before."""
+    own = torch.cat([torch.tensor([247.0, 90.0, 40.0, -1.96]), torch.linspace(-1e-4, 3e-4, 200_000)]).to(dtype)
+    start = torch.randn(len(own), dtype=dtype, generator=torch.Generator().manual_seed(0))
+    spectrum = lanczos(lambda v: own * v, start, top=1, most=100, tolerance=Options().tolerance)
+    assert spectrum.converged
+    assert float(spectrum.values[-1]) == pytest.approx(-1.96, rel=1e-3)
+    assert float(spectrum.values[0]) == pytest.approx(247, rel=1e-5)
+
+
+def test_each_of_the_largest_is_as_exact_as_asked_for_by_its_own_magnitude() -> None:
+    values = [1e3, 300.0, 200.0, 100.0, *torch.linspace(-50, 50, 300).tolist()]
+    spectrum = found(values, top=4, tolerance=1e-3)
+    assert spectrum.values[:4].tolist() == pytest.approx(values[:4], rel=1e-3)
+
+
 @pytest.mark.parametrize("values", [[3.0], [2.0, 2.0, 2.0], [0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
 def test_small_and_degenerate_operators_end_where_there_is_no_more_to_see(values: list[float]) -> None:
     spectrum = found(values)
@@ -250,6 +267,18 @@ def test_a_class_of_ones_own_may_say_what_it_divides_by() -> None:
             return Preconditioner(None, 7.0)
 
     assert preconditioner(Own([nn.Parameter(torch.ones(1))], lr=0.1)) == Preconditioner(None, 7.0)
+
+
+def test_tensors_with_effective_rates_of_their_own_have_no_one_threshold() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1)
+    built = registry.build("vradam", model, {"lr": 0.01, "beta3": 1.0, "norm_scope": "tensor"})
+    model(torch.tensor([[1.0, 2.0]])).square().sum().backward()
+    built.step()
+    found = preconditioner(built)
+    assert found is not None
+    assert found.diagonal is not None
+    assert math.isnan(found.threshold)
 
 
 def test_several_learning_rates_have_no_one_threshold() -> None:

@@ -248,6 +248,10 @@ def test_an_unknown_preconditioner_is_said_once_and_the_raw_one_is_measured() ->
     assert [text for event in found for text in event.notes] == [
         "probe sharpness: the preconditioner of Lamb is not known; only the raw one is measured"
     ]
+    (said,) = {
+        text for e in probed(run(Net, "lamb", Probing({"sharpness": {"raw": False}}, "1"))[0]) for text in e.notes
+    }
+    assert said.endswith("is not known; nothing is measured")
 
 
 class Failing(Probe):

@@ -43,7 +43,9 @@ def lanczos(
         product: the operator applied to a vector (n,).
         start: a random vector (n,), in the dtype and on the device of the work.
         most: products at most.
-        tolerance: bound of the residual of each wanted pair, as a share of the largest magnitude.
+        tolerance: bound of the residual of each wanted pair, as a share of its own eigenvalue's magnitude. Of an
+            eigenvalue near 0 it is a share of the largest magnitude over sqrt(n): a random start holds about 1/sqrt(n)
+            of every eigenvector, so that an eigenvalue it has not met yet would show in a residual above that.
 
     Returns:
         No values at all where a product is not finite.
@@ -69,8 +71,10 @@ def lanczos(
         if spent or done == most or done % 5 == 0:
             values, vectors = _tridiagonal(diagonal, beside)
             residuals = (beta * vectors[-1]).abs()  # of each Ritz pair
-            wanted = torch.cat([residuals[:bottom], residuals[-top:]])
-            exact = bool((wanted <= tolerance * values.abs().max()).all()) and done >= min(size, top + bottom)
+            largest = values.abs().max()
+            bounds = tolerance * values.abs().clamp(min=largest / math.sqrt(size))
+            near = residuals <= bounds.clamp(min=4 * torch.finfo(start.dtype).eps * largest)
+            exact = bool(near[:bottom].all() and near[-top:].all()) and done >= min(size, top + bottom)
             if exact or spent or done == most:
                 return Spectrum(values.flip(0), vectors[0].square().flip(0), done, exact or spent or done == size)
         beside.append(beta)

@@ -17,7 +17,7 @@ from vrcli.engine.probes.base import Probe, Values, View
 from vrcli.optim.velocity_optimizer import VelocityOptimizer
 
 #: What optimizers call the momentum.
-NAMES = ("exp_avg", "velocity", "momentum_buffer")
+NAMES = ("exp_avg", "velocity", "momentum_buffer", "momentum")
 
 
 class Momentum(Probe):

@@ -46,14 +46,17 @@ class Noise(Probe):
             return dict.fromkeys(("trace", "gradient", "scale", "small"), math.nan)
         together = options.batch_norm == "train" and any(True for _ in batch_norms(view.model))
         small, squares, mean, count = 1, 0.0, torch.empty(0), 0
+        why = "batch norm takes the samples together" if together else ""
         if not together:
             try:
                 squares, mean, count = _by_sample(view, batch, options.chunk)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, ValueError, TypeError, IndexError):  # whatever a model does that vmap cannot
-                together = True
-        if together:
+                why = "torch.func cannot take this model's samples one by one"
+        if why:
             small = min(options.shard, len(batch[0]) // 2)
-            view.notes.append(f"probe noise: this model takes its samples together; shards of {small} are measured")
+            view.notes.append(f"probe noise: {why}; shards of {small} are measured")
             squares, mean, count = _by_shard(view, batch, small)
         view.gradient_evaluations += 1
         # E|G_small|^2 = |G|^2 + tr(Sigma)/small, and the same of all samples together: equations A.1 and A.2.

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vrcli.optim.velocity_optimizer import VelocityOptimizer
 from vrcli.optim.vradam import VRAdam
 from vrcli.optim.vrmomentum import VRMomentum
 
@@ -25,7 +26,7 @@ class Preconditioner:
     Args:
         diagonal: P by parameter, each like its parameter; None where P is 1.
         threshold: the eigenvalue of the preconditioned Hessian above which steps are unstable; NaN where the groups of
-            the optimizer have several.
+            the optimizer, or its tensors, have several.
     """
 
     diagonal: Mapping[Tensor, Tensor] | None
@@ -58,7 +59,13 @@ def preconditioner(optimizer: torch.optim.Optimizer) -> Preconditioner | None:
 
 
 def _rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """The learning rate of each group's last step: of methods that change it within the step, the one in effect."""
+    """The learning rate of each group's last step: of methods that change it within the step, the one in effect.
+
+    NaN where tensors or groups have effective rates of their own.
+    """
+    if isinstance(optimizer, VelocityOptimizer):
+        effective = {float(rate) for one in optimizer.last_step for rate in one.lr.reshape(-1)}
+        return [effective.pop() if len(effective) == 1 else math.nan] * len(optimizer.param_groups)
     telemetry = getattr(optimizer, "telemetry", None)
     told = telemetry() if callable(telemetry) else {}
     if "lr_effective" in told:

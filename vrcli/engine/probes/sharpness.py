@@ -24,8 +24,8 @@ class Options(BatchOptions):
 
     top: int = Field(5, ge=1, le=100, description="how many of the largest eigenvalues")
     iterations: int = Field(100, ge=1, le=1000, description="products of the Hessian with a vector, at most")
-    tolerance: float = Field(1e-3, gt=0, lt=1, description="residual of an eigenpair, relative to the largest one")
-    raw: bool = Field(True, description="measure the Hessian itself")
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="residual of an eigenpair, relative to its eigenvalue")
+    raw: bool = Field(True, description="measure the Hessian itself; always where the preconditioner is 1")
     preconditioned: bool = Field(True, description="measure the preconditioned Hessian")
 
 
@@ -54,9 +54,8 @@ class Sharpness(Probe):
             found |= self._eigenvalues(view, product, "")
         if scaling is None:
             kind = type(view.optimizer).__name__
-            view.notes.append(
-                f"probe sharpness: the preconditioner of {kind} is not known; only the raw one is measured"
-            )
+            measured = "only the raw one is measured" if options.raw else "nothing is measured"
+            view.notes.append(f"probe sharpness: the preconditioner of {kind} is not known; {measured}")
             return found
         if scaling.diagonal is None:
             return {**found, "threshold": scaling.threshold}

@@ -54,7 +54,10 @@ class PathFigure(Figure):
 
     def _between(self, reader: Reader) -> tuple[Run, Path, list[str]]:
         if len(self.words) != 2:
-            raise UsageError(f"a path leads from one run to another: name two, got {len(self.words)}")
+            many = len(self.words)
+            raise UsageError(
+                f"a path leads from one run to another, or along one's last update: name two or one, got {many}"
+            )
         a, b = two_runs(reader.store, *self.words)
         found = stored(reader.store, a, b, self.weights)
         if found is None:

@@ -67,6 +67,9 @@ class Probed(Figure):
         if not known:
             few = ", ".join(str(run.id) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
             raise UsageError(f"run {few} has no curve of the probe {self.probe}; vr run ... --probe {self.probe} does")
+        if left := [str(run.id) for run in runs if run not in known]:
+            few = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+            notes.append(f"without a curve of the probe {self.probe}, and not drawn: run {few}")
         sections = base.named(own_lines(known) if alone or len(known) == 1 else by_optimizer(known))
         if len(sections) > 1:
             raise UsageError(f"these runs are of {', '.join(sections)}; name one task, or runs of one")

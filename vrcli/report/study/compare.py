@@ -213,6 +213,8 @@ def _settings_rows(result: CompareResult) -> Rows:
     columns = {f"test_{m.name}": (f"test {m.name}", m.percent) for m in result.metrics}
     said = f"best val {objective.name} ({best_over(objective.direction, until=by_until(result))})"
     columns[f"best_val_{objective.name}"] = (said, objective.percent)
+    if result.metric not in columns:  # what the verdicts are about stands in the table
+        columns = {result.metric: (result.metric.replace("_", " "), False), **columns}
     groups = {name: result.of(name) for name in best_first(result)}
     searches = {one.definition.optimizer: one.trials for one in result.tuned.searches} if result.tuned else {}
     budgets = {name: len(searches[name]) if searches else 1 for name in groups}

@@ -93,9 +93,15 @@ def _head(result: StudyResult) -> Iterator[Block]:
     reduced = "" if scaled.is_full else "; reduced: only claims of order are decided"
     yield f"scale {scaled.name}{f': {scaled.scale.about}' if scaled.scale.about else ''}{reduced}"
     if study.primary:
-        yield f"declared before anything ran: {study.primary[0]} and {study.primary[1]} are the pair that counts"
+        pair = f"{study.primary[0]} and {study.primary[1]} are the pair that counts"
+        alike = "; where nothing is searched all pairs count alike" if _some_unsearched(result) else ""
+        yield f"declared before anything ran: {pair}{alike}"
     for name, why in result.failed.items():
         yield f"part {name} has no result: {why}"
+
+
+def _some_unsearched(result: StudyResult) -> bool:
+    return any(not found.part.request.tuning.trials for found in result.found.values())
 
 
 def _parts(result: StudyResult) -> Rows:

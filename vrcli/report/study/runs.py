@@ -66,7 +66,8 @@ def outcome_lines(record: NamedRun, metrics: Sequence[Any]) -> list[str]:
             parts.append(f"{r['samples_per_s']:,.0f} samples/s")
         if "probe_s" in r:
             cost = f", {counted(int(r['probe_gradients']), 'gradient evaluation')}" if r["probe_gradients"] else ""
-            parts.append(f"probes took {duration(r['probe_s'])} more{cost}")
+            took = f"probes took {duration(r['probe_s'])} more{cost}"
+            parts.append(took if r["probe_s"] else "probes measured nothing: the run ended before --probe-every")
         lines = [f"{label}   " + "   ".join(p for p in parts if p)]
     else:
         reason = f" ({record.error})" if record.error and record.error != record.status else ""

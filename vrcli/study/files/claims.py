@@ -200,7 +200,7 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
     highest = held(excess[:, at], f"{claim.curve} at step {steps[at]:,}")
     if not (highest.difference > 0 and highest.p * len(steps) <= 1 - level):
         return Decided(claim, name, Said.UNDECIDED, ours, None, pair)
-    reason = f"p counts {len(steps):,} times, as the curves are compared at {len(steps):,} steps"
+    reason = f"the verdict multiplies p by {len(steps):,}, as the curves are compared at {len(steps):,} steps"
     return Decided(claim, name, Said.CONTRADICTED, ours, None, highest, reason=reason)
 
 
