@@ -56,6 +56,17 @@ def test_what_a_probe_measures_is_stored_as_sparse_curves_and_its_cost_is_told(r
     assert one.results["gradient_evaluations"] == two.results["gradient_evaluations"]
 
 
+def test_the_command_that_repeats_a_run_measures_and_keeps_what_it_did(run: Any, vr: Callable[..., Any]) -> None:
+    assert run("--opt", "sgd", *PROBED, "--probe", "updates", "--keep-weights", "best").code == 0
+    command = vr("runs", "show", "1").out.split("repeat it with\n")[1].split()
+    assert vr(*command[1:]).code == 0
+    with Store.open("vr.db", mode="read") as store:
+        first, second = (store.runs.get(id).provenance for id in (1, 2))
+    for name in ("probes", "probe_every", "keep_weights"):
+        assert first[name] == second[name]
+    assert list(curves()[1, "sharpness_1"].values) == list(curves()[2, "sharpness_1"].values)
+
+
 def test_a_probe_that_is_named_twice_measures_once(run: Callable[..., Any]) -> None:
     found = run("--opt", "sgd", *PROBED, "--probe", "sharpness")
     assert found.code == 0, found.err

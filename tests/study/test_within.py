@@ -101,6 +101,14 @@ def test_runs_that_were_not_measured_do_not_count(study: Any, tmp_path: Path) ->
         assert len(store.runs.select()) == 8
 
 
+def test_a_diverged_run_is_not_left_out(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TEXT.replace('lr=0.01", Adam', 'lr=1e9", Adam')
+    monkeypatch.setitem(globals(), "TEXT", text)
+    found = study(2)
+    assert found.claims[0].said.name == "UNDECIDED"
+    assert evidence(found.claims[0]) == "runs diverged, so that the curves have no means"
+
+
 def test_a_claim_of_one_optimizer_stands_for_one() -> None:
     assert Claim(within=["New"], curve="gate", range=[0.1, 1.0]).pair == ("New", "New")
     for wrong in ({"range": None}, {"range": [1.0, 0.0]}, {"range": [0.0, 1.0], "metric": "steps"}):

@@ -57,7 +57,22 @@ def command_of(record: RunRecord) -> str:
     if not hasattr(task, "command"):
         named += ["--preset", preset]
     words = ["vr", "run", *named, *(["--lr-from", source] if source else []), "--seed", str(record.seed)]
-    return shlex.join([*words, "--device", spec["device"], "--threads", str(spec["threads"]), *options(own)])
+    words += ["--device", spec["device"], "--threads", str(spec["threads"]), *options(own)]
+    return shlex.join([*words, *_beside(record.provenance)])
+
+
+def _beside(provenance: Mapping[str, Any]) -> list[str]:
+    """What the run did beside training: its probes, and the weights that it kept."""
+    from vrcli.engine.probes.registry import load
+    from vrcli.probing import PREFIX, Probing
+
+    probing = Probing.stored(provenance)
+    words = [word for name in probing.given for word in ("--probe", name)]
+    words += ["--probe-every", probing.every] if words else []
+    for name, own in probing.given.items():
+        words += options({f"{PREFIX}{load(name).name}_{key}": value for key, value in own.items()} if own else {})
+    keep = provenance.get("keep_weights")
+    return [*words, *(["--keep-weights", keep] if keep else [])]
 
 
 def best_command(search: SearchRecord, params: Mapping[str, Any]) -> str:

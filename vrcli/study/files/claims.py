@@ -208,6 +208,9 @@ def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | No
     """By the mean of a curve over the run, one for each replicate: its whole interval lies in the range, or outside."""
     assert claim.range is not None
     (name, _), (low, high) = ours, claim.range
+    if any(run.status == "diverged" for own in found.blocks[name] for run in own):
+        reason = "runs diverged, so that the curves have no means"
+        return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=reason)
     means = [] if store is None else _means(claim, found, name, store)
     if len(means) < 2:
         reason = f"there are not two curves of {claim.curve} to average"
