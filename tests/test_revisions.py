@@ -39,7 +39,9 @@ FILE = Path(__file__).with_name("revisions.json")
 OWN_TASKS = [name for name in tasks.names() if tasks.targets()[name][1] == "vr"]
 OWN_OPTIMIZERS = [row.name for row in VR_ROWS]
 #: Relative: what torch's versions and processors may differ in stays far below.
-TOLERANCE = {"engine": 1e-5, "optimizer": 1e-5, "task": 1e-4}
+#: Of tasks it is wider: where processors round otherwise, a ReLU or the tie of a max-pool may fall to the other side,
+#: which moved the norm of a gradient by 5e-4 between AVX-512 and AVX2.
+TOLERANCE = {"engine": 1e-5, "optimizer": 1e-5, "task": 1e-3}
 #: Their evaluation's noise comes from the weights' bits, so rounding changes it.
 UNPINNED = {("diffusion", "fresh_noise")}
 
