@@ -234,7 +234,7 @@ def test_a_scale_changes_what_it_names_and_says_so(whole) -> None:
 
 
 def test_the_warm_up_keeps_its_share_of_the_run() -> None:
-    (part, *_) = scaled(find("vradam/table1"), "laptop").parts
+    (_, part, *_) = scaled(find("vradam/table1"), "laptop").parts
     assert part.request.tuning.flags["epochs"] == 3
     assert part.request.tuning.flags["warmup_epochs"] == pytest.approx(5 * 3 / 100)
 
