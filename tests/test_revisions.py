@@ -39,9 +39,10 @@ FILE = Path(__file__).with_name("revisions.json")
 OWN_TASKS = [name for name in tasks.names() if tasks.targets()[name][1] == "vr"]
 OWN_OPTIMIZERS = [row.name for row in VR_ROWS]
 #: Relative: what torch's versions and processors may differ in stays far below.
-#: Of tasks it is wider: where processors round otherwise, a ReLU or the tie of a max-pool may fall to the other side,
-#: which moved the norm of a gradient by 5e-4 between AVX-512 and AVX2.
-TOLERANCE = {"engine": 1e-5, "optimizer": 1e-5, "task": 1e-3}
+TOLERANCE = {"engine": 1e-5, "optimizer": 1e-5, "task": 1e-4}
+#: Where a ReLU or the tie of a max-pool may fall to the other side on processors that round otherwise. The norm of the
+#: third gradient differs by 5.5e-4 from the pinned one on a processor with AVX2 alone, and no loss by more than 4e-6.
+ROUNDED = {"task cnn smoke criterion=mse": 1e-3}
 #: Their evaluation's noise comes from the weights' bits, so rounding changes it.
 UNPINNED = {("diffusion", "fresh_noise")}
 
@@ -204,9 +205,12 @@ def first_difference(pinned: list[float], found: list[float], tolerance: float) 
     return ""
 
 
-def problem(kind: str, name: str, pinned: Mapping[str, Any], found: list[float], declared: int) -> str:
+def problem(
+    kind: str, name: str, pinned: Mapping[str, Any], found: list[float], declared: int, variant: str = ""
+) -> str:
     """What is wrong with a revision, and what to do; empty where nothing is."""
-    parted = first_difference(pinned["curve"], found, TOLERANCE[kind])
+    tolerance = ROUNDED.get(f"{kind} {name} {variant}", TOLERANCE[kind])
+    parted = first_difference(pinned["curve"], found, tolerance)
     where = {"engine": "REVISION in vrcli/engine/revision.py", "task": f"`revision` of the class of {name} in tasks/"}
     if parted and declared == pinned["revision"]:
         raised = where.get(kind, f"`revision` of {name}'s row in vrcli/optim/rows.py")
@@ -232,7 +236,7 @@ def test_numbers_change_with_the_revision_only(kind, name, variant):
     found = measured(kind, name, variant)
     if found.get("data") != pinned.get("data"):
         pytest.skip("the data are others here, and the specs of runs say so themselves")
-    if said := problem(kind, name, pinned, found["curve"], revision(kind, name)):
+    if said := problem(kind, name, pinned, found["curve"], revision(kind, name), variant):
         pytest.fail(said)
 
 
@@ -264,7 +268,7 @@ def write(*, force: bool) -> int:
         new[key] = {"revision": declared, **found}
         before = old.get(key)
         if before and before["curve"] and before["revision"] == declared and before.get("data") == found.get("data"):
-            said = problem(kind, name, before, found["curve"] or [], declared)
+            said = problem(kind, name, before, found["curve"] or [], declared, variant)
             if not said or not force:
                 new[key] = before
             refused += bool(said) and not force

@@ -70,7 +70,7 @@ def _beside(provenance: Mapping[str, Any]) -> list[str]:
     words = [word for name in probing.given for word in ("--probe", name)]
     words += ["--probe-every", probing.every] if words else []
     for name, own in probing.given.items():
-        words += options({f"{PREFIX}{load(name).name}_{key}": value for key, value in own.items()} if own else {})
+        words += options({f"{PREFIX}{load(name).name}_{key}": value for key, value in own.items()})
     keep = provenance.get("keep_weights")
     return [*words, *(["--keep-weights", keep] if keep else [])]
 

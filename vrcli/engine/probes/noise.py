@@ -44,10 +44,10 @@ class Noise(Probe):
         if len(batch[0]) < 2:
             view.notes.append("probe noise: the training data are one sample, whose gradient cannot vary")
             return dict.fromkeys(("trace", "gradient", "scale", "small"), math.nan)
-        together = options.batch_norm == "train" and any(True for _ in batch_norms(view.model))
         small, squares, mean, count = 1, 0.0, torch.empty(0), 0
+        together = options.batch_norm == "train" and any(True for _ in batch_norms(view.model))
         why = "batch norm takes the samples together" if together else ""
-        if not together:
+        if not why:
             try:
                 squares, mean, count = _by_sample(view, batch, options.chunk)
             except torch.OutOfMemoryError:

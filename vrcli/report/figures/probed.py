@@ -65,11 +65,11 @@ class Probed(Figure):
             return None
         known = [run for run in runs if f"{self.probe}_" in " ".join(reader.store.curves.metrics([run.id]))]
         if not known:
-            few = ", ".join(str(run.id) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
-            raise UsageError(f"run {few} has no curve of the probe {self.probe}; vr run ... --probe {self.probe} does")
-        if left := [str(run.id) for run in runs if run not in known]:
-            few = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-            notes.append(f"without a curve of the probe {self.probe}, and not drawn: run {few}")
+            raise UsageError(
+                f"run {_few(runs)} has no curve of the probe {self.probe}; vr run ... --probe {self.probe} does"
+            )
+        if left := [run for run in runs if run not in known]:
+            notes.append(f"without a curve of the probe {self.probe}, and not drawn: run {_few(left)}")
         sections = base.named(own_lines(known) if alone or len(known) == 1 else by_optimizer(known))
         if len(sections) > 1:
             raise UsageError(f"these runs are of {', '.join(sections)}; name one task, or runs of one")
@@ -88,6 +88,10 @@ class Probed(Figure):
             for series, members in lines.items()
         }  # fmt: skip
         return draw(panels, own, x=self.x, log=self.log, title=title, note=self.note)
+
+
+def _few(runs: Sequence[Any]) -> str:
+    return ", ".join(str(run.id) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
 
 
 def draw(

@@ -175,6 +175,9 @@ def _of_margin(claim: Claim, result: CompareResult, pair: Pair | Comparison) -> 
 # -- curves -----------------------------------------------------------------------------------------------------------
 
 
+_DIVERGED = "runs diverged, so that the curves have no means"
+
+
 def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:
     """Reproduced by the largest excess of the first curve over the second in each replicate, which is below 0;
     contradicted by one step at which the first is decided to be the higher one, among all steps. (The largest excess
@@ -186,7 +189,7 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
             claim, name, Said.UNDECIDED, ours, reason=f"there are not two curves of {claim.curve} to compare"
         )
     if not np.isfinite(excess).all():
-        return Decided(claim, name, Said.UNDECIDED, ours, reason="runs diverged, so that the curves have no means")
+        return Decided(claim, name, Said.UNDECIDED, ours, reason=_DIVERGED)
 
     def held(values: Any, metric: str) -> Comparison:
         return compare(ours[0], values, ours[1], [0.0] * len(values), paired=True, metric=metric, level=level)
@@ -209,8 +212,7 @@ def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | No
     assert claim.range is not None
     (name, _), (low, high) = ours, claim.range
     if any(run.status == "diverged" for own in found.blocks[name] for run in own):
-        reason = "runs diverged, so that the curves have no means"
-        return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=reason)
+        return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=_DIVERGED)
     means = [] if store is None else _means(claim, found, name, store)
     if len(means) < 2:
         reason = f"there are not two curves of {claim.curve} to average"
