@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from vrcli.tasks import streams
 from vrcli.tasks.errors import TaskError as TaskError
@@ -117,6 +117,10 @@ class Split:
         """The rows at `index`, an int64 tensor (B,) on the same device."""
         return tuple(t.index_select(0, index) for t in self.tensors)
 
+    def chosen(self, index: Tensor) -> Split:
+        """The split of the samples at `index`, an int64 tensor (k,)."""
+        return Split(self.take(index))
+
     def chunks(self, size: int) -> Iterable[Batch]:
         """The whole split in order, as views of at most `size` rows each: for evaluation."""
         return [tuple(parts) for parts in zip(*(t.split(size) for t in self.tensors), strict=True)]
@@ -156,6 +160,9 @@ class Stream(Split):
 
     def take(self, index: Tensor) -> Batch:
         raise TypeError("this split is read in batches; it cannot be indexed")
+
+    def chosen(self, index: Tensor) -> Split:
+        return replace(self, source=Subset(self.source, index.tolist()))
 
     def chunks(self, size: int) -> Iterator[Batch]:
         """The whole split in order; what its samples draw is the same each time."""
@@ -221,6 +228,26 @@ class Splits:
     def to(self, device: torch.device, workers: int = 0) -> Splits:
         moved: dict[str, Any] = {name: split.to(device, workers) for name, split in self.named.items()}
         return replace(self, **moved)
+
+    def subset(self, share: float, generator: torch.Generator) -> Splits:
+        """A random share of the samples of each split, in their order.
+
+        Raises:
+            TaskError: a split has no sample left, or samples that cannot be chosen.
+        """
+        parts: dict[str, Any] = {}
+        for name, split in self.named.items():
+            whose = f"{name} samples of {self.dataset}"
+            if isinstance(split, Stream) and not split.indexed:
+                raise TaskError(f"--subset {share:g}: the {whose} are read in turn; none can be left out")
+            count = round(share * len(split))
+            if not count:
+                raise TaskError(f"--subset {share:g} leaves none of the {len(split):,} {whose}")
+            parts[name] = split.chosen(torch.randperm(len(split), generator=generator)[:count].sort().values)
+        sizes = " + ".join(f"{len(split):,}" for split in parts.values())
+        about = ", ".join(part for part in (self.about, f"a subset of {sizes}") if part)
+        identity = self.identity and f"{self.identity}, {share!r} from {generator.initial_seed()}"
+        return replace(self, **parts, about=about, identity=identity)
 
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 #: Settings of the loop that are not part of a spec while they are not set: they came later than stored specs.
-TRACELESS = ("until", "eval_every", "workers", "lr_from", "lr_digest")
+TRACELESS = ("until", "eval_every", "workers", "subset", "lr_from", "lr_digest")
 #: Those of them that nobody sets by name: they follow from the run whose learning rates are replayed.
 REPLAYED = ("lr_from", "lr_digest")
 #: Those whose place these rates take.
@@ -127,6 +127,9 @@ class Training(BaseModel):
     stop_accuracy: float | None = Field(None, gt=0, le=1, description="stop once the training accuracy reaches this")
     precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="autocast precision of model and loss")
     workers: int = Field(0, ge=0, le=64, description="processes that read data which do not fit into memory")
+    subset: float | None = Field(
+        None, gt=0, lt=1, description="share of the training, validation and test samples that is used"
+    )
     accumulate_gradients: bool = Field(False, description="never zero the gradients (a fault of released code)")
     lr_from: str | None = Field(None, description="optimizer and configuration of the run whose rates are replayed")
     lr_digest: str | None = Field(None, description="digest of those rates")

@@ -42,6 +42,7 @@ def test_it_is_not_known_where_file_code_or_settings_are_others(request_of, tmp_
     assert known_data(spec.model_copy(update={"code": {**spec.code, "task": "source 0"}}), task) is None
     assert known_data(request_of(width=5)[0], task) is None
     assert known_data(request_of(split_seed=1)[0], task) is None
+    assert known_data(request_of(subset=0.5)[0], task) is None
     before, file = known_data(spec, task), tmp_path / "data.txt"
     about = file.stat()
     file.write_text("3.0")  # as long as before

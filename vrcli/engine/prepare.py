@@ -122,9 +122,11 @@ def prepare(
             found = task.data(generator(task.config.split_seed, "split"))
         except OSError as error:
             raise _unreadable(request.task, error) from error
+        if (share := request.training.subset) is not None:
+            found = found.subset(share, generator(task.config.split_seed, "subset"))
         return found.to(device, request.training.workers)
 
-    key = (request.task, task.config, data_dir, request.device, request.training.workers)
+    key = (request.task, task.config, data_dir, request.device, request.training.workers, request.training.subset)
     data, fingerprint = (cache or DataCache()).get(key, load)
     asked, samples = request.training.batch_size, samples_of(task, data.train, request.training)
     if request.training.workers and not data.streamed:

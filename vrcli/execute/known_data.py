@@ -89,6 +89,7 @@ def _place(request: Request, task: type[Task[Any]], data_dir: Path | None) -> Pa
         _FORMAT,
         request.task,
         request.task_settings,
+        request.training.subset,
         code,
         sys.version,
         library_versions(),
