@@ -53,7 +53,7 @@ API: Mapping[str, tuple[str, str, Mapping[str, Sequence[str]]]] = {
     "tasks": (
         "Tasks",
         "What a task of your own is made of.",
-        {"vrcli.tasks.base": (), "vrcli.tasks.space": ("Real", "Integer", "Categorical")},
+        {"vrcli.tasks.base": (), "vrcli.tasks.splits": (), "vrcli.tasks.space": ("Real", "Integer", "Categorical")},
     ),
     "optim": (
         "vrcli.optim",

@@ -12,7 +12,7 @@ from vrcli.errors import UsageError, nearest
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["NONE", "Probing", "asked", "option_fields", "unknown"]
+__all__ = ["NONE", "Probing", "asked", "curves_of", "option_fields", "options_of", "unknown"]
 
 #: What the names of all options of probes begin with: --probe-sharpness-batch is `batch` of `sharpness`.
 PREFIX = "probe_"
@@ -59,8 +59,23 @@ def option_fields(name: str) -> dict[str, FieldInfo]:
     Raises:
         UsageError: there is no such probe.
     """
-    probe = registry.load(name)
-    return {f"{PREFIX}{probe.name}_{key}": info for key, info in probe.Options.model_fields.items()}
+    prefix = options_of(name)
+    return {f"{prefix}{key}": info for key, info in registry.load(name).Options.model_fields.items()}
+
+
+def options_of(name: str) -> str:
+    """What the names of a probe's options begin with: `probe_sharpness_`.
+
+    Raises:
+        UsageError: there is no such probe.
+    """
+    return f"{PREFIX}{registry.load(name).name}_"
+
+
+def curves_of(probing: Probing) -> list[str]:
+    """The curves that these probes can measure, as patterns of `fnmatch`."""
+    kinds = {registry.load(name): given for name, given in probing.given.items()}
+    return [f"{kind.name}_{one}" for kind, given in kinds.items() for one in kind(kind.Options(**given)).curves()]
 
 
 def unknown(option: str, names: Sequence[str]) -> UsageError:

@@ -84,6 +84,7 @@ def test_the_figure_is_drawn_from_what_is_stored_in_both_directions_and_without_
         ((), ("1", "2", "--weights", "first"), "--weights must be best or last, got first"),
         ((), ("1", "2", "--weights", "last"), "run 1 did not keep its last weights; vr run valley ... --keep"),
         (("--seed", "3"), ("1", "3"), "run 3 did not keep its best weights; vr run valley ... --keep"),
+        (("--seed", "3", "--keep-weights", "last"), ("1", "3"), "run 1 did not keep its last weights; vr run valley"),
         (("--width", "3", "--keep-weights", "best"), ("1", "3"), "run 1 and run 3 have different data"),
         (
             ("--sleep-s", "0.001", "--keep-weights", "best"), ("1", "3"),

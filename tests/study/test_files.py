@@ -43,6 +43,8 @@ NAMES = [
     ('within = ["New"]', 'within = ["Nwe"]', "claims[5].within: the study has no optimizer Nwe"),
     ('never_above = ["New"]', 'never_above = ["Nwe"]', "claims[6].never_above: the study has no optimizer Nwe"),
     ('curve = "updates_norm"', 'curve = "update_norm"', "claims[5].curve: update_norm is not a curve"),
+    ('curve = "updates_norm"', 'curve = "updates_nrm"', "claims[5].curve: updates_nrm is not a curve"),
+    ('curve = "updates_norm"', 'curve = "updates_norm/0"', "claims[5].curve: updates_norm/0 is not a curve"),
     ("range = [0.0, 1.0]", "range = [1.0, 0.0]", "within needs a range, [low, high]"),
     ("[scales.other.parts.one]", "[scales.other.parts.oen]", "scales.other.parts: the study has no part oen"),
     ('[[values]]\noptimizer = "New"', '[[values]]\noptimizer = "Nwe"', "values[1].optimizer: the study has no"),

@@ -161,10 +161,12 @@ def _kept(store: Store, runs: Sequence[StoredRun], which: str | None) -> str:
     for kind in wanted:
         if all(_file_of(kind) in own for own in files.values()):
             return kind
-    lacking = next(id for id, own in files.items() if _file_of(wanted[0]) not in own)
-    task = runs[0].task
+    # The run that kept least is to blame, and what it lacks of what the other kept is the shortest way.
+    lacking = min(files, key=lambda id: sum(_file_of(kind) in files[id] for kind in wanted))
+    missing = [kind for kind in wanted if _file_of(kind) not in files[lacking]]
+    kind = max(missing, key=lambda kind: sum(_file_of(kind) in own for own in files.values()))
     raise UsageError(
-        f"run {lacking} did not keep its {wanted[0]} weights; vr run {task} ... --keep-weights {wanted[0]} keeps them"
+        f"run {lacking} did not keep its {kind} weights; vr run {runs[0].task} ... --keep-weights {kind} keeps them"
     )
 
 

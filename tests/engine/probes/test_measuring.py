@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vrcli.engine.probes.base import Probe, View
 from vrcli.engine.probes.noise import Noise
 from vrcli.engine.probes.noise import Options as NoiseOptions
 from vrcli.errors import UsageError
+from vrcli.probing import curves_of
 from vrcli.settings import resolve
 from vrcli.tasks import registry as tasks
 
@@ -204,6 +206,40 @@ def test_shards_estimate_the_same_noise() -> None:
     assert "shards of 8" in view.notes[0]
     assert shards["trace"] == pytest.approx(single["trace"], rel=0.25)
     assert shards["gradient"] == pytest.approx(single["gradient"], rel=0.1)
+
+
+class Counting(Net):
+    """Whose output needs a number on the host."""
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        return super().loss(model, batch) * (1.0 if batch[0].sum().item() > 0 else 2.0)
+
+    def model(self, data: Any) -> nn.Module:
+        return nn.Linear(3, 1)
+
+
+def test_samples_that_cannot_be_taken_one_by_one_are_said_to_be_so() -> None:
+    events, _ = run(Counting, "sgd", Probing({"noise": {}}, "1e"))
+    assert {text for event in probed(events) for text in event.notes} == {
+        "probe noise: torch.func cannot take this model's samples one by one; shards of 12 are measured"
+    }
+    assert all(event.values["noise_small"] == 12 for event in probed(events))
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "vradam", "lamb"])
+def test_probes_measure_what_they_say_they_can_and_no_probe_says_nothing(optimizer: str) -> None:
+    given: dict[str, Any] = {name: {} for name in registry.names()}
+    events, _ = run(Net, optimizer, Probing(given, "1"))
+    patterns = curves_of(Probing(given))
+    assert not any(pattern.endswith("_*") for pattern in patterns)
+    found = {name for event in probed(events) for name in event.values}
+    assert [name for name in found if not any(fnmatchcase(name, pattern) for pattern in patterns)] == []
+    if optimizer == "vradam":  # which has all of them
+        unused = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in found)]
+        assert unused == ["sharpness_threshold"]
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

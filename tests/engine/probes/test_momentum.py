@@ -34,7 +34,8 @@ def recorded(blocks: list[Steps], name: str) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "state"), [("vradam", "exp_avg"), ("adamw", "exp_avg"), ("sgd", "momentum_buffer")]
+    ("optimizer", "state"),
+    [("vradam", "exp_avg"), ("adamw", "exp_avg"), ("sgd", "momentum_buffer"), ("sophiah", "momentum")],
 )
 def test_the_norm_is_that_of_the_whole_state(optimizer: str, state: str) -> None:
     values, notes, prepared, _ = run(optimizer, **({"momentum": 0.9} if optimizer == "sgd" else {}))

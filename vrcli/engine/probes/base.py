@@ -129,6 +129,10 @@ class Probe(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    def curves(self) -> Sequence[str]:
+        """The names of the numbers that `measure` can return, "*" standing for anything: a study asks for these."""
+        return ("*",)
+
     @abstractmethod
     def measure(self, view: View) -> Values:
         """Values by name; the curve of a number is called `PROBE_NAME`. NaN stands for what cannot be measured."""

@@ -9,6 +9,7 @@ Cost:        no gradient; one pass over the state.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ class Momentum(Probe):
 
     name = "momentum"
     summary = "norm of the momentum; of vradam and vrmomentum also the bound of their step"
+
+    def curves(self) -> Sequence[str]:
+        return ("norm", "reach", "bound")
 
     def measure(self, view: View) -> Values:
         optimizer = view.optimizer

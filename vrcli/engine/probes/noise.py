@@ -9,6 +9,7 @@ Cost:        one gradient of the batch, and the memory of the gradients of `chun
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -17,6 +18,8 @@ from torch.func import functional_call, grad, vmap
 
 from vrcli.engine.probes.base import BatchOptions, Probe, Values, View, batch_norms
 from vrcli.tasks.base import Batch
+
+_CURVES = ("trace", "gradient", "scale", "small")
 
 
 class Options(BatchOptions):
@@ -37,13 +40,16 @@ class Noise(Probe):
     summary = "trace of the gradient's covariance over the samples, and the gradient noise scale"
     Options = Options
 
+    def curves(self) -> Sequence[str]:
+        return _CURVES
+
     def measure(self, view: View) -> Values:
         options: Options = self.options
         view.differentiable(options)
         batch = view.batch(options.batch)
         if len(batch[0]) < 2:
             view.notes.append("probe noise: the training data are one sample, whose gradient cannot vary")
-            return dict.fromkeys(("trace", "gradient", "scale", "small"), math.nan)
+            return dict.fromkeys(_CURVES, math.nan)
         small, squares, mean, count = 1, 0.0, torch.empty(0), 0
         together = options.batch_norm == "train" and any(True for _ in batch_norms(view.model))
         why = "batch norm takes the samples together" if together else ""
@@ -65,7 +71,7 @@ class Noise(Probe):
         trace = (of_small - of_big) / (1 / small - 1 / big)
         gradient = (big * of_big - small * of_small) / (big - small)
         scale = trace / gradient if gradient > 0 else math.nan
-        return {"trace": trace, "gradient": gradient, "scale": scale, "small": float(small)}
+        return dict(zip(_CURVES, (trace, gradient, scale, float(small)), strict=True))
 
 
 class _Loss(nn.Module):

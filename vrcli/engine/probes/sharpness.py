@@ -38,6 +38,10 @@ class Sharpness(Probe):
     summary = "largest and smallest eigenvalues of the Hessian, raw and preconditioned, with the stability threshold"
     Options = Options
 
+    def curves(self) -> Sequence[str]:
+        own = [*(str(number) for number in range(1, self.options.top + 1)), "min", "products", "threshold"]
+        return [*own, *(f"preconditioned_{name}" for name in own)]
+
     def measure(self, view: View) -> Values:
         options: Options = self.options
         view.differentiable(options)

@@ -33,6 +33,11 @@ class Updates(Probe):
     Options = Options
     weights_before = 2
 
+    def curves(self) -> Sequence[str]:
+        norms = ("norm", "weight_norm", "gradient_norm")
+        layers = [f"{norm}/*" for norm in norms] if self.options.layers else []
+        return [*norms, "ratio", "cosine_gradient", "cosine_previous", *layers]
+
     def measure(self, view: View) -> Values:
         names = list(view.named_parameters)
         now = [p.detach() for p in view.parameters]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from vrcli.errors import UsageError, nearest, refusal
 from vrcli.execute.lookup import curves_of, task_of
+from vrcli.probing import curves_of as curves_of_probes
 from vrcli.study.comparison import checked
 from vrcli.study.files.model import FULL, Part, Study
 from vrcli.study.files.read import Faulty, Place, Written, at, find, lines_of
@@ -119,22 +121,21 @@ def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple
             else:
                 sound += [part] * (part.name not in [one.name for one in sound])
     if len(sound) == len(study.parts):
-        yield from _metrics(study, {one.name: one.part for one in sound})
+        yield from _metrics(study, {one.name: one for one in sound})
 
 
-def _metrics(study: Study, parts: Mapping[str, Part]) -> Iterator[tuple[Place, str]]:
+def _metrics(study: Study, parts: Mapping[str, ScaledPart]) -> Iterator[tuple[Place, str]]:
     """Results and curves that no run of any of the parts has that they are asked of."""
-    results = {name: _results(part) for name, part in parts.items()}
-    curves = {name: _curves(part, results[name]) for name, part in parts.items()}
+    results = {name: _results(scaled.part) for name, scaled in parts.items()}
+    curves = {name: _curves(scaled, results[name]) for name, scaled in parts.items()}
 
     def refused(
         where: Place, names: Sequence[str], among: Sequence[str], of: Mapping[str, Sequence[str] | None], what: str
     ) -> Iterator[tuple[Place, str]]:
         lists = [own for part, own in of.items() if not among or part in among]
         known = list(dict.fromkeys(one for own in lists for one in own or ()))
-        measured = tuple(f"{one}_" for name, part in parts.items() if not among or name in among for one in part.probes)
         for name in names if None not in lists else ():
-            if name and name not in known and not (what == "curve" and name.startswith(measured)):
+            if name and not any(fnmatchcase(name, pattern) for pattern in known):
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
                 yield where, f"{name} is not a {what} of these tasks{hint}"
 
@@ -160,13 +161,14 @@ def _results(part: Part) -> list[str]:
     ]
 
 
-def _curves(part: Part, results: Sequence[str]) -> list[str] | None:
-    """The curves of a part's runs; None where an optimizer does not say which it records."""
-    own = [curves_of(base_of(text)) for text in part.optimizers.values()]
+def _curves(scaled: ScaledPart, results: Sequence[str]) -> list[str] | None:
+    """The curves of a part's runs, as patterns; None where an optimizer does not say which it records."""
+    own = [curves_of(base_of(text)) for text in scaled.part.optimizers.values()]
     if None in own:
         return None
     validation = [one for one in results if one.startswith("val_")]
-    return list(dict.fromkeys([*validation, *CURVES, *(name for names in own for name in names or ())]))
+    others = [*CURVES, *(name for names in own for name in names or ())]
+    return list(dict.fromkeys([*validation, *others, *curves_of_probes(scaled.probing)]))
 
 
 def in_words(error: Exception) -> str:

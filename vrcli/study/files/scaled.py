@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrcli.errors import UsageError, nearest
 from vrcli.execute.lookup import task_of
-from vrcli.probing import NONE, Probing
+from vrcli.probing import NONE, Probing, options_of
 from vrcli.probing import asked as asked_of_probes
 from vrcli.study.asked import Asked
 from vrcli.study.comparison import CompareRequest
@@ -167,7 +167,7 @@ def _probing(probes: Mapping[str, Mapping[str, Any]], every: str | None) -> Prob
     Raises:
         UsageError: no such probe or option, or a value that is not accepted.
     """
-    options = {f"probe_{name}_{key}": value for name, own in probes.items() for key, value in own.items()}
+    options = {f"{options_of(name)}{key}": value for name, own in probes.items() for key, value in own.items()}
     return asked_of_probes(list(probes), every, None, options)[0]
 
 
