@@ -78,6 +78,14 @@ class Curves:
             drawn = exists().where(points.metric_id == metrics.id, among(connection, points.run_id, many(run_ids)))
             return list(connection.scalars(select(metrics.name).where(drawn).order_by(metrics.id)))
 
+    def beginning(self, prefix: str, run_ids: Iterable[int] | int) -> set[int]:
+        """Those of these runs that have a curve whose name begins so."""
+        points, metrics, runs = schema.points.c, schema.metrics.c, schema.runs.c
+        with self._database.reading() as connection:
+            named = select(metrics.id).where(metrics.name.startswith(prefix, autoescape=True))
+            drawn = exists().where(points.run_id == runs.id, points.metric_id.in_(named))
+            return set(connection.scalars(select(runs.id).where(among(connection, runs.id, many(run_ids)), drawn)))
+
     def last_step(self, run_id: int) -> int:
         """The last step that any curve of a run has a point of; 0 where none has."""
         sql = "SELECT coalesce(max(step), 0) FROM points WHERE run_id = ?"

@@ -103,9 +103,21 @@ def test_each_run_of_a_comparison_has_a_line_with_its_value(capsys: pytest.Captu
     ]
 
 
+def fresh(*runs: FreshRun) -> dict[str, Any]:
+    search: Any = SimpleNamespace(fresh=runs, definition=SimpleNamespace(objective="gap"))
+    return fresh_json(search)
+
+
 def test_small_values_on_fresh_seeds_are_not_zero() -> None:
-    runs = [FreshRun(seed, "completed", value) for seed, value in ((1, 1.0e-6), (2, 1.2e-6))]
-    assert fresh_json(runs)["text"] == "1.100e-06 sd 1.4e-07 (n = 2)"
+    found = fresh(*(FreshRun(seed, "completed", value) for seed, value in ((1, 1.0e-6), (2, 1.2e-6))))
+    assert found["text"] == "1.100e-06 sd 1.4e-07 (n = 2)"
+    assert found["val_gap"] == [1.0e-6, 1.2e-6]
+
+
+def test_a_fresh_seed_that_diverged_is_not_left_out_of_the_mean() -> None:
+    found = fresh(FreshRun(1, "completed", 0.5), FreshRun(2, "diverged", None))
+    assert found["text"] == "NaN (n = 2), seed 2 diverged"
+    assert (found["mean"], found["sd"], found["n"], found["val_gap"]) == (None, None, 2, [0.5, None])
 
 
 def outcome(task: str, **more: Any) -> tuple[str, list[str]]:

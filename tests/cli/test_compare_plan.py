@@ -45,6 +45,14 @@ def test_a_plan_without_a_search(vr, tmp_path):
     assert "no run is left: all are stored" in vr(*WORDS, "--seeds", 2, "--plan").out
 
 
+def test_a_plan_with_a_split_for_each_seed_finds_no_run_of_another_split(vr):
+    assert vr(*WORDS, "--seeds", 2).code == 0
+    varied = (*WORDS, "--seeds", 2, "--vary-split")
+    assert planned(vr, *varied) == dict.fromkeys(("vradam", "sgd"), (0, 0, 2, 0, 2))
+    assert vr(*varied).code == 0
+    assert planned(vr, *varied) == dict.fromkeys(("vradam", "sgd"), (0, 0, 2, 2, 0))
+
+
 def test_a_plan_refuses_what_the_comparison_refuses(vr, tmp_path):
     done = vr(*WORDS[:4], "--plan")
     assert done.code == 2

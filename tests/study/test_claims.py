@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from vrcli.stats.comparison import compare_all
+from vrcli.stats.replicates import Pair, Verdict
 from vrcli.study.files import claims
 from vrcli.study.files.claims import Said, _of_margin
 
@@ -77,3 +79,79 @@ def test_noise_alone_seldom_contradicts(monkeypatch: pytest.MonkeyPatch) -> None
     said = [below(generator.standard_normal((5, 20)), monkeypatch) for _ in range(200)]
     assert said.count(Said.CONTRADICTED) <= 10  # 2.5 % of 200, as only excesses count; by the largest excess it was all
     assert Said.REPRODUCED not in said
+
+
+# -- direction, relative margins, replicates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claimed", "direction", "better", "expected"),
+    [
+        ("less", "min", "a", Said.REPRODUCED),
+        ("less", "min", "b", Said.CONTRADICTED),
+        ("less", "max", "a", Said.CONTRADICTED),  # the better one has the higher accuracy
+        ("more", "max", "a", Said.REPRODUCED),
+        ("more", "min", "a", Said.CONTRADICTED),
+        ("more", "min", None, Said.UNDECIDED),
+    ],
+)
+def test_a_claim_of_order_holds_by_the_direction_of_its_metric(
+    claimed: str, direction: str, better: str | None, expected: Said
+) -> None:
+    claim: Any = SimpleNamespace(**{"less": None, "more": None, claimed: ("a", "b")})
+    result: Any = SimpleNamespace(direction=direction)
+    pair: Any = SimpleNamespace(better=better)
+    assert claims._of_order(claim, result, pair, "a") is expected
+
+
+def test_a_relative_margin_is_a_share_of_the_mean() -> None:
+    assert said(0.05, 0.001, 5, 0, "2%") is Said.CONTRADICTED
+    assert said(0.05, 0.001, 5, 0, "10%") is Said.REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("equal", "interval", "better", "expected"),
+    [
+        (True, (-0.1, 0.1), None, Said.REPRODUCED),
+        (False, (0.3, 0.5), "a", Said.CONTRADICTED),
+        (False, (0.1, 0.5), "a", Said.UNDECIDED),
+        (False, (0.3, 0.5), None, Said.UNDECIDED),
+    ],
+)
+def test_a_margin_over_searches_is_that_of_their_comparison(
+    equal: bool, interval: tuple[float, float], better: str | None, expected: Said
+) -> None:
+    values = dict.fromkeys([field.name for field in fields(Pair)], 0.0)
+    verdict = Verdict.EQUAL if equal else (Verdict.BETTER if better else Verdict.UNDECIDED)
+    known = {"margin": 0.2, "simultaneous": interval, "level": 0.95, "p_equal_holm": 0.01 if equal else 0.9}
+    pair = Pair(**{**values, "a": "a", "b": "b", "verdict": verdict, **known})
+    assert _of_margin(SimpleNamespace(margin="0.2"), SimpleNamespace(), pair) is expected
+
+
+def curves_of(runs: int, *, searches: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A part of so many searches (0: none) and runs each, whose curve is the number of the run at every step."""
+    all_runs = [SimpleNamespace(id=id, status="completed") for id in range(max(1, searches) * runs)]
+    blocks = [all_runs[at : at + runs] for at in range(0, len(all_runs), runs)]
+    steps = np.arange(1, 5)
+    read = {(run.id, "c"): (steps, np.full(4, 1.0 + run.id)) for run in all_runs}
+    monkeypatch.setattr(claims, "Reader", lambda *_: SimpleNamespace(curves=lambda *_: read))
+    request = SimpleNamespace(tuning=SimpleNamespace(trials=2 if searches else 0), level=0.95)
+    return SimpleNamespace(
+        blocks={"a": blocks}, part=SimpleNamespace(name="one", request=request, ours={"A": "a"}, names={"A": "a"})
+    )
+
+
+def test_the_seeds_of_one_search_are_one_replicate(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim: Any = SimpleNamespace(curve="c", of="", after=0.0, range=(0.0, 100.0), rate=["A"], kind="rate", pair=["A"])
+    searched = curves_of(3, searches=2, monkeypatch=monkeypatch)
+    assert claims._means(claim, searched, "a", Any) == [2.0, 5.0]  # means of 1, 2, 3 and of 4, 5, 6
+    assert "n = 2" in claims._within(claim, searched, ("a", "a"), Any).reason
+    monkeypatch.setattr(claims, "_ours", lambda *_: ("a", "a"))
+    monkeypatch.setattr(claims, "LEAST_SEEDS", 2)
+    length, table = claims._table(claim, searched, Any)
+    assert not isinstance(table, str), table
+    assert (length, table.tolist()) == (4, [[2.0] * 4, [5.0] * 4])
+    monkeypatch.setattr(claims, "LEAST_SEEDS", 3)
+    assert claims._table(claim, searched, Any)[1] == "2 searches, and a rate needs 3"
+    alone = curves_of(3, searches=0, monkeypatch=monkeypatch)
+    assert claims._means(claim, alone, "a", Any) == [1.0, 2.0, 3.0]

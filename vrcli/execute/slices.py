@@ -12,6 +12,9 @@ from vrcli.engine.prepare import Prepared, prepare
 from vrcli.errors import UsageError, contained
 from vrcli.tasks.loop import LoopTask
 
+#: The refusal of kept weights that the task's network cannot take any more.
+_OTHER_NETWORK = "the network of {task} is now another than that of run {id}"
+
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
@@ -49,6 +52,8 @@ def along_line(
     prepared = _prepared(first, task, request, data_dir)
     one, other = (_read(store, run, which) for run, which in ends)
     if not _shapes(one) == _shapes(other) == _shapes(prepared.model.state_dict()):
+        if first.id == second.id:
+            raise UsageError(_OTHER_NETWORK.format(task=first.task, id=first.id))
         raise UsageError(f"the networks of run {first.id} and run {second.id} differ, or {first.task} has another now; "
                          "a path needs one architecture")  # fmt: skip
     found = slices.measured(prepared, slices.line(one, other, at))
@@ -75,7 +80,7 @@ def on_plane(
     prepared = _prepared(run, task, request, data_dir)
     middle = _read(store, run, which)
     if _shapes(middle) != _shapes(prepared.model.state_dict()):
-        raise UsageError(f"the network of {run.task} is now another than that of run {run.id}")
+        raise UsageError(_OTHER_NETWORK.format(task=run.task, id=run.id))
     x, y = slices.directions(prepared.model, middle, seed)
     if not x:
         raise UsageError(f"no parameter of {run.task} has two dimensions; a plane needs filters or rows to normalise")

@@ -91,6 +91,11 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
 
 
+def p_cell(p: float) -> str:
+    """A p-value under its heading."""
+    return "-" if math.isnan(p) else p_value(p).removeprefix("p = ").removeprefix("p ")
+
+
 def setting(value: object, digits: int = 6) -> str:
     """A setting's value, short: floats without trailing zeros, lists as they are typed, a dash where there is none.
 

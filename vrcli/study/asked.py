@@ -126,9 +126,10 @@ def listed(opt: Any) -> list[Any]:
 def texts(given: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
     """Settings by name as the command line takes them; its own texts as they are."""
     if isinstance(given, Mapping):
-        return tuple(f"{name}={_text(value)}" for name, value in given.items())
+        return tuple(f"{name}={text_of(value)}" for name, value in given.items())
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of a setting as the command line takes it."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -18,6 +18,7 @@ from vrcli.execute.job import Job, Lineage, RunOutcome
 from vrcli.execute.lookup import headline_of
 from vrcli.execute.place import Place
 from vrcli.results.filter import Filter
+from vrcli.results.groups import FINISHED
 from vrcli.results.lines import Reader
 from vrcli.results.types import Run, values_of
 from vrcli.stats.budget import AfterTrials, ToTarget, steps_to_target
@@ -231,7 +232,7 @@ def _reranked(
 
 def _of_trials(store: Store, searches: Sequence[int]) -> Earlier:
     """What finds the stored run of a trial and seed, read at once for all of these searches."""
-    ended = store.runs.select(search=searches, status=("completed", "diverged"))
+    ended = store.runs.select(search=searches, status=FINISHED)
     stored: dict[tuple[int | None, int | None], Any] = {
         (run.trial_id, run.seed): run for run in reversed(ended) if run.trial_id is not None
     }

@@ -89,7 +89,7 @@ def plan_comparisons(
 
 def _searched(ready: Checked, place: Place, executor: Executor, should_stop: Callable[[], bool]) -> ComparePlan:
     request, tuning = ready.request, ready.request.tuning
-    found = rehearsed(definitions_of(tuning), place, executor, should_stop)
+    found = rehearsed(definitions_of(tuning), place, executor, should_stop, what="comparison")
     owners = {one.tuning.search_seed: one for one in replicates(tuning, request.seeds)}
     again = reranked_runs(min(tuning.trials, CANDIDATES))
     stored, reranking = dict.fromkeys(ready.given, 0), dict.fromkeys(ready.given, tuning.searches * again)
@@ -112,19 +112,26 @@ def _as_given(ready: Checked, place: Place, executor: Executor, should_stop: Cal
     request, tuning = ready.request, ready.request.tuning
     seeds = fresh_seeds(tuning.seeds, request.seeds)
 
-    def jobs(name: str, seeds: Sequence[int], **more: Any) -> list[Job]:
+    def jobs(name: str, **more: Any) -> list[Job]:
         return jobs_on(
             seeds, tuning.task, name, tuning.preset, ready.given[name], device=tuning.device,
-            threads=place.threads_each, **more,
+            threads=place.threads_each, vary_split=tuning.vary_split, **more,
         )  # fmt: skip
 
     found: dict[str, PlannedRuns] = {}
     about = ""
     with place.stored() as store:
         for name in ready.given:
-            data = rehearse_job(jobs(name, seeds[:1], rehearse=True)[0], executor, should_stop)
-            stored = 0 if store is None else sum(_is_stored(store, job, data, place) for job in jobs(name, seeds))
-            found[name], about = PlannedRuns(0, 0, len(seeds), stored, data.run_s), data.about
+            # Where every seed splits the data in its own way, what one of them loads does not speak for the others.
+            several = tuning.vary_split and store is not None
+            timed = [
+                rehearse_job(job, executor, should_stop, "comparison")
+                for job in jobs(name, rehearse=True)[: None if several else 1]
+            ]
+            data = timed if several else timed * len(seeds)
+            pairs = zip(jobs(name), data, strict=True)
+            stored = 0 if store is None else sum(_is_stored(store, job, own, place) for job, own in pairs)
+            found[name], about = PlannedRuns(0, 0, len(seeds), stored, timed[0].run_s), timed[0].about
     return ComparePlan(request, ready.task.name, found, place.jobs, about)
 
 

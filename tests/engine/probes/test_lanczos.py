@@ -203,10 +203,13 @@ def stepped(optimizer: str, steps: int = 2, **settings: Any) -> Any:
         ("sgd", {"lr": 0.1}, 20),
         ("sgd", {"lr": 0.1, "momentum": 0.9}, 38),
         ("sgd", {"lr": 0.1, "momentum": 0.9, "nesterov": True}, 38 / 2.8),
+        ("sgd", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, 76),
         ("adam", {"lr": 0.01}, 3800),
         ("adamw", {"lr": 0.01}, 3800),
         ("rmsprop", {"lr": 0.01}, 200),
+        ("rmsprop", {"lr": 0.01, "momentum": 0.9}, 380),
         ("adagrad", {"lr": 0.01}, 200),
+        ("nadam", {"lr": 0.01}, math.nan),
         ("vradam", {"lr": 0.01, "beta3": 0.0}, 3800),
         ("vrmomentum", {"lr": 0.01, "beta3": 0.0}, 3800),
     ],
@@ -215,7 +218,7 @@ def test_thresholds(optimizer: str, settings: dict[str, Any], threshold: float) 
     _, built = stepped(optimizer, **settings)
     found = preconditioner(built)
     assert found is not None
-    assert found.threshold == pytest.approx(threshold)
+    assert found.threshold == pytest.approx(threshold, nan_ok=True)
 
 
 @pytest.mark.parametrize(("optimizer", "momentum", "factor"), [("sgd", 0.0, 2), ("sgd", 0.9, 3.8)])
@@ -251,6 +254,37 @@ def test_p_is_what_the_update_was_divided_by(name: str) -> None:
     assert found.diagonal is not None
     velocity = built.state[after]["exp_avg"] / (1 - 0.9**2)
     assert torch.allclose(before - 0.01 * velocity / found.diagonal[after], after, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [("rmsprop", {}), ("rmsprop", {"centered": True}), ("adagrad", {}), ("adagrad", {"lr_decay": 0.5})],
+)
+def test_p_is_what_the_gradient_was_divided_by(optimizer: str, settings: dict[str, Any]) -> None:
+    before, _ = stepped(optimizer, 1, lr=0.01, weight_decay=0.0, **settings)
+    after, built = stepped(optimizer, 2, lr=0.01, weight_decay=0.0, **settings)
+    found = preconditioner(built)
+    assert found is not None
+    assert found.diagonal is not None
+    x = torch.tensor([[1.0, 2.0]])
+    gradient = 2 * (before @ x.T) * x
+    assert torch.allclose(before - 0.01 * gradient / found.diagonal[after], after, atol=1e-7)
+
+
+def test_with_amsgrad_p_has_the_largest_second_moment() -> None:
+    p = torch.ones(2, requires_grad=True)
+    built = torch.optim.Adam([p], lr=0.01, amsgrad=True)
+    for scale in (10.0, 0.1):
+        before = p.detach().clone()
+        built.zero_grad()
+        (scale * p).sum().backward()
+        built.step()
+        built.param_groups[0]["betas"] = (0.9, 0.5)  # forgets at once: the largest is the first
+    found = preconditioner(built)
+    assert found is not None
+    assert found.diagonal is not None
+    velocity = built.state[p]["exp_avg"] / (1 - 0.9**2)
+    assert torch.allclose(before - 0.01 * velocity / found.diagonal[p], p, atol=1e-7)
 
 
 @pytest.mark.parametrize("optimizer", ["lamb", "muon", "lbfgs"])

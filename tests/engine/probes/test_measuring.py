@@ -311,6 +311,30 @@ def test_a_probe_that_raises_costs_the_run_nothing_else(monkeypatch: pytest.Monk
     assert [event.name for event in kept] == [f"failing_values.{step}.npy" for step in range(2, 7)]
 
 
+@pytest.mark.parametrize(
+    "value", [None, {"a": None}, {"a": "x"}, {"a": 1j}, {"a": np.array([None])}, {"a": [[1], [1, 2]]}, 3], ids=str
+)
+def test_what_is_no_measurement_is_a_fault_of_the_probe(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Failing, "measure", lambda self, view: value)
+    monkeypatch.setattr(registry, "load", lambda name: Failing)
+    events, _ = run(probing=Probing({"failing": {}}, "1e"))
+    assert all(event.values == {} for event in probed(events))
+    assert probed(events)[0].notes[0].startswith("probe failing cannot measure this run: ")
+    assert not [event for event in events if isinstance(event, Artifact) and event.name.startswith("failing")]
+    assert events[-1].status == "completed"
+
+
+def test_parts_of_a_batch_have_noise_of_their_own_and_always_the_same() -> None:
+    class Noisy(toy.Toy):
+        def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+            return super().loss(model, batch) + torch.rand(())
+
+    view = View(prepare(resolve(Noisy, "sgd", flags={}).request, Noisy, cache=CACHE))
+    batch = view.batch(6)
+    first, again, other = (float(view.loss(batch, part)) for part in (0, 0, 1))
+    assert first == again != other
+
+
 def test_a_batch_above_the_data_is_refused_and_the_default_takes_what_there_is() -> None:
     with pytest.raises(UsageError, match=r"--probe-sharpness-batch must be <= 24, the training samples of toy, got 25"):
         run(toy.Toy, "sgd", Probing({"sharpness": {"batch": 25}}, "1e"))

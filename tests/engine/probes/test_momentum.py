@@ -54,6 +54,11 @@ def test_under_normgrad_it_is_still_the_velocity() -> None:
     assert all(ratio < 0.9 for ratio in ratios)
 
 
+def test_another_power_has_no_bound() -> None:
+    values, _, _, _ = run("vradam", power=1.0)
+    assert all(math.isnan(own["momentum_bound"]) for own in values)
+
+
 @pytest.mark.parametrize("optimizer", ["vradam", "vrmomentum"])
 def test_the_step_stays_under_the_bound_that_the_paper_proves(optimizer: str) -> None:
     values, _, _, blocks = run(optimizer, steps=30, lr=0.01, beta3=10.0)

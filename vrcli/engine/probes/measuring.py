@@ -99,27 +99,30 @@ class Measuring:
             began = time.perf_counter()
             view = View(prepared, step, before[: probe.weights_before], gradients)
             with untouched(prepared, generators):
-                values = self._values(probe, view)
+                numbers, files = self._values(probe, view)
             seconds = time.perf_counter() - began
             self.seconds += seconds
             self.gradient_evaluations += view.gradient_evaluations
             new = [text for text in dict.fromkeys(view.notes) if text not in self._said]
             self._said.update(new)
-            numbers = {f"{probe.name}_{name}": float(one) for name, one in values.items() if np.ndim(one) == 0}
             yield Probed(step, numbers, probe.name, seconds, view.gradient_evaluations, tuple(new))
-            for name, one in values.items():
-                if np.ndim(one):
-                    yield Artifact(f"{probe.name}_{name}.{step}.npy", _file(one), step)
+            for name, data in files.items():
+                yield Artifact(name, data, step)
 
     @staticmethod
-    def _values(probe: Probe, view: View) -> Mapping[str, Any]:
-        """A fault of a probe is said; it costs the run nothing but these values."""
+    def _values(probe: Probe, view: View) -> tuple[dict[str, float], dict[str, bytes]]:
+        """Points of curves, and files. A fault of a probe is said; it costs the run nothing but these values."""
         try:
             with torch.enable_grad():
-                return probe.measure(view)
+                found = probe.measure(view)
+            arrays = [name for name, one in found.items() if np.ndim(one)]
+            return (
+                {f"{probe.name}_{name}": float(one) for name, one in found.items() if name not in arrays},
+                {f"{probe.name}_{name}.{view.step}.npy": _file(found[name]) for name in arrays},
+            )
         except Exception as error:
             view.notes.append(f"probe {probe.name} cannot measure this run: {first_line(error)}")
-            return {}
+            return {}, {}
 
 
 def _file(array: Any) -> bytes:

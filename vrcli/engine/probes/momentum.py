@@ -39,7 +39,8 @@ class Momentum(Probe):
         if not means:
             view.notes.append(f"probe momentum: {type(optimizer).__name__} keeps no momentum")
             return {}
-        norm = math.hypot(*(float(torch.linalg.vector_norm(mean, dtype=torch.float64)) for mean in means))
+        # The host waits once for all tensors.
+        norm = float(torch.stack([torch.linalg.vector_norm(mean, dtype=torch.float64) for mean in means]).norm())
         if not isinstance(optimizer, VelocityOptimizer):
             return {"norm": norm}
         reach = norm * float(optimizer.telemetry()["lr_effective"])

@@ -95,25 +95,27 @@ def _by_sample(view: View, batch: Batch, chunk: int) -> tuple[float, Tensor, int
         return value
 
     each = vmap(grad(loss), in_dims=(None, None, 0), randomness="different")
-    squares, total = 0.0, torch.zeros(0)
+    squares: Tensor | float = 0.0
+    total = torch.zeros(0)
     for part, samples in enumerate(zip(*(t.split(chunk) for t in batch), strict=True)):
         found = each(named, part, samples)
-        flat = torch.cat([g.flatten(1) for g in found.values()], 1)  # (chunk, n)
-        squares += float(flat.double().square().sum())
-        total = flat.double().sum(0) + (total if len(total) else 0)
-    return squares, total / len(batch[0]), len(batch[0])
+        flat = torch.cat([g.flatten(1).double() for g in found.values()], 1)  # (chunk, n)
+        squares += flat.square().sum()
+        total = flat.sum(0) + (total if len(total) else 0)
+    return float(squares), total / len(batch[0]), len(batch[0])
 
 
 def _by_shard(view: View, batch: Batch, size: int) -> tuple[float, Tensor, int]:
     """The same of shards of `size` samples; those left over are not looked at."""
-    squares, total, count = 0.0, torch.zeros(0), len(batch[0]) // size
+    squares: Tensor | float = 0.0
+    total, count = torch.zeros(0), len(batch[0]) // size
     parameters = view.parameters
     for part, samples in enumerate(list(zip(*(t.split(size) for t in batch), strict=True))[:count]):
         found = torch.autograd.grad(view.loss(samples, part), parameters, allow_unused=True)
         flat = torch.cat([g.flatten() for g in found if g is not None]).double()
-        squares += float(flat.square().sum())
+        squares += flat.square().sum()
         total = flat + (total if len(total) else 0)
-    return squares, total / count, count
+    return float(squares), total / count, count
 
 
 PROBE = Noise

@@ -66,10 +66,6 @@ def _rates(optimizer: torch.optim.Optimizer) -> list[float]:
     if isinstance(optimizer, VelocityOptimizer):
         effective = {float(rate) for one in optimizer.last_step for rate in one.lr.reshape(-1)}
         return [effective.pop() if len(effective) == 1 else math.nan] * len(optimizer.param_groups)
-    telemetry = getattr(optimizer, "telemetry", None)
-    told = telemetry() if callable(telemetry) else {}
-    if "lr_effective" in told:
-        return [float(told["lr_effective"])] * len(optimizer.param_groups)
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 

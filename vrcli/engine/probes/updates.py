@@ -7,7 +7,7 @@ Cost:        no gradient; a copy of the weights before the step, and of those be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -43,23 +43,25 @@ class Updates(Probe):
         now = [p.detach() for p in view.parameters]
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(now, view.gradients, strict=True)]
         updates = _difference(now, view.weights_before[0])
-        norm, weight_norm = _norm(updates), _norm(now)
+        kinds = {"norm": updates, "weight_norm": now, "gradient_norm": gradients}
+        squares = {kind: _dots(tensors, tensors) for kind, tensors in kinds.items()}
+        norms = {kind: math.sqrt(math.fsum(own)) for kind, own in squares.items()}
         found = {
-            "norm": norm,
-            "weight_norm": weight_norm,
-            "gradient_norm": _norm(gradients),
-            "ratio": norm / weight_norm if weight_norm else math.nan,
-            "cosine_gradient": -_cosine(updates, gradients),
+            **norms,
+            "ratio": norms["norm"] / norms["weight_norm"] if norms["weight_norm"] else math.nan,
+            "cosine_gradient": -_cosine(updates, gradients, norms["norm"] * norms["gradient_norm"]),
         }
         if len(view.weights_before) > 1:
-            found["cosine_previous"] = _cosine(updates, _difference(*view.weights_before))
+            previous = _difference(*view.weights_before)
+            length = norms["norm"] * math.sqrt(math.fsum(_dots(previous, previous)))
+            found["cosine_previous"] = _cosine(updates, previous, length)
         if self.options.layers:
             layers: dict[str, list[int]] = {}
             for place, name in enumerate(names):
                 layers.setdefault(name.rpartition(".")[0] or name, []).append(place)
             for layer, places in layers.items():
-                for kind, tensors in (("norm", updates), ("weight_norm", now), ("gradient_norm", gradients)):
-                    found[f"{kind}/{layer}"] = _norm(tensors[at] for at in places)
+                for kind, own in squares.items():
+                    found[f"{kind}/{layer}"] = math.sqrt(math.fsum(own[at] for at in places))
         return found
 
 
@@ -67,19 +69,20 @@ def _difference(after: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tenso
     return [a - b for a, b in zip(after, before, strict=True)]
 
 
-def _norm(tensors: Iterable[Tensor]) -> float:
-    return math.sqrt(_dot(own := list(tensors), own))
-
-
-def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def _dots(one: Sequence[Tensor], other: Sequence[Tensor]) -> list[float]:
+    """The product of each tensor with its partner; the host waits once for all of them."""
     products = [torch.linalg.vecdot(a.flatten(), b.flatten()).double() for a, b in zip(one, other, strict=True)]
-    return float(torch.stack(products).sum())
+    values: list[float] = torch.stack(products).tolist()
+    return values
 
 
-def _cosine(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """NaN where one of them is zero."""
-    length = _norm(one) * _norm(other)
-    return _dot(one, other) / length if length else math.nan
+def _cosine(one: Sequence[Tensor], other: Sequence[Tensor], length: float) -> float:
+    """NaN where one of them is zero.
+
+    Args:
+        length: the product of their norms.
+    """
+    return math.fsum(_dots(one, other)) / length if length else math.nan
 
 
 PROBE = Updates

@@ -63,7 +63,8 @@ class Probed(Figure):
         if not runs:
             notes.append(base.NO_RUNS)
             return None
-        known = [run for run in runs if f"{self.probe}_" in " ".join(reader.store.curves.metrics([run.id]))]
+        measured = reader.store.curves.beginning(f"{self.probe}_", [run.id for run in runs])
+        known = [run for run in runs if run.id in measured]
         if not known:
             raise UsageError(
                 f"run {_few(runs)} has no curve of the probe {self.probe}; vr run ... --probe {self.probe} does"

@@ -13,7 +13,7 @@ from vrcli.report.study.claims import Claim, sentences
 from vrcli.report.study.compare import compare_blocks, compare_json, plain, verdict_of
 from vrcli.report.study.compare import failures as failures_of_task
 from vrcli.report.study.compare import verdicts as verdicts_of_task
-from vrcli.report.wording import counted, number, p_value
+from vrcli.report.wording import counted, number, p_cell, p_value
 from vrcli.stats.across_tasks import ENOUGH_TASKS
 from vrcli.study.results import TasksResult
 
@@ -163,16 +163,12 @@ def _pairs(pairs: Sequence[AcrossTasks]) -> Rows:
         rows.append({
             "pair": f"{pair.a} / {pair.b}",
             "ratio": "-" if math.isnan(pair.effect) else _ratio(pair.effect, pair.low, pair.high),
-            heading: _p(pair.p_holm),
+            heading: p_cell(pair.p_holm),
             "better with probability": f"{100 * pair.improvement:.0f}% [{100 * low:.0f}, {100 * high:.0f}]",
             "middle half": "-" if math.isnan(pair.iqm) else _ratio(pair.iqm, *pair.iqm_interval),
             "tasks in general": "-" if math.isnan(general) else p_value(general),
         })  # fmt: skip
     return Rows.of(rows, least=["middle half", "tasks in general", "better with probability"])
-
-
-def _p(p: float) -> str:
-    return "-" if math.isnan(p) else p_value(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _legend(level: float) -> str:

@@ -16,7 +16,6 @@ from vrcli.report.study.replicated import (
     explained,
     new_seed,
     next_steps,
-    p_cell,
     replicated_blocks,
     replicated_rows,
 )
@@ -25,7 +24,7 @@ from vrcli.report.study.sweep import equal_text, search_json
 from vrcli.report.tables.comparison import comparison_rows
 from vrcli.report.tables.notes import model_size_notes, same_values_notes, weight_decay_notes
 from vrcli.report.verdicts import detail, line, verdict
-from vrcli.report.wording import MINUS, best_over, counted, end_text, number, settings, signed, with_half_width
+from vrcli.report.wording import MINUS, best_over, counted, end_text, number, p_cell, settings, signed, with_half_width
 from vrcli.results.groups import unsearched
 from vrcli.results.types import Note, axes_of, repeatable
 from vrcli.stats.inference import t_quantile

@@ -16,7 +16,7 @@ from vrcli.report.wording import MINUS, counted, duration, number, p_value, quan
 from vrcli.results.types import values_of
 from vrcli.stats.inference import t_interval
 from vrcli.stats.replicates import Pair
-from vrcli.study.files.claims import Decided, Said
+from vrcli.study.files.claims import Decided
 from vrcli.study.files.model import Claim, Table
 from vrcli.study.files.run import StudyResult
 from vrcli.study.files.stored import Found
@@ -155,7 +155,7 @@ def beside(result: StudyResult, table: Table) -> Rows | None:
                 shown, mean = ("-", math.nan) if ours is None else _ours(found, ours, metric)
                 called = "" if ours in (None, name) else f" ({ours})"
                 row[f"{part} (n = {n_of(found)})"] = shown + called * (shown != "-")
-                if value is not None and not found.part.changed and any(not one.part.changed for one in parts.values()):
+                if value is not None and not found.part.changed:
                     row[f"{part} {MINUS} source"] = "-" if math.isnan(mean) else signed(mean - value.value)
             rows.append(row)
     if not rows or not parts:
@@ -171,9 +171,10 @@ def _ours(found: Found, optimizer: str, metric: str) -> tuple[str, float]:
     if not table.size:
         return ("failed" if optimizer in found.failed else "-"), math.nan
     values = table.mean(axis=1) if found.part.request.tuning.trials else table.reshape(-1)
-    n_diverged = int((~np.isfinite(table)).sum())
-    if n_diverged:
+    if n_diverged := sum(run.status == "diverged" for own in blocks for run in own):
         return f"NaN ({n_diverged} of {table.size} diverged)", math.nan
+    if not np.isfinite(table).all():
+        return ("-" if np.isnan(table).all() else "NaN"), math.nan  # no task of the part may have such a result
     low, high = t_interval(values, LEVEL) if len(values) > 1 else (math.nan, math.nan)
     shown = with_half_width(float(values.mean()), (high - low) / 2)
     short = "" if found.has_all(optimizer) else f" (of {len(values)} so far)"
@@ -226,11 +227,7 @@ def _claims(claims: Sequence[Decided]) -> Rows:
 def _evidence(claims: Sequence[Decided]) -> list[Block]:
     """What each verdict rests on."""
     found: list[Block] = [""]
-    for one in claims:
-        if one.said is Said.NOT_RUN and one.reason:
-            found.append(f"{claim_text(one.claim)}, part {one.part}: {one.reason}")
-        elif text := evidence(one):
-            found.append(f"{claim_text(one.claim)}, part {one.part}: {text}")
+    found += [f"{claim_text(one.claim)}, part {one.part}: {text}" for one in claims if (text := evidence(one))]
     return found if len(found) > 1 else []
 
 

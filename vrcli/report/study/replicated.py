@@ -11,7 +11,7 @@ import numpy as np
 from vrcli.direction import cost
 from vrcli.report.study.blocks import Block, Rows, Step
 from vrcli.report.study.claims import Claim
-from vrcli.report.wording import MINUS, best_over, counted, number, p_value, signed, with_half_width
+from vrcli.report.wording import MINUS, best_over, counted, number, p_cell, p_value, signed, with_half_width
 from vrcli.results.types import Run, values_of
 from vrcli.stats.inference import t_interval
 from vrcli.stats.replicates import Verdict
@@ -208,11 +208,6 @@ def _searched(result: CompareResult, name: str) -> str:
 def _mean_of(runs: Sequence[Run], name: str, digits: int, scale: float = 1.0) -> str:
     values = [run.results[name] * scale for run in runs if name in run.results]
     return number(sum(values) / len(values), digits) if values else "-"
-
-
-def p_cell(p: float) -> str:
-    """A p-value under its heading."""
-    return "-" if math.isnan(p) else p_value(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _pairs(found: Comparison) -> Rows:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vrcli.search.definition import Definition
     from vrcli.search.trials import Trial
     from vrcli.study.events import Note
-    from vrcli.study.results import FreshRun, SearchResult, SweepPlan, SweepResult
+    from vrcli.study.results import SearchResult, SweepPlan, SweepResult
 
 
 def ended_text(trials: Iterable[Trial]) -> str:
@@ -174,7 +174,7 @@ def search_json(one: SearchResult) -> dict[str, Any]:
         "statuses": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
         f"best_val_{one.definition.objective}": one.best.value if one.best else None,
         "best_params": one.best.params if one.best else None,
-        "command": command_of(one) or None, "confirmed": fresh_json(one.fresh) if one.fresh else None,
+        "command": command_of(one) or None, "confirmed": fresh_json(one) if one.fresh else None,
     }  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def end_rows(searches: Sequence[SearchResult], *, rounded: bool = False) -> list
         row["not completed"] = ended_text(trial for one in own for trial in one.trials) or "-"
         row["settings"] = settings_text([one.params for one in best], rounded=rounded) or "-"
         if len(own) == 1 and own[0].fresh:
-            row[fresh] = fresh_json(own[0].fresh)["text"]
+            row[fresh] = fresh_json(own[0])["text"]
         elif any(one.fresh for one in own):
             row[fresh] = spread_text([_fresh_mean(one) for one in own])
         rows.append(row)
@@ -259,23 +259,27 @@ def _mean_best(searches: Sequence[SearchResult]) -> float:
     return cost(mean, searches[0].definition.direction)
 
 
-def fresh_json(runs: Sequence[FreshRun]) -> dict[str, Any]:
-    """The runs on fresh seeds as plain JSON values, with their summary in words."""
+def fresh_json(one: SearchResult) -> dict[str, Any]:
+    """A search's runs on fresh seeds as plain JSON values, with their summary in words.
+
+    Where one of them diverged or failed there is no mean: it is not left out.
+    """
     from vrcli.stats.inference import summary
 
-    values = [one.value for one in runs if one.status == "completed" and one.value is not None]
-    bad = [f"seed {one.seed} {one.status}" for one in runs if one.status != "completed"]
-    body: dict[str, Any] = {
-        "n": len(runs), "seeds": sorted(one.seed for one in runs), "val_loss": values,
-        "run_ids": [i for one in runs for i in one.run_ids], "not_completed": bad,
+    runs = one.fresh
+    values = [run.value for run in runs]
+    bad = [f"seed {run.seed} {run.status}" for run in runs if run.status != "completed"]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    whole = summary(known) if len(known) == len(runs) else None
+    sd = whole.sd if whole is not None and len(runs) > 1 else None
+    spread = "" if sd is None else f" sd {number(sd, 2)}"
+    mean = "NaN" if whole is None else number(whole.mean)
+    return {
+        "n": len(runs), "seeds": sorted(run.seed for run in runs), f"val_{one.definition.objective}": values,
+        "run_ids": [i for run in runs for i in run.run_ids], "not_completed": bad,
+        "mean": None if whole is None else whole.mean, "sd": sd,
+        "text": ", ".join([f"{mean}{spread} (n = {len(runs)})", *bad]),
     }  # fmt: skip
-    text = "-"
-    if values:
-        found, several = summary(values), len(values) > 1
-        body |= {"mean": found.mean, "sd": found.sd if several else None}
-        text = number(found.mean) + (f" sd {number(found.sd, 2)}" if several else "") + f" (n = {len(values)})"
-    body["text"] = ", ".join([text, *bad])
-    return body
 
 
 def _best_cost(one: SearchResult) -> float:

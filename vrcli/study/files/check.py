@@ -86,6 +86,13 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
         for number, one in enumerate(getattr(study, key)):
             yield from known((key, number, "optimizers"), one.optimizers, sources, optimizer)
             yield from known((key, number, "parts"), one.parts, study.parts, piece)
+    for number, figure in enumerate(study.figures):
+        if figure.kind == "stability":
+            shown = [study.parts[name] for name in figure.parts or study.parts if name in study.parts]
+            if len(shown) != 1 and not set(figure.parts) - set(study.parts):
+                yield ("figures", number, "parts"), f"a figure of stability is of one part, got {len(shown)}"
+            elif shown and "sharpness" not in shown[0].probes:
+                yield ("figures", number, "kind"), "a figure of stability needs a part with the probe sharpness"
 
 
 def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple[Place, str]]:

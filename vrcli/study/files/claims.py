@@ -227,21 +227,30 @@ def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | No
     return Decided(claim, found.part.name, said, ours, reason=reason)
 
 
+def _replicates(found: Found, name: str) -> list[list[Any]]:
+    """The runs of each replicate of an optimizer: of one search, or of one seed where nothing is searched."""
+    blocks = [list(own) for own in found.blocks[name]]
+    return blocks if found.part.request.tuning.trials else [[run] for own in blocks for run in own]
+
+
 def _means(claim: Claim, found: Found, name: str, store: Store) -> list[float]:
-    """Of each run the mean of the curve, over another where that is asked for; runs without a finite one are left out,
-    and so are the steps at which it was not measured."""
-    runs = [run for own in found.blocks[name] for run in own]
+    """Of each replicate the mean of the curve, over another where that is asked for; runs without a finite one are
+    left out, and so are the steps at which it was not measured."""
+    replicates = _replicates(found, name)
+    runs = [run for own in replicates for run in own]
     curves = Reader(store, Filter()).curves(runs, [one for one in (claim.curve, claim.of) if one], "step")
-    values = []
-    for run in runs:
+
+    def mean(run: Any) -> float:
         curve = _mean_curve([curves.get((run.id, claim.curve))], claim.after)
         below = _mean_curve([curves.get((run.id, claim.of))], claim.after) if claim.of else None
         if curve is None or (claim.of and below is None):
-            continue
+            return math.nan
         each = [value / below[step] if below else value for step, value in curve.items() if not below or step in below]
-        if finite := [value for value in each if math.isfinite(value)]:
-            values.append(float(np.mean(finite)))
-    return values
+        finite = [value for value in each if math.isfinite(value)]
+        return float(np.mean(finite)) if finite else math.nan
+
+    values = [[value for run in own if not math.isnan(value := mean(run))] for own in replicates]
+    return [float(np.mean(own)) for own in values if own]
 
 
 def _never_above(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:
@@ -298,15 +307,17 @@ def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None)
 
 
 def _table(claim: Claim, found: Found, store: Store | None) -> tuple[int, Any]:
-    """The last step of a part's runs, and the values of a curve (runs, steps) at the steps that all of them have; in
-    the place of the values, what keeps a rate from being fitted to them."""
-    runs = [run for own in found.blocks[_ours(claim, found)[0]] for run in own]
-    if len(runs) < LEAST_SEEDS:
-        return 0, f"{len(runs)} runs, and a rate needs {LEAST_SEEDS}"
+    """The last step of a part's runs, and the values of a curve (replicates, steps) at the steps that all of them have;
+    in the place of the values, what keeps a rate from being fitted to them."""
+    replicates = _replicates(found, _ours(claim, found)[0])
+    runs = [run for own in replicates for run in own]
+    if len(replicates) < LEAST_SEEDS:
+        what = "searches" if found.part.request.tuning.trials else "runs"
+        return 0, f"{len(replicates)} {what}, and a rate needs {LEAST_SEEDS}"
     if ended := sum(run.status != "completed" for run in runs):
         return 0, f"{ended} of {len(runs)} runs diverged or did not end"
     read = {} if store is None else Reader(store, Filter()).curves(runs, [claim.curve], "step")
-    plain = [_mean_curve([read.get((run.id, claim.curve))], 0.0) or {} for run in runs]
+    plain = [_mean_curve([read.get((run.id, claim.curve)) for run in own], 0.0) or {} for own in replicates]
     steps = sorted(set.intersection(*map(set, plain)))
     table = np.array([[own[step] for step in steps] for own in plain])
     if not steps:
@@ -322,9 +333,7 @@ def _excess(claim: Claim, found: Found, ours: tuple[str, str], store: Store | No
     nothing = list[int](), np.empty((0, 0))
     if store is None:
         return nothing
-    a, b = ([list(own) for own in found.blocks[name]] for name in ours)
-    if not found.part.request.tuning.trials:  # every seed is a replicate
-        a, b = ([[run] for own in blocks for run in own] for blocks in (a, b))
+    a, b = (_replicates(found, name) for name in ours)
     reader = Reader(store, Filter())
     curves = reader.curves([run for own in (*a, *b) for run in own], [claim.curve], "step")
     means = [

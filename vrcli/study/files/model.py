@@ -56,9 +56,13 @@ class Change(Model):
 
     @model_validator(mode="after")
     def _one_end(self) -> Change:
-        if self.epochs is not None and self.until is not None:
-            raise ValueError("epochs and until are two ends of one run; leave one of them out")
+        _check_end(self)
         return self
+
+
+def _check_end(given: Change | Part) -> None:
+    if given.epochs is not None and given.until is not None:
+        raise ValueError("epochs and until are two ends of one run; leave one of them out")
 
 
 class Scale(Change):
@@ -121,8 +125,7 @@ class Part(Model):
         ours = list(self.optimizers.values())
         if doubled := [name for at, name in enumerate(ours) if name in ours[:at]]:
             raise ValueError(f"{doubled[0]} stands for two optimizers of the source")
-        if self.epochs is not None and self.until is not None:
-            raise ValueError("epochs and until are two ends of one run; leave one of them out")
+        _check_end(self)
         return self
 
 

@@ -170,7 +170,7 @@ def _planned(
             threads=place.threads_each, rehearse=True,
         )  # fmt: skip
         try:
-            timed[name] = rehearse_job(job, executor, should_stop)
+            timed[name] = rehearse_job(job, executor, should_stop, "study")
         except CannotRun as error:
             found = replace(found, failed={**found.failed, name: error.reason})
     memory = max((one.memory_bytes for one in timed.values()), default=math.nan)

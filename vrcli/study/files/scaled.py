@@ -10,7 +10,7 @@ from vrcli.errors import UsageError, nearest
 from vrcli.execute.lookup import task_of
 from vrcli.probing import NONE, Probing, options_of
 from vrcli.probing import asked as asked_of_probes
-from vrcli.study.asked import Asked
+from vrcli.study.asked import Asked, text_of
 from vrcli.study.comparison import CompareRequest
 from vrcli.study.define import tuning_of
 from vrcli.study.files.model import Change, Part, Scale, Study
@@ -157,7 +157,7 @@ def scaled_part(
         primary=(primary[0], primary[1]) if trials and len(primary) == 2 and all(primary) else None,
         tag=f"{written.name}:{name}:{scale_name}"[-255:],
     )  # fmt: skip
-    changed = list(_changed(task, part, names, request)) if any(one != type(one)() for one in changes) else []
+    changed = list(_changed(task, part, names, request, own)) if any(one != type(one)() for one in changes) else []
     return ScaledPart(name, part, names, request, changed, own, _probing(last("probes"), last("probe_every")))
 
 
@@ -180,14 +180,10 @@ def dataset_of(request: CompareRequest) -> str:
 def _texts(by_source: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
     """Settings by the source's names as --fix and --space take them."""
     return [
-        f"{names[source]}.{name}={_text(value)}"
+        f"{names[source]}.{name}={text_of(value)}"
         for source, settings in by_source.items() if source in names
         for name, value in settings.items()
     ]  # fmt: skip
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _settings(task: TaskClass, part: Part, changes: Sequence[Change]) -> dict[str, Any]:
@@ -204,7 +200,7 @@ def _settings(task: TaskClass, part: Part, changes: Sequence[Change]) -> dict[st
         if ends:
             found = {name: value for name, value in found.items() if name not in ("epochs", "until", "max_steps")}
         found |= _plain(change.settings) | ends
-    told = any("warmup_epochs" in change.settings for change in changes)
+    told = any("warmup_epochs" in _plain(change.settings) for change in changes)
     if warmup and not told:
         if "until" in found and not part.until:
             raise UsageError(
@@ -240,13 +236,19 @@ def _end(change: Change | Part) -> dict[str, Any]:
     return {key: value for key in ("epochs", "until") if (value := getattr(change, key)) is not None}
 
 
-def _changed(task: TaskClass, part: Part, names: Mapping[str, str], request: CompareRequest) -> Iterator[str]:
-    """What the scale makes of the part, in words."""
+def _changed(
+    task: TaskClass, part: Part, names: Mapping[str, str], request: CompareRequest, dataset: str
+) -> Iterator[str]:
+    """What the scale makes of the part, in words.
+
+    Args:
+        dataset: that the part asks for at this scale; the request may read it from elsewhere.
+    """
     tuning = request.tuning
-    for name, value in tuning.flags.items():
+    for name, value in ({**tuning.flags, "dataset": dataset} if "dataset" in tuning.flags else tuning.flags).items():
         usual = _preset_value(task, part, name, None)
         written = (_plain(part.settings) | _end(part)).get(name, usual)
-        if value != written and name != "dataset":
+        if value != written:
             yield f"{name.replace('_', ' ')} {_number(value)}" + (f", not {_number(written)}" if written else "")
     if part.trials and not tuning.trials:
         yield f"no search, not {part.searches} of {part.trials} trials"
