@@ -160,6 +160,8 @@ class Splits:
             if isinstance(split, Stream) and not split.indexed:
                 raise TaskError(f"--subset {share:g}: the {whose} are read in turn; none can be left out")
             count = round(share * len(split))
+            if split is self.train and count == len(split):
+                raise TaskError(f"--subset {share:g} leaves out none of the {len(split):,} {whose}")
             if not count:
                 raise TaskError(f"--subset {share:g} leaves none of the {len(split):,} {whose}")
             parts[name] = split.chosen(torch.randperm(len(split), generator=generator)[:count].sort().values)

@@ -41,13 +41,20 @@ def unfinished(store: Store, resolved: Sequence[Resolved], tag: str | None, task
         return own and place.probing.done_in(run.provenance) and _comparable(run.spec) == asked[run.seed]
 
     stored = store.runs.select(task=first.task, optimizer=first.optimizer, status="interrupted", results=())
-    run = next((run for run in stored if run.group is not None and same(run)), None)
-    if run is None:
+    candidates = [run for run in stored if run.group is not None and same(run)]
+    if not candidates:
         return Unfinished()
     now = check(first, task, data_dir=place.data_dir, cache=place.cache)
-    if now.dataset_fingerprint != run.dataset_fingerprint:
+
+    def of_now(run: Any) -> bool:
+        """On the data as they are, in batches as they are cut to these data."""
+        batch_size = run.spec.get("training", {}).get("batch_size")
+        return (run.dataset_fingerprint, batch_size) == (now.dataset_fingerprint, now.training.batch_size)
+
+    run = next(filter(of_now, candidates), None)
+    if run is None:
         return Unfinished()
-    ended = [run for run in store.runs.select(group=run.group, status=FINISHED) if same(run)]
+    ended = [run for run in store.runs.select(group=run.group, status=FINISHED) if same(run) and of_now(run)]
     return Unfinished(run.group, {int(run.seed or 0): run for run in reversed(ended)})
 
 

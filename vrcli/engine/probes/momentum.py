@@ -35,7 +35,8 @@ class Momentum(Probe):
 
     def measure(self, view: View) -> Values:
         optimizer = view.optimizer
-        means = [own[name] for own in optimizer.state.values() for name in NAMES if torch.is_tensor(own.get(name))]
+        states = [own for own in optimizer.state.values() if isinstance(own, dict)]  # some keep numbers beside them
+        means = [own[name] for own in states for name in NAMES if torch.is_tensor(own.get(name))]
         if not means:
             view.notes.append(f"probe momentum: {type(optimizer).__name__} keeps no momentum")
             return {}

@@ -45,8 +45,9 @@ def preconditioner(optimizer: torch.optim.Optimizer) -> Preconditioner | None:
     if known is None:
         return None
     diagonal_of, factor_of = known
-    thresholds = {
-        factor_of(group) / rate for group, rate in zip(optimizer.param_groups, _rates(optimizer), strict=True)
+    thresholds = {  # a schedule may end at a rate of zero, which has none
+        factor_of(group) / rate if rate else math.nan
+        for group, rate in zip(optimizer.param_groups, _rates(optimizer), strict=True)
     }
     threshold = thresholds.pop() if len(thresholds) == 1 else math.nan
     if diagonal_of is None:

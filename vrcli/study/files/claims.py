@@ -183,6 +183,8 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
     contradicted by one step at which the first is decided to be the higher one, among all steps. (The largest excess
     is above 0 by noise alone where two curves are close.)"""
     name, level = found.part.name, found.part.request.level
+    if any(run.status == "diverged" for one in ours for own in found.blocks[one] for run in own):
+        return Decided(claim, name, Said.UNDECIDED, ours, reason=_DIVERGED)
     steps, excess = _excess(claim, found, ours, store)
     if len(excess) < 2 or not steps:
         return Decided(
@@ -245,7 +247,9 @@ def _means(claim: Claim, found: Found, name: str, store: Store) -> list[float]:
         below = _mean_curve([curves.get((run.id, claim.of))], claim.after) if claim.of else None
         if curve is None or (claim.of and below is None):
             return math.nan
-        each = [value / below[step] if below else value for step, value in curve.items() if not below or step in below]
+        each = list(curve.values())
+        if below is not None:  # where that is zero there is no ratio
+            each = [value / below[step] for step, value in curve.items() if below.get(step)]
         finite = [value for value in each if math.isfinite(value)]
         return float(np.mean(finite)) if finite else math.nan
 

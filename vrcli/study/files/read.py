@@ -54,6 +54,10 @@ class Faulty(UsageError):
         self.faults = tuple(faults)
 
 
+#: What reading a file raises that is none: of a whole number with thousands of digits, or lists a thousand deep, too.
+_NO_TOML = (ValueError, RecursionError)
+
+
 def shipped() -> dict[str, Path]:
     """The studies that come with `vr`, by name."""
     folder = Path(str(files("vrcli.study"))) / "shipped"
@@ -66,7 +70,7 @@ def own(folder: Path = Path()) -> dict[str, Path]:
     for path in sorted(folder.glob("*.toml")):
         try:
             parts = tomllib.loads(path.read_text("utf-8")).get("parts")
-        except (OSError, ValueError):
+        except (OSError, *_NO_TOML):
             continue
         if isinstance(parts, dict) and any(isinstance(part, dict) and "task" in part for part in parts.values()):
             found[path.with_suffix("").as_posix()] = path
@@ -103,7 +107,7 @@ def load(path: Path) -> Study:
         body = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except _NO_TOML as error:
         raise Faulty(path, [f"it is not TOML: {first_line(error)}"]) from None
     try:
         return Study(**{key.replace("-", "_"): value for key, value in body.items()})

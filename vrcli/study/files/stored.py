@@ -23,7 +23,7 @@ from vrcli.study.compare import counted
 from vrcli.study.comparison import CompareRequest, metric_of
 from vrcli.study.confirm import fresh_seeds
 from vrcli.study.define import given_settings
-from vrcli.study.files.scaled import ScaledPart
+from vrcli.study.files.scaled import ScaledPart, dataset_of
 from vrcli.study.jobs import jobs_on
 from vrcli.study.replicates import CANDIDATES, RERANK_SEEDS, Replicate, candidates, replicates, reranked
 from vrcli.study.results import Arm, CompareResult, SearchResult
@@ -147,6 +147,7 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
         name: [run for run in runs[name] if run.seed in own and _alike(run, own[run.seed])]
         for name, own in ((name, {job.seed: job for job in own}) for name, own in jobs.items())
     }
+    alike = _on_own_data(alike, dataset_of(request), lambda run: run.spec.get("task_settings", {}).get("dataset"))
     vary = request.tuning.vary_split
     kept, others = _in_context(
         alike, _context_of_run, lambda run: run.status in FINISHED, lambda run: run.seed if vary else 0
@@ -161,6 +162,14 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
     return Found(part, dict.fromkeys(given, len(seeds)), stored, {}, arms, blocks, failed, others)
 
 
+def _on_own_data(
+    found: dict[str, list[Any]], asked: str, dataset_of: Callable[[Any], str | None]
+) -> dict[str, list[Any]]:
+    """The runs, or searches, that read the data set asked for; where none does, all: of a copy that lies elsewhere."""
+    own = {name: [one for one in each if dataset_of(one) == asked] for name, each in found.items()}
+    return own if any(own.values()) else found
+
+
 def _jobs(request: CompareRequest, name: str, settings: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
     tuning = request.tuning
     return jobs_on(seeds, tuning.task, name, tuning.preset, settings, device=tuning.device, threads=Threads(1),
@@ -173,8 +182,10 @@ def _alike(run: Any, job: Job) -> bool:
     training, own = spec.get("training", {}), asked["training"]
     if any(training.get(name) != own.get(name) for name in TRACELESS):
         return False
-    one_step = run.results.get("steps") == run.results.get("epochs")  # fewer samples than a batch takes
-    ignored = ("dataset", "batch_size") if one_step else ("dataset",)
+    # A batch that was to take more samples than there are took those.
+    whole = run.results.get("steps") == run.results.get("epochs")
+    cut = whole and own["batch_size"] >= training.get("batch_size", 0)
+    ignored = ("dataset", "batch_size") if cut else ("dataset",)
     return all(_same(spec.get(name, {}), asked[name], ignored)
                for name in ("task_settings", "training", "optimizer_settings"))  # fmt: skip
 
@@ -255,7 +266,10 @@ def _tuned(
     plan = {one.tuning.search_seed: one for one in replicates(tuning, request.seeds)}
     again = reranked_runs(min(tuning.trials, CANDIDATES))
     planned = dict.fromkeys(given, (tuning.trials * len(tuning.seeds) + again + request.seeds) * tuning.searches)
-    alike = _searches(store, definitions_of(tuning), tuning.trials)
+    alike = _on_own_data(
+        _searches(store, definitions_of(tuning), tuning.trials), dataset_of(request),
+        lambda search: search.definition.settings.get("dataset"),
+    )  # fmt: skip
     ended = Counter(run.search_id for own in runs.values() for run in own if run.status in FINISHED)
     kept, others = _in_context(
         alike, _context_of_search, lambda search: ended[search.id],
