@@ -172,6 +172,18 @@ def test_a_command_of_several_seeds_goes_on_where_it_was(vr: Callable[..., Any],
     assert content(db) == content(tmp_path / "b.db")
 
 
+@pytest.mark.parametrize(("before", "now", "goes_on"), [(8, 16, False), (100, 100, True), (100, 32, True)])
+def test_a_command_goes_on_with_batches_of_its_own_size(
+    before: int, now: int, goes_on: bool, vr: Callable[..., Any], valley: None, tmp_path: Path
+) -> None:
+    interrupt(tmp_path / "a.db", 12 + 5, seeds=2, batch_size=before)  # 32 samples are all there are
+    done = vr("run", *VALLEY, "--seeds", 2, "--batch-size", now, "--db", tmp_path / "a.db")
+    assert done.code == 0, done.err
+    assert ("1 ended before and are kept" in done.err) is goes_on
+    with Store.open(tmp_path / "a.db", mode="read") as store:
+        assert len(store.runs.select()) == (2 if goes_on else 4)
+
+
 @pytest.mark.slow
 def test_a_sweep_goes_on_within_its_trial(vr: Callable[..., Any], valley: None, inline: None, tmp_path: Path) -> None:
     def sweep(db: str, watch: Any = nothing) -> Any:

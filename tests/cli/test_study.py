@@ -93,16 +93,25 @@ def test_a_page_is_made_again_from_the_runs_beside_it(whole, tmp_path) -> None:
     first, second = tmp_path / "page", tmp_path / "again"
     names = sorted(path.relative_to(first).as_posix() for path in first.rglob("*") if path.is_file())
     assert names == [
-        "figures/01-envelope.png", "figures/02-trials.png", "figures/03-telemetry.png", "page.md", "runs.sqlite"
+        "figures/01-envelope.png", "figures/02-trials.png", "figures/03-telemetry.png", "page.md", "runs.sqlite",
+        "study.toml",
     ]  # fmt: skip
-    for name in names[:-1]:
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    (tmp_path / "own.toml").unlink()  # the page has a copy
+    assert study("report", "page/study.toml", "--db", "page/runs.sqlite", "--output", "moved").code == 0
+    for name in names:
+        for other in (second, tmp_path / "moved"):
+            if name != "runs.sqlite":
+                assert (first / name).read_bytes() == (other / name).read_bytes(), name
     assert all((first / name).stat().st_size < 200_000 for name in names if name.endswith(".png"))
     page = (first / "page.md").read_text()
     assert "| New" in page
+    settings = page.split("## Settings")[1].split("##")[0]
+    assert re.search(r"\| stated +\| Old \(alike:First\) +\| lr=0\.05", settings), settings
+    assert re.search(r"\| searched +\| New \(vradam\) +\| lr=[\d.e-]+\.\.[\d.e-]+ ", settings), settings
     assert "## Claims" in page
+    assert "vr study report study.toml" in page
     assert str(tmp_path) not in page
-    assert study("report", "own", "--output", "page").code == 0  # vr wrote it, so vr replaces it
+    assert study("report", "page/study.toml", "--output", "page").code == 0  # vr wrote it, so vr replaces it
 
 
 def test_a_folder_with_other_files_is_no_place_for_a_page(study, tmp_path) -> None:

@@ -46,6 +46,11 @@ def test_a_split_without_a_sample_left_is_refused():
         prepared("robust", subset=0.5)
 
 
+def test_a_share_that_leaves_nothing_out_is_refused():
+    with pytest.raises(TaskError, match=r"^--subset 0.99 leaves out none of the 7 train samples of numbers"):
+        numbered(7, 50, 1000).subset(0.99, torch.Generator())
+
+
 def test_it_is_the_same_for_every_seed_and_another_for_another_split():
     cache = DataCache()
     whole, part = prepared(cache=cache), prepared(cache=cache, subset=0.25)

@@ -48,7 +48,8 @@ def test_a_margin_is_left_only_by_a_difference_that_is_decided(
 def below(excess: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Said:
     """Of a curve that exceeds another by so much (replicates, steps)."""
     monkeypatch.setattr(claims, "_excess", lambda *_: (list(range(1, excess.shape[1] + 1)), excess))
-    found: Any = SimpleNamespace(part=SimpleNamespace(name="one", request=SimpleNamespace(level=0.95)))
+    part = SimpleNamespace(name="one", request=SimpleNamespace(level=0.95))
+    found: Any = SimpleNamespace(part=part, blocks={"a": [], "b": []})
     claim: Any = SimpleNamespace(curve="val_loss")
     return claims._curve(claim, found, ("a", "b"), None).said
 

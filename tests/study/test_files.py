@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def test_the_file_has_every_key() -> None:
     models = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, model.Model)]
     fields = {name for one in models for name in one.model_fields}
     assert {name for _, name in KEYS} >= fields - {"parts", "scales", "values", "claims", "tables", "figures", "data"}
+
+
+def test_the_template_names_every_key() -> None:
+    text = (files("vrcli.cli.scaffold") / "study_template.toml").read_text()
+    models = [one for one in vars(model).values() if isinstance(one, type) and issubclass(one, model.Model)]
+    fields = {name for one in models for name in one.model_fields}
+    assert {name for name in fields if not re.search(rf"\b{name}\b", text)} == set()
 
 
 @pytest.mark.parametrize(("number", "key"), KEYS, ids=[f"{number}-{key}" for number, key in KEYS])
@@ -199,6 +207,12 @@ def test_a_file_that_is_no_toml_is_refused_with_the_line(checked) -> None:
     (fault,) = checked("title = \n")
     assert fault.startswith("it is not TOML: ")
     assert "line 1" in fault
+
+
+@pytest.mark.parametrize("text", ["title = " + "[" * 5000 + "]" * 5000, "title = " + "9" * 5000], ids=["deep", "long"])
+def test_a_file_that_python_cannot_read_is_refused(checked, text: str) -> None:
+    (fault,) = checked(text)
+    assert fault.startswith("it is not TOML: ")
 
 
 def test_a_name_that_no_study_has_is_refused_with_the_nearest() -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vrcli
 from vrcli.db.store import Store
 from vrcli.errors import UsageError
 from vrcli.report.study.experiment import claim_text, evidence
+from vrcli.study.files import claims
 from vrcli.study.files.model import Claim
 
 TEXT = """
@@ -23,7 +25,7 @@ preset = "quick"
 optimizers = {{ Descent = "sgd@plain:lr=0.01", Adam = "adam@plain:lr=0.01" }}
 epochs = 4
 seeds = {seeds}
-probes = {{ updates = {{ layers = false }}, sharpness = {{ top = 1 }} }}
+probes = {{ updates = {{ layers = true }}, sharpness = {{ top = 1 }} }}
 probe_every = "2"
 [[claims]]
 within = ["Descent"]
@@ -54,7 +56,7 @@ after = 0.5
 [[claims]]
 never_above = ["Adam"]
 curve = "updates_cosine_previous"
-of = "updates_norm/linear"
+of = "updates_norm/none"
 [[figures]]
 kind = "stability"
 """
@@ -82,7 +84,7 @@ def test_a_part_measures_and_its_curves_decide(study: Any, tmp_path: Path) -> No
     same, above, missing = map(evidence, found.claims[4:])
     assert re.match(r"above at 0 of 12 steps of 3 runs, at most (1\.0000|0\.9999)\d\d times as high", same), same
     assert re.match(r"above at 9 of 9 steps of 3 runs, at most [\d.]+ times as high$", above), above
-    assert missing == "no step has a number of both updates_cosine_previous and updates_norm/linear"
+    assert missing == "no step has a number of both updates_cosine_previous and updates_norm/none"
     assert claim_text(found.claims[5].claim) == "Descent's sharpness threshold is never above its sharpness 1"
     assert claim_text(found.claims[2].claim) == "Descent's sharpness 1 over sharpness threshold lies in 1 to 2"
     with Store.open(tmp_path / "vr.db", mode="read") as store:
@@ -107,6 +109,28 @@ def test_a_diverged_run_is_not_left_out(study: Any, tmp_path: Path, monkeypatch:
     found = study(2)
     assert found.claims[0].said.name == "UNDECIDED"
     assert evidence(found.claims[0]) == "runs diverged, so that the curves have no means"
+
+
+def test_a_curve_of_which_runs_diverged_is_not_compared(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "TEXT", TEXT.replace('adam@plain:lr=0.01"', 'adam@plain:lr=1e9"'))
+    found = study(2)
+    assert found.claims[3].said.name == "UNDECIDED"
+    assert evidence(found.claims[3]) == "runs diverged, so that the curves have no means"
+
+
+def test_where_the_other_curve_is_zero_there_is_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = {(run, "a"): (np.array([1, 2]), np.array([3.0, 8.0])) for run in (1, 2)} | {
+        (run, "b"): (np.array([1, 2]), np.array([0.0, 2.0])) for run in (1, 2)
+    }
+    monkeypatch.setattr(claims, "Reader", lambda *_: SimpleNamespace(curves=lambda *_: curves))
+    request = SimpleNamespace(tuning=SimpleNamespace(trials=0), level=0.95)
+    found: Any = SimpleNamespace(
+        part=SimpleNamespace(name="one", request=request),
+        blocks={"Adam": [[SimpleNamespace(id=run) for run in (1, 2)]]},
+    )
+    claim = Claim(within=["Adam"], curve="a", of="b", range=[0.0, 5.0])
+    store: Any = None
+    assert claims._means(claim, found, "Adam", store) == [4.0, 4.0]
 
 
 def test_a_claim_of_one_optimizer_stands_for_one() -> None:

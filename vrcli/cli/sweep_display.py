@@ -208,10 +208,16 @@ class SweepDisplay:
         best = one.best
         place = f"{len(one.ended)}/{one.total}"
         say(
-            f"{one.name} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
-            f"{settings(trial.params, searched=trial.params)}  {duration(took)}  {self.left()}",
+            f"{self.label(one)} {place:>7}  {outcome}  best {loss(best.value if best else None)}  "
+            f"{settings(trial.params, searched=trial.params)}  took {duration(took)}  {self.left()}",
             to=self.console,
         )
+
+    def label(self, one: _Shown) -> str:
+        """The optimizer of a search, and which of its searches it is where there are several."""
+        alike = [other for other in self.searches.values() if other.name == one.name]
+        number = next(at for at, other in enumerate(alike, 1) if other is one)
+        return f"{one.name} search {number}/{len(alike)}" if len(alike) > 1 else one.name
 
     def runs_planned(self, event: RunsPlanned) -> None:
         """Say what follows; on a terminal a bar counts it."""
@@ -285,7 +291,7 @@ class SweepDisplay:
 
     def left(self) -> str:
         """How long the searches still take; runs may follow them."""
-        return f"{duration(self.left_s())} left to search"
+        return f"about {duration(self.left_s())} left to search"
 
     def left_s(self) -> float:
         """Estimate of the seconds until every search has its total."""
@@ -314,11 +320,11 @@ class SweepDisplay:
 
         done, best = len(one.ended), one.best
         if not one.ended and not one.open:
-            return [[one.name, "queued", "", ""]]
+            return [[self.label(one), "queued", "", ""]]
         said = f"best {loss(best.value)}  {settings(best.params, searched=best.params)}" if best else ""
         bar = ProgressBar(total=one.total, completed=done, width=24)
         lines: list[list[Any]] = [
-            [one.name, bar, f"{done}/{one.total}", f"{said}  {ended_text(one.ended.values())}"],
+            [self.label(one), bar, f"{done}/{one.total}", f"{said}  {ended_text(one.ended.values())}"],
         ]
         for number, losses in sorted(one.losses.items()):
             last = loss(losses[-1]) if losses else "-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ class Worker:
         for steps in (2, 8):  # the first steps of a process are slow
             short = request.with_training(until=f"steps:{steps}", eval_every=None)
             ready = prepare_known(short, task, data_dir=self.data_dir, cache=self.cache)
-            *_, ended = train(ready)
+            *_, ended = train(ready, probing=replace(self.probing, every=str(steps)))  # measures once, at the end
             timed = dict(getattr(ended, "results", {}))
             if timed.get("wall_s", math.inf) > 20:
                 break
@@ -98,6 +99,7 @@ class Worker:
             total = math.ceil(training.end.amount / each) if each > 0 else 0
         epoch_end_s = timed["wall_s"] - timed["train_s"]  # the evaluation of two splits: a bit too much
         run_s = total * step_s + total / (training.eval_every or per_epoch) * epoch_end_s
+        run_s += timed.get("probe_s", 0.0) * (total // self.probing.steps(per_epoch))
         memory = timed.get("peak_memory_bytes", math.nan)
         data, spec = ready.data, ready.spec
         return Rehearsal(data.dataset, spec.dataset_fingerprint, data.about, run_s, memory, spec.training.batch_size)

@@ -221,6 +221,14 @@ def test_thresholds(optimizer: str, settings: dict[str, Any], threshold: float) 
     assert found.threshold == pytest.approx(threshold, nan_ok=True)
 
 
+def test_a_schedule_that_has_come_to_zero_has_no_threshold() -> None:
+    _, built = stepped("adamw", lr=0.01)
+    built.param_groups[0]["lr"] = 0.0
+    found = preconditioner(built)
+    assert found is not None
+    assert math.isnan(found.threshold)
+
+
 @pytest.mark.parametrize(("optimizer", "momentum", "factor"), [("sgd", 0.0, 2), ("sgd", 0.9, 3.8)])
 def test_a_quadratic_is_stable_below_the_threshold_and_not_above(
     optimizer: str, momentum: float, factor: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from vrcli.engine.events import Probed, Steps
 from vrcli.engine.loop import train
 from vrcli.engine.prepare import DataCache, prepare
 from vrcli.engine.probes.asked import Probing
+from vrcli.engine.probes.momentum import Momentum
 from vrcli.settings import resolve
 from vrcli.tasks.registry import load
 
@@ -86,3 +88,14 @@ def test_an_optimizer_without_a_mean_is_said_once() -> None:
     values, notes, _, _ = run("sgd", momentum=0.0, nesterov=False)
     assert values == [{}] * 8
     assert notes == ["probe momentum: SGD keeps no momentum"]
+
+
+def test_a_state_that_has_numbers_beside_those_of_the_tensors_is_read() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.state["k"] = torch.tensor([0])  # as MADGRAD of pytorch-optimizer keeps it
+    view: Any = SimpleNamespace(optimizer=optimizer, notes=[])
+    assert Momentum(Momentum.Options()).measure(view) == {"norm": pytest.approx(math.sqrt(2))}
+    assert view.notes == []

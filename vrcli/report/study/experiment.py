@@ -11,6 +11,7 @@ import numpy as np
 
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.compare import compare_json, plain, summary_blocks
+from vrcli.report.study.spread import settings_text
 from vrcli.report.verdicts import line
 from vrcli.report.wording import MINUS, counted, duration, number, p_value, quantity, signed, with_half_width
 from vrcli.results.types import values_of
@@ -45,6 +46,7 @@ def sections(result: StudyResult, gates: Mapping[str, Sequence[Any]] | None = No
     found += [Section(title, [rows, *_legend(result)]) for title, rows in tables if rows is not None]
     if study.claims:
         found.append(Section("Claims", [_claims(result.claims), *_evidence(result.claims)]))
+    found.append(Section("Settings", _settings(result)))
     found += [Section(f"Part {name}", _part(one)) for name, one in result.found.items()]
     if gates and any(gates.values()):
         found.append(Section("The velocity's gate", _gates(gates)))
@@ -133,6 +135,21 @@ def n_of(found: Found) -> str:
     request = found.part.request
     tuning = request.tuning
     return f"{tuning.searches} x {request.seeds}" if tuning.trials else str(request.seeds)
+
+
+def _settings(result: StudyResult) -> list[Block]:
+    """What every optimizer was given, as its runs have it."""
+    rows = []
+    for part, found in result.found.items():
+        for name, ours in found.part.names.items():
+            given = [run.spec.get("optimizer_settings", {}) for own in found.blocks.get(ours, ()) for run in own]
+            plain = [{key: v for key, v in one.items() if v is not None and v is not False} for one in given]
+            searched = bool(found.part.request.tuning.trials)
+            shown = name if name == ours else f"{name} ({ours})"
+            if plain:
+                rows.append({"part": part, "optimizer": shown, "settings": settings_text(plain, rounded=searched)})
+    legend = "of searches, the range of what they chose; what is off is left out"
+    return [Rows(["part", "optimizer", "settings"], rows, wrap=["settings"]), legend] if rows else []
 
 
 # -- beside the source ------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vrcli.search.record import Store
 
 PAGE, RUNS, FOLDER = "page.md", "runs.sqlite", "figures"
+#: The study itself, beside a page of one that does not ship.
+STUDY = "study.toml"
 #: Bytes that a figure of a page takes at most, as far as one of these resolutions makes it so small.
 LARGEST = 200_000
 DPI = (150, 110, 80, 60)
@@ -47,7 +49,9 @@ def gates_of(store: Store, result: StudyResult) -> dict[str, list[Gate]]:
 def is_page(folder: Path) -> bool:
     """Whether a folder has the files of a page and no others."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    return all(name in (PAGE, RUNS) or (name.startswith(f"{FOLDER}/") and name.endswith(".png")) for name in names)
+    return all(
+        name in (PAGE, RUNS, STUDY) or (name.startswith(f"{FOLDER}/") and name.endswith(".png")) for name in names
+    )
 
 
 def target_of(folder: Path, force: bool) -> Folder:
@@ -67,6 +71,8 @@ def write_page(result: StudyResult, store: Store, to: Folder) -> int:
         figures = [Section("Figures", list(_figures(result, store, part)))] if result.study.study.figures else []
         text = markdown(result, [*sections(result, gates_of(store, result)), *figures])
         (part / PAGE).write_text(text, encoding="utf-8")
+        if not result.study.written.ships:
+            (part / STUDY).write_bytes(result.study.written.path.read_bytes())
         chosen = Selection(store, [records[id] for id in sorted(records)])
         write_runs(chosen, Target(part / RUNS, force=True), _curves_of(result, store))
     return len(records)
@@ -77,7 +83,8 @@ def write_page(result: StudyResult, store: Store, to: Folder) -> int:
 
 def markdown(result: StudyResult, found: Sequence[Section]) -> str:
     """The page as Markdown."""
-    name, scale = result.study.written.name, result.study.name
+    written, scale = result.study.written, result.study.name
+    name = written.name if written.ships else STUDY
     lines = [f"# {result.study.study.title}", ""]
     for section in found:
         lines += [f"## {section.title}", ""] if section.title else []

@@ -17,7 +17,8 @@ from vrcli.study.files.model import Study
 from vrcli.visible import visible
 
 _KINDS = {
-    "int": "a whole number", "float": "a number", "string": "text", "bool": "true or false", "list": "a list",
+    "int": "a whole number", "float": "a number", "string": "text", "bool": "true or false",
+    "list": 'a list, as ["a", "b"]',
     "dict": "a table", "model": "a table",
 }  # fmt: skip
 _BOUNDS = {
@@ -158,6 +159,8 @@ def _fault(error: Mapping[str, Any], where: Place, lines: Mapping[Place, int]) -
         sign = "at least" if kind == "too_short" else "at most"
         count = context["min_length" if kind == "too_short" else "max_length"]
         return at(where, lines, f"must have {sign} {count} of them, got {context['actual_length']}")
+    if kind == "finite_number":
+        return at(where, lines, f"must be a finite number, got {given}")
     if kind.endswith("_type"):
         wanted = _KINDS.get(kind.split("_")[0], error["msg"])
         return at(where, lines, f"must be {wanted}, got {given}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -143,9 +143,13 @@ def plan_study(study: Scaled, place: Place, *, should_stop: Callable[[], bool] =
     planned = []
     with place.stored() as store:
         found = [find_runs(store, part) for part in study.parts]
-    with closing(place.executor()) as executor:
+    with ExitStack() as stack:
+        executors: dict[str, Any] = {}  # by what is measured: a worker knows one set of probes
         for part, one in zip(study.parts, found, strict=True):
-            planned.append(_planned(study, part, one, place, executor, should_stop))
+            if (key := repr(part.probing)) not in executors:
+                own = replace(place, probing=part.probing)
+                executors[key] = stack.enter_context(closing(own.executor()))
+            planned.append(_planned(study, part, one, place, executors[key], should_stop))
             yield PartEnded(part.name)
     yield Finished(StudyPlan(study, planned, place.jobs))
 

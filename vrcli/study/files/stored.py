@@ -77,8 +77,10 @@ class Found:
 
     def left_s(self) -> float | None:
         """Seconds that the runs that are not stored may take one after the other; None where none is stored."""
-        known = {name: [run.results["wall_s"] for run in own if "wall_s" in run.results]
-                 for name, own in self.runs.items()}  # fmt: skip
+        known = {
+            name: [run.results["wall_s"] + run.results.get("probe_s", 0.0) for run in own if "wall_s" in run.results]
+            for name, own in self.runs.items()
+        }
         every = [value for own in known.values() for value in own]
         if not every:
             return None
