@@ -55,7 +55,7 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
 
 _DESCRIPTIONS: Mapping[str, str] = {
     "lr": "learning rate",
-    "betas": "decay rates of the running averages of the gradient and of its square",
+    "betas": "decay rates of the running averages; in the family of Adam, of the gradient and of its square",
     "beta1": "decay rate of the running average of the gradient",
     "beta2": "decay rate of the running average of the squared gradient",
     "eps": "added to the denominator for numerical stability",

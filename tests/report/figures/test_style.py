@@ -48,7 +48,7 @@ def test_twelve_configurations_of_one_optimizer_can_be_told_apart(place: int, on
     for one, other in pairwise(found):
         assert one["color"] != other["color"]
         assert one["linestyle"] != other["linestyle"]
-    if COMMON[place] != "muon":  # black and greys have no hue
+    if COMMON[place] != "adam":  # black and greys have no hue
         assert np.ptp([hue(style["color"]) for style in found]) < 0.03
 
 

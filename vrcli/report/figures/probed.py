@@ -20,6 +20,9 @@ from vrcli.results.lines import Reader, by_optimizer, own_lines
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Up to so many measurements of a run each has a mark: the line between them is no measurement.
+_MARKED = 12
+
 #: Curves by run, by line.
 Lines = Mapping[Series, Mapping[str, Mapping[str, tuple[Any, Any]]]]
 
@@ -138,6 +141,8 @@ def _panel(
                 (((at, y),), averaged) = in_bins([curves[name]], BINS)
                 at, y = np.asarray(at, dtype=np.float64), np.asarray(y, dtype=np.float64)
                 look = _look(styles[series], rank, name in panel.dashed, len(runs) > 1)
+                if len(at) <= _MARKED and name not in panel.dashed:
+                    look |= {"marker": "o", "markersize": 2.5}
                 axes.plot(at, np.where(np.isfinite(y), y, np.nan), label=None if rank or turn else series.label, **look)
                 drawn.append(y)
                 about = {"panel": panel.title, "optimizer": series.label, "run": run, "curve": name}

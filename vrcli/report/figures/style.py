@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, which colour-blind people can tell apart; yellow is left out, it fades in print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 #: With the colours, 28 combinations; in grey print the dashes remain.
 DASHES = ("-", "--", "-.", ":")
 #: Whose colour and dash are the same in every figure, as far as the colours go.

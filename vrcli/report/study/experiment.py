@@ -141,13 +141,14 @@ def _settings(result: StudyResult) -> list[Block]:
     """What every optimizer was given, as its runs have it."""
     rows = []
     for part, found in result.found.items():
+        searched = bool(found.part.request.tuning.trials)
         for name, ours in found.part.names.items():
             given = [run.spec.get("optimizer_settings", {}) for own in found.blocks.get(ours, ()) for run in own]
-            plain = [{key: v for key, v in one.items() if v is not None and v is not False} for one in given]
-            searched = bool(found.part.request.tuning.trials)
-            shown = name if name == ours else f"{name} ({ours})"
-            if plain:
-                rows.append({"part": part, "optimizer": shown, "settings": settings_text(plain, rounded=searched)})
+            used = {key for one in given for key, value in one.items() if value is not None and value is not False}
+            on = [{key: value for key, value in one.items() if key in used} for one in given]
+            if on:
+                shown = name if name == ours else f"{name} ({ours})"
+                rows.append({"part": part, "optimizer": shown, "settings": settings_text(on, rounded=searched)})
     legend = "of searches, the range of what they chose; what is off is left out"
     return [Rows(["part", "optimizer", "settings"], rows, wrap=["settings"]), legend] if rows else []
 
