@@ -29,6 +29,13 @@ def test_run_curves_keep_every_point_and_every_loss() -> None:
     assert labels == ["a (n = 3, 1 diverged)", "b (n = 1)"]
 
 
+def test_one_evaluation_is_seen() -> None:
+    """A line needs two points; of a run that is evaluated once there is a dot."""
+    plot = run_curves({"": {"loss": {"a": {"1": ([100.0], [0.1]), "2": ([100.0], [0.2])}, "b": {"3": RUNS[0]}}}})
+    dots = [line for line in plot.figure.axes[0].lines if line.get_marker() == "o"]
+    assert sorted(float(line.get_ydata()[0]) for line in dots) == [0.1, 0.2]
+
+
 def test_runs_are_a_mean_with_their_range() -> None:
     text = curves_figure.text(
         run_curves({"": {"loss": {"a": {str(i): run for i, run in enumerate(RUNS)}}}}).rows, Page(), "epoch"

@@ -45,6 +45,14 @@ def test_a_run_that_diverged_is_counted_marked_and_thins_the_line() -> None:
     assert np.isnan(thin[:11]).all()
 
 
+def test_the_mean_of_one_evaluation_is_seen_with_its_interval() -> None:
+    axes = envelopes({"validation": {"a": [([100.0], [value]) for value in (0.1, 0.2, 0.3)]}}).figure.axes[0]
+    (dot,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert list(dot.get_ydata()) == [pytest.approx(0.2)]
+    low, high = axes.collections[-1].get_segments()[0][:, 1]
+    assert low < 0.1 < 0.3 < high
+
+
 def test_long_curves_are_averaged_and_say_so() -> None:
     x = np.arange(1, 3001)
     y = RNG.standard_normal((3, 3000))

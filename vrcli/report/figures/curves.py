@@ -19,6 +19,7 @@ from vrcli.report.figures.panels import (
     in_bins,
     limit,
     listed,
+    lone,
     name_axes,
     read,
     section_grid,
@@ -127,7 +128,7 @@ def _panel(
     for turn, series, run, x, y in sorted(lines, key=lambda line: line[0]):
         label = (labels[series] if labels is not None else series.label) if turn == 0 else None
         many = len(panel[series]) > 1
-        thin_line = {**styles[series], "linewidth": 0.7, "alpha": 0.75} if many else styles[series]
+        thin_line = {**styles[series], **lone(y)} | ({"linewidth": 0.7, "alpha": 0.75} if many else {})
         axes.plot(x, np.where(np.isfinite(y), y, np.nan), label=label, **thin_line)
         about = {"panel": quantity(metric), "optimizer": series.label, "run": run, "averaged": averaged}
         rows += [{**about, "x": at, "y": value} for at, value in zip(x.tolist(), y.tolist(), strict=True)]

@@ -229,6 +229,11 @@ def limit(axes: Axes, drawn: Sequence[Array]) -> None:
     axes.set_ylim(*scale.inverted().transform(np.array([low - margin, high + margin])))
 
 
+def lone(y: Array) -> dict[str, Any]:
+    """How a line of one value is drawn: a line needs two."""
+    return {"marker": "o", "markersize": 3.5} if np.isfinite(y).sum() == 1 else {}
+
+
 def _grid(curves: Curves, points: int | None) -> Array | None:
     ends = [float(np.asarray(x)[-1]) for x, _ in curves if len(np.asarray(x))]
     return np.linspace(0.0, max(ends), points) if points and ends else None
@@ -240,9 +245,11 @@ def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> 
         whole = found.n == found.n.max(initial=0)
     # The full line keeps one point beyond where all runs are alive, so that the two lines meet.
     joined = whole | np.append(whole[1:], False) | np.append(False, whole[:-1])
-    axes.plot(found.x, np.where(joined, found.centre, np.nan), label=label, **style)
+    axes.plot(found.x, np.where(joined, found.centre, np.nan), label=label, **style, **lone(found.centre))
     axes.plot(found.x, np.where(whole, np.nan, found.centre), **{**style, "linewidth": 0.6})
     axes.fill_between(found.x, found.low, found.high, color=style["color"], alpha=0.18, linewidth=0)
+    if lone(found.centre):  # nor has a band of one value an area
+        axes.vlines(found.x, found.low, found.high, color=style["color"], alpha=0.4, linewidth=1.4)
 
 
 def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) -> list[dict[str, Any]]:
