@@ -149,7 +149,7 @@ class Splits:
         return replace(self, **moved)
 
     def subset(self, share: float, generator: torch.Generator) -> Splits:
-        """A random share of the samples of each split, in their order.
+        """A random share of the samples of each split, in their order. Its name says so wherever results are shown.
 
         Raises:
             TaskError: a split has no sample left, or samples that cannot be chosen.
@@ -168,7 +168,7 @@ class Splits:
         sizes = " + ".join(f"{len(split):,}" for split in parts.values())
         about = ", ".join(part for part in (self.about, f"a subset of {sizes}") if part)
         identity = self.identity and f"{self.identity}, {share!r} from {generator.initial_seed()}"
-        return replace(self, **parts, about=about, identity=identity)
+        return replace(self, **parts, dataset=f"{self.dataset}-subset-{share:g}", about=about, identity=identity)
 
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.

@@ -159,6 +159,29 @@ def test_the_last_update_leads_from_the_weights_of_one_step_less_to_those_of_the
     assert "best at" in drawn.out
 
 
+def test_a_last_step_that_moved_no_weight_is_no_path(vr: Callable[..., Any]) -> None:
+    assert (
+        vr(
+            "run",
+            "valley:Valley",
+            "--threads",
+            "1",
+            "--quiet",
+            "--schedule",
+            "warmup-cosine",
+            "--keep-weights",
+            "update",
+        ).code
+        == 0
+    )
+    assert "step None" not in vr("runs", "show", "1").out
+    done = vr("runs", "path", "1")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(
+        "vr: the last step of run 1 moved no weight, as schedules that end at a learning rate of 0"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -132,3 +132,13 @@ def test_letters_that_no_font_has_are_drawn_without_a_word(vr, stored, tmp_path,
     assert (done.code, done.err) == (0, f"wrote a.{ending}\n")
     assert (tmp_path / f"a.{ending}").stat().st_size > 1000
     assert not [found for found in recwarn if "Glyph" in str(found.message)]
+
+
+@pytest.mark.parametrize("name", ["curves", "envelope"])
+@pytest.mark.parametrize("loss", [9e307, -9e307, 1e-320])
+def test_losses_that_no_axis_has_room_for(vr, stored, tmp_path, name, loss):
+    for seed, own in enumerate((0.1, loss)):
+        stored("sgd", seed=seed, loss=own)
+    done = vr("plot", name, "--output", "a.png")
+    assert (done.code, done.err) == (0, "wrote a.png\n")
+    assert ("nan" in vr("plot", name).out) is False

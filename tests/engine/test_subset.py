@@ -34,7 +34,7 @@ def test_each_split_keeps_its_share_in_its_order():
         assert torch.equal(second, 2 * first)  # the rows of all tensors belong together
         assert torch.equal(first, first.unique())  # none twice
     assert not torch.equal(found.train.tensors[0], torch.arange(100))
-    assert found.about == "counted, a subset of 100 + 5 + 1"
+    assert (found.dataset, found.about) == ("numbers-subset-0.1", "counted, a subset of 100 + 5 + 1")
     again = numbered(1000, 50, 7).subset(0.1, torch.Generator().manual_seed(1))
     assert found.fingerprint() == again.fingerprint() != numbered(1000, 50, 7).fingerprint()
 

@@ -94,7 +94,8 @@ def print_run(store: Store, record: RunRecord, metrics: list[str]) -> None:
         lines += ["", *plot(series, x_label="step").splitlines()]
     for artifact in store.artifacts.select(record.id):
         hint = "   --samples FILE writes the newest" if artifact.media_type.startswith("image/") else ""
-        lines.append(f"file {artifact.name} ({artifact.size:,} bytes, step {artifact.step}){hint}")
+        at = "" if artifact.step is None else f", step {artifact.step}"
+        lines.append(f"file {artifact.name} ({artifact.size:,} bytes{at}){hint}")
         if artifact.name.endswith(".txt"):
             lines += store.artifacts.read(record.id, artifact.name, step=artifact.step).decode().splitlines()
     for line in [*lines, ""]:

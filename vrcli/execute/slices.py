@@ -46,7 +46,7 @@ def along_line(
         request: of one of them, which says on what data and device.
 
     Raises:
-        UsageError: the data are others now, or the weights do not fit each other.
+        UsageError: the data are others now, the weights do not fit each other, or a last step moved none of them.
     """
     (first, _), (second, _) = ends
     prepared = _prepared(first, task, request, data_dir)
@@ -56,6 +56,11 @@ def along_line(
             raise UsageError(_OTHER_NETWORK.format(task=first.task, id=first.id))
         raise UsageError(f"the networks of run {first.id} and run {second.id} differ, or {first.task} has another now; "
                          "a path needs one architecture")  # fmt: skip
+    if first.id == second.id and all(one[name].equal(other[name]) for name, _ in prepared.model.named_parameters()):
+        raise UsageError(
+            f"the last step of run {first.id} moved no weight, as schedules that end at a learning rate of 0 have it; "
+            f"vr run {first.task} ... --schedule constant --keep-weights update has a step to look at"
+        )
     found = slices.measured(prepared, slices.line(one, other, at))
     _keep(store, first, name, {"t": at, **found})
     return found

@@ -28,6 +28,8 @@ MOST_SECTIONS = 6
 MOST_LINES = 12
 #: Beginnings of the names of curves that every run has, unless it diverged before their first point.
 ALL_HAVE = ("train_", "val_")
+#: The squares of values beyond it overflow, as do the margins of axes: a loss like that has diverged.
+HUGE = 1e150
 
 Arrays: TypeAlias = tuple[Any, Any]
 K = TypeVar("K")
@@ -169,7 +171,7 @@ class Reader:
         return list(dict.fromkeys(found))
 
     def curves(self, runs: Iterable[Run], metrics: Sequence[str], x: str) -> dict[tuple[int, str], Arrays]:
-        """Positions and values by run and metric."""
+        """Positions and values by run and metric; values that no mean and no axis has room for are infinite."""
         axis, runs = POSITIONS.get(x), list(runs)
         each = {run.id: gradients_per_step(run) for run in runs} if x == "gradients" else {}
         stored = self.store.curves.read([run.id for run in runs], [*metrics, *([axis] if axis else [])])
@@ -177,14 +179,15 @@ class Reader:
         for (run, metric), curve in stored.items():
             if metric not in metrics:
                 continue
-            steps = np.asarray(curve.steps)
+            steps, values = np.asarray(curve.steps), np.asarray(curve.values, dtype=np.float64)
+            values = np.where(np.abs(values) > HUGE, np.copysign(np.inf, values), values)
             known = stored.get((run, axis)) if axis else None
             if axis is None:
-                found[run, metric] = steps, np.asarray(curve.values)
+                found[run, metric] = steps, values
             elif known is not None:
-                found[run, metric] = rescaled(steps, known.steps, known.values), np.asarray(curve.values)
+                found[run, metric] = rescaled(steps, known.steps, known.values), values
             elif (ratio := each.get(run)) is not None:
-                found[run, metric] = steps * ratio, np.asarray(curve.values)
+                found[run, metric] = steps * ratio, values
         return found
 
     def file(self, runs: Iterable[Run], name: str) -> bytes | None:

@@ -29,7 +29,7 @@ def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None
         return False
     span = float(shown.max() / shown.min())
     if wanted or span >= LOG_FROM:
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")  # a line ends at a zero instead of falling out of the panel
         plain_log_ticks(axes.yaxis, span)
         return True
     return False

@@ -92,7 +92,7 @@ def _head(result: StudyResult) -> Iterator[Block]:
     yield " · ".join(filter(None, [study.title, study.source]))
     if study.about:
         yield study.about
-    reduced = "" if scaled.is_full else "; reduced: only claims of order are decided"
+    reduced = "" if scaled.is_full else "; reduced: no distance to the source is decided"
     yield f"scale {scaled.name}{f': {scaled.scale.about}' if scaled.scale.about else ''}{reduced}"
     if study.primary:
         pair = f"{study.primary[0]} and {study.primary[1]} are the pair that counts"

@@ -141,7 +141,7 @@ def _metrics(study: Study, parts: Mapping[str, ScaledPart]) -> Iterator[tuple[Pl
     ) -> Iterator[tuple[Place, str]]:
         lists = [own for part, own in of.items() if not among or part in among]
         known = list(dict.fromkeys(one for own in lists for one in own or ()))
-        for name in names if None not in lists else ():
+        for name in names if lists and None not in lists else ():  # parts that are not there are told elsewhere
             if name and not any(fnmatchcase(name, pattern) for pattern in known):
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
                 yield where, f"{name} is not a {what} of these tasks{hint}"

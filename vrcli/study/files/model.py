@@ -133,6 +133,7 @@ class Stated(Model):
     """A number that the source states.
 
     Args:
+        value: NaN where the source says that the training diverged.
         where: it stands: table and page.
     """
 
