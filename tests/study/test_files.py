@@ -200,7 +200,23 @@ def test_the_curves_of_an_optimizer_can_be_named_where_it_runs_and_only_there(ch
     drawn = TEXT.replace('curves = ["val_loss"]', f'curves = ["{curve}"]').replace('New = "vradam"', 'New = "adamw"')
     (fault,) = checked(drawn)
     assert f"figures[1].curves: {curve} is not a curve" in fault
-    assert checked(drawn.replace('Third = "sgd"', f'Third = "{optimizer}"')) == ()
+    of_third = drawn.replace("curves = [", 'optimizers = ["Third"]\ncurves = [').replace(
+        '\noptimizers = ["New"]\n', "\n"
+    )
+    assert f"figures[1].curves: {curve} is not a curve" in checked(of_third)[0]
+    runs = of_third.replace('Third = "sgd"', f'Third = "{optimizer}"')
+    assert checked(runs) == ()
+    (fault,) = checked(runs.replace('optimizers = ["Third"]', 'optimizers = ["Old"]'))
+    assert f"figures[1].curves: {curve} is not a curve" in fault
+
+
+def test_a_claim_of_an_optimizer_is_about_curves_of_its_own(checked) -> None:
+    """Others of the part record it, which no verdict can rest on."""
+    claim = 'within = ["New"]\ncurve = "updates_norm"\nof = "updates_weight_norm"'
+    own = claim.replace("updates_norm", "gate")
+    assert checked(TEXT.replace(claim, own)) == ()
+    (fault,) = checked(TEXT.replace(claim, own.replace("New", "Third")))
+    assert "claims[5].curve: gate is not a curve of these runs; there are " in fault
 
 
 def test_a_file_that_is_no_toml_is_refused_with_the_line(checked) -> None:

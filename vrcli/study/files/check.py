@@ -134,7 +134,9 @@ def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple
 def _metrics(study: Study, parts: Mapping[str, ScaledPart]) -> Iterator[tuple[Place, str]]:
     """Results and curves that no run of any of the parts has that they are asked of."""
     results = {name: _results(scaled.part) for name, scaled in parts.items()}
-    curves = {name: _curves(scaled, results[name]) for name, scaled in parts.items()}
+
+    def curves(optimizers: Collection[str]) -> dict[str, list[str] | None]:
+        return {name: _curves(scaled, results[name], optimizers) for name, scaled in parts.items()}
 
     def refused(
         where: Place, names: Sequence[str], among: Sequence[str], of: Mapping[str, Sequence[str] | None], what: str
@@ -144,18 +146,22 @@ def _metrics(study: Study, parts: Mapping[str, ScaledPart]) -> Iterator[tuple[Pl
         for name in names if lists and None not in lists else ():  # parts that are not there are told elsewhere
             if name and not any(fnmatchcase(name, pattern) for pattern in known):
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
-                yield where, f"{name} is not a {what} of these tasks{hint}"
+                yield where, f"{name} is not a {what}{hint}"
 
     for number, value in enumerate(study.values):
-        yield from refused(("values", number, "metric"), [value.metric], (), results, "result")
+        yield from refused(("values", number, "metric"), [value.metric], (), results, "result of these tasks")
     for number, claim in enumerate(study.claims):
-        yield from refused(("claims", number, "metric"), [claim.metric], claim.parts, results, "result")
-        yield from refused(("claims", number, "curve"), [claim.curve], claim.parts, curves, "curve")
-        yield from refused(("claims", number, "of"), [claim.of], claim.parts, curves, "curve")
+        yield from refused(("claims", number, "metric"), [claim.metric], claim.parts, results, "result of these tasks")
+        for key in ("curve", "of"):
+            yield from refused(
+                ("claims", number, key), [getattr(claim, key)], claim.parts, curves(claim.pair), "curve of these runs"
+            )
     for number, table in enumerate(study.tables):
-        yield from refused(("tables", number, "metrics"), table.metrics, table.parts, results, "result")
+        yield from refused(("tables", number, "metrics"), table.metrics, table.parts, results, "result of these tasks")
     for number, figure in enumerate(study.figures):
-        yield from refused(("figures", number, "curves"), figure.curves, figure.parts, curves, "curve")
+        yield from refused(
+            ("figures", number, "curves"), figure.curves, figure.parts, curves(figure.optimizers), "curve of these runs"
+        )
 
 
 def _results(part: Part) -> list[str]:
@@ -168,9 +174,13 @@ def _results(part: Part) -> list[str]:
     ]
 
 
-def _curves(scaled: ScaledPart, results: Sequence[str]) -> list[str] | None:
-    """The curves of a part's runs, as patterns; None where an optimizer does not say which it records."""
-    own = [curves_of(base_of(text)) for text in scaled.part.optimizers.values()]
+def _curves(scaled: ScaledPart, results: Sequence[str], among: Collection[str]) -> list[str] | None:
+    """The curves of a part's runs, as patterns; None where an optimizer does not say which it records.
+
+    Args:
+        among: the optimizers whose runs these are; all of the part by default.
+    """
+    own = [curves_of(base_of(text)) for name, text in scaled.part.optimizers.items() if not among or name in among]
     if None in own:
         return None
     validation = [one for one in results if one.startswith("val_")]
