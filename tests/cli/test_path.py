@@ -157,6 +157,7 @@ def test_the_last_update_leads_from_the_weights_of_one_step_less_to_those_of_the
     drawn = vr("plot", "path", "1")
     assert drawn.code == 0, drawn.err
     assert "best at" in drawn.out
+    assert drawn.out.rstrip().endswith("0 is before the last step, 1 is after it")
 
 
 def test_a_last_step_that_moved_no_weight_is_no_path(vr: Callable[..., Any]) -> None:

@@ -42,7 +42,7 @@ class PathFigure(Figure):
             weights = f"{found.which} weights"
         plot = draw(found.at, found.values, ends, f"{run.task} · {weights}")
         more = rising(reader, run, found.values)
-        return Drawn(plot, lambda page: text(plot.rows, more))
+        return Drawn(plot, lambda page: f"{text(plot.rows, more)}\n\n0 is {ends[0]}, 1 is {ends[1]}")
 
     def _update(self, reader: Reader) -> tuple[Run, Path]:
         if self.weights:
