@@ -24,7 +24,7 @@ class Gate:
 
     Args:
         runs: that recorded one.
-        bound: the lowest gate that `lr_cutoff` allows; of several settings their mean.
+        bounds: the lowest gate that `lr_cutoff` allows, of the runs that may go lowest and of those that may least.
         at_bound: share of the steps at it.
     """
 
@@ -33,7 +33,7 @@ class Gate:
     mean: float
     low: float
     high: float
-    bound: float
+    bounds: tuple[float, float]
     at_bound: float
 
 
@@ -47,7 +47,7 @@ def gates(store: Store, runs: Mapping[str, Sequence[RunRecord]]) -> list[Gate]:
     return [Gate(name, *numbers) for name, numbers in found if numbers is not None]
 
 
-def _of(store: Store, runs: Sequence[RunRecord]) -> tuple[int, float, float, float, float, float] | None:
+def _of(store: Store, runs: Sequence[RunRecord]) -> tuple[int, float, float, float, tuple[float, float], float] | None:
     steps: list[Any] = []
     at_bound, bounds = [], []
     for run in runs:
@@ -66,4 +66,4 @@ def _of(store: Store, runs: Sequence[RunRecord]) -> tuple[int, float, float, flo
     if not every.size:
         return None
     share = float(np.concatenate(at_bound).mean())
-    return len(steps), float(every.mean()), float(every.min()), float(every.max()), float(np.mean(bounds)), share
+    return len(steps), float(every.mean()), float(every.min()), float(every.max()), (min(bounds), max(bounds)), share

@@ -52,7 +52,11 @@ def test_runs_are_a_mean_with_their_range() -> None:
 def test_a_logarithmic_axis_cuts_no_curve_unless_asked_for(lowest: float, log: bool | None, scale: str) -> None:
     """The losses of a GFlowNet may be negative; a loss of exactly zero is only a gap."""
     plot = run_curves({"": {"loss": {"a": {"1": (range(4), [9.0, 1.0, lowest, 0.02])}}}}, log=log)
-    assert plot.figure.axes[0].get_yscale() == scale
+    axes = plot.figure.axes[0]
+    assert axes.get_yscale() == scale
+    gap = scale == "log" and lowest <= 0
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [9.0, 1.0, np.nan if gap else lowest, 0.02])
+    assert plot.rows[2]["y"] == lowest
 
 
 def test_values_below_zero_of_very_different_sizes_are_all_seen() -> None:

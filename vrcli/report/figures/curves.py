@@ -24,7 +24,7 @@ from vrcli.report.figures.panels import (
     read,
     section_grid,
 )
-from vrcli.report.figures.scales import log_of_lines
+from vrcli.report.figures.scales import end_lines_at_zeros, log_of_lines
 from vrcli.report.figures.style import Plot, Series, legend_below, mark_on_top, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import counted, quantity
@@ -136,7 +136,8 @@ def _panel(
         nonfinite = [x for x in map(first_nonfinite, runs.values()) if x is not None]
         mark_on_top(axes, nonfinite, styles[series]["color"])
     values = [y for *_, y in lines]
-    log_of_lines(axes, values, log)
+    if log_of_lines(axes, values, log):
+        end_lines_at_zeros(axes)
     limit(axes, values)
     return rows
 

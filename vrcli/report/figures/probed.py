@@ -12,7 +12,7 @@ from vrcli.errors import UsageError
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
 from vrcli.report.figures.panels import BINS, in_bins, limit
-from vrcli.report.figures.scales import log_of_lines, whole_ticks
+from vrcli.report.figures.scales import end_lines_at_zeros, log_of_lines, whole_ticks
 from vrcli.report.figures.style import PAGE, Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by
 from vrcli.results.lines import Reader, by_optimizer, own_lines
@@ -147,7 +147,8 @@ def _panel(
                 drawn.append(y)
                 about = {"panel": panel.title, "optimizer": series.label, "run": run, "curve": name}
                 rows += [{**about, "averaged": averaged, "x": a, "y": b} for a, b in zip(at.tolist(), y, strict=True)]
-    log_of_lines(axes, drawn, log)
+    if log_of_lines(axes, drawn, log):
+        end_lines_at_zeros(axes)
     limit(axes, drawn)
     return [{**row, "y": float(row["y"])} for row in rows]
 

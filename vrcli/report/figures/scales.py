@@ -29,7 +29,7 @@ def log_where_it_serves(axes: Axes, values: Iterable[Array], wanted: bool | None
         return False
     span = float(shown.max() / shown.min())
     if wanted or span >= LOG_FROM:
-        axes.set_yscale("log", nonpositive="mask")  # a line ends at a zero instead of falling out of the panel
+        axes.set_yscale("log")
         plain_log_ticks(axes.yaxis, span)
         return True
     return False
@@ -56,6 +56,13 @@ def log_of_lines(axes: Axes, lines: Sequence[Array], wanted: bool | None = None)
         axes.yaxis.set_major_locator(locator)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     return False
+
+
+def end_lines_at_zeros(axes: Axes) -> None:
+    """The lines of a logarithmic axis end where they have no logarithm, instead of falling out of the panel."""
+    for line in axes.get_lines():
+        y = np.asarray(line.get_ydata(), dtype=np.float64)
+        line.set_ydata(np.where(y > 0, y, np.nan))
 
 
 def _finite(values: Iterable[Array]) -> Array:

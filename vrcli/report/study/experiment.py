@@ -282,7 +282,8 @@ def _gates(gates: Mapping[str, Sequence[Any]]) -> list[Block]:
     rows = [
         {
             "part": part, "": one.optimizer, "runs": one.runs, "gate, mean": number(one.mean, 3),
-            "lowest": number(one.low, 3), "highest": number(one.high, 3), "bound": number(one.bound, 3),
+            "lowest": number(one.low, 3), "highest": number(one.high, 3),
+            "bound": "..".join(dict.fromkeys(number(bound, 3) for bound in one.bounds)),
             "steps at the bound": f"{100 * one.at_bound:.1f} %",
         }
         for part, own in gates.items() for one in own
