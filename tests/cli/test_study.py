@@ -17,6 +17,7 @@ import pytest
 
 import vrcli
 from vrcli.db.store import Store
+from vrcli.report.study.written import drawn
 from vrcli.studies import read_study
 from vrcli.study.events import PartEnded, TrialEnded
 
@@ -84,6 +85,18 @@ def test_the_verdicts_are_those_of_the_comparison_itself(study, tmp_path) -> Non
     assert said["Old has a lower test loss than New"] == expected
     others = [one["verdict"] for one in read["claims"] if one["part"] == "searched"]
     assert set(others) == {"not finished"}
+
+
+def test_the_bands_of_figures_are_over_searches_where_something_was_searched(whole, tmp_path) -> None:
+    """Fresh seeds of one search share its choice: an interval over them all would be too narrow."""
+    result = read_study(tmp_path / "own.toml").result
+    envelope, _, telemetry = result.study.study.figures
+    with Store.open(tmp_path / "vr.db", mode="read") as store:
+        for figure in (envelope, telemetry):
+            rows = drawn(result, figure, store, []).rows
+            assert {(row["section"], row["runs"], row["units"]) for row in rows} == {
+                ("searched", 4, 2), ("stated", 3, 3),
+            }  # fmt: skip
 
 
 def test_a_page_is_made_again_from_the_runs_beside_it(whole, tmp_path) -> None:

@@ -82,14 +82,15 @@ def test_the_band_of_few_survivors_does_not_set_the_scale() -> None:
 
 
 def test_sections_stand_in_rows_and_say_their_own_n() -> None:
-    panels = {"cnn": {"validation loss": {"a": curves(3), "b": curves(3)}}, "t": {"validation loss": {"a": curves(2)}}}
+    loss = "validation loss"
+    panels = {"cnn": {loss: {"a": curves(3), "b": curves(3), "c": curves(3, die=12)}}, "t": {loss: {"a": curves(2)}}}
     plot = envelope_rows(panels)
     assert [axes.get_title(loc="left").strip() for axes in plot.figure.axes] == ["cnn", "t"]
     facts = {(r["section"], r["optimizer"], r["runs"]) for r in plot.rows}
-    assert facts == {("cnn", "a", 3), ("cnn", "b", 3), ("t", "a", 2)}
-    assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["a", "b"]
+    assert facts == {("cnn", "a", 3), ("cnn", "b", 3), ("cnn", "c", 3), ("t", "a", 2)}
+    assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["a", "b", "c"]
     notes = [text.get_text() for axes in plot.figure.axes for text in axes.texts]
-    assert notes == ["n: a 3, b 3", "n: a 2"]
+    assert notes == ["n = 3; c: 3, 1 diverged", "n = 2"]
     colours = {axes.lines[0].get_color() for axes in plot.figure.axes}
     assert len(colours) == 1
     same = envelope_rows({"cnn": {"v": {"a": curves(3)}}, "t": {"v": {"a": curves(3)}}})
@@ -105,6 +106,15 @@ def test_a_band_that_passes_zero_does_not_stretch_a_logarithmic_axis(band: str) 
     lowest = min(r["centre"] for r in plot.rows)
     assert lowest / 4 < low < lowest
     assert high >= max(r["centre"] for r in plot.rows)
+
+
+def test_the_band_of_two_runs_does_not_stretch_a_logarithmic_axis() -> None:
+    """Its interval may reach to thousands of times the mean: the quantile of one degree of freedom is 12.7."""
+    x = np.arange(1, 50)
+    plot = envelope_rows({"": {"gate": {"a": [(x, np.exp(-x / 8)), (x, np.exp(-x / 20))]}}}, band="ci")
+    assert max(row["high"] for row in plot.rows) > 1000
+    high = plot.figure.axes[0].get_ylim()[1]
+    assert max(row["centre"] for row in plot.rows) <= high < 20
 
 
 def test_names_of_axes_are_no_longer_than_their_panels() -> None:

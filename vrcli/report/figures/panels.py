@@ -31,8 +31,8 @@ BINS = 100
 GRID = 200
 #: Never on a logarithmic axis of themselves: schedules end at zero and counts begin there, and little else would show.
 LINEAR = ("lr_effective", "flow_triggers")
-#: How far below the lowest mean a logarithmic axis goes for the sake of a band.
-BELOW = 2.5
+#: How far below the lowest mean and above the highest a logarithmic axis goes for the sake of a band.
+BELOW, ABOVE = 2.5, 10.0
 
 
 def read(
@@ -96,13 +96,23 @@ def name_axes(
         if y_label is not None:
             axes.set_title(title)
     if section and line:
-        told = [f"{series.label} {count.replace(', ', ' (')}{')' * (',' in count)}" for series, count in counts.items()]
+        told = runs_behind(counts)
         line[0].set_title(f"{section}\n" if told else section, loc="left", fontweight="bold")
         if told:
-            note = line[0].annotate(f"n: {', '.join(told)}", (0, 1), (0, 5), xycoords="axes fraction",
+            note = line[0].annotate(told, (0, 1), (0, 5), xycoords="axes fraction",
                                     textcoords="offset points", fontsize=7)  # fmt: skip
             # Out of the layout: a long list must not push the panels apart.
             note.set_in_layout(False)
+
+
+def runs_behind(counts: Mapping[Series, str]) -> str:
+    """The number of runs that most lines have, and the lines with others: "n = 5; AdamW: 5, 1 diverged"."""
+    every = list(counts.values())
+    if not every:
+        return ""
+    usual = max(every, key=every.count)
+    others = [f"{series.label}: {count}" for series, count in counts.items() if count != usual]
+    return "; ".join([f"n = {usual}", *others])
 
 
 def listed(panel: Mapping[Series, Mapping[str, Curve]]) -> dict[Series, Curves]:
@@ -181,10 +191,11 @@ def envelope_panel(
     if axes.get_yscale() == "symlog":
         drawn = drawn[::3]  # the edges of bands reach as far below zero as above it
     if log:
-        # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it.
+        # The edge of a band may come close to zero or pass it, where a logarithmic axis has no room for it; that of two
+        # runs may be at thousands of times their mean.
         centres = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn[::3]])
-        floor = float(centres.min(initial=np.inf)) / BELOW
-        drawn = [np.where(values < floor, np.nan, values) for values in drawn]
+        low, high = centres.min(initial=np.inf) / BELOW, centres.max(initial=0.0) * ABOVE
+        drawn = [np.where((values < low) | (values > high), np.nan, values) for values in drawn]
     limit(axes, drawn)
     if log:
         low_end, high_end = axes.get_ylim()

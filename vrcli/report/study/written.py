@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vrcli.output import Folder, Target
 from vrcli.report.figures import base, curves, envelope
 from vrcli.report.figures.counts import diverged_runs
-from vrcli.report.figures.panels import listed, read
+from vrcli.report.figures.panels import listed, read, units_of
 from vrcli.report.figures.stability import Stability
 from vrcli.report.figures.style import Plot, Series
 from vrcli.report.study.blocks import Block, Rows
@@ -159,7 +159,7 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
     if figure.kind in ("curves", "trials"):
         return curves.draw(panels, diverged=diverged_runs(found))
     plain = {title: {metric: listed(panel) for metric, panel in own.items()} for title, own in panels.items()}
-    return envelope.draw(plain, diverged=diverged_runs(found))
+    return envelope.draw(plain, diverged=diverged_runs(found), units=units_of(found, panels))
 
 
 def _lines(result: StudyResult, figure: Figure) -> base.Sections:
