@@ -36,6 +36,15 @@ def test_one_evaluation_is_seen() -> None:
     assert sorted(float(line.get_ydata()[0]) for line in dots) == [0.1, 0.2]
 
 
+def test_a_value_between_zeros_is_seen_on_a_logarithmic_axis() -> None:
+    run, other = (range(4), [0.3, 0.0, 0.2, 0.1]), (range(4), [9.0, 1.0, 0.1, 0.02])
+    axes = run_curves({"": {"loss": {"a": {"1": run}, "b": {"2": other}}}}).figure.axes[0]
+    assert axes.get_yscale() == "log"
+    first = axes.lines[0]
+    np.testing.assert_array_equal(first.get_ydata(), [0.3, np.nan, 0.2, 0.1])
+    assert (first.get_marker(), first.get_markevery()) == ("o", [0])
+
+
 def test_runs_are_a_mean_with_their_range() -> None:
     text = curves_figure.text(
         run_curves({"": {"loss": {"a": {str(i): run for i, run in enumerate(RUNS)}}}}).rows, Page(), "epoch"

@@ -7,6 +7,8 @@ Cost:        no gradient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 
@@ -25,6 +27,9 @@ class Distance(Probe):
     name = "distance"
     summary = "norm of all weights together"
     Options = Options
+
+    def curves(self) -> Sequence[str]:
+        return ("norm",)
 
     def measure(self, view: View) -> Values:
         weights = torch.cat([p.detach().flatten() for p in view.parameters])

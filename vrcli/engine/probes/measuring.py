@@ -121,7 +121,7 @@ class Measuring:
                 {f"{probe.name}_{name}.{view.step}.npy": _file(found[name]) for name in arrays},
             )
         except Exception as error:
-            view.notes.append(f"probe {probe.name} measured nothing at step {view.step}: {first_line(error)}")
+            view.notes.append(f"probe {probe.name} measured nothing: {first_line(error)}")
             return {}, {}
 
 

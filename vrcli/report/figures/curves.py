@@ -24,7 +24,7 @@ from vrcli.report.figures.panels import (
     read,
     section_grid,
 )
-from vrcli.report.figures.scales import end_lines_at_zeros, log_of_lines
+from vrcli.report.figures.scales import log_of_lines, placed
 from vrcli.report.figures.style import Plot, Series, legend_below, mark_on_top, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by, panels_of
 from vrcli.report.wording import counted, quantity
@@ -125,19 +125,19 @@ def _panel(
         for series, runs in panel.items()
         for turn, (run, (x, y)) in enumerate((run, next(drawn)) for run in runs)
     ]
+    values = [y for *_, y in lines]
+    log_of_lines(axes, values, log)
     for turn, series, run, x, y in sorted(lines, key=lambda line: line[0]):
         label = (labels[series] if labels is not None else series.label) if turn == 0 else None
         many = len(panel[series]) > 1
-        thin_line = {**styles[series], **lone(y)} | ({"linewidth": 0.7, "alpha": 0.75} if many else {})
-        axes.plot(x, np.where(np.isfinite(y), y, np.nan), label=label, **thin_line)
+        drawn_y = placed(axes, y)
+        thin_line = {**styles[series], **lone(drawn_y)} | ({"linewidth": 0.7, "alpha": 0.75} if many else {})
+        axes.plot(x, drawn_y, label=label, **thin_line)
         about = {"panel": quantity(metric), "optimizer": series.label, "run": run, "averaged": averaged}
         rows += [{**about, "x": at, "y": value} for at, value in zip(x.tolist(), y.tolist(), strict=True)]
     for series, runs in panel.items():
         nonfinite = [x for x in map(first_nonfinite, runs.values()) if x is not None]
         mark_on_top(axes, nonfinite, styles[series]["color"])
-    values = [y for *_, y in lines]
-    if log_of_lines(axes, values, log):
-        end_lines_at_zeros(axes)
     limit(axes, values)
     return rows
 

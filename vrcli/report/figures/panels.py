@@ -11,7 +11,7 @@ import numpy as np
 from vrcli.report.figures import base
 from vrcli.report.figures.base import AXES
 from vrcli.report.figures.counts import Curve, Curves, diverged_of
-from vrcli.report.figures.scales import log_of_lines, plain_log_ticks, whole_ticks
+from vrcli.report.figures.scales import log_of_lines, placed, plain_log_ticks, whole_ticks
 from vrcli.report.figures.style import PAGE, PANEL, Series, mark_on_top, new_figure
 from vrcli.report.wording import quantity
 from vrcli.results.groups import search_of
@@ -241,8 +241,10 @@ def limit(axes: Axes, drawn: Sequence[Array]) -> None:
 
 
 def lone(y: Array) -> dict[str, Any]:
-    """How a line of one value is drawn: a line needs two."""
-    return {"marker": "o", "markersize": 3.5} if np.isfinite(y).sum() == 1 else {}
+    """How values without a neighbour are drawn: a line needs two."""
+    there = np.isfinite(y)
+    alone = np.flatnonzero(there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False))
+    return {"marker": "o", "markersize": 3.5, "markevery": alone.tolist()} if len(alone) else {}
 
 
 def _grid(curves: Curves, points: int | None) -> Array | None:
@@ -256,11 +258,14 @@ def _draw(axes: Axes, label: str, found: Envelope, style: Mapping[str, Any]) -> 
         whole = found.n == found.n.max(initial=0)
     # The full line keeps one point beyond where all runs are alive, so that the two lines meet.
     joined = whole | np.append(whole[1:], False) | np.append(False, whole[:-1])
-    axes.plot(found.x, np.where(joined, found.centre, np.nan), label=label, **style, **lone(found.centre))
-    axes.plot(found.x, np.where(whole, np.nan, found.centre), **{**style, "linewidth": 0.6})
+    centre = placed(axes, found.centre)
+    alone = lone(centre)
+    axes.plot(found.x, np.where(joined, centre, np.nan), label=label, **style, **alone)
+    axes.plot(found.x, np.where(whole, np.nan, centre), **{**style, "linewidth": 0.6})
     axes.fill_between(found.x, found.low, found.high, color=style["color"], alpha=0.18, linewidth=0)
-    if lone(found.centre):  # nor has a band of one value an area
-        axes.vlines(found.x, found.low, found.high, color=style["color"], alpha=0.4, linewidth=1.4)
+    if alone:  # nor has a band of one value an area
+        at = alone["markevery"]
+        axes.vlines(found.x[at], found.low[at], found.high[at], color=style["color"], alpha=0.4, linewidth=1.4)
 
 
 def _rows(title: str, name: str, found: Envelope, averaged: int, diverged: int) -> list[dict[str, Any]]:

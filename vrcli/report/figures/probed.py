@@ -11,14 +11,16 @@ import numpy as np
 from vrcli.errors import UsageError
 from vrcli.report.figures import base
 from vrcli.report.figures.base import Drawn, Figure, Option
-from vrcli.report.figures.panels import BINS, in_bins, limit
-from vrcli.report.figures.scales import end_lines_at_zeros, log_of_lines, whole_ticks
+from vrcli.report.figures.panels import BINS, in_bins, limit, lone
+from vrcli.report.figures.scales import log_of_lines, placed, whole_ticks
 from vrcli.report.figures.style import PAGE, Plot, Series, head, legend_below, new_figure, style_of, styled
 from vrcli.report.figures.text import Page, Rows, by
 from vrcli.results.lines import Reader, by_optimizer, own_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from vrcli.stats.inference import Array
 
 #: Up to so many measurements of a run each has a mark: the line between them is no measurement.
 _MARKED = 12
@@ -132,7 +134,7 @@ def _panel(
     axes: Axes, panel: Panel, lines: Lines, styles: Mapping[Series, Mapping[str, Any]], log: bool | None
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    drawn = []
+    drawn: list[tuple[Array, Array, dict[str, Any]]] = []
     for series, runs in lines.items():
         for turn, (run, curves) in enumerate(runs.items()):
             for rank, name in enumerate((*panel.curves, *panel.dashed)):
@@ -143,13 +145,15 @@ def _panel(
                 look = _look(styles[series], rank, name in panel.dashed, len(runs) > 1)
                 if len(at) <= _MARKED and name not in panel.dashed:
                     look |= {"marker": "o", "markersize": 2.5}
-                axes.plot(at, np.where(np.isfinite(y), y, np.nan), label=None if rank or turn else series.label, **look)
-                drawn.append(y)
+                drawn.append((at, y, {**look, "label": None if rank or turn else series.label}))
                 about = {"panel": panel.title, "optimizer": series.label, "run": run, "curve": name}
                 rows += [{**about, "averaged": averaged, "x": a, "y": b} for a, b in zip(at.tolist(), y, strict=True)]
-    if log_of_lines(axes, drawn, log):
-        end_lines_at_zeros(axes)
-    limit(axes, drawn)
+    values = [y for _, y, _ in drawn]
+    log_of_lines(axes, values, log)
+    for at, y, look in drawn:
+        y = placed(axes, y)
+        axes.plot(at, y, **(look if "marker" in look else {**look, **lone(y)}))
+    limit(axes, values)
     return [{**row, "y": float(row["y"])} for row in rows]
 
 

@@ -58,11 +58,9 @@ def log_of_lines(axes: Axes, lines: Sequence[Array], wanted: bool | None = None)
     return False
 
 
-def end_lines_at_zeros(axes: Axes) -> None:
-    """The lines of a logarithmic axis end where they have no logarithm, instead of falling out of the panel."""
-    for line in axes.get_lines():
-        y = np.asarray(line.get_ydata(), dtype=np.float64)
-        line.set_ydata(np.where(y > 0, y, np.nan))
+def placed(axes: Axes, y: Array) -> Array:
+    """Values that the y axis has a place for, and NaN: a line ends there instead of falling out of the panel."""
+    return np.where(np.isfinite(y) & ((y > 0) | (axes.get_yscale() != "log")), y, np.nan)
 
 
 def _finite(values: Iterable[Array]) -> Array:

@@ -149,7 +149,9 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
         name: [run for run in runs[name] if run.seed in own and _alike(run, own[run.seed])]
         for name, own in ((name, {job.seed: job for job in own}) for name, own in jobs.items())
     }
-    alike = _on_own_data(alike, dataset_of(request), lambda run: run.spec.get("task_settings", {}).get("dataset"))
+    alike = _on_own_data(
+        alike, dataset_of(request), lambda run: run.spec.get("task_settings", {}).get("dataset"), _context_of_run
+    )
     vary = request.tuning.vary_split
     kept, others = _in_context(
         alike, _context_of_run, lambda run: run.status in FINISHED, lambda run: run.seed if vary else 0
@@ -165,11 +167,15 @@ def _untuned(part: ScaledPart, runs: Mapping[str, Sequence[Any]], given: Mapping
 
 
 def _on_own_data(
-    found: dict[str, list[Any]], asked: str, dataset_of: Callable[[Any], str | None]
+    found: dict[str, list[Any]], asked: str, read_by: Callable[[Any], str | None], context_of: Callable[[Any], Context]
 ) -> dict[str, list[Any]]:
-    """The runs, or searches, that read the data set asked for; where none does, all: of a copy that lies elsewhere."""
-    own = {name: [one for one in each if dataset_of(one) == asked] for name, each in found.items()}
-    return own if any(own.values()) else found
+    """The runs, or searches, whose data have the content of those asked for, wherever they lay; where none read these,
+    all: of a copy that lies elsewhere."""
+    every = [one for each in found.values() for one in each]
+    contents = {context_of(one)[0] for one in every if read_by(one) == asked}
+    if not contents:
+        return found
+    return {name: [one for one in each if context_of(one)[0] in contents] for name, each in found.items()}
 
 
 def _jobs(request: CompareRequest, name: str, settings: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
@@ -181,12 +187,14 @@ def _jobs(request: CompareRequest, name: str, settings: Mapping[str, Any], seeds
 def _alike(run: Any, job: Job) -> bool:
     """Whether a stored run has the settings of a job, as far as both know them; where its data lie is not a matter."""
     asked, spec = job.request.model_dump(mode="json"), run.spec
-    training, own = spec.get("training", {}), asked["training"]
+    settings, training, own = spec.get("task_settings", {}), spec.get("training", {}), asked["training"]
     if any(training.get(name) != own.get(name) for name in TRACELESS):
         return False
-    # A batch that was to take more samples than there are took those.
-    whole = run.results.get("steps") == run.results.get("epochs")
-    cut = whole and own["batch_size"] >= training.get("batch_size", 0)
+    # A batch that was to take more samples than there are took those: each epoch was a step, and the one step of a run
+    # was an epoch. Of a stream an epoch is what is said to be one.
+    steps, ended = run.results.get("steps", 0), training.get("until") or training.get("max_steps")
+    whole = steps == run.results.get("epochs") and (steps > 1 or not ended)
+    cut = whole and not settings.get("steps_per_epoch") and own["batch_size"] >= training.get("batch_size", 0)
     ignored = ("dataset", "batch_size") if cut else ("dataset",)
     return all(_same(spec.get(name, {}), asked[name], ignored)
                for name in ("task_settings", "training", "optimizer_settings"))  # fmt: skip
@@ -270,7 +278,7 @@ def _tuned(
     planned = dict.fromkeys(given, (tuning.trials * len(tuning.seeds) + again + request.seeds) * tuning.searches)
     alike = _on_own_data(
         _searches(store, definitions_of(tuning), tuning.trials), dataset_of(request),
-        lambda search: search.definition.settings.get("dataset"),
+        lambda search: search.definition.settings.get("dataset"), _context_of_search,
     )  # fmt: skip
     ended = Counter(run.search_id for own in runs.values() for run in own if run.status in FINISHED)
     kept, others = _in_context(
