@@ -217,7 +217,7 @@ class Functions(Task[FunctionsConfig]):
         eigenvalues = torch.logspace(0, 1, c.dimension, c.condition, dtype=torch.float64)
         matrix = (turned * eigenvalues) @ turned.T
         train, val, test = (Split((torch.tensor([[float(i)]]), matrix.unsqueeze(0))) for i in range(3))
-        return Splits(train, val, test, c.function, f"{c.function} in {c.dimension} dimensions")
+        return Splits(train, val, test, c.function, f"{c.function} in {c.dimension} dimensions", sampled=True)
 
     def model(self, data: Splits) -> nn.Module:
         point = Point(self.config)

@@ -275,7 +275,7 @@ class GFlowNet(Task[GFlowNetConfig]):
         val, test = (Split((part,)) for part in torch.split(noise, c.eval_trajectories))
         train = Split((torch.arange(c.train_trajectories),))
         about = f"{c.grid_size}x{c.grid_size}, at most {c.max_moves} moves, {len(train)} trajectories an epoch"
-        return Splits(train, val, test, "gridworld", about)
+        return Splits(train, val, test, "gridworld", about, sampled=True)
 
     def model(self, data: Splits) -> nn.Module:
         return Network(self.config.grid_size, self.config.width, self.config.hidden)

@@ -116,6 +116,7 @@ class Splits:
         dataset: short name for tables ("digits", "cifar10", a folder's name).
         about: one phrase for people ("embedded, 1,797 images 8x8").
         info: what the model must know of the data (`classes`, `vocabulary`, ...).
+        sampled: the samples stand for what the task samples itself, so that none can be left out.
         identity: what tells the content from any other ("imagenet-64, 2012, shards 0-9"), where a split is given as a
             `Dataset` or an iterable, see `Stream`, and so is not read to be told.
     """
@@ -127,6 +128,7 @@ class Splits:
     about: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
     identity: str = ""
+    sampled: bool = False
 
     def __post_init__(self) -> None:
         for name, given in self.named.items():
@@ -154,21 +156,23 @@ class Splits:
         Raises:
             TaskError: a split has no sample left, or samples that cannot be chosen.
         """
+        if self.sampled:
+            raise TaskError(f"--subset {share}: {self.dataset} has no samples that could be left out")
         parts: dict[str, Any] = {}
         for name, split in self.named.items():
             whose = f"{name} samples of {self.dataset}"
             if isinstance(split, Stream) and not split.indexed:
-                raise TaskError(f"--subset {share:g}: the {whose} are read in turn; none can be left out")
+                raise TaskError(f"--subset {share}: the {whose} are read in turn; none can be left out")
             count = round(share * len(split))
             if split is self.train and count == len(split):
-                raise TaskError(f"--subset {share:g} leaves out none of the {len(split):,} {whose}")
+                raise TaskError(f"--subset {share} leaves out none of the {len(split):,} {whose}")
             if not count:
-                raise TaskError(f"--subset {share:g} leaves none of the {len(split):,} {whose}")
+                raise TaskError(f"--subset {share} leaves none of the {len(split):,} {whose}")
             parts[name] = split.chosen(torch.randperm(len(split), generator=generator)[:count].sort().values)
         sizes = " + ".join(f"{len(split):,}" for split in parts.values())
         about = ", ".join(part for part in (self.about, f"a subset of {sizes}") if part)
         identity = self.identity and f"{self.identity}, {share!r} from {generator.initial_seed()}"
-        return replace(self, **parts, dataset=f"{self.dataset}-subset-{share:g}", about=about, identity=identity)
+        return replace(self, **parts, dataset=f"{self.dataset}-subset-{share}", about=about, identity=identity)
 
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.

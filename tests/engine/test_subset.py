@@ -46,6 +46,12 @@ def test_a_split_without_a_sample_left_is_refused():
         prepared("robust", subset=0.5)
 
 
+@pytest.mark.parametrize(("task", "dataset"), [("gflownet", "gridworld"), ("functions", "quadratic")])
+def test_a_task_that_samples_by_itself_has_none_to_leave_out(task, dataset):
+    with pytest.raises(TaskError, match=rf"^--subset 0.5: {dataset} has no samples that could be left out$"):
+        prepared(task, subset=0.5)
+
+
 def test_a_share_that_leaves_nothing_out_is_refused():
     with pytest.raises(TaskError, match=r"^--subset 0.99 leaves out none of the 7 train samples of numbers"):
         numbered(7, 50, 1000).subset(0.99, torch.Generator())

@@ -13,6 +13,7 @@ from vrcli.stats.comparison import compare_all
 from vrcli.stats.replicates import Pair, Verdict
 from vrcli.study.files import claims
 from vrcli.study.files.claims import Said, _of_margin
+from vrcli.study.files.stored import Found
 
 
 def said(difference: float, spread: float, seeds: int, others: int, margin: str = "0.02") -> Said:
@@ -48,10 +49,20 @@ def test_a_margin_is_left_only_by_a_difference_that_is_decided(
 def below(excess: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Said:
     """Of a curve that exceeds another by so much (replicates, steps)."""
     monkeypatch.setattr(claims, "_excess", lambda *_: (list(range(1, excess.shape[1] + 1)), excess))
-    part = SimpleNamespace(name="one", request=SimpleNamespace(level=0.95))
-    found: Any = SimpleNamespace(part=part, blocks={"a": [], "b": []})
+    return decided_below(excess, monkeypatch).said
+
+
+def decided_below(excess: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> claims.Decided:
+    monkeypatch.setattr(claims, "_excess", lambda *_: (list(range(1, excess.shape[1] + 1)), excess))
+    part: Any = SimpleNamespace(name="one", request=SimpleNamespace(level=0.95))
     claim: Any = SimpleNamespace(curve="val_loss")
-    return claims._curve(claim, found, ("a", "b"), None).said
+    return claims._curve(claim, Found(part, {}, {}, {}, [], {}), ("a", "b"), None)
+
+
+def test_curves_that_are_no_numbers_somewhere_are_not_said_to_have_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run did: there is none that has."""
+    found = decided_below(np.array([[-1.0, np.nan], [-1.0, -2.0]]), monkeypatch)
+    assert (found.said, found.reason) == (Said.UNDECIDED, "val_loss is not a number at every step")
 
 
 @pytest.mark.parametrize(
@@ -137,22 +148,22 @@ def curves_of(runs: int, *, searches: int, monkeypatch: pytest.MonkeyPatch) -> A
     read = {(run.id, "c"): (steps, np.full(4, 1.0 + run.id)) for run in all_runs}
     monkeypatch.setattr(claims, "Reader", lambda *_: SimpleNamespace(curves=lambda *_: read))
     request = SimpleNamespace(tuning=SimpleNamespace(trials=2 if searches else 0), level=0.95)
-    return SimpleNamespace(
-        blocks={"a": blocks}, part=SimpleNamespace(name="one", request=request, ours={"A": "a"}, names={"A": "a"})
-    )
+    part: Any = SimpleNamespace(name="one", request=request, ours={"A": "a"}, names={"A": "a"})
+    return Found(part, {}, {}, {}, [], {"a": blocks})
 
 
 def test_the_seeds_of_one_search_are_one_replicate(monkeypatch: pytest.MonkeyPatch) -> None:
     claim: Any = SimpleNamespace(curve="c", of="", after=0.0, range=(0.0, 100.0), rate=["A"], kind="rate", pair=["A"])
+    store: Any = object()
     searched = curves_of(3, searches=2, monkeypatch=monkeypatch)
-    assert claims._means(claim, searched, "a", Any) == [2.0, 5.0]  # means of 1, 2, 3 and of 4, 5, 6
-    assert "n = 2" in claims._within(claim, searched, ("a", "a"), Any).reason
+    assert claims._means(claim, searched, "a", store) == [2.0, 5.0]  # means of 1, 2, 3 and of 4, 5, 6
+    assert "n = 2" in claims._within(claim, searched, ("a", "a"), store).reason
     monkeypatch.setattr(claims, "_ours", lambda *_: ("a", "a"))
-    monkeypatch.setattr(claims, "LEAST_SEEDS", 2)
-    length, table = claims._table(claim, searched, Any)
+    monkeypatch.setattr(claims, "LEAST_REPLICATES", 2)
+    length, table = claims._table(claim, searched, store)
     assert not isinstance(table, str), table
     assert (length, table.tolist()) == (4, [[2.0] * 4, [5.0] * 4])
-    monkeypatch.setattr(claims, "LEAST_SEEDS", 3)
-    assert claims._table(claim, searched, Any)[1] == "2 searches, and a rate needs 3"
+    monkeypatch.setattr(claims, "LEAST_REPLICATES", 3)
+    assert claims._table(claim, searched, store)[1] == "2 searches, and a rate needs 3"
     alone = curves_of(3, searches=0, monkeypatch=monkeypatch)
-    assert claims._means(claim, alone, "a", Any) == [1.0, 2.0, 3.0]
+    assert claims._means(claim, alone, "a", store) == [1.0, 2.0, 3.0]

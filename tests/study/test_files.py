@@ -299,6 +299,8 @@ def test_a_figure_of_stability_is_of_one_part_that_measures_it(checked) -> None:
     drawn = TEXT.replace('kind = "envelope"', 'kind = "stability"').replace('curves = ["val_loss"]\noptim', "optim")
     assert "figures[1].kind: a figure of stability needs a part with the probe sharpness" in checked(drawn)[0]
     assert checked(drawn.replace("probes = {", "probes = { sharpness = {},")) == ()
+    probed = "[scales.probed.parts.one]\nprobes = { sharpness = {} }\n[scales.other.parts.one]"
+    assert checked(drawn.replace("[scales.other.parts.one]", probed)) == ()
     several = drawn.rpartition('parts = ["one"]')[0]
     assert "figures[1].parts: a figure of stability is of one part, got 2" in checked(several)[0]
 

@@ -209,7 +209,7 @@ def test_a_rate_is_compatible_or_violated_and_never_reproduced(
 def test_why_a_rate_is_not_decided(inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = RATES.replace("lr=0.5,", "lr=1e9,").replace("steps:16", "steps:4").replace("steps:64", "steps:8")
-    for seeds, why in ((4, "4 runs, and a rate needs 5"), (5, "5 of 5 runs diverged or did not end")):
+    for seeds, why in ((4, "4 seeds, and a rate needs 5"), (5, "5 of 5 runs diverged or did not end")):
         (tmp_path / "rates.toml").write_text(text.format(seeds=seeds, first="short", second="long"))
         claim = vrcli.study("rates", threads=1, db=tmp_path / "vr.db").claims[0]
         assert (claim.said.name, evidence(claim)) == ("UNDECIDED", f"part short: {why}")

@@ -63,14 +63,13 @@ def command_of(record: RunRecord) -> str:
 
 def _beside(provenance: Mapping[str, Any]) -> list[str]:
     """What the run did beside training: its probes, and the weights that it kept."""
-    from vrcli.engine.probes.registry import load
-    from vrcli.probing import PREFIX, Probing
+    from vrcli.probing import Probing, options_of
 
     probing = Probing.stored(provenance)
     words = [word for name in probing.given for word in ("--probe", name)]
     words += ["--probe-every", probing.every] if words else []
     for name, own in probing.given.items():
-        words += options({f"{PREFIX}{load(name).name}_{key}": value for key, value in own.items()})
+        words += options({f"{options_of(name)}{key}": value for key, value in own.items()})
     keep = provenance.get("keep_weights")
     return [*words, *(["--keep-weights", keep] if keep else [])]
 

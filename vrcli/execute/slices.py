@@ -12,14 +12,14 @@ from vrcli.engine.prepare import Prepared, prepare
 from vrcli.errors import UsageError, contained
 from vrcli.tasks.loop import LoopTask
 
-#: The refusal of kept weights that the task's network cannot take any more.
-_OTHER_NETWORK = "the network of {task} is now another than that of run {id}"
-
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
     from vrcli.db.store import Store
     from vrcli.spec import Request
     from vrcli.tasks.base import Task
+
+#: The refusal of kept weights that the task's network cannot take any more.
+_OTHER_NETWORK = "the network of {task} is now another than that of run {id}"
 
 
 def check_task(run: RunRecord, task: type[Task[Any]]) -> None:

@@ -105,7 +105,7 @@ def setting(value: object, digits: int = 6) -> str:
         digits: significant ones of a float.
     """
     if isinstance(value, Several):
-        return _range(value.values)
+        return span(value.values)
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     if isinstance(value, list | tuple):
@@ -113,11 +113,17 @@ def setting(value: object, digits: int = 6) -> str:
     return "-" if value is None else str(value)
 
 
-def _range(values: Sequence[object]) -> str:
+def span(values: Sequence[object], digits: int = 2) -> str:
+    """The range of numbers, or one where it has no extent; all choices, of what is no number.
+
+    Args:
+        digits: significant ones of a float.
+    """
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values):
         return "|".join(sorted({setting(v) for v in values}))
-    return "..".join(f"{v:.2g}" if isinstance(v, float) else str(v) for v in (min(numbers), max(numbers)))
+    ends = (f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in (min(numbers), max(numbers)))
+    return "..".join(dict.fromkeys(ends))
 
 
 #: Digits of a setting that a search chose, on a screen: the search knows no more of them.

@@ -24,7 +24,7 @@ class Gate:
 
     Args:
         runs: that recorded one.
-        bounds: the lowest gate that `lr_cutoff` allows, of the runs that may go lowest and of those that may least.
+        bounds: the lowest and the highest of the runs' bounds, 1 / (1 + lr_cutoff).
         at_bound: share of the steps at it.
     """
 

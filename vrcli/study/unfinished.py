@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vrcli.search.record import Store
     from vrcli.settings import Resolved
 
-#: What is known of a stored run alone: the data, and what they make of the size of a batch.
+#: What is known of a stored run alone.
 _OF_DATA = ("dataset", "dataset_fingerprint")
 
 
@@ -59,6 +59,7 @@ def unfinished(store: Store, resolved: Sequence[Resolved], tag: str | None, task
 
 
 def _comparable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what its data decide: a batch is cut to their number."""
     body = {name: value for name, value in spec.items() if name not in _OF_DATA}
     body["training"] = {name: value for name, value in body.get("training", {}).items() if name != "batch_size"}
     return body

@@ -13,7 +13,7 @@ from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.compare import compare_json, plain, summary_blocks
 from vrcli.report.study.spread import settings_text
 from vrcli.report.verdicts import line
-from vrcli.report.wording import MINUS, counted, duration, number, p_value, quantity, signed, with_half_width
+from vrcli.report.wording import MINUS, counted, duration, number, p_value, quantity, signed, span, with_half_width
 from vrcli.results.types import values_of
 from vrcli.stats.inference import t_interval
 from vrcli.stats.replicates import Pair
@@ -92,7 +92,7 @@ def _head(result: StudyResult) -> Iterator[Block]:
     yield " · ".join(filter(None, [study.title, study.source]))
     if study.about:
         yield study.about
-    reduced = "" if scaled.is_full else "; reduced: no distance to the source is decided"
+    reduced = "" if scaled.is_full else "; reduced: no distance is decided"
     yield f"scale {scaled.name}{f': {scaled.scale.about}' if scaled.scale.about else ''}{reduced}"
     if study.primary:
         pair = f"{study.primary[0]} and {study.primary[1]} are the pair that counts"
@@ -149,7 +149,8 @@ def _settings(result: StudyResult) -> list[Block]:
             if on:
                 shown = name if name == ours else f"{name} ({ours})"
                 rows.append({"part": part, "optimizer": shown, "settings": settings_text(on, rounded=searched)})
-    legend = "of searches, the range of what they chose; what is off is left out"
+    any_searched = any(found.part.request.tuning.trials for found in result.found.values())
+    legend = "of searches, the range of what they chose; " * any_searched + "what is off is left out"
     return [Rows(["part", "optimizer", "settings"], rows, wrap=["settings"]), legend] if rows else []
 
 
@@ -189,7 +190,7 @@ def _ours(found: Found, optimizer: str, metric: str) -> tuple[str, float]:
     if not table.size:
         return ("failed" if optimizer in found.failed else "-"), math.nan
     values = table.mean(axis=1) if found.part.request.tuning.trials else table.reshape(-1)
-    if n_diverged := sum(run.status == "diverged" for own in blocks for run in own):
+    if n_diverged := found.diverged(optimizer):
         return f"NaN ({n_diverged} of {table.size} diverged)", math.nan
     if not np.isfinite(table).all():
         return ("-" if np.isnan(table).all() else "NaN"), math.nan  # no task of the part may have such a result
@@ -283,7 +284,7 @@ def _gates(gates: Mapping[str, Sequence[Any]]) -> list[Block]:
         {
             "part": part, "": one.optimizer, "runs": one.runs, "gate, mean": number(one.mean, 3),
             "lowest": number(one.low, 3), "highest": number(one.high, 3),
-            "bound": "..".join(dict.fromkeys(number(bound, 3) for bound in one.bounds)),
+            "bound": span(one.bounds, 3),
             "steps at the bound": f"{100 * one.at_bound:.1f} %",
         }
         for part, own in gates.items() for one in own

@@ -269,16 +269,16 @@ def fresh_json(one: SearchResult) -> dict[str, Any]:
     runs = one.fresh
     values = [run.value for run in runs]
     bad = [f"seed {run.seed} {run.status}" for run in runs if run.status != "completed"]
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    whole = summary(known) if len(known) == len(runs) else None
-    sd = whole.sd if whole is not None and len(runs) > 1 else None
+    mean = _fresh_mean(one)
+    if mean is not None and not math.isfinite(mean):
+        mean = None
+    sd = None if mean is None or len(runs) < 2 else summary([value for value in values if value is not None]).sd
     spread = "" if sd is None else f" sd {number(sd, 2)}"
-    mean = "NaN" if whole is None else number(whole.mean)
     return {
         "n": len(runs), "seeds": sorted(run.seed for run in runs), f"val_{one.definition.objective}": values,
         "run_ids": [i for run in runs for i in run.run_ids], "not_completed": bad,
-        "mean": None if whole is None else whole.mean, "sd": sd,
-        "text": ", ".join([f"{mean}{spread} (n = {len(runs)})", *bad]),
+        "mean": mean, "sd": sd,
+        "text": ", ".join([f"{'NaN' if mean is None else number(mean)}{spread} (n = {len(runs)})", *bad]),
     }  # fmt: skip
 
 

@@ -151,6 +151,10 @@ def drawn(result: StudyResult, figure: Figure, store: Store, notes: list[str]) -
         return None
     reader = Reader(store, Filter())
     if figure.kind == "stability":
+        runs = [run.id for run in base.runs_of(found)]
+        if not store.curves.beginning(f"{Stability.probe}_", runs):
+            notes.append(f"its runs were not measured by the probe {Stability.probe}")
+            return None
         return Stability().of_lines(reader, *next(iter(found.items())))
     metrics = reader.metrics(base.runs_of(found), figure.curves, FIGURES[figure.kind])
     panels = read(reader, notes, found, metrics, "step")

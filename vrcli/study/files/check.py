@@ -91,8 +91,6 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
             shown = [study.parts[name] for name in figure.parts or study.parts if name in study.parts]
             if len(shown) != 1 and not set(figure.parts) - set(study.parts):
                 yield ("figures", number, "parts"), f"a figure of stability is of one part, got {len(shown)}"
-            elif shown and "sharpness" not in shown[0].probes:
-                yield ("figures", number, "kind"), "a figure of stability needs a part with the probe sharpness"
 
 
 def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple[Place, str]]:
@@ -103,6 +101,7 @@ def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple
     """
     study, said = written.study, set[str]()
     sound: list[ScaledPart] = []
+    sharp: set[str] = set()  # parts that measure the sharpness at some scale
     for scale_name in [FULL, *(name for name in study.scales if name != FULL)]:
         if scale_name in spoilt:
             continue
@@ -127,6 +126,15 @@ def _requests(written: Written, spoilt: Collection[str | int]) -> Iterator[tuple
                 said.add(text)
             else:
                 sound += [part] * (part.name not in [one.name for one in sound])
+                sharp |= {name} if "sharpness" in part.probing.given else set()
+    for number, figure in enumerate(study.figures):
+        unmeasured = {one.name for one in sound} - sharp
+        if (
+            figure.kind == "stability"
+            and len(shown := figure.parts or list(study.parts)) == 1
+            and shown[0] in unmeasured
+        ):
+            yield ("figures", number, "kind"), "a figure of stability needs a part with the probe sharpness"
     if len(sound) == len(study.parts):
         yield from _metrics(study, {one.name: one for one in sound})
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from vrcli.study.results import CompareResult
 
 
-#: Of resampled seeds: the interval of fewer is much too narrow.
-LEAST_SEEDS = 5
+#: Of resampled ones: the interval of fewer is much too narrow.
+LEAST_REPLICATES = 5
 #: What a curve may exceed another by, relatively, as far as rounding makes it: curves are measured in single precision.
 ROUNDING = 1e-5
 
@@ -183,7 +183,7 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
     contradicted by one step at which the first is decided to be the higher one, among all steps. (The largest excess
     is above 0 by noise alone where two curves are close.)"""
     name, level = found.part.name, found.part.request.level
-    if any(run.status == "diverged" for one in ours for own in found.blocks[one] for run in own):
+    if any(map(found.diverged, ours)):
         return Decided(claim, name, Said.UNDECIDED, ours, reason=_DIVERGED)
     steps, excess = _excess(claim, found, ours, store)
     if len(excess) < 2 or not steps:
@@ -191,7 +191,7 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
             claim, name, Said.UNDECIDED, ours, reason=f"there are not two curves of {claim.curve} to compare"
         )
     if not np.isfinite(excess).all():
-        return Decided(claim, name, Said.UNDECIDED, ours, reason=_DIVERGED)
+        return Decided(claim, name, Said.UNDECIDED, ours, reason=f"{claim.curve} is not a number at every step")
 
     def held(values: Any, metric: str) -> Comparison:
         return compare(ours[0], values, ours[1], [0.0] * len(values), paired=True, metric=metric, level=level)
@@ -213,7 +213,7 @@ def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | No
     """By the mean of a curve over the run, one for each replicate: its whole interval lies in the range, or outside."""
     assert claim.range is not None
     (name, _), (low, high) = ours, claim.range
-    if any(run.status == "diverged" for own in found.blocks[name] for run in own):
+    if found.diverged(name):
         return Decided(claim, found.part.name, Said.UNDECIDED, ours, reason=_DIVERGED)
     means = [] if store is None else _means(claim, found, name, store)
     if len(means) < 2:
@@ -233,6 +233,10 @@ def _replicates(found: Found, name: str) -> list[list[Any]]:
     """The runs of each replicate of an optimizer: of one search, or of one seed where nothing is searched."""
     blocks = [list(own) for own in found.blocks[name]]
     return blocks if found.part.request.tuning.trials else [[run] for own in blocks for run in own]
+
+
+def _unit(found: Found) -> str:
+    return "searches" if found.part.request.tuning.trials else "seeds"
 
 
 def _means(claim: Claim, found: Found, name: str, store: Store) -> list[float]:
@@ -286,7 +290,7 @@ def _never_above(claim: Claim, found: Found, ours: tuple[str, str], store: Store
 
 
 def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None) -> Decided:
-    """By the exponent of the smallest mean over the seeds: violated where its whole interval is above that of the
+    """By the exponent of the smallest mean over the replicates: violated where its whole interval is above that of the
     claimed rate at the same lengths, and else compatible."""
     assert claim.power is not None
     ours, lengths, tables = _ours(claim, parts[0]), list[int](), list[Any]()
@@ -305,7 +309,7 @@ def _rate(claim: Claim, label: str, parts: Sequence[Found], store: Store | None)
         f"exponent {fit.exponent:.2f} [{low:.2f}, {high:.2f}], the claimed rate's {fit.claimed:.2f}; "
         f"N = {', '.join(f'{n:,}' for n in lengths)}: {', '.join(f'{value:.3g}' for value in fit.values)}; "
         f"from N to N {', '.join(f'{one:.2f}' for one in local(lengths, fit.values))}; "
-        f"n = {min(map(len, tables))} seeds"
+        f"n = {min(map(len, tables))} {_unit(parts[0])}"
     )
     return Decided(claim, label, Said.VIOLATED if fit.violated else Said.COMPATIBLE, ours, reason=reason)
 
@@ -315,9 +319,8 @@ def _table(claim: Claim, found: Found, store: Store | None) -> tuple[int, Any]:
     in the place of the values, what keeps a rate from being fitted to them."""
     replicates = _replicates(found, _ours(claim, found)[0])
     runs = [run for own in replicates for run in own]
-    if len(replicates) < LEAST_SEEDS:
-        what = "searches" if found.part.request.tuning.trials else "runs"
-        return 0, f"{len(replicates)} {what}, and a rate needs {LEAST_SEEDS}"
+    if len(replicates) < LEAST_REPLICATES:
+        return 0, f"{len(replicates)} {_unit(found)}, and a rate needs {LEAST_REPLICATES}"
     if ended := sum(run.status != "completed" for run in runs):
         return 0, f"{ended} of {len(runs)} runs diverged or did not end"
     read = {} if store is None else Reader(store, Filter()).curves(runs, [claim.curve], "step")

@@ -154,7 +154,7 @@ class Claim(Model):
         within: `curve` of one optimizer, its mean over the run, lies in `range`.
         never_above: `curve` of one optimizer is at or below `of` at every stored step that has both.
         rate: from part to part, whose runs are of different lengths N, the smallest value of the mean of `curve` over
-            the seeds falls no more slowly than N^`power` (ln N)^`logs`.
+            the replicates falls no more slowly than N^`power` (ln N)^`logs`.
         margin: 0.005, or "2%" of the mean.
         after: share of the run from which the curves count.
         of: the curve that `curve` is divided by, step by step; with never_above, the one that it is held against.

@@ -55,7 +55,7 @@ class Faulty(UsageError):
         self.faults = tuple(faults)
 
 
-#: What reading a file raises that is none: of a whole number with thousands of digits, or lists a thousand deep, too.
+#: What `tomllib` raises of a file that is no TOML, or has a number with thousands of digits, or lists a thousand deep.
 _NO_TOML = (ValueError, RecursionError)
 
 

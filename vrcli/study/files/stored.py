@@ -75,6 +75,10 @@ class Found:
         """Whether all fresh runs of an optimizer are there."""
         return len(self.blocks.get(optimizer, ())) == self.part.request.tuning.searches
 
+    def diverged(self, optimizer: str) -> int:
+        """How many of an optimizer's fresh runs diverged."""
+        return sum(run.status == "diverged" for own in self.blocks.get(optimizer, ()) for run in own)
+
     def left_s(self) -> float | None:
         """Seconds that the runs that are not stored may take one after the other; None where none is stored."""
         known = {
