@@ -10,6 +10,8 @@ import math
 from typing import Literal, TypeAlias
 
 Direction: TypeAlias = Literal["min", "max"]
+#: The squares of values beyond it overflow, as do the margins of axes: a loss like that has diverged.
+HUGE = 1e150
 
 
 def sign_of(direction: Direction | None) -> float:

@@ -62,6 +62,12 @@ class Target:
         Raises:
             UsageError: its folder is missing or closed, it belongs to a database, or something else is there.
         """
+        try:
+            self._check()
+        except OSError as error:  # a name that is too long
+            raise self._refused(f"cannot be written: {error.strerror or error}") from None
+
+    def _check(self) -> None:
         if self.database is not None and _belongs_to(self.path, self.database):
             raise self._refused("is the database that is read; name another file")
         self._check_kind()

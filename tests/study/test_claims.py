@@ -54,7 +54,8 @@ def below(excess: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Said:
 
 def decided_below(excess: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> claims.Decided:
     monkeypatch.setattr(claims, "_excess", lambda *_: (list(range(1, excess.shape[1] + 1)), excess))
-    part: Any = SimpleNamespace(name="one", request=SimpleNamespace(level=0.95))
+    request = SimpleNamespace(tuning=SimpleNamespace(trials=0), level=0.95)
+    part: Any = SimpleNamespace(name="one", request=request)
     claim: Any = SimpleNamespace(curve="val_loss")
     return claims._curve(claim, Found(part, {}, {}, {}, [], {}), ("a", "b"), None)
 

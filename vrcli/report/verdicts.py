@@ -9,8 +9,12 @@ from vrcli.stats.comparison import ENOUGH_PAIRS, Comparison
 from vrcli.stats.inference import ENOUGH_FOR_BOOTSTRAP
 
 
-def line(found: Comparison) -> str:
-    """The numbers: difference, interval, p and wins."""
+def line(found: Comparison, unit: str = "seeds") -> str:
+    """The numbers: difference, interval, p and wins.
+
+    Args:
+        unit: what the samples are of.
+    """
     head = f"{found.a} {MINUS} {found.b}:"
     if any(found.diverged):
         head += f" no mean difference in {found.metric} ({_diverged(found)})"
@@ -21,7 +25,7 @@ def line(found: Comparison) -> str:
         head += f" in {found.metric}"
     if not math.isnan(found.p):
         head += f", {p_value(found.p)} ({found.test})"
-    return head + (f", {found.a} better in {found.wins} of {found.n} seeds" if found.paired else "")
+    return head + (f", {found.a} better in {found.wins} of {found.n} {unit}" if found.paired else "")
 
 
 def detail(found: Comparison) -> str:

@@ -15,8 +15,17 @@ from vrcli.results.groups import FINISHED, differing
 from vrcli.results.known import known_of
 from vrcli.results.reading import Reading
 from vrcli.results.summary import grouped, summarise
-from vrcli.results.types import POSITIONS, Column, Run, Section, data_name, outcome, same_name_other_data, section_of
-from vrcli.stats.curves import rescaled
+from vrcli.results.types import (
+    POSITIONS,
+    Column,
+    Run,
+    Section,
+    data_name,
+    outcome,
+    same_name_other_data,
+    section_of,
+)
+from vrcli.stats.curves import bounded, rescaled
 
 if TYPE_CHECKING:
     from vrcli.db.records import RunRecord
@@ -28,8 +37,6 @@ MOST_SECTIONS = 6
 MOST_LINES = 12
 #: Beginnings of the names of curves that every run has, unless it diverged before their first point.
 ALL_HAVE = ("train_", "val_")
-#: The squares of values beyond it overflow, as do the margins of axes: a loss like that has diverged.
-HUGE = 1e150
 
 Arrays: TypeAlias = tuple[Any, Any]
 K = TypeVar("K")
@@ -171,7 +178,7 @@ class Reader:
         return list(dict.fromkeys(found))
 
     def curves(self, runs: Iterable[Run], metrics: Sequence[str], x: str) -> dict[tuple[int, str], Arrays]:
-        """Positions and values by run and metric; values that no mean and no axis has room for are infinite."""
+        """Positions and values (see `bounded`) by run and metric."""
         axis, runs = POSITIONS.get(x), list(runs)
         each = {run.id: gradients_per_step(run) for run in runs} if x == "gradients" else {}
         stored = self.store.curves.read([run.id for run in runs], [*metrics, *([axis] if axis else [])])
@@ -179,8 +186,7 @@ class Reader:
         for (run, metric), curve in stored.items():
             if metric not in metrics:
                 continue
-            steps, values = np.asarray(curve.steps), np.asarray(curve.values, dtype=np.float64)
-            values = np.where(np.abs(values) > HUGE, np.copysign(np.inf, values), values)
+            steps, values = np.asarray(curve.steps), bounded(curve.values)
             known = stored.get((run, axis)) if axis else None
             if axis is None:
                 found[run, metric] = steps, values

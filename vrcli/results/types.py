@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from vrcli.direction import HUGE
 from vrcli.errors import UsageError
 
 if TYPE_CHECKING:  # lists of runs need no scipy
@@ -74,7 +75,8 @@ class Run(Protocol):
 
 def outcome(run: Run, name: str) -> float | None:
     """A result of a finished run as it counts: NaN where it diverged, whatever it had reached before; None without."""
-    return run.results.get(name) if run.status == "completed" else math.nan
+    value = run.results.get(name) if run.status == "completed" else math.nan
+    return math.nan if value is not None and abs(value) > HUGE else value
 
 
 def test_value(run: Run) -> float | None:

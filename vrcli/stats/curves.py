@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from vrcli.direction import sign_of
+from vrcli.direction import HUGE, sign_of
 from vrcli.stats.inference import Array, Direction, oriented
 
 #: What surrounds the centre of several curves, see `envelope`.
@@ -192,6 +192,13 @@ def binned(curve: tuple[ArrayLike, ArrayLike], edges: Array) -> tuple[Array, Arr
         means = np.bincount(place, np.where(np.isfinite(y), y, np.nan), len(edges) - 1) / np.maximum(counts, 1)
     some = counts > 0
     return ((edges[:-1] + edges[1:]) / 2)[some], means[some]
+
+
+def bounded(values: ArrayLike) -> Array:
+    """Values, of which those that no mean and no axis has room for are infinite, or 0."""
+    found = np.asarray(values, dtype=np.float64)
+    found = np.where(np.abs(found) > HUGE, np.copysign(np.inf, found), found)
+    return np.where(np.abs(found) < 1 / HUGE, 0.0, found)
 
 
 def first_nonfinite(curve: tuple[ArrayLike, ArrayLike]) -> float | None:

@@ -21,5 +21,7 @@ def write_study(name: str, folder: Path = Path()) -> Path:
         raise UsageError(f"{name} cannot name a study: use letters, digits, - and _")
     path = folder / f"{plain}.toml"
     text = (files(__package__) / "study_template.toml").read_text("utf-8")
+    if path.exists():
+        raise UsageError(f"{path} is there already; name another study")
     Target(path, flag="vr study new", keep=True).write_text(text.replace("TITLE", plain))
     return path

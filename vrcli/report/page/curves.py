@@ -12,7 +12,7 @@ from vrcli.report.page.json import numbers
 from vrcli.report.text_plot import LOG_FROM
 from vrcli.report.wording import quantity
 from vrcli.results.types import POSITIONS, Column
-from vrcli.stats.curves import Envelope, envelope, first_nonfinite, rescaled, thin, thin_envelope
+from vrcli.stats.curves import Envelope, bounded, envelope, first_nonfinite, rescaled, thin, thin_envelope
 from vrcli.stats.inference import Array
 
 #: What a page may spend on the envelopes of all sections and on the curves of single runs, in bytes.
@@ -82,7 +82,7 @@ def row_series(run_ids: Sequence[int], curves: Mapping[tuple[int, str], Curve], 
 
 def pair_of(curve: Curve) -> tuple[Array, Array]:
     """Steps and values as arrays."""
-    return np.asarray(curve.steps, dtype=np.float64), np.asarray(curve.values, dtype=np.float64)
+    return np.asarray(curve.steps, dtype=np.float64), bounded(curve.values)
 
 
 def _band(drawn: Envelope) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def evidence(one: Decided) -> str:
     tests = pair.tests if isinstance(pair, Pair) else pair.family
     more = f", {p_value(pair.p_holm)} after Holm over {tests} pairs" if tests > 1 else ""
     if not isinstance(pair, Pair):
-        return f"{line(pair)}{more}; n = {pair.n}" + (f"; {one.reason}" if one.reason else "")
+        return f"{line(pair, one.unit)}{more}; n = {pair.n}" + (f"; {one.reason}" if one.reason else "")
     n = f"n = {pair.searches} x {one.result.seeds if one.result else '?'}"
     if math.isnan(pair.difference):
         return f"by rank ({pair.test}), {p_value(pair.p_looks)}{more}; {n}"

@@ -36,6 +36,8 @@ def run_steps(record: NamedRun, task: Any, known: Sequence[str] = ()) -> list[St
             words += [] if dataset == usual_dataset(task, record.preset) else ["--dataset", dataset]
         for name in task.varied() if hasattr(task, "command") else ():
             words += ["--fix", f"{name}={record.spec['optimizer_settings'][name]}"]
+        if subset := record.spec.get("training", {}).get("subset"):
+            words += ["--subset", str(subset)]
         words += ["--preset", record.preset] if record.preset and record.preset != "quick" else []
         steps.append(Step(shlex.join(words), f"is it better than {rival}?"))
     return steps

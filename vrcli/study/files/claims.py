@@ -53,6 +53,7 @@ class Decided:
         ours: the two optimizers, by our names.
         pair: what the verdict rests on; None where nothing ran.
         reason: why it is not decided, where no number says so.
+        unit: what the pair's samples are of.
     """
 
     claim: Claim
@@ -62,6 +63,7 @@ class Decided:
     result: CompareResult | None = None
     pair: Pair | Comparison | None = None
     reason: str = ""
+    unit: str = "seeds"
 
 
 def decided(study: Scaled, found: Mapping[str, Found], store: Store | None) -> list[Decided]:
@@ -198,15 +200,15 @@ def _curve(claim: Claim, found: Found, ours: tuple[str, str], store: Store | Non
 
     pair = held(excess.max(axis=1), f"largest excess in {claim.curve}")
     if pair.significant and pair.difference < 0:
-        return Decided(claim, name, Said.REPRODUCED, ours, None, pair)
+        return Decided(claim, name, Said.REPRODUCED, ours, None, pair, unit=_unit(found))
     mean, error = excess.mean(axis=0), excess.std(axis=0, ddof=1)
     sure = np.where(mean > 0, math.inf, -math.inf)  # where no replicate differs from another
     at = int(np.argmax(np.divide(mean, error, out=sure, where=error > 0)))  # the largest t
     highest = held(excess[:, at], f"{claim.curve} at step {steps[at]:,}")
     if not (highest.difference > 0 and highest.p * len(steps) <= 1 - level):
-        return Decided(claim, name, Said.UNDECIDED, ours, None, pair)
+        return Decided(claim, name, Said.UNDECIDED, ours, None, pair, unit=_unit(found))
     reason = f"the verdict multiplies p by {len(steps):,}, as the curves are compared at {len(steps):,} steps"
-    return Decided(claim, name, Said.CONTRADICTED, ours, None, highest, reason=reason)
+    return Decided(claim, name, Said.CONTRADICTED, ours, None, highest, reason, _unit(found))
 
 
 def _within(claim: Claim, found: Found, ours: tuple[str, str], store: Store | None) -> Decided:

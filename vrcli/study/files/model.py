@@ -6,10 +6,10 @@ Optimizers go by the names of the source throughout the file; each part says whi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from vrcli.errors import UsageError
 from vrcli.study.comparison import margin_of
@@ -31,6 +31,13 @@ class Model(BaseModel):
     """A table of the file: strict, and without keys that nobody knows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Refuse what a table, a legend or the command line could not show as it is."""
+    for name in names:
+        if not name[:1].isalnum() or "|" in name or not name.isprintable():
+            raise ValueError(f"a name begins with a letter or a digit, and has no | and no line break, got {name!r}")
 
 
 class Change(Model):
@@ -122,6 +129,7 @@ class Part(Model):
 
     @model_validator(mode="after")
     def _ours_once(self) -> Part:
+        _check_names(self.optimizers)
         ours = list(self.optimizers.values())
         if doubled := [name for at, name in enumerate(ours) if name in ours[:at]]:
             raise ValueError(f"{doubled[0]} stands for two optimizers of the source")
@@ -194,7 +202,8 @@ class Claim(Model):
         if (self.margin is None) == (self.equivalent is not None):
             raise ValueError("give a margin with equivalent, and only there")
         if kinds == ["within"] and not (self.range and self.range[0] < self.range[1]):
-            raise ValueError("within needs a range, [low, high]")
+            got = "" if self.range is None else f", got {self.range}"
+            raise ValueError(f"within needs a range, [low, high] with low < high{got}")
         if kinds == ["never_above"] and not self.of:
             raise ValueError("never_above needs an of, the curve that is never exceeded")
         if kinds == ["rate"] and (self.power is None or len({*self.parts}) < max(2, len(self.parts))):
@@ -308,8 +317,16 @@ class Study(Model):
     data: dict[str, Data] = Field(default_factory=dict)
     gates: bool = True
 
+    @field_validator("parts", "scales")
+    @classmethod
+    def _with_names(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        _check_names(given)
+        if info.field_name == "scales" and FULL in given:
+            raise ValueError(f"{FULL} is the study as it is written; give the scale another name")
+        return given
+
     def scale(self, name: str) -> Scale | None:
-        """What a scale changes; the full one, unless the file says otherwise, nothing."""
+        """What a scale changes; the full one nothing."""
         return self.scales.get(name, Scale() if name == FULL else None)
 
     @property
