@@ -93,6 +93,8 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Target(tmp_path, "--data").check()
     with pytest.raises(UsageError, match="there is no folder"):
         Target(tmp_path / "missing" / "new.html").check()
+    with pytest.raises(UsageError, match=r"^--output .*aaa cannot be written: File name too long$"):
+        Target(tmp_path / ("a" * 300)).check()
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vrcli.db.store import Store
 from vrcli.report.figures.path import barrier
@@ -170,6 +171,21 @@ def test_a_last_step_that_moved_no_weight_is_no_path(vr: Callable[..., Any]) -> 
     assert done.err.startswith(
         "vr: the last step of run 1 moved no weight, as schedules that end at a learning rate of 0"
     )
+
+
+def test_weights_that_the_network_cannot_take_any_more_are_refused(
+    vr: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from valley import Valley
+
+    for seed in ("0", "1"):
+        words = f"run valley:Valley --threads 1 --quiet --seed {seed} --keep-weights update"
+        assert vr(*words.split()).code == 0
+    monkeypatch.setattr(Valley, "model", lambda self, data: torch.nn.Linear(self.config.width, 2))
+    said = "vr: the network of valley is now another than that of run 1"
+    for command in ("path 1", "plane 1"):
+        done = vr("runs", *command.split())
+        assert (done.code, done.out, done.err.startswith(said)) == (2, "", True), done.err
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_missing_data_are_told_before_anything_runs(study, tmp_path) -> None:
         (("run", "own", "--dataset", "x=nowhere"), "--dataset x=nowhere: there is no folder nowhere"),
         (("report", "own"), "there is no vr.db here"),
         (("new", "a/b"), "a/b cannot name a study"),
-        (("new", "own"), "is there already"),
+        (("new", "own"), "own.toml is there already; name another study"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(study, tmp_path, words, said) -> None:

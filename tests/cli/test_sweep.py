@@ -133,6 +133,12 @@ def test_a_trial_that_fails_does_not_stop_a_sweep(vr, inline):
     assert cells[-2:] == [f"0/{len(completed)}", str(len(trials) - len(completed))]
 
 
+def test_lines_of_several_searches_say_which(vr, inline):
+    done = vr("sweep", *VALLEY, "--opt", "sgd", "--trials", 2, "--searches", 2)
+    for number in (1, 2):
+        assert [line for line in done.err.splitlines() if line.startswith(f"sgd search {number}/2     1/2")]
+
+
 def test_failed_trials_are_done_again_when_their_cause_is_mended(vr, inline, monkeypatch):
     vr("sweep", *VALLEY, "--trials", 4, "--search", "random", "--space", "trouble=none,raise")
     with Store.open("vr.db", mode="read") as store:

@@ -67,7 +67,23 @@ def test_data_that_were_moved_are_the_same(written: Any, tmp_path: Path) -> None
     path = written({"one": 'dataset = "one.txt"'}, "filed:Filed")
     vrcli.study(path, threads=1)
     (tmp_path / "one.txt").rename(tmp_path / "moved.txt")
-    assert done(written({"one": 'dataset = "moved.txt"'}, "filed:Filed")) == {"one": 4}
+    moved = written({"one": 'dataset = "moved.txt"'}, "filed:Filed")
+    assert done(moved) == {"one": 4}
+    moved.write_text(moved.read_text().replace("seeds = 2", "seeds = 3"))
+    vrcli.study(moved, threads=1)  # trains the third seed alone, on the file where it is now
+    assert done(moved) == {"one": 6}
+
+
+def test_batches_of_a_stream_or_of_a_run_cut_short_are_never_all_of_it(written: Any) -> None:
+    """Of these each epoch is a step, too."""
+    settings = 'dataset = "flow", steps_per_epoch = 1, batch_size = '
+    stream = written({"six": f"{settings}6", "twelve": f"{settings}12"}, "streamed:Streamed")
+    vrcli.study(stream, only="six", threads=1)
+    assert done(stream) == {"six": 4, "twelve": 0}
+    cut = written({"less": "batch_size = 8", "more": "batch_size = 16"})
+    cut.write_text(cut.read_text().replace("epochs = 2", 'until = "steps:1"'))
+    vrcli.study(cut, only="less", threads=1)
+    assert done(cut) == {"less": 4, "more": 0}
 
 
 SLOW = """
@@ -88,6 +104,8 @@ def test_a_plan_counts_the_time_of_its_probes(written: Any, tmp_path: Path, monk
     (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
     probed = written({"one": "batch_size = 8"}, more='probes = { "slow:Slow" = {} }\nprobe_every = "1"\n')
-    left = plan_study(probed, threads=1, jobs=1).left_s
     measurements = 2 * 2 * 2 * 4  # optimizers, seeds, epochs, steps
-    assert 0.05 * measurements <= left
+    assert 0.05 * measurements <= plan_study(probed, threads=1, jobs=1).left_s
+    probed.write_text(f"{probed.read_text()}{PART.format(name='two', task='valley:Valley', settings='', more='')}")
+    one, two = plan_study(probed, threads=1, jobs=1).result.parts
+    assert two.left_s < 0.05 * measurements <= one.left_s
