@@ -151,12 +151,14 @@ def test_other_versions_and_other_data_are_said(spirals, vr, tmp_path):
         spec, made = store.runs.get(1).spec, store.runs.get(1).provenance
         changed = {**spec, "dataset_fingerprint": "other", "code": {**spec["code"], "task": "source 0"}}
         libraries = {**made["libraries"], "torch": "0.1"}
-        other = store.runs.begin(changed, spec_id="x", provenance={**made, "libraries": libraries, "cpu": "abacus"})
+        other = store.runs.begin(changed, spec_id="x", provenance={
+            **made, "libraries": libraries, "cpu": "abacus", "instructions": "beads",
+        })  # fmt: skip
         store.runs.finish(other.id, "failed")
     done = vr("runs", "retry", "2", "--quiet")
     assert done.code == 0, done.err
     torch = f"run 2 was made with torch 0.1, this is {made['libraries']['torch']}; processor abacus, this is"
-    assert f"{torch} {made['cpu']}: that may give other bits" in done.err
+    assert f"{torch} {made['cpu']}; instructions beads, this is {made['instructions']}: that may" in done.err
     assert f"task code source 0 -> {spec['code']['task']}: other code may give other numbers" in done.err
     assert f"the data differ: {spec['dataset_fingerprint']} instead of other" in done.err
     plain = vr("runs", "rerun", "1", "--quiet")

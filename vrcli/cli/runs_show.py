@@ -133,10 +133,11 @@ def provenance_facts(record: RunRecord) -> list[tuple[str, str]]:
     fingerprint = record.dataset_fingerprint if looked_at else "(content not checked)"
     code = "  ".join(f"{name} {identity}" for name, identity in record.spec.get("code", {}).items())
     told = p.get("declared_data")
+    cpu = p.get("cpu", "-") + (f" ({p['instructions']})" if "instructions" in p else "")
     declared = f", by what the task declares: {told}" if told else ""
     return [
         ("started", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC on {record.host}"),
-        ("machine", f"{p.get('device', '-')}, {p.get('cpu', '-')}, {counted(p.get('threads', 0), 'thread')}"),
+        ("machine", f"{p.get('device', '-')}, {cpu}, {counted(p.get('threads', 0), 'thread')}"),
         ("versions", f"vr {p.get('vr', '-')}  python {p.get('python', '-')}  {libraries}"),
         ("code", code or "not recorded"),
         ("repository", f"{state} in {p.get('directory', '-')}"),

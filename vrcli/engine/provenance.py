@@ -35,6 +35,7 @@ def collect(device: torch.device, threads: int, *, malloc_tuned: bool) -> dict[s
         "vr": __version__,
         "device": device_name(device),
         "cpu": cpu_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": threads,
         "malloc_tuned": malloc_tuned,
@@ -62,13 +63,16 @@ def differences(stored: Mapping[str, Any], device: torch.device) -> dict[str, st
         stored: the run's provenance.
 
     Returns:
-        "2.11, this is 2.15" by "torch" and "processor"; nothing where it is the same or was not recorded.
+        "2.11, this is 2.15" by "torch", "processor" and "instructions" (processors of one name may have others, or a
+        virtual machine not show them); nothing where it is the same or was not recorded.
     """
     now = {"torch": torch.__version__, "processor": cpu_name() if device.type == "cpu" else device_name(device)}
     then = {
         "torch": stored.get("libraries", {}).get("torch"),
         "processor": stored.get("cpu") if stored.get("device") == "cpu" else stored.get("device"),
     }
+    if device.type == "cpu":
+        now["instructions"], then["instructions"] = torch.backends.cpu.get_cpu_capability(), stored.get("instructions")
     if then["torch"] == version("torch"):  # recorded without its build
         then["torch"] = torch.__version__
     return {name: f"{then[name]}, this is {now[name]}" for name in now if then[name] not in (None, now[name])}
