@@ -99,6 +99,14 @@ def test_the_bands_of_figures_are_over_searches_where_something_was_searched(who
             }  # fmt: skip
 
 
+def test_a_table_of_what_no_source_states_has_no_column_for_it(whole, tmp_path) -> None:
+    study, path = whole, tmp_path / "own.toml"
+    path.write_text(re.sub(r"\[\[values\]\]\n(?:\w.*\n)+", "", path.read_text()))
+    shown = study("report", "own").out
+    assert "test loss" in shown
+    assert "the source" not in shown
+
+
 def test_a_page_is_made_again_from_the_runs_beside_it(whole, tmp_path) -> None:
     study = whole
     assert study("report", "own", "--output", "page").code == 0

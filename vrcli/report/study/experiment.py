@@ -162,13 +162,16 @@ def beside(result: StudyResult, table: Table) -> Rows | None:
     study = result.study.study
     stated = {(one.optimizer, one.metric): one for one in study.values}
     metrics = table.metrics or study.metrics
-    names = table.optimizers or list(dict.fromkeys(name for part in study.parts.values() for name in part.optimizers))
-    parts = {name: one for name, one in result.found.items() if not table.parts or name in table.parts}
+    shown_of = [name for name in study.parts if not table.parts or name in table.parts]
+    names = table.optimizers or list(dict.fromkeys(name for part in shown_of for name in study.parts[part].optimizers))
+    parts = {name: one for name, one in result.found.items() if name in shown_of}
+    of_source = any((name, metric) in stated for name in names for metric in metrics)
     rows = []
     for metric in metrics:
         for name in names:
             value = stated.get((name, metric))
-            row = {"": name, "metric": quantity(metric), "the source": "-" if value is None else number(value.value)}
+            row = {"": name, "metric": quantity(metric)}
+            row |= {"the source": "-" if value is None else number(value.value)} if of_source else {}
             for part, found in parts.items():
                 ours = found.part.names.get(name)
                 shown, mean = ("-", math.nan) if ours is None else _ours(found, ours, metric)
