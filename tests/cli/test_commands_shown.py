@@ -104,7 +104,7 @@ def test_each_run_of_a_comparison_has_a_line_with_its_value(capsys: pytest.Captu
 
 
 def fresh(*runs: FreshRun) -> dict[str, Any]:
-    search: Any = SimpleNamespace(fresh=runs, definition=SimpleNamespace(objective="gap"))
+    search: Any = SimpleNamespace(fresh=runs, definition=SimpleNamespace(objective="gap", direction="min"))
     return fresh_json(search)
 
 
