@@ -6,9 +6,10 @@ import importlib
 import json
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,12 @@ def test_a_screen_rounds_what_a_search_chose_and_nothing_else(vr, runs, tmp_path
 
 
 def test_without_colour_the_same_is_said(runs, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "vr.db")) as connection, connection:  # no clock between the two
+        connection.execute("UPDATE runs SET created_at = '2020-01-01 00:00:00.000000'")
     coloured, plain = (raw(tmp_path, "runs", "list", width=100, **more) for more in ({}, {"NO_COLOR": "1"}))
     assert "\x1b[31mdiverged" in coloured
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
-    # how long ago it was goes on between the two
-    said = [[line for line in text_of(one) if line and not re.search(r"\bwhen\b", line)] for one in (coloured, plain)]
+    said = [[line for line in text_of(one) if line] for one in (coloured, plain)]
     assert said[0] == said[1]
     assert re.search(r"\d\*", "".join(text_of(plain)))  # the best value is marked without colour, too
 
