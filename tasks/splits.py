@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from vrcli.tasks import streams
 from vrcli.tasks.errors import TaskError
 from vrcli.tasks.streams import Batch
+from vrcli.variants import subset_name
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ class Splits:
         dataset: short name for tables ("digits", "cifar10", a folder's name).
         about: one phrase for people ("embedded, 1,797 images 8x8").
         info: what the model must know of the data (`classes`, `vocabulary`, ...).
-        sampled: the samples stand for what the task samples itself, so that none can be left out.
         identity: what tells the content from any other ("imagenet-64, 2012, shards 0-9"), where a split is given as a
             `Dataset` or an iterable, see `Stream`, and so is not read to be told.
+        sampled: the samples stand for what the task samples itself, so that none can be left out.
     """
 
     train: Split
@@ -172,7 +173,7 @@ class Splits:
         sizes = " + ".join(f"{len(split):,}" for split in parts.values())
         about = ", ".join(part for part in (self.about, f"a subset of {sizes}") if part)
         identity = self.identity and f"{self.identity}, {share!r} from {generator.initial_seed()}"
-        return replace(self, **parts, dataset=f"{self.dataset}-subset-{share}", about=about, identity=identity)
+        return replace(self, **parts, dataset=subset_name(self.dataset, share), about=about, identity=identity)
 
     def fingerprint(self) -> str:
         """Digest of every tensor's shape, type and bytes: 16 hexadecimal digits, equal for equal content.

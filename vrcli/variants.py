@@ -1,4 +1,5 @@
-"""Named variants of one optimizer: "vradam@wide:norm_scope=tensor" stands beside "vradam" as if it were another."""
+"""Names of variants: "vradam@wide:norm_scope=tensor" stands beside "vradam" as if it were another optimizer, and a part
+of a data set beside the whole."""
 
 from __future__ import annotations
 
@@ -59,3 +60,8 @@ def variant(text: str) -> Variant:
         else:
             raise UsageError(f"--opt {text}: {part} has no value; write SETTING=VALUE after the colon")
     return Variant(f"{base}@{label}", settings)
+
+
+def subset_name(dataset: str, share: float) -> str:
+    """What a random share of a data set is called: "digits-subset-0.1"."""
+    return f"{dataset}-subset-{share}"

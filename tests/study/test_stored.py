@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import vrcli
+from vrcli.report.study.experiment import _own_deviations
 from vrcli.studies import plan_study, read_study
 
 pytestmark = pytest.mark.usefixtures("valley", "inline")
@@ -60,6 +61,14 @@ def test_parts_that_differ_in_their_data_only_have_runs_of_their_own(written: An
             for part, one in found.items()}  # fmt: skip
     assert used == {"one": {"one.txt"}, "two": {"two.txt"}}
     assert {part: (one.done, one.others) for part, one in found.items()} == {"one": (4, 0), "two": (4, 0)}
+
+
+def test_a_part_of_the_data_that_was_asked_for_is_no_deviation(written: Any) -> None:
+    path = written({"one": "subset = 0.5"})
+    vrcli.study(path, threads=1)
+    found = read_study(path).result.found["one"]
+    assert {run.dataset for own in found.runs.values() for run in own} == {"valley-subset-0.5"}
+    assert list(_own_deviations(found)) == []
 
 
 def test_data_that_were_moved_are_the_same(written: Any, tmp_path: Path) -> None:

@@ -15,16 +15,7 @@ from vrcli.results.groups import FINISHED, differing
 from vrcli.results.known import known_of
 from vrcli.results.reading import Reading
 from vrcli.results.summary import grouped, summarise
-from vrcli.results.types import (
-    POSITIONS,
-    Column,
-    Run,
-    Section,
-    data_name,
-    outcome,
-    same_name_other_data,
-    section_of,
-)
+from vrcli.results.types import POSITIONS, Column, Run, Section, data_name, outcome, same_name_other_data, section_of
 from vrcli.stats.curves import bounded, rescaled
 
 if TYPE_CHECKING:

@@ -23,5 +23,5 @@ def write_study(name: str, folder: Path = Path()) -> Path:
     text = (files(__package__) / "study_template.toml").read_text("utf-8")
     if path.exists():
         raise UsageError(f"{path} is there already; name another study")
-    Target(path, flag="vr study new", keep=True).write_text(text.replace("TITLE", plain))
+    Target(path, flag="vr study new").write_text(text.replace("TITLE", plain))
     return path

@@ -88,8 +88,11 @@ class Plot:
     figure: Figure
     rows: Sequence[Mapping[str, Any]]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, dpi: float = STYLE["savefig.dpi"]) -> None:
         """Write the figure in the format that the file's ending names.
+
+        Args:
+            dpi: dots per inch.
 
         Raises:
             UsageError: another ending than .png, .svg or .pdf.
@@ -98,7 +101,7 @@ class Plot:
         check_suffix(path)
         with styled():
             stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
-            self.figure.savefig(path, metadata=stamp)
+            self.figure.savefig(path, metadata=stamp, dpi=dpi)
 
     def lay_out(self, size: tuple[float, float] | None, title: str | None, *, caption: bool) -> None:
         """Fit the figure to where it will be printed.

@@ -21,6 +21,7 @@ from vrcli.study.files.claims import Decided
 from vrcli.study.files.model import Claim, Table
 from vrcli.study.files.run import StudyResult
 from vrcli.study.files.stored import Found
+from vrcli.variants import subset_name
 
 LEVEL = 0.95
 BESIDE = "What the source states, and what came out"
@@ -308,10 +309,11 @@ def _deviations(result: StudyResult) -> Iterator[Block]:
 def _own_deviations(found: Found) -> Iterator[str]:
     """What the runs themselves tell: other data than the preset's, other runs of the same settings."""
     runs = [run for own in found.runs.values() for run in own]
+    usual, share = found.part.dataset, found.part.request.tuning.flags.get("subset")
+    asked = (usual, subset_name(usual, share) if share else usual)
     data = sorted({(run.dataset or "", (run.dataset_fingerprint or "")[:6]) for run in runs})
-    usual = found.part.dataset
     for dataset, digest in data:
-        if usual and dataset != usual:
+        if usual and dataset not in asked:
             yield f"the data are {dataset} (content {digest}), not {usual}"
     devices = sorted({str(run.spec.get("device")) for run in runs} - {"cpu"})
     if devices:

@@ -12,7 +12,7 @@ from vrcli.report.figures import base, curves, envelope
 from vrcli.report.figures.counts import diverged_runs
 from vrcli.report.figures.panels import listed, read, units_of
 from vrcli.report.figures.stability import Stability
-from vrcli.report.figures.style import Plot, Series, styled
+from vrcli.report.figures.style import Plot, Series
 from vrcli.report.study.blocks import Block, Rows
 from vrcli.report.study.experiment import Section, sections
 from vrcli.report.tables.grid import grid
@@ -131,11 +131,10 @@ def _figures(result: StudyResult, store: Store, folder: Path) -> Iterator[str]:
             yield f"{title}: {'; '.join(notes) or 'no runs yet'}"
             continue
         name = f"{FOLDER}/{number:02d}-{figure.kind}.png"
-        with styled():
-            for dpi in DPI:
-                plot.figure.savefig(folder / name, dpi=dpi, metadata={})
-                if (folder / name).stat().st_size <= LARGEST:
-                    break
+        for dpi in DPI:
+            plot.save(folder / name, dpi)
+            if (folder / name).stat().st_size <= LARGEST:
+                break
         plt.close(plot.figure)
         yield f"![{title}]({name})"
         yield title + "".join(f"; {note}" for note in notes)
