@@ -135,6 +135,9 @@ def test_differences_are_named(task, asked, names):
 def test_other_data_are_a_difference(task):
     made = one(task)
     assert made.on("valley", "abc").differences(made.on("valley", "abd")) == ["dataset_fingerprint abc -> abd"]
+    assert made.on("valley-subset-0.5", "abc").differences(made.on("valley", "abc")) == [
+        "data valley-subset-0.5 -> valley"
+    ]
 
 
 def test_other_code_is_a_difference(task):

@@ -99,7 +99,8 @@ _COMPARED_ELSEWHERE = ("explicit", "settings", "space", "origins", "epochs", "co
 
 def _facts(definition: Definition) -> dict[str, Any]:
     body = definition.plain()
-    facts = {k: v for k, v in body.items() if k not in _COMPARED_ELSEWHERE}
+    # The name of the data is not the setting `dataset`, which a part of them shares with the whole.
+    facts = {"data" if k == "dataset" else k: v for k, v in body.items() if k not in _COMPARED_ELSEWHERE}
     facts |= {f"space of {name}": str(axis) for name, axis in definition.axes.items()}
     return {**facts, **body["settings"]}
 
